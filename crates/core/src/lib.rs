@@ -1,0 +1,60 @@
+//! The vocabulary that several Lyceum layers share: messages, chat requests and
+//! streams, tools, usage, ids and units, and the ports that are spoken across layers.
+//!
+//! Invariant: an item is here only because two crates need it. Deliberately
+//! absent: runtimes, HTTP, SQL and any policy.
+//!
+//! The central port is [`ChatModel`]: one call gives one lazy [`ChatStream`], and
+//! everything else (queueing, retrying, metering, caching) is a decorator over it.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use futures::{executor::block_on, stream};
+//! use lyceum_core::{CallContext, ChatAnswer, ChatEvent, ChatModel, ChatRequest, ChatStream,
+//!     FinishReason, Message, Scope};
+//!
+//! #[derive(Debug)]
+//! struct Parrot;
+//!
+//! impl ChatModel for Parrot {
+//!     fn name(&self) -> &str {
+//!         "parrot"
+//!     }
+//!     fn stream(&self, _call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
+//!         let last = request.messages.last().map(|m| m.content.text()).unwrap_or_default();
+//!         Box::pin(stream::iter([
+//!             Ok(ChatEvent::Text(last)),
+//!             Ok(ChatEvent::Finished(FinishReason::Stop)),
+//!         ]))
+//!     }
+//! }
+//!
+//! let request = Arc::new(ChatRequest::new([Message::user("hello")]));
+//! let stream = Parrot.stream(CallContext::new(Scope::local()), request);
+//! let answer = block_on(ChatAnswer::collect(stream)).unwrap();
+//! assert_eq!(answer.text, "hello");
+//! ```
+
+mod call;
+mod chat;
+mod error;
+mod ids;
+mod message;
+mod student;
+mod tool;
+mod units;
+
+pub use call::{CallContext, Priority, QueuePosition};
+pub use chat::{
+    ChatAnswer, ChatEvent, ChatModel, ChatRequest, ChatStream, FinishReason, ModelTraits,
+    ResponseFormat, ToolCallDelta, ToolChoice,
+};
+pub use error::{ChatError, TimeoutStage};
+pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
+pub use message::{Content, Message, Part, Role, ToolCall};
+pub use student::{
+    Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student, TeachError,
+    TeachEvent, TeachStream, ToolTrace, Turn,
+};
+pub use tool::{Tool, ToolError, ToolOutput, ToolSpec};
+pub use units::{MicroUsd, Tokens, Usage};

@@ -1,0 +1,104 @@
+//! The tool port: what an agent may call.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::CallContext;
+
+/// How a tool is described to a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolSpec {
+    /// The name: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+    pub name: String,
+    /// What the tool does and when to use it.
+    pub description: String,
+    /// The JSON schema of the arguments, an object.
+    pub parameters: Value,
+}
+
+/// What a tool answered. It is data: it never grants authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolOutput {
+    /// The text for the model.
+    pub content: String,
+    /// Where it came from: addresses or titles.
+    pub sources: Vec<String>,
+    /// Whether this is a cached or default result because the tool itself failed.
+    pub degraded: bool,
+}
+
+impl ToolOutput {
+    /// A plain, complete result.
+    #[must_use]
+    pub fn text(content: impl Into<String>) -> Self {
+        Self {
+            content: content.into(),
+            sources: Vec::new(),
+            degraded: false,
+        }
+    }
+}
+
+/// Why a tool call failed. The text is written for the model, which may try again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ToolError {
+    /// The arguments do not fit; another try with better ones may succeed.
+    #[error("use the arguments: {detail}")]
+    Arguments {
+        /// What was wrong.
+        detail: String,
+    },
+    /// The tool took too long.
+    #[error("finish within {after:?}")]
+    Timeout {
+        /// The limit.
+        after: Duration,
+    },
+    /// The tool is over its limit or its breaker is open.
+    #[error("call the tool now; retry in {retry_after:?}")]
+    Unavailable {
+        /// When a new attempt may succeed.
+        retry_after: Duration,
+    },
+    /// The tool itself failed.
+    #[error("run the tool: {detail}")]
+    Failed {
+        /// What went wrong.
+        detail: String,
+    },
+}
+
+impl ToolError {
+    /// A bounded name for labels and logs.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Arguments { .. } => "arguments",
+            Self::Timeout { .. } => "timeout",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// Something an agent can call. Calls may run in parallel.
+#[async_trait]
+pub trait Tool: Send + Sync + fmt::Debug {
+    /// How the tool is described to a model.
+    fn spec(&self) -> &ToolSpec;
+
+    /// Runs the tool on arguments that follow [`ToolSpec::parameters`].
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError`]; a failure never harms other calls.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the call; effects outside may have happened.
+    async fn call(&self, call: &CallContext, arguments: Value) -> Result<ToolOutput, ToolError>;
+}
