@@ -1,2 +1,59 @@
-//! Being written.
-fn main() {}
+//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `bench`.
+//!
+//! Invariant: `ci` runs what `test` runs, nothing more, so a green `test` on a
+//! developer's machine means a green CI.
+
+mod bench;
+mod setup;
+mod steps;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Lyceum workspace")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what the tests need where it can, else prints the line that installs it.
+    Setup,
+    /// Checks and tests everything: format, lints, licences, docs, tests, examples.
+    Test {
+        /// Run only the named step; `--only list` prints the names.
+        #[arg(long, value_name = "STEP")]
+        only: Option<String>,
+    },
+    /// What CI runs: the same as `test`.
+    Ci,
+    /// Measures and prints one JSON object a figure: {bench, case, metric, value, unit, target}.
+    Bench {
+        /// Which benchmark: smoke.
+        name: String,
+    },
+}
+
+fn main() -> Result<()> {
+    match Args::parse().task {
+        Task::Setup => setup::everything(),
+        Task::Test { only } => steps::run(only.as_deref()),
+        Task::Ci => steps::run(None),
+        Task::Bench { name } => bench::run(&name),
+    }
+}
+
+/// The workspace's root folder.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// Where test tools and models are kept between runs; ignored by git.
+fn cache() -> PathBuf {
+    root().join(".cache")
+}

@@ -1,0 +1,219 @@
+//! The configuration as it is written: a TOML file, `LYCEUM_*` variables and flags.
+//!
+//! Invariant: every key is known here, with its unit, default and range; an unknown
+//! key is an error. Deliberately absent: anything derived from the machine (which
+//! provider is there, where the data directory is) — `resolve` does that.
+
+mod load;
+mod resolve;
+mod show;
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use load::{ConfigError, load};
+pub use resolve::{Resolved, resolve};
+pub use show::show;
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where and how requests are taken.
+    pub server: Server,
+    /// Where data is kept.
+    pub data: Data,
+    /// Which model answers.
+    pub model: Model,
+    /// What may be asked of the model.
+    pub queue: Queue,
+    /// Who may call.
+    pub auth: Auth,
+    /// What is remembered and how.
+    pub memory: Memory,
+    /// Which tools the student has beside the built-in ones.
+    pub tools: Tools,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[server]`: where and how requests are taken.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address and port. Default `127.0.0.1:8080`. Anything but a loopback address needs `[auth]`.
+    pub listen: String,
+    /// The largest request body, in bytes. Default 1 MiB; 1 KiB to 64 MiB.
+    pub max_body_bytes: usize,
+    /// How long a request may take, in seconds. Default 120; 1 to 3600. Streams are exempt.
+    pub request_timeout_seconds: u64,
+    /// The most connections open at once. Default 16384; 1 to 1,000,000.
+    pub max_connections: usize,
+    /// How long to keep serving after a stop signal while `/readyz` already says no, in
+    /// seconds. Default 0; up to 600. Set it to the balancer's health interval × 2.
+    pub drain_seconds: u64,
+    /// How long running requests may take after that before they are cut, in seconds.
+    /// Default 30; 1 to 3600.
+    pub stop_timeout_seconds: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            max_body_bytes: 1 << 20,
+            request_timeout_seconds: 120,
+            max_connections: 16_384,
+            drain_seconds: 0,
+            stop_timeout_seconds: 30,
+        }
+    }
+}
+
+/// `[data]`: where data is kept.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// The data directory. Default: `lyceum` in the platform's data directory.
+    pub dir: Option<PathBuf>,
+}
+
+/// `[model]`: which model answers.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// `auto` (default), `offline`, `local`, `anthropic`, or a preset of the OpenAI dialect
+    /// (`lyceum check --providers` lists them).
+    pub provider: Option<String>,
+    /// The model's name at the provider, or the path of a GGUF file for `local`.
+    pub name: Option<String>,
+    /// The address of the API. Default: the provider's own.
+    pub base_url: Option<String>,
+    /// The key. Better kept in the provider's own variable, e.g. `OPENAI_API_KEY`.
+    #[serde(serialize_with = "masked")]
+    pub api_key: Option<SecretString>,
+    /// How long connecting may take, in seconds. Default 10; 1 to 120.
+    pub connect_timeout_seconds: Option<u64>,
+    /// How long the first token may take, in seconds. Default 60; 1 to 600.
+    pub first_token_timeout_seconds: Option<u64>,
+    /// How long a pause between two pieces may last, in seconds. Default 30; 1 to 600.
+    pub chunk_timeout_seconds: Option<u64>,
+    /// How long a whole answer may take, in seconds. Default 300; 1 to 3600.
+    pub total_timeout_seconds: Option<u64>,
+    /// Processor threads of the local model. Default: the free cores.
+    pub threads: Option<usize>,
+}
+
+/// `[queue]`: the provider's quota for this key, and how long work may wait. Unset limits do not apply.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// Requests in any 60 seconds. Default: none.
+    pub requests_per_minute: Option<u64>,
+    /// Input tokens in any 60 seconds. Default: none.
+    pub input_tokens_per_minute: Option<u64>,
+    /// Output tokens in any 60 seconds. Default: none.
+    pub output_tokens_per_minute: Option<u64>,
+    /// Calls running at once. Default 50; 1 to 100,000.
+    pub max_concurrent: u64,
+    /// Calls waiting at once; beyond it callers get 503. Default 10,000; 1 to 10,000,000.
+    pub capacity: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            requests_per_minute: None,
+            input_tokens_per_minute: None,
+            output_tokens_per_minute: None,
+            max_concurrent: 50,
+            capacity: 10_000,
+        }
+    }
+}
+
+/// `[auth]`: who may call. With no key the server answers on loopback only.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// The keys; `lyceum key NAME` makes one.
+    pub keys: Vec<Key>,
+}
+
+/// One `[[auth.keys]]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// A name for logs.
+    pub name: String,
+    /// The tenant whose data the key reaches.
+    pub tenant: String,
+    /// The user inside the tenant. Default: the key's name.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The SHA-256 of the key, in hexadecimal. The key itself is never stored.
+    pub sha256: String,
+}
+
+/// `[memory]`: what is remembered and how.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Memory {
+    /// Messages of the conversation that the student sees. Default 10; 2 to 100.
+    pub recent_messages: usize,
+    /// Memories of earlier conversations that the student sees. Default 3; 0 to 50.
+    pub recalled: usize,
+    /// Whether conversations are summarised into memory in the background. Default true.
+    pub consolidate: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { recent_messages: 10, recalled: 3, consolidate: true }
+    }
+}
+
+/// `[tools]`: which tools the student has beside the built-in ones.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tools {
+    /// A SearXNG instance for web search, e.g. `https://search.example.org`. Default: none.
+    pub searxng_url: Option<String>,
+    /// A folder of text and Markdown files that the student may look things up in. Default: none.
+    pub documents: Option<PathBuf>,
+}
+
+/// `[log]`: what is logged, on standard error.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`. Default: text on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+    /// A filter such as `info,lyceum_llm=debug`. Default `info`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: None, filter: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn masked<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(_) => serializer.serialize_str("********"),
+        None => serializer.serialize_none(),
+    }
+}

