@@ -4,7 +4,11 @@
 //! or an error as the last item. A stream that ends without `Finished` or an error
 //! was cut, and [`ChatAnswer::collect`] reports it as [`ChatError::Truncated`].
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use futures_core::Stream;
 use futures_util::StreamExt;
@@ -224,7 +228,11 @@ impl ChatAnswer {
     /// # Cancel safety
     ///
     /// Dropping the future drops the stream and so cancels the call.
-    pub async fn collect(mut stream: ChatStream) -> Result<Self, ChatError> {
+    pub async fn collect<S>(stream: S) -> Result<Self, ChatError>
+    where
+        S: Stream<Item = Result<ChatEvent, ChatError>>,
+    {
+        let mut stream = pin!(stream);
         let mut partial = PartialAnswer::default();
         while let Some(event) = stream.next().await {
             if let Some(answer) = partial.push(event?) {

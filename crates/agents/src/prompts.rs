@@ -1,0 +1,47 @@
+//! The prompts: files in `prompts/`, rendered with values that are never read as templates.
+
+use std::sync::LazyLock;
+
+use minijinja::{Environment, UndefinedBehavior};
+use serde::Serialize;
+
+static PROMPTS: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut prompts = Environment::new();
+    prompts.set_undefined_behavior(UndefinedBehavior::Strict);
+    for (name, source) in [
+        ("gap_identifier", include_str!("prompts/gap_identifier.md")),
+        ("gap_repair", include_str!("prompts/gap_repair.md")),
+        (
+            "question_generator",
+            include_str!("prompts/question_generator.md"),
+        ),
+        (
+            "question_generator_small",
+            include_str!("prompts/question_generator_small.md"),
+        ),
+        ("summary", include_str!("prompts/summary.md")),
+    ] {
+        // A template that does not compile is left out; rendering it then fails, as the tests see.
+        let _ = prompts.add_template(name, source);
+    }
+    prompts
+});
+
+/// A prompt could not be rendered: its file and the values given to it disagree.
+#[derive(Debug, thiserror::Error)]
+#[error("render the prompt {name}")]
+pub struct PromptError {
+    name: &'static str,
+    #[source]
+    source: minijinja::Error,
+}
+
+/// Renders a prompt.
+pub(crate) fn render(name: &'static str, values: impl Serialize) -> Result<String, PromptError> {
+    let rendered = PROMPTS
+        .get_template(name)
+        .and_then(|prompt| prompt.render(minijinja::value::Serde(values)));
+    rendered
+        .map(|text| text.trim_end().to_owned())
+        .map_err(|source| PromptError { name, source })
+}

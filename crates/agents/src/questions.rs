@@ -1,0 +1,79 @@
+//! Reads the questions out of a model's text.
+
+use crate::gaps::list_item;
+
+/// Questions kept of one answer.
+const MAX_QUESTIONS: usize = 5;
+/// Characters kept of one question.
+const MAX_QUESTION_CHARS: usize = 600;
+
+/// The questions in a text: its list items that ask, else its lines that ask, else its
+/// sentences that ask. At most five, none twice.
+#[must_use]
+pub fn parse_questions(text: &str) -> Vec<String> {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let items: Vec<&str> = lines()
+        .filter_map(list_item)
+        .filter(|item| asks(item))
+        .collect();
+    let found = match items.is_empty() {
+        false => items,
+        true => {
+            let whole: Vec<&str> = lines()
+                .filter(|line| asks(line) && line.ends_with(['?', '？']))
+                .collect();
+            if whole.is_empty() {
+                text.split_inclusive(['?', '？', '.', '。', '!', '\n'])
+                    .filter(|s| asks(s))
+                    .collect()
+            } else {
+                whole
+            }
+        }
+    };
+    let mut questions: Vec<String> = Vec::new();
+    for question in found {
+        let question: String = clean(question).chars().take(MAX_QUESTION_CHARS).collect();
+        if !question.is_empty() && !questions.contains(&question) && questions.len() < MAX_QUESTIONS
+        {
+            questions.push(question);
+        }
+    }
+    questions
+}
+
+fn asks(text: &str) -> bool {
+    text.contains(['?', '？'])
+}
+
+fn clean(question: &str) -> &str {
+    question.trim().trim_matches(['*', '_', '`']).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_lists_lines_and_prose() {
+        assert_eq!(
+            parse_questions("Hm!\n1. Why?\n2. **How so?**\nBye."),
+            ["Why?", "How so?"]
+        );
+        assert_eq!(
+            parse_questions("为什么会这样？\n那么氧气呢？"),
+            ["为什么会这样？", "那么氧气呢？"]
+        );
+        assert_eq!(
+            parse_questions("I see. But why is it so? Tell me."),
+            ["But why is it so?"]
+        );
+        assert!(parse_questions("Great explanation!").is_empty());
+    }
+
+    #[test]
+    fn keeps_five_and_none_twice() {
+        let text = "1. a?\n2. a?\n3. b?\n4. c?\n5. d?\n6. e?\n7. f?";
+        assert_eq!(parse_questions(text), ["a?", "b?", "c?", "d?", "e?"]);
+    }
+}

@@ -1,0 +1,255 @@
+//! The ReAct loop: the model reasons, calls tools, reads the results, until it answers.
+//!
+//! Invariant: at most `max_steps` model calls and `max_tokens` tokens; the tools of one
+//! step run in parallel, their results keep the order of the calls, and a failing tool
+//! is a result, never the end of the loop. Tool output is data: it is delimited and
+//! grants nothing. Source: Yao et al., "ReAct: Synergizing Reasoning and Acting in
+//! Language Models", ICLR 2023.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, future::join_all};
+use lyceum_core::{
+    CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, Message, QueuePosition,
+    Tokens, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
+};
+use serde_json::Value;
+
+use crate::structured::extract_json;
+
+/// Characters of arguments and results kept in a trace.
+const TRACE_CHARS: usize = 200;
+/// Tool calls of one step that are run; more are refused to the model.
+const MAX_PARALLEL: usize = 8;
+
+/// What a loop may spend.
+#[derive(Debug, Clone, Copy)]
+pub struct ReActLimits {
+    /// Model calls, the last of which gets no tools and so must answer. Default 4.
+    pub max_steps: usize,
+    /// Input and output tokens of all calls together. Default 60,000.
+    pub max_tokens: Tokens,
+    /// Output tokens of one call. Default 2,000.
+    pub max_output: Tokens,
+}
+
+impl Default for ReActLimits {
+    fn default() -> Self {
+        Self {
+            max_steps: 4,
+            max_tokens: Tokens(60_000),
+            max_output: Tokens(2_000),
+        }
+    }
+}
+
+/// What happens on the way, for whoever watches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReActEvent {
+    /// A model call waits for its turn.
+    Queued(QueuePosition),
+    /// A tool was called.
+    Tool(ToolTrace),
+}
+
+/// The end of a loop.
+#[derive(Debug, Clone)]
+pub struct ReActOutcome {
+    /// The model's final answer.
+    pub answer: ChatAnswer,
+    /// The tool calls made, in order.
+    pub tools: Vec<ToolTrace>,
+    /// All model calls together.
+    pub usage: Usage,
+}
+
+/// A model with tools.
+#[derive(Debug, Clone)]
+pub struct ReAct {
+    model: Arc<dyn ChatModel>,
+    tools: Vec<Arc<dyn Tool>>,
+    limits: ReActLimits,
+}
+
+impl ReAct {
+    /// A loop over a model and the tools it may call.
+    #[must_use]
+    pub fn new(model: Arc<dyn ChatModel>, tools: Vec<Arc<dyn Tool>>, limits: ReActLimits) -> Self {
+        Self {
+            model,
+            tools,
+            limits,
+        }
+    }
+
+    /// Runs the loop to the model's answer.
+    ///
+    /// # Errors
+    ///
+    /// The model's [`ChatError`]. Tools never fail the loop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the running model and tool calls.
+    pub async fn run(
+        &self,
+        call: &CallContext,
+        mut messages: Vec<Message>,
+        mut watch: impl FnMut(ReActEvent) + Send,
+    ) -> Result<ReActOutcome, ChatError> {
+        let native = self.model.traits().native_tools;
+        let mut tools = Vec::new();
+        let mut usage = Usage::default();
+        let mut step = 1;
+        loop {
+            let last = step >= self.limits.max_steps || usage.total() >= self.limits.max_tokens;
+            let request = self.request(messages.clone(), native && !last);
+            let stream = self.model.stream(call.clone(), Arc::new(request));
+            let answer = ChatAnswer::collect(stream.inspect(|event| {
+                if let Ok(ChatEvent::Queued(position)) = event {
+                    watch(ReActEvent::Queued(*position));
+                }
+            }))
+            .await?;
+            usage += answer.usage.unwrap_or_default();
+            let wanted = self.wanted(&answer, native);
+            if last || wanted.is_empty() {
+                return Ok(ReActOutcome {
+                    answer,
+                    tools,
+                    usage,
+                });
+            }
+            let results = join_all(
+                wanted
+                    .iter()
+                    .enumerate()
+                    .map(|(at, tool)| self.call_tool(call, at, tool)),
+            )
+            .await;
+            messages.push(if native {
+                answer.into_message()
+            } else {
+                Message::assistant(answer.text)
+            });
+            for (wish, trace) in wanted.iter().zip(results) {
+                messages.push(observation(wish, &trace, native));
+                let trace = shorten(trace);
+                watch(ReActEvent::Tool(trace.clone()));
+                tools.push(trace);
+            }
+            step += 1;
+        }
+    }
+
+    fn request(&self, messages: Vec<Message>, offer_tools: bool) -> ChatRequest {
+        let tools = match offer_tools {
+            true => self.tools.iter().map(|tool| tool.spec().clone()).collect(),
+            false => Vec::new(),
+        };
+        ChatRequest {
+            tools,
+            tool_choice: ToolChoice::Auto,
+            max_output: Some(self.limits.max_output),
+            temperature: Some(0.2),
+            ..ChatRequest::new(messages)
+        }
+    }
+
+    /// The tool calls of an answer; a text-only model writes `{"tool": …, "arguments": …}`.
+    fn wanted(&self, answer: &ChatAnswer, native: bool) -> Vec<ToolCall> {
+        if native || self.tools.is_empty() {
+            return answer.tool_calls.clone();
+        }
+        let value = extract_json(&answer.text);
+        let name = value
+            .as_ref()
+            .and_then(|value| value.get("tool"))
+            .and_then(Value::as_str);
+        match (name, &value) {
+            (Some(name), Some(value)) => {
+                let arguments = value.get("arguments").cloned().unwrap_or_default();
+                vec![ToolCall {
+                    id: String::new(),
+                    name: name.to_owned(),
+                    arguments: arguments.to_string(),
+                }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    async fn call_tool(&self, call: &CallContext, at: usize, wish: &ToolCall) -> ToolTrace {
+        let result = self.try_tool(call, at, wish).await;
+        let ok = result.is_ok();
+        let result = result.unwrap_or_else(|error| format!("error: {error}"));
+        ToolTrace {
+            tool: wish.name.clone(),
+            arguments: wish.arguments.clone(),
+            result,
+            ok,
+        }
+    }
+
+    async fn try_tool(
+        &self,
+        call: &CallContext,
+        at: usize,
+        wish: &ToolCall,
+    ) -> Result<String, String> {
+        if at >= MAX_PARALLEL {
+            return Err(format!("at most {MAX_PARALLEL} tools run at once"));
+        }
+        let found = self.tools.iter().find(|tool| tool.spec().name == wish.name);
+        let Some(tool) = found else {
+            let known: Vec<&str> = self
+                .tools
+                .iter()
+                .map(|tool| tool.spec().name.as_str())
+                .collect();
+            return Err(format!(
+                "there is no such tool; there are: {}",
+                known.join(", ")
+            ));
+        };
+        let text = if wish.arguments.trim().is_empty() {
+            "{}"
+        } else {
+            &wish.arguments
+        };
+        let arguments: Value = serde_json::from_str(text)
+            .map_err(|error| format!("the arguments are not JSON: {error}"))?;
+        let output = tool
+            .call(call, arguments)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(match output.sources.as_slice() {
+            [] => output.content,
+            sources => format!("{}\nsources: {}", output.content, sources.join(" ")),
+        })
+    }
+}
+
+fn observation(wish: &ToolCall, trace: &ToolTrace, native: bool) -> Message {
+    let content = format!(
+        "<tool_result tool=\"{}\">\n{}\n</tool_result>",
+        wish.name, trace.result
+    );
+    if native {
+        Message::tool(wish.id.clone(), content)
+    } else {
+        Message::user(content)
+    }
+}
+
+fn shorten(trace: ToolTrace) -> ToolTrace {
+    let cap = |text: String| match text.char_indices().nth(TRACE_CHARS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    };
+    ToolTrace {
+        arguments: cap(trace.arguments),
+        result: cap(trace.result),
+        ..trace
+    }
+}
