@@ -1,1 +1,39 @@
-//! Being written.
+#![doc = include_str!("../README.md")]
+//!
+//! # Map
+//!
+//! [`Memory`] is what agents use. Below it are three ports, [`SessionStore`], [`MemoryStore`]
+//! and [`JobStore`], with [`InMemory`] as their reference; [`lexical`] is how all stores find
+//! memories by their words. The feature `conformance` holds the suite a store must pass.
+//!
+//! Invariant: every call carries a scope, by-id calls included, and sees nothing outside it.
+//! Deliberately absent: SQL, HTTP, model calls, and tasks of its own.
+
+mod clock;
+mod config;
+mod error;
+mod ids;
+mod in_memory;
+mod job;
+pub mod lexical;
+mod memory;
+mod record;
+mod session;
+mod worker;
+
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use config::{Limits, MemoryConfig};
+pub use error::{MemoryError, StoreError};
+pub use ids::{JobId, MemoryId, TurnId};
+pub use in_memory::InMemory;
+pub use job::{
+    Claim, ClaimRequest, ClaimedJob, DeadJob, FailedJob, JobResults, JobStore, Lease, NewJob,
+    VANISHED,
+};
+pub use memory::{Context, ContextLimits, Memory};
+pub use record::{
+    MemoryCursor, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection, UnknownKind,
+};
+pub use session::{
+    NewMessage, NewTurn, Saved, Session, SessionCursor, SessionStore, StoredMessage, Summary,
+};

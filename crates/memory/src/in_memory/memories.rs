@@ -1,0 +1,137 @@
+//! The memory port over plain maps.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use lyceum_core::Scope;
+
+use super::{InMemory, Owner, State};
+use crate::{
+    MemoryCursor, MemoryId, MemoryRecord, MemoryStore, NewMemory, Recollection, StoreError,
+    Timestamp,
+    lexical::{Corpus, Document, Posting, query_terms},
+};
+
+/// The memories of one owner, in the order of their storing.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Vec<(MemoryRecord, Document)>);
+
+impl Shelf {
+    fn find(&self, id: &MemoryId) -> Option<&MemoryRecord> {
+        self.0
+            .iter()
+            .map(|(record, _)| record)
+            .find(|record| record.id == *id)
+    }
+}
+
+impl State {
+    pub(super) fn put(&mut self, scope: &Scope, memory: &NewMemory, now: Timestamp) -> bool {
+        let shelf = self.memories.entry(Owner::from(scope)).or_default();
+        if shelf.find(&memory.id).is_some() {
+            return false;
+        }
+        let record = MemoryRecord {
+            id: memory.id.clone(),
+            kind: memory.kind,
+            topic: memory.topic.clone(),
+            text: memory.text.clone(),
+            importance: memory.importance,
+            session: scope.session.clone(),
+            created_at: memory.created_at.unwrap_or(now),
+        };
+        let document = Document::new(&[&memory.topic, &memory.text]);
+        shelf.0.push((record, document));
+        true
+    }
+}
+
+#[async_trait]
+impl MemoryStore for InMemory {
+    async fn put(&self, scope: &Scope, memory: &NewMemory) -> Result<bool, StoreError> {
+        let now = self.now();
+        Ok(self.state().put(scope, memory, now))
+    }
+
+    async fn get(&self, scope: &Scope, id: &MemoryId) -> Result<Option<MemoryRecord>, StoreError> {
+        let state = self.state();
+        let shelf = state.memories.get(&scope.into());
+        Ok(shelf.and_then(|shelf| shelf.find(id)).cloned())
+    }
+
+    async fn search(
+        &self,
+        scope: &Scope,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        let state = self.state();
+        let Some(Shelf(shelf)) = state.memories.get(&scope.into()) else {
+            return Ok(Vec::new());
+        };
+        let corpus = Corpus {
+            documents: shelf.len() as u64,
+            total_length: shelf.iter().map(|(_, d)| u64::from(d.length)).sum(),
+        };
+        let mut scores = HashMap::new();
+        for term in query_terms(query) {
+            let postings: Vec<Posting> = (0..)
+                .zip(shelf)
+                .filter_map(|(document, (_, of))| {
+                    let &count = of.terms.get(&term)?;
+                    Some(Posting {
+                        document,
+                        count,
+                        length: of.length,
+                    })
+                })
+                .collect();
+            corpus.add(&postings, &mut scores);
+        }
+        let mut found: Vec<Recollection> = (0..)
+            .zip(shelf)
+            .filter_map(|(document, (record, _))| {
+                Some(Recollection {
+                    id: record.id.clone(),
+                    topic: record.topic.clone(),
+                    text: record.text.clone(),
+                    score: *scores.get(&document)?,
+                    created_at: record.created_at,
+                })
+            })
+            .collect();
+        found.sort_by(Recollection::by_rank);
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn list(
+        &self,
+        scope: &Scope,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let place = |record: &MemoryRecord| (record.created_at, record.id.clone());
+        let state = self.state();
+        let shelf = state.memories.get(&scope.into());
+        let mut records: Vec<MemoryRecord> = shelf
+            .into_iter()
+            .flat_map(|Shelf(rows)| rows.iter().map(|(record, _)| record))
+            .filter(|r| after.is_none_or(|at| place(r) < (at.created_at, at.id.clone())))
+            .cloned()
+            .collect();
+        records.sort_by_key(|record| std::cmp::Reverse(place(record)));
+        records.truncate(limit);
+        Ok(records)
+    }
+
+    async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let Some(Shelf(rows)) = state.memories.get_mut(&scope.into()) else {
+            return Ok(false);
+        };
+        let before = rows.len();
+        rows.retain(|(record, _)| record.id != *id);
+        Ok(rows.len() < before)
+    }
+}

@@ -1,0 +1,187 @@
+//! Memories: what an agent knows of its user, found by their words.
+//!
+//! Invariant: a search ranks by the words of the scope's own memories only, so neither a
+//! result nor a score tells anything about another user.
+//! Deliberately absent: vectors; they come as a second arm beside this port.
+
+use std::{cmp::Ordering, fmt, str::FromStr};
+
+use async_trait::async_trait;
+use lyceum_core::{Scope, SessionId};
+use serde::{Deserialize, Serialize};
+
+use crate::{MemoryId, StoreError, Timestamp};
+
+/// What a memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum MemoryKind {
+    /// The summary of a conversation.
+    Summary,
+    /// Something that is the case.
+    Fact,
+    /// What the user likes or wants.
+    Preference,
+    /// What was said, word for word.
+    Episode,
+}
+
+impl MemoryKind {
+    /// The kind's name on the wire and in stores.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Summary => "summary",
+            Self::Fact => "fact",
+            Self::Preference => "preference",
+            Self::Episode => "episode",
+        }
+    }
+}
+
+/// A text names no [`MemoryKind`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read the memory kind {0:?}")]
+pub struct UnknownKind(pub String);
+
+impl FromStr for MemoryKind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        [Self::Summary, Self::Fact, Self::Preference, Self::Episode]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| UnknownKind(text.to_owned()))
+    }
+}
+
+/// A memory to store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewMemory {
+    /// Chosen by the caller; storing the same id again changes nothing.
+    pub id: MemoryId,
+    /// What it is.
+    pub kind: MemoryKind,
+    /// Its subject; searched together with the text.
+    pub topic: String,
+    /// What is remembered.
+    pub text: String,
+    /// How much it matters, 0 to 1.
+    pub importance: f32,
+    /// When it came to be; `None` for the moment of storing.
+    pub created_at: Option<Timestamp>,
+}
+
+impl NewMemory {
+    /// A memory of middling importance under a new id.
+    #[must_use]
+    pub fn new(kind: MemoryKind, topic: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            id: MemoryId::random(),
+            kind,
+            topic: topic.into(),
+            text: text.into(),
+            importance: 0.5,
+            created_at: None,
+        }
+    }
+}
+
+/// A stored memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryRecord {
+    /// Its id.
+    pub id: MemoryId,
+    /// What it is.
+    pub kind: MemoryKind,
+    /// Its subject.
+    pub topic: String,
+    /// What is remembered.
+    pub text: String,
+    /// How much it matters, 0 to 1.
+    pub importance: f32,
+    /// The conversation it was made from, where there was one.
+    pub session: Option<SessionId>,
+    /// When it came to be.
+    pub created_at: Timestamp,
+}
+
+/// A memory that a search found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recollection {
+    /// The memory's id.
+    pub id: MemoryId,
+    /// Its subject.
+    pub topic: String,
+    /// What is remembered.
+    pub text: String,
+    /// How well it fits; positive, comparable within one search only.
+    pub score: f64,
+    /// When it came to be.
+    pub created_at: Timestamp,
+}
+
+impl Recollection {
+    /// The order of a search's results: better first, then newer, then by id.
+    #[must_use]
+    pub fn by_rank(&self, other: &Self) -> Ordering {
+        let score = other.score.total_cmp(&self.score);
+        let age = || other.created_at.cmp(&self.created_at);
+        score.then_with(age).then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+/// A place in the list of memories, newest first; the next page starts after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryCursor {
+    /// The creation time of the last memory seen.
+    pub created_at: Timestamp,
+    /// Its id.
+    pub id: MemoryId,
+}
+
+impl From<&MemoryRecord> for MemoryCursor {
+    fn from(memory: &MemoryRecord) -> Self {
+        Self {
+            created_at: memory.created_at,
+            id: memory.id.clone(),
+        }
+    }
+}
+
+/// Keeps memories. They belong to the scope's tenant, user and agent, across sessions;
+/// the scope's session, where there is one, is noted as their origin.
+///
+/// # Cancel safety
+///
+/// A dropped call may or may not have happened. All of them can be repeated.
+#[async_trait]
+pub trait MemoryStore: Send + Sync + fmt::Debug {
+    /// Stores a memory; a search finds it as soon as this returns. Idempotent on the id:
+    /// the first content stays. Says whether it was new.
+    async fn put(&self, scope: &Scope, memory: &NewMemory) -> Result<bool, StoreError>;
+
+    /// The memory; `None` where the scope has none of this id.
+    async fn get(&self, scope: &Scope, id: &MemoryId) -> Result<Option<MemoryRecord>, StoreError>;
+
+    /// The `limit` memories that fit the query's words best, best first, newer first among
+    /// equals; see [`lexical`](crate::lexical) for how words are found and weighed.
+    async fn search(
+        &self,
+        scope: &Scope,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError>;
+
+    /// Up to `limit` memories after the cursor, newest first.
+    async fn list(
+        &self,
+        scope: &Scope,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError>;
+
+    /// Deletes the memory; says whether there was one.
+    async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError>;
+}
