@@ -11,6 +11,8 @@
 
 mod clock;
 mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 mod ids;
 mod in_memory;
