@@ -1,1 +1,28 @@
-//! Being written.
+#![doc = include_str!("../README.md")]
+
+mod admission;
+mod ask;
+mod breaker;
+mod bulkhead;
+mod config;
+mod estimate;
+mod eta;
+pub mod metrics;
+mod order;
+mod queue;
+mod quota;
+mod ranked;
+mod retry;
+mod snapshot;
+mod throttle;
+mod waiter;
+mod window;
+
+pub use ask::{Ask, Estimate, Refused, WaitError};
+pub use breaker::{Breaker, BreakerConfig, BreakerPermit, BreakerState, CallOutcome, Rejected};
+pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
+pub use config::{CachedInput, ObservedLimit, ObservedLimits, OutputCounted, QueueConfig, Quotas};
+pub use queue::Queue;
+pub use retry::{RetryBudget, RetryPolicy};
+pub use snapshot::{QueueSnapshot, QuotaUse};
+pub use waiter::{Reservation, Updates, Waiter};

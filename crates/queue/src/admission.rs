@@ -1,0 +1,350 @@
+//! The queue as a pure state machine: calls and `now` go in, decisions come out.
+//!
+//! Invariants: a call is granted at most once, never after its deadline, and only when
+//! every quota has room; each [`Ticket`] is settled exactly once, because settling
+//! consumes it. `now` is nanoseconds since the driver's origin and may stand still but
+//! should not run backwards. Deliberately absent: tasks, wakers, clocks.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use lyceum_core::{QueuePosition, SessionId, TenantId, Usage};
+
+use crate::{
+    Ask, Estimate, ObservedLimits, QueueConfig, QueueSnapshot, QuotaUse, Refused,
+    estimate::{CallerKey, Estimator},
+    eta::Forecast,
+    order::{BANDS, Index, Order, Served, Urgency, band_of},
+    quota::{Cost, Hold, Limiter, Settlement},
+    window::Room,
+};
+
+/// The driver's own name for a call.
+pub(crate) type Owner = usize;
+
+/// A call's right to be sent, to be settled once.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    hold: Hold,
+    served: Option<Served>,
+    caller: CallerKey,
+    given: Estimate,
+    pub(crate) band: usize,
+    /// How long the call waited, in nanoseconds.
+    pub(crate) waited: u64,
+}
+
+/// What became of an ask.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    Now(Ticket),
+    Waiting(Index),
+}
+
+/// What the driver has to do next.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Let this owner's call start.
+    Grant(Owner, Ticket),
+    /// Tell this owner that its call's deadline passed.
+    Expired(Owner),
+    /// Ask again at this time, or only after a change when there is none.
+    Wait(Option<u64>),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    owner: Owner,
+    cost: Cost,
+    caller: CallerKey,
+    given: Estimate,
+    deadline: Option<u64>,
+    /// The raw forecast at arrival, to learn from.
+    forecast: Option<u64>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    config: QueueConfig,
+    order: Order<Waiting>,
+    limiter: Limiter,
+    estimator: Estimator,
+    forecast: Forecast,
+    deadlines: BTreeSet<(u64, Index)>,
+    /// What all waiting calls need together.
+    wanted: Cost,
+}
+
+impl Admission {
+    pub(crate) fn new(config: QueueConfig, now: u64) -> Self {
+        let ageing = u64::try_from(config.ageing.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            config,
+            order: Order::new(ageing, config.aged_turn),
+            limiter: Limiter::new(config, now),
+            estimator: Estimator::default(),
+            forecast: Forecast::default(),
+            deadlines: BTreeSet::new(),
+            wanted: Cost {
+                input: 0,
+                output: 0,
+            },
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.order.len() == 0
+    }
+
+    /// Starts a call, queues it or refuses it. `deadline` is on the clock of `now`.
+    pub(crate) fn enqueue(
+        &mut self,
+        ask: Ask,
+        deadline: Option<u64>,
+        owner: Owner,
+        now: u64,
+    ) -> Result<Admitted, Refused> {
+        let caller = (ask.scope.agent.clone(), ask.kind);
+        let estimate = if self.config.learn_estimates {
+            self.estimator.correct(&caller, ask.estimate)
+        } else {
+            ask.estimate
+        };
+        let cost = Cost {
+            input: estimate.input.0,
+            output: estimate.output.0,
+        };
+        self.limiter.possible(cost)?;
+        let band = band_of(ask.priority);
+        if self.order.len() == 0
+            && deadline.is_none_or(|deadline| deadline > now)
+            && self.limiter.room(cost, now) == Room::Now
+        {
+            return Ok(Admitted::Now(Ticket {
+                hold: self.limiter.reserve(cost, now),
+                served: None,
+                caller,
+                given: ask.estimate,
+                band,
+                waited: 0,
+            }));
+        }
+        if self.order.len() >= self.config.capacity {
+            return Err(self.forecast.full(self.order.len()));
+        }
+        let index = self.order.insert(
+            ask.scope,
+            Urgency {
+                band,
+                critical: ask.critical,
+                weight: ask.weight,
+                service: cost.input.saturating_add(cost.output).saturating_add(1),
+                arrived: now,
+            },
+            Waiting {
+                owner,
+                cost,
+                caller,
+                given: ask.estimate,
+                deadline,
+                forecast: None,
+            },
+        );
+        self.want(cost);
+        let raw = self.raw_forecast(index, now);
+        let expected = self.forecast.corrected(band, raw.unwrap_or(0));
+        if let Some(deadline) = deadline
+            && now.saturating_add(expected) >= deadline
+        {
+            self.remove(index);
+            return Err(Forecast::too_late(expected, deadline.saturating_sub(now)));
+        }
+        if let Some(entry) = self.order.get_mut(index) {
+            entry.payload.forecast = raw;
+        }
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, index));
+        }
+        Ok(Admitted::Waiting(index))
+    }
+
+    /// The next decision; to be asked again until it is [`Decision::Wait`].
+    pub(crate) fn next(&mut self, now: u64) -> Decision {
+        if let Some((deadline, index)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            if let Some(owner) = self.remove(index) {
+                return Decision::Expired(owner);
+            }
+            self.deadlines.pop_first();
+        }
+        let Some(index) = self.order.first(now) else {
+            return Decision::Wait(None);
+        };
+        let Some(Waiting { cost, owner, .. }) = self.order.get(index).map(|e| &e.payload) else {
+            return Decision::Wait(None);
+        };
+        let (cost, owner) = (*cost, *owner);
+        let next_deadline = self.deadlines.first().map(|(at, _)| *at);
+        match self.limiter.room(cost, now) {
+            Room::Now => match self.grant(index, now) {
+                Some(ticket) => Decision::Grant(owner, ticket),
+                None => Decision::Wait(None),
+            },
+            Room::At(at) => Decision::Wait(Some(next_deadline.map_or(at, |d| d.min(at)))),
+            Room::Settlement => Decision::Wait(next_deadline),
+        }
+    }
+
+    fn grant(&mut self, index: Index, now: u64) -> Option<Ticket> {
+        let (entry, served) = self.order.serve(index)?;
+        let waiting = entry.payload;
+        self.unwant(waiting.cost);
+        self.forget_deadline(waiting.deadline, index);
+        let band = usize::from(entry.band);
+        let waited = now.saturating_sub(entry.arrived);
+        self.forecast.granted(band, waiting.forecast, waited);
+        Some(Ticket {
+            hold: self.limiter.reserve(waiting.cost, now),
+            served: Some(served),
+            caller: waiting.caller,
+            given: waiting.given,
+            band,
+            waited,
+        })
+    }
+
+    /// Takes a waiting call out and names its owner.
+    pub(crate) fn remove(&mut self, index: Index) -> Option<Owner> {
+        let waiting = self.order.remove(index)?.payload;
+        self.unwant(waiting.cost);
+        self.forget_deadline(waiting.deadline, index);
+        Some(waiting.owner)
+    }
+
+    /// Takes all waiting calls of a conversation out and names their owners.
+    pub(crate) fn cancel(&mut self, tenant: &TenantId, session: &SessionId) -> Vec<Owner> {
+        let found = self.order.conversation(tenant, session);
+        found
+            .into_iter()
+            .filter_map(|index| self.remove(index))
+            .collect()
+    }
+
+    /// Where a waiting call stands.
+    pub(crate) fn position(&mut self, index: Index, now: u64) -> Option<QueuePosition> {
+        let ahead = self.order.ahead(index)?;
+        let band = usize::from(self.order.get(index)?.band);
+        let wait = self
+            .raw_forecast(index, now)
+            .map(|raw| Duration::from_nanos(self.forecast.corrected(band, raw)));
+        Some(QueuePosition {
+            position: ahead as u64 + 1,
+            estimated_wait: wait,
+        })
+    }
+
+    /// Ends a call whose use is known.
+    pub(crate) fn settle(&mut self, ticket: Ticket, usage: &Usage, now: u64) {
+        let input = self
+            .limiter
+            .counted_input(usage.input.0, usage.cached_input.0);
+        self.forecast.ran(now.saturating_sub(ticket.hold.at));
+        let (caller, given) = (&ticket.caller, ticket.given);
+        self.estimator.learn(caller, given, input, usage.output.0);
+        let output = usage.output.0;
+        self.end(ticket, Settlement::Used { input, output }, now);
+    }
+
+    /// Ends a call whose use is not known beyond what was `seen`.
+    pub(crate) fn abandon(&mut self, ticket: Ticket, seen: &Usage, now: u64) {
+        let input = self
+            .limiter
+            .counted_input(seen.input.0, seen.cached_input.0);
+        let output = seen.output.0;
+        self.end(ticket, Settlement::Uncertain { input, output }, now);
+    }
+
+    /// Ends a call that was never sent.
+    pub(crate) fn refund(&mut self, ticket: Ticket, now: u64) {
+        self.end(ticket, Settlement::Unsent, now);
+    }
+
+    fn end(&mut self, ticket: Ticket, end: Settlement, now: u64) {
+        let used = self.limiter.settle(ticket.hold, end, now);
+        if let Some(served) = ticket.served {
+            let service = used.input.saturating_add(used.output).saturating_add(1);
+            self.order.correct(served, service);
+        }
+    }
+
+    pub(crate) fn observe(&mut self, limits: &ObservedLimits, now: u64) {
+        self.limiter.observe(limits, now);
+    }
+
+    pub(crate) fn throttled(&mut self, pause: u64, now: u64) {
+        let running = self.limiter.running;
+        self.limiter.throttle.refuse(pause, running, now);
+        self.limiter.observe(&ObservedLimits::default(), now);
+    }
+
+    pub(crate) fn snapshot(&mut self, now: u64) -> QueueSnapshot {
+        let limiter = &mut self.limiter;
+        let mut quota = |kind| {
+            let limit = limiter.limit(kind)?;
+            let used = limiter.used(kind, now);
+            Some(QuotaUse { limit, used })
+        };
+        let (requests, tokens) = (quota(0), quota(1));
+        let (input_tokens, output_tokens) = (quota(2), quota(3));
+        let mut waiting = [0; BANDS];
+        let mut oldest = [None; BANDS];
+        for band in 0..BANDS {
+            waiting[band] = self.order.band_len(band);
+            oldest[band] = self
+                .order
+                .oldest(band)
+                .map(|arrived| Duration::from_nanos(now.saturating_sub(arrived)));
+        }
+        let paused = self.limiter.throttle.paused_until().saturating_sub(now);
+        QueueSnapshot {
+            waiting: self.order.len(),
+            waiting_by_band: waiting,
+            oldest_by_band: oldest,
+            running: self.limiter.running,
+            concurrency: self.limiter.concurrency(),
+            requests,
+            tokens,
+            input_tokens,
+            output_tokens,
+            share: self.limiter.throttle.share(),
+            paused: (paused > 0).then(|| Duration::from_nanos(paused)),
+        }
+    }
+
+    fn raw_forecast(&mut self, index: Index, now: u64) -> Option<u64> {
+        let ahead = self.order.ahead(index)?;
+        let waiting = (self.order.len() as u64).max(1);
+        let mean = Cost {
+            input: self.wanted.input / waiting,
+            output: self.wanted.output / waiting,
+        };
+        self.forecast.raw(&mut self.limiter, ahead, mean, now)
+    }
+
+    fn want(&mut self, cost: Cost) {
+        self.wanted.input = self.wanted.input.saturating_add(cost.input);
+        self.wanted.output = self.wanted.output.saturating_add(cost.output);
+    }
+
+    fn unwant(&mut self, cost: Cost) {
+        self.wanted.input = self.wanted.input.saturating_sub(cost.input);
+        self.wanted.output = self.wanted.output.saturating_sub(cost.output);
+    }
+
+    fn forget_deadline(&mut self, deadline: Option<u64>, index: Index) {
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, index));
+        }
+    }
+}

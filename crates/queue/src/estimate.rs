@@ -1,0 +1,120 @@
+//! Learns how callers' estimates relate to what their calls really use.
+//!
+//! Per caller a smoothed mean and deviation, as TCP estimates its round trips
+//! (RFC 6298, section 2): input as the ratio of real to estimated tokens, output as
+//! tokens. A corrected output estimate never exceeds what the caller gave as the most.
+
+use std::collections::HashMap;
+
+use lyceum_core::{AgentId, Tokens};
+
+use crate::Estimate;
+
+/// The callers remembered; later ones share one entry.
+const CALLERS: usize = 1024;
+/// Calls seen before a correction is trusted.
+const WARM: u32 = 8;
+/// Weight of a new value, as in RFC 6298.
+const GAIN: f64 = 0.125;
+const DEVIATION_GAIN: f64 = 0.25;
+/// Deviations above the mean that are reserved.
+const MARGIN: f64 = 2.0;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Smoothed {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Smoothed {
+    fn learn(&mut self, value: f64, first: bool) {
+        if first {
+            *self = Self {
+                mean: value,
+                deviation: value / 2.0,
+            };
+            return;
+        }
+        let off = (value - self.mean).abs();
+        self.deviation += DEVIATION_GAIN * (off - self.deviation);
+        self.mean += GAIN * (value - self.mean);
+    }
+
+    fn upper(&self) -> f64 {
+        self.mean + MARGIN * self.deviation
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Caller {
+    seen: u32,
+    input_ratio: Smoothed,
+    output: Smoothed,
+}
+
+/// Who estimates: an agent and the kind of its call.
+pub(crate) type CallerKey = (AgentId, &'static str);
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Estimator {
+    callers: HashMap<CallerKey, Caller>,
+    others: Caller,
+}
+
+impl Estimator {
+    /// The estimate that experience suggests in place of the caller's own.
+    pub(crate) fn correct(&self, key: &CallerKey, given: Estimate) -> Estimate {
+        let caller = match self.callers.get(key) {
+            Some(caller) => caller,
+            None if self.callers.len() >= CALLERS => &self.others,
+            None => return given,
+        };
+        if caller.seen < WARM {
+            return given;
+        }
+        let ratio = caller.input_ratio.upper().clamp(0.25, 4.0);
+        let output = caller.output.upper().ceil() as u64;
+        Estimate {
+            input: Tokens((given.input.0 as f64 * ratio).ceil() as u64),
+            output: given.output.min(Tokens(output.max(1))),
+        }
+    }
+
+    /// Learns from a call that was given as `given` and used `input` and `output` tokens.
+    pub(crate) fn learn(&mut self, key: &CallerKey, given: Estimate, input: u64, output: u64) {
+        let caller = if let Some(known) = self.callers.get_mut(key) {
+            known
+        } else if self.callers.len() < CALLERS {
+            self.callers.entry(key.clone()).or_default()
+        } else {
+            &mut self.others
+        };
+        let first = caller.seen == 0;
+        caller.seen = caller.seen.saturating_add(1);
+        let ratio = input as f64 / given.input.0.max(1) as f64;
+        caller.input_ratio.learn(ratio, first);
+        caller.output.learn(output as f64, first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_approach_the_real_use() {
+        let mut estimator = Estimator::default();
+        let key = (AgentId::new("feynman").unwrap(), "gaps");
+        let given = Estimate::new(1_000, 4_096);
+        assert_eq!(estimator.correct(&key, given), given);
+        for i in 0..200 {
+            estimator.learn(&key, given, 1_200, 280 + i % 40);
+        }
+        let corrected = estimator.correct(&key, given);
+        assert!((1_200..1_260).contains(&corrected.input.0), "{corrected:?}");
+        assert!((300..340).contains(&corrected.output.0), "{corrected:?}");
+        let short = estimator.correct(&key, Estimate::new(1_000, 50));
+        assert_eq!(short.output, Tokens(50), "the caller's own limit holds");
+    }
+}

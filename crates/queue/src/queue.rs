@@ -1,0 +1,395 @@
+//! The driver: owns the clock, the wakers and one task, and asks the pure
+//! [`Admission`](crate::admission) for every decision.
+//!
+//! A queue spawns nothing until a call has to wait for time to pass; then one task
+//! sleeps until the next decision, and ends when nobody waits.
+
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use lyceum_core::{QueuePosition, SessionId, TenantId, Usage};
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::{
+    Ask, ObservedLimits, QueueConfig, QueueSnapshot, Refused, Reservation, WaitError, Waiter,
+    admission::{Admission, Admitted, Decision, Owner, Ticket},
+    metrics,
+    order::Index,
+};
+
+/// Admission to one upstream: one model behind one key. Clones are the same queue.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use lyceum_core::{Scope, Tokens, Usage};
+/// use lyceum_queue::{Ask, Estimate, Queue, QueueConfig, Quotas};
+///
+/// let quotas = Quotas { requests: Some(500), concurrency: Some(50), ..Quotas::default() };
+/// let queue = Queue::new(QueueConfig { quotas, ..QueueConfig::default() });
+///
+/// let waiter = queue.enqueue(Ask::new(Scope::local(), Estimate::new(1_200, 400))).unwrap();
+/// let reservation = waiter.await.unwrap();
+/// // ... call the upstream ...
+/// reservation.settle(Usage { input: Tokens(1_180), output: Tokens(260), ..Usage::default() });
+/// assert_eq!(queue.snapshot().requests.unwrap().used, 1);
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    origin: Instant,
+    config: QueueConfig,
+    changed: Notify,
+    state: Mutex<State>,
+}
+
+struct State {
+    admission: Admission,
+    /// Calls that wait, or whose outcome was not fetched yet.
+    calls: Slab<Call>,
+    serial: u64,
+    pump: Pump,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pump {
+    Stopped,
+    /// Sleeping until this time, or until told.
+    Running(Option<u64>),
+}
+
+/// A waiting call between the driver and its [`Waiter`].
+struct Call {
+    serial: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    Waiting(Index, Option<Waker>),
+    Granted(Box<Ticket>),
+    Failed(WaitError),
+}
+
+/// Names a waiting call; the serial number tells it from a later one in its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallId {
+    owner: Owner,
+    serial: u64,
+}
+
+impl Queue {
+    /// A queue with these limits.
+    #[must_use]
+    pub fn new(config: QueueConfig) -> Self {
+        let shared = Shared {
+            origin: tokio::time::Instant::now().into_std(),
+            config,
+            changed: Notify::new(),
+            state: Mutex::new(State {
+                admission: Admission::new(config, 0),
+                calls: Slab::new(),
+                serial: 0,
+                pump: Pump::Stopped,
+            }),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Asks for a call to be sent. It has its place from now on; awaiting the
+    /// [`Waiter`] needs a tokio runtime with time.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] when the queue is full, when the call would still wait at its
+    /// deadline, or when it alone exceeds a quota.
+    pub fn enqueue(&self, ask: Ask) -> Result<Waiter, Refused> {
+        let shared = &self.shared;
+        let now = shared.now();
+        let deadline = ask.deadline.map(|at| shared.nanos(at));
+        let mut state = shared.lock();
+        let owner = state.calls.vacant_key();
+        match state.admission.enqueue(ask, deadline, owner, now) {
+            Ok(Admitted::Now(ticket)) => {
+                drop(state);
+                metrics::admitted(&ticket);
+                Ok(Waiter::ready(self.reservation(ticket)))
+            }
+            Ok(Admitted::Waiting(index)) => {
+                state.serial += 1;
+                let serial = state.serial;
+                let stage = Stage::Waiting(index, None);
+                state.calls.insert(Call { serial, stage });
+                shared.drive(state, now);
+                Ok(Waiter::waiting(self.clone(), CallId { owner, serial }))
+            }
+            Err(refused) => {
+                drop(state);
+                metrics::refused(&refused);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Cancels every waiting call of a conversation and returns their number. Calls that
+    /// were let through go on.
+    pub fn cancel_conversation(&self, tenant: &TenantId, session: &SessionId) -> usize {
+        let mut state = self.shared.lock();
+        let cancelled = state.admission.cancel(tenant, session);
+        let mut wakers = Vec::new();
+        for owner in &cancelled {
+            state.finish(*owner, Stage::Failed(WaitError::Cancelled), &mut wakers);
+        }
+        self.shared.drive(state, self.shared.now());
+        wakers.into_iter().for_each(Waker::wake);
+        cancelled.len()
+    }
+
+    /// Adopts what the headers of an answer said about the upstream's limits.
+    pub fn observe(&self, limits: &ObservedLimits) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        state.admission.observe(limits, now);
+        self.shared.drive(state, now);
+    }
+
+    /// Notes that the upstream refused a call for its rate or load (429, 529): nothing is
+    /// sent for `retry_after`, and the quotas shrink and then recover slowly. The refused
+    /// call's own reservation is settled, dropped or refunded by its holder.
+    pub fn throttled(&self, retry_after: Option<Duration>) {
+        let pause = retry_after.unwrap_or(self.shared.config.default_pause);
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        state.admission.throttled(nanos(pause), now);
+        self.shared.drive(state, now);
+        metrics::throttled();
+    }
+
+    /// The queue at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> QueueSnapshot {
+        let now = self.shared.now();
+        self.shared.lock().admission.snapshot(now)
+    }
+
+    pub(crate) fn update_interval(&self) -> Duration {
+        self.shared.config.update_interval
+    }
+
+    /// Where a call stands; `None` when it does not wait any more.
+    pub(crate) fn position(&self, id: CallId) -> Option<QueuePosition> {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let call = state.calls.get(id.owner)?;
+        match call.stage {
+            Stage::Waiting(index, _) if call.serial == id.serial => {
+                state.admission.position(index, now)
+            }
+            _ => None,
+        }
+    }
+
+    /// Fetches the outcome of a call, or leaves its waker. Not called after an outcome.
+    pub(crate) fn poll(&self, id: CallId, waker: &Waker) -> Poll<Result<Reservation, WaitError>> {
+        let mut state = self.shared.lock();
+        if let Some(Call { stage, .. }) = state.calls.get_mut(id.owner)
+            && let Stage::Waiting(_, old) = stage
+        {
+            match old {
+                Some(old) => old.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+            if state.pump == Pump::Stopped {
+                state.pump = Pump::Running(Some(0));
+                drop(state);
+                tokio::spawn(pump(Arc::clone(&self.shared)));
+            }
+            return Poll::Pending;
+        }
+        let call = state.calls.try_remove(id.owner);
+        drop(state);
+        Poll::Ready(match call.map(|call| call.stage) {
+            Some(Stage::Granted(ticket)) => Ok(self.reservation(*ticket)),
+            Some(Stage::Failed(error)) => Err(error),
+            Some(Stage::Waiting(..)) | None => Err(WaitError::Cancelled),
+        })
+    }
+
+    /// Forgets a call whose waiter was dropped before it had its outcome.
+    pub(crate) fn leave(&self, id: CallId) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        match state.calls.try_remove(id.owner).map(|call| call.stage) {
+            Some(Stage::Waiting(index, _)) => {
+                state.admission.remove(index);
+                metrics::left();
+            }
+            Some(Stage::Granted(ticket)) => state.admission.refund(*ticket, now),
+            Some(Stage::Failed(_)) | None => return,
+        }
+        self.shared.drive(state, now);
+    }
+
+    pub(crate) fn end(&self, ticket: Ticket, end: End<'_>) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        match end {
+            End::Used(usage) => state.admission.settle(ticket, usage, now),
+            End::Uncertain(seen) => state.admission.abandon(ticket, seen, now),
+            End::Unsent => state.admission.refund(ticket, now),
+        }
+        self.shared.drive(state, now);
+    }
+
+    fn reservation(&self, ticket: Ticket) -> Reservation {
+        Reservation::new(self.clone(), ticket)
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a reservation ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End<'a> {
+    Used(&'a Usage),
+    Uncertain(&'a Usage),
+    Unsent,
+}
+
+impl Shared {
+    /// The state stays sound when a holder of the lock panics: every decision is made
+    /// completely or not at all, so poison is ignored.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        self.nanos(tokio::time::Instant::now().into_std())
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.origin))
+    }
+
+    /// Makes all decisions that are due, and wakes whom they concern.
+    fn drive(&self, mut state: MutexGuard<'_, State>, now: u64) {
+        if state.admission.is_idle() {
+            return;
+        }
+        let mut wakers = Vec::new();
+        let next = state.decide(now, &mut wakers);
+        let tell = match state.pump {
+            Pump::Stopped => false,
+            Pump::Running(until) => match (until, next) {
+                (_, None) => state.admission.is_idle(),
+                (None, Some(_)) => true,
+                (Some(until), Some(next)) => next < until,
+            },
+        };
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        if tell {
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// Decides until nothing is due; returns when something will be.
+    fn decide(&mut self, now: u64, wakers: &mut Vec<Waker>) -> Option<u64> {
+        loop {
+            match self.admission.next(now) {
+                Decision::Grant(owner, ticket) => {
+                    metrics::admitted(&ticket);
+                    self.finish(owner, Stage::Granted(Box::new(ticket)), wakers);
+                }
+                Decision::Expired(owner) => {
+                    metrics::expired();
+                    self.finish(owner, Stage::Failed(WaitError::Expired), wakers);
+                }
+                Decision::Wait(until) => return until,
+            }
+        }
+    }
+
+    fn finish(&mut self, owner: Owner, outcome: Stage, wakers: &mut Vec<Waker>) {
+        let Some(call) = self.calls.get_mut(owner) else {
+            return;
+        };
+        if let Stage::Waiting(_, Some(waker)) = std::mem::replace(&mut call.stage, outcome) {
+            wakers.push(waker);
+        }
+    }
+}
+
+/// Marks the pump as stopped even when its runtime is torn down under it.
+struct Running {
+    shared: Arc<Shared>,
+    armed: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shared.lock().pump = Pump::Stopped;
+        }
+    }
+}
+
+async fn pump(shared: Arc<Shared>) {
+    let mut running = Running {
+        shared: Arc::clone(&shared),
+        armed: true,
+    };
+    loop {
+        let changed = shared.changed.notified();
+        let mut wakers = Vec::new();
+        let until = {
+            let mut state = shared.lock();
+            let now = shared.now();
+            let until = state.decide(now, &mut wakers);
+            if state.admission.is_idle() {
+                // Under the same lock as the check, so that no arrival is missed.
+                state.pump = Pump::Stopped;
+                running.armed = false;
+                drop(state);
+                wakers.into_iter().for_each(Waker::wake);
+                return;
+            }
+            state.pump = Pump::Running(until);
+            until
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        let changed = pin!(changed);
+        match until {
+            None => changed.await,
+            Some(until) => {
+                let until = shared.origin + Duration::from_nanos(until);
+                tokio::select! {
+                    () = tokio::time::sleep_until(until.into()) => {}
+                    () = changed => {}
+                }
+            }
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,283 @@
+//! All quotas of one upstream together: what a call reserves, and its settlement.
+//!
+//! Invariant: what [`Limiter::reserve`] takes is given back or counted exactly once,
+//! because a [`Hold`] is consumed by the settlement and cannot be copied.
+
+use crate::{
+    CachedInput, ObservedLimit, ObservedLimits, OutputCounted, QueueConfig, Refused,
+    throttle::Throttle,
+    window::{MINUTE, Room, Window},
+};
+
+/// What one call takes from the quotas, besides one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+}
+
+/// What a running call has reserved.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) cost: Cost,
+    pub(crate) at: u64,
+}
+
+/// How a reservation ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Settlement {
+    /// The upstream said what was used.
+    Used { input: u64, output: u64 },
+    /// Nobody knows; at most what was reserved, or more where more was seen.
+    Uncertain { input: u64, output: u64 },
+    /// The call was never sent.
+    Unsent,
+}
+
+const KINDS: usize = 4;
+const NAMES: [&str; KINDS] = ["requests", "tokens", "input tokens", "output tokens"];
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    config: QueueConfig,
+    /// Requests, tokens, input tokens, output tokens.
+    windows: [Option<Window>; KINDS],
+    /// What the upstream's headers said.
+    observed: [Option<u64>; KINDS],
+    pub(crate) running: u32,
+    pub(crate) throttle: Throttle,
+}
+
+impl Limiter {
+    pub(crate) fn new(config: QueueConfig, now: u64) -> Self {
+        let mut limiter = Self {
+            config,
+            windows: Default::default(),
+            observed: [None; KINDS],
+            running: 0,
+            throttle: Throttle::new(),
+        };
+        limiter.apply_limits(now);
+        limiter
+    }
+
+    /// Limits before throttling: the lower of the configured and the observed one.
+    pub(crate) fn limit(&self, kind: usize) -> Option<u64> {
+        let quotas = &self.config.quotas;
+        let configured = [
+            quotas.requests,
+            quotas.tokens,
+            quotas.input_tokens,
+            quotas.output_tokens,
+        ][kind];
+        match (configured, self.observed[kind]) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    pub(crate) fn concurrency(&self) -> Option<u32> {
+        self.throttle.concurrency(self.config.quotas.concurrency)
+    }
+
+    pub(crate) fn used(&mut self, kind: usize, now: u64) -> u64 {
+        self.windows[kind].as_mut().map_or(0, |w| w.used(now))
+    }
+
+    fn apply_limits(&mut self, now: u64) {
+        let jitter = u64::try_from(self.config.jitter.as_nanos()).unwrap_or(MINUTE);
+        for kind in 0..KINDS {
+            let Some(limit) = self.limit(kind) else {
+                continue;
+            };
+            let limit = ((limit as f64 * self.throttle.share()) as u64).max(1);
+            match &mut self.windows[kind] {
+                Some(window) => window.set_limit(limit),
+                none => {
+                    let jitter = jitter.min(MINUTE);
+                    *none = Some(Window::new(limit, self.config.burst, jitter, now));
+                }
+            }
+        }
+    }
+
+    fn amounts(cost: Cost) -> [u64; KINDS] {
+        let total = cost.input.saturating_add(cost.output);
+        [1, total, cost.input, cost.output]
+    }
+
+    /// Refuses what no waiting will make fit.
+    pub(crate) fn possible(&self, cost: Cost) -> Result<(), Refused> {
+        for (kind, amount) in Self::amounts(cost).into_iter().enumerate() {
+            match self.limit(kind) {
+                Some(limit) if amount > limit => {
+                    return Err(Refused::TooLarge {
+                        quota: NAMES[kind],
+                        cost: amount,
+                        limit,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// When a call of this cost may start.
+    pub(crate) fn room(&mut self, cost: Cost, now: u64) -> Room {
+        if now < self.throttle.paused_until() {
+            return Room::At(self.throttle.paused_until());
+        }
+        if self.throttle.recover(self.running, now) {
+            self.apply_limits(now);
+        }
+        if self
+            .concurrency()
+            .is_some_and(|limit| self.running >= limit)
+        {
+            return Room::Settlement;
+        }
+        let mut room = Room::Now;
+        for (window, amount) in self.windows.iter_mut().zip(Self::amounts(cost)) {
+            let Some(window) = window else { continue };
+            room = match (room, window.room(amount, now)) {
+                (_, Room::Settlement) => return Room::Settlement,
+                (Room::At(a), Room::At(b)) => Room::At(a.max(b)),
+                (Room::Now, other) | (other, _) => other,
+            };
+        }
+        room
+    }
+
+    /// Calls of this cost that the tightest quota allows in a nanosecond.
+    pub(crate) fn rate(&self, cost: Cost) -> f64 {
+        let windows = self.windows.iter().zip(Self::amounts(cost));
+        windows
+            .filter(|(_, amount)| *amount > 0)
+            .filter_map(|(window, amount)| Some(window.as_ref()?.rate() / amount as f64))
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    /// Calls of this cost that may start at once after the first.
+    pub(crate) fn burst(&self, cost: Cost) -> f64 {
+        let windows = self.windows.iter().zip(Self::amounts(cost));
+        windows
+            .filter(|(_, amount)| *amount > 0)
+            .filter_map(|(window, amount)| Some(window.as_ref()?.credit() / amount as f64))
+            .fold(f64::INFINITY, f64::min)
+            .max(0.0)
+    }
+
+    /// Takes the cost of a call that starts now.
+    pub(crate) fn reserve(&mut self, cost: Cost, now: u64) -> Hold {
+        self.running += 1;
+        let at_start = self.config.output_counted == OutputCounted::AtStart;
+        let amounts = Self::amounts(cost);
+        for (kind, window) in self.windows.iter_mut().enumerate() {
+            let Some(window) = window else { continue };
+            match kind {
+                1 if !at_start => {
+                    window.count(cost.input, now);
+                    window.hold(cost.output, now);
+                }
+                3 if !at_start => window.hold(cost.output, now),
+                _ => window.count(amounts[kind], now),
+            }
+        }
+        Hold { cost, at: now }
+    }
+
+    /// Ends a reservation. Returns what was used, as far as it is known.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "taking the hold makes a second settlement impossible"
+    )]
+    pub(crate) fn settle(&mut self, hold: Hold, end: Settlement, now: u64) -> Cost {
+        self.running = self.running.saturating_sub(1);
+        let Hold { cost, at } = hold;
+        let (used, requests) = match end {
+            Settlement::Used { input, output } => (Cost { input, output }, 1),
+            Settlement::Uncertain { input, output } => {
+                let input = input.max(cost.input);
+                let output = output.max(cost.output);
+                (Cost { input, output }, 1)
+            }
+            Settlement::Unsent => (
+                Cost {
+                    input: 0,
+                    output: 0,
+                },
+                0,
+            ),
+        };
+        let at_start = self.config.output_counted == OutputCounted::AtStart;
+        let (before, after) = (Self::amounts(cost), Self::amounts(used));
+        for (kind, window) in self.windows.iter_mut().enumerate() {
+            let Some(window) = window else { continue };
+            match kind {
+                0 => window.correct(at, 1, requests, now),
+                1 | 3 if !at_start => {
+                    if kind == 1 {
+                        window.correct(at, cost.input, used.input, now);
+                    }
+                    window.release(cost.output);
+                    window.count_silently(used.output, now);
+                    window.repay(cost.output, used.output);
+                }
+                _ => window.correct(at, before[kind], after[kind], now),
+            }
+        }
+        used
+    }
+
+    /// The input that counts against the quota.
+    pub(crate) fn counted_input(&self, input: u64, cached: u64) -> u64 {
+        match self.config.cached_input {
+            CachedInput::Counted => input,
+            CachedInput::Free => input.saturating_sub(cached),
+        }
+    }
+
+    /// Adopts what the upstream's headers say.
+    pub(crate) fn observe(&mut self, limits: &ObservedLimits, now: u64) {
+        let all = [
+            limits.requests,
+            limits.tokens,
+            limits.input_tokens,
+            limits.output_tokens,
+        ];
+        for (kind, seen) in all.iter().enumerate() {
+            if let Some(limit) = seen.limit.filter(|limit| *limit > 0) {
+                self.observed[kind] = Some(limit);
+            }
+        }
+        self.apply_limits(now);
+        for (window, seen) in self.windows.iter_mut().zip(all) {
+            if let Some(window) = window {
+                count_foreign(window, seen, now);
+            }
+        }
+    }
+}
+
+/// Counts what others who share the upstream's key have used.
+///
+/// Less than 5 % of the limit is ignored: it is the difference between a sliding
+/// window and the bucket that many upstreams really keep.
+fn count_foreign(window: &mut Window, seen: ObservedLimit, now: u64) {
+    let (Some(limit), Some(remaining)) = (seen.limit, seen.remaining) else {
+        return;
+    };
+    let used = limit.saturating_sub(remaining);
+    let foreign = used.saturating_sub(window.used(now));
+    if foreign <= limit / 20 {
+        return;
+    }
+    let reset = seen.reset.map_or(MINUTE, |reset| {
+        u64::try_from(reset.as_nanos())
+            .unwrap_or(MINUTE)
+            .min(MINUTE)
+    });
+    window.count_silently(foreign, now.saturating_sub(MINUTE - reset));
+}

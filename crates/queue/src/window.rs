@@ -1,0 +1,296 @@
+//! One quota: an exact bound over any sliding minute, and an even pace inside it.
+//!
+//! The bound is a ring of 512 buckets (117 ms) that remembers what was counted when.
+//! Invariant: `used() <= limit` after every admitted cost, where `used` is everything
+//! counted in the last `60 s + jitter`, rounded up to a bucket, plus what is held for
+//! running calls. So an upstream that counts an exact sliding minute never sees more,
+//! as long as calls use no more than they reserved.
+//!
+//! The pace is only for smoothness, and so may be approximate: credit grows at the
+//! highest even rate that will not run into the bound within the next minute. After a
+//! burst that rate is `(limit - burst) / 60 s`; once the burst has left the window it
+//! is `limit / 60 s`, so a burst is paid back without a stall and without a loss.
+//! Deliberately absent: clocks; `now` is nanoseconds since the owner's origin.
+
+/// The window that upstreams count, in nanoseconds.
+pub(crate) const MINUTE: u64 = 60_000_000_000;
+
+const BUCKETS: u64 = 512;
+const WIDTH: u64 = MINUTE / BUCKETS;
+/// How long a computed pace is used: a 256th of the window.
+const PACE_VALID: u64 = MINUTE / 256;
+/// The pace aims this much above the even rate, so that rounding never leaves quota
+/// unused; the bound holds back what is too much.
+const PACE_LEAD: f64 = 1.01;
+
+/// When a cost can be admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Now.
+    Now,
+    /// Not before this time, if nothing else changes.
+    At(u64),
+    /// Only when a running call is settled.
+    Settlement,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Window {
+    limit: u64,
+    burst: f64,
+    jitter: u64,
+    /// Counted amounts by bucket number modulo the ring's length.
+    ring: Vec<u64>,
+    /// The number of the oldest bucket that still counts.
+    oldest: u64,
+    counted: u64,
+    held: u64,
+    credit: f64,
+    /// Per nanosecond.
+    pace: f64,
+    paced: u64,
+    pace_until: u64,
+}
+
+impl Window {
+    /// An unused quota of `limit` a minute, of which the share `burst` may go at once.
+    pub(crate) fn new(limit: u64, burst: f64, jitter: u64, now: u64) -> Self {
+        let live = (MINUTE + jitter).div_ceil(WIDTH) + 2;
+        let mut window = Self {
+            limit,
+            burst: burst.clamp(0.0, 1.0),
+            jitter,
+            ring: vec![0; live as usize],
+            oldest: now / WIDTH,
+            counted: 0,
+            held: 0,
+            credit: 0.0,
+            pace: 0.0,
+            paced: now,
+            pace_until: 0,
+        };
+        window.credit = window.credit_limit();
+        window
+    }
+
+    /// The sustained rate in amounts a nanosecond.
+    pub(crate) fn rate(&self) -> f64 {
+        self.limit as f64 / (MINUTE + self.jitter) as f64
+    }
+
+    /// What may go at once, as last paced.
+    pub(crate) fn credit(&self) -> f64 {
+        self.credit
+            .min(self.limit as f64 - (self.counted + self.held) as f64)
+    }
+
+    /// Changes the limit; what was counted stays counted.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        if limit != self.limit {
+            self.limit = limit;
+            self.pace_until = 0;
+        }
+    }
+
+    /// What counts against the limit now.
+    pub(crate) fn used(&mut self, now: u64) -> u64 {
+        self.advance(now);
+        self.counted.saturating_add(self.held)
+    }
+
+    /// Whether `cost` fits. A cost above a limit that shrank fits an empty window.
+    pub(crate) fn room(&mut self, cost: u64, now: u64) -> Room {
+        let used = self.used(now);
+        if used > 0 && used.saturating_add(cost) > self.limit {
+            return self.room_later(cost);
+        }
+        self.pace(now);
+        if self.credit >= 0.0 || used == 0 {
+            return Room::Now;
+        }
+        let wait = (-self.credit / self.pace).min(PACE_VALID as f64);
+        Room::At(now + (wait as u64).max(1_000))
+    }
+
+    fn room_later(&self, cost: u64) -> Room {
+        let mut used = self.counted + self.held;
+        for number in self.oldest..self.oldest + self.ring.len() as u64 {
+            used -= self.ring[self.slot(number)];
+            if used == 0 || used.saturating_add(cost) <= self.limit {
+                return Room::At(self.expiry(number));
+            }
+        }
+        Room::Settlement
+    }
+
+    /// Counts `amount` now and takes it from the pace.
+    pub(crate) fn count(&mut self, amount: u64, now: u64) {
+        self.pace(now);
+        self.credit -= amount as f64;
+        self.count_silently(amount, now);
+    }
+
+    /// Counts `amount` at `then`, at most a window ago, without slowing the pace.
+    pub(crate) fn count_silently(&mut self, amount: u64, then: u64) {
+        self.advance(then);
+        let slot = self.slot((then / WIDTH).max(self.oldest));
+        self.ring[slot] += amount;
+        self.counted += amount;
+    }
+
+    /// Keeps `amount` reserved until it is released, and takes it from the pace.
+    pub(crate) fn hold(&mut self, amount: u64, now: u64) {
+        self.pace(now);
+        self.credit -= amount as f64;
+        self.held += amount;
+    }
+
+    /// Ends a hold.
+    pub(crate) fn release(&mut self, amount: u64) {
+        self.held = self.held.saturating_sub(amount);
+    }
+
+    /// Corrects what was counted at `then` from `old` to `new`, where it still counts.
+    pub(crate) fn correct(&mut self, then: u64, old: u64, new: u64, now: u64) {
+        self.advance(now);
+        self.credit += old as f64 - new as f64;
+        let number = then / WIDTH;
+        if number < self.oldest {
+            return;
+        }
+        let slot = self.slot(number);
+        let corrected = (self.ring[slot] + new).saturating_sub(old);
+        self.counted = self.counted - self.ring[slot] + corrected;
+        self.ring[slot] = corrected;
+    }
+
+    /// Gives back to the pace what a settlement did not use.
+    pub(crate) fn repay(&mut self, reserved: u64, used: u64) {
+        self.credit += reserved as f64 - used as f64;
+    }
+
+    fn slot(&self, number: u64) -> usize {
+        (number % self.ring.len() as u64) as usize
+    }
+
+    /// When a bucket stops counting: a window after its last possible entry.
+    fn expiry(&self, number: u64) -> u64 {
+        (number + 1) * WIDTH + MINUTE + self.jitter
+    }
+
+    fn advance(&mut self, now: u64) {
+        if self.counted == 0 {
+            self.oldest = self.oldest.max(now / WIDTH);
+            return;
+        }
+        while self.counted > 0 && self.expiry(self.oldest) <= now {
+            let slot = self.slot(self.oldest);
+            self.counted -= std::mem::take(&mut self.ring[slot]);
+            self.oldest += 1;
+        }
+        if self.counted == 0 {
+            self.oldest = self.oldest.max(now / WIDTH);
+        }
+    }
+
+    /// The most credit: the burst, at least some calls where the limit allows them.
+    fn credit_limit(&self) -> f64 {
+        let limit = self.limit as f64;
+        (limit * self.burst - 1.0)
+            .max((limit * 0.5).min(4.0) - 1.0)
+            .max(0.0)
+    }
+
+    fn pace(&mut self, now: u64) {
+        if now >= self.pace_until {
+            self.pace = self.even_rate(now);
+            self.pace_until = now + PACE_VALID;
+        }
+        let grown = now.saturating_sub(self.paced) as f64 * self.pace;
+        self.credit = (self.credit + grown).min(self.credit_limit());
+        self.paced = self.paced.max(now);
+    }
+
+    /// The highest constant rate that never meets the bound within the coming minute.
+    fn even_rate(&mut self, now: u64) -> f64 {
+        let used = self.used(now);
+        let even = self.rate();
+        let mut free = self.limit as f64 - used as f64;
+        let mut rate = f64::INFINITY;
+        for number in self.oldest..self.oldest + self.ring.len() as u64 {
+            let amount = self.ring[self.slot(number)];
+            if amount > 0 {
+                rate = rate.min(free / (self.expiry(number) - now) as f64);
+                free += amount as f64;
+            }
+        }
+        rate = rate.min(free / (MINUTE + self.jitter) as f64);
+        (rate * PACE_LEAD).clamp(even / 16.0, even * PACE_LEAD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn send_as_fast_as_allowed(window: &mut Window, cost: u64, until: u64) -> Vec<u64> {
+        let mut now = 0;
+        let mut sent = Vec::new();
+        while now < until {
+            match window.room(cost, now) {
+                Room::Now => {
+                    window.count(cost, now);
+                    sent.push(now);
+                }
+                Room::At(at) => now = at.max(now + 1),
+                Room::Settlement => panic!("nothing is held"),
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn no_sliding_minute_exceeds_the_limit_and_nearly_all_is_used() {
+        for (limit, cost) in [(500, 1), (40_000, 700), (3, 1), (10, 1), (1, 1)] {
+            let mut window = Window::new(limit, 0.1, SECOND / 2, 0);
+            let sent = send_as_fast_as_allowed(&mut window, cost, 10 * MINUTE);
+            for (i, start) in sent.iter().enumerate() {
+                let inside = sent[i..]
+                    .iter()
+                    .take_while(|t| **t < start + MINUTE)
+                    .count();
+                assert!(
+                    inside as u64 * cost <= limit,
+                    "{limit}: {inside} in a minute"
+                );
+            }
+            // One call less than the share, as a call is either sent or not.
+            let least = (limit * 10) as f64 * 0.97 - cost as f64;
+            let used = sent.len() as u64 * cost;
+            assert!(used as f64 >= least, "{limit}: only {used} used");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_paid_back_without_a_stall() {
+        let mut window = Window::new(500, 0.1, SECOND / 2, 0);
+        let sent = send_as_fast_as_allowed(&mut window, 1, 5 * MINUTE);
+        assert!(sent[..50].iter().all(|t| *t == 0), "the burst goes at once");
+        let longest = sent.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest < SECOND, "stalled for {longest} ns");
+    }
+
+    #[test]
+    fn what_is_held_counts_until_a_minute_after_its_settlement() {
+        let mut window = Window::new(100, 1.0, 0, 0);
+        window.hold(100, 0);
+        assert_eq!(window.room(1, 5 * MINUTE), Room::Settlement);
+        window.release(100);
+        window.count_silently(60, 5 * MINUTE);
+        assert_eq!(window.used(6 * MINUTE - 1), 60);
+        assert_eq!(window.used(6 * MINUTE + WIDTH), 0);
+    }
+}
