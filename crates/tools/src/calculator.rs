@@ -46,7 +46,9 @@ impl Default for Calculator {
         });
         let description = "Calculates an arithmetic expression exactly, with units. Use it to check a number or \
                            a formula in the explanation.";
-        Self { spec: spec("calculate", description, parameters) }
+        Self {
+            spec: spec("calculate", description, parameters),
+        }
     }
 }
 
@@ -55,9 +57,9 @@ fn evaluate(expression: &str) -> Result<String, ToolError> {
     context.disable_rng();
     let deadline = Deadline(Instant::now() + TIME_LIMIT);
     match fend_core::evaluate_with_interrupt(expression, &mut context, &deadline) {
-        Ok(result) if result.get_main_result().is_empty() => {
-            Err(ToolError::Arguments { detail: "the expression has no value".to_owned() })
-        }
+        Ok(result) if result.get_main_result().is_empty() => Err(ToolError::Arguments {
+            detail: "the expression has no value".to_owned(),
+        }),
         Ok(result) => Ok(result.get_main_result().to_owned()),
         Err(_) if deadline.0 <= Instant::now() => Err(ToolError::Timeout { after: TIME_LIMIT }),
         Err(detail) => Err(ToolError::Arguments { detail }),
@@ -79,7 +81,9 @@ impl Tool for Calculator {
         let result = tokio::task::spawn_blocking(move || evaluate(&expression)).await;
         match result {
             Ok(result) => result.map(ToolOutput::text),
-            Err(error) => Err(ToolError::Failed { detail: error.to_string() }),
+            Err(error) => Err(ToolError::Failed {
+                detail: error.to_string(),
+            }),
         }
     }
 }

@@ -25,7 +25,14 @@ impl Clock {
     #[must_use]
     pub fn at(now: fn() -> OffsetDateTime) -> Self {
         let parameters = json!({"type": "object", "properties": {}});
-        Self { spec: spec("date_time", "Tells the current date, weekday and time in UTC.", parameters), now }
+        Self {
+            spec: spec(
+                "date_time",
+                "Tells the current date, weekday and time in UTC.",
+                parameters,
+            ),
+            now,
+        }
     }
 }
 
@@ -36,10 +43,13 @@ impl Tool for Clock {
     }
 
     async fn call(&self, _call: &CallContext, _arguments: Value) -> Result<ToolOutput, ToolError> {
-        let format = format_description!("[weekday] [year]-[month]-[day] [hour]:[minute]:[second] UTC");
+        let format =
+            format_description!("[weekday] [year]-[month]-[day] [hour]:[minute]:[second] UTC");
         match (self.now)().format(format) {
             Ok(text) => Ok(ToolOutput::text(text)),
-            Err(error) => Err(ToolError::Failed { detail: error.to_string() }),
+            Err(error) => Err(ToolError::Failed {
+                detail: error.to_string(),
+            }),
         }
     }
 }

@@ -23,12 +23,18 @@ use serde_json::Value;
 const MAX_RESULT_CHARS: usize = 4_000;
 
 fn spec(name: &str, description: &str, parameters: Value) -> ToolSpec {
-    ToolSpec { name: name.to_owned(), description: description.to_owned(), parameters }
+    ToolSpec {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        parameters,
+    }
 }
 
 /// Reads arguments, in words that let a model correct itself.
 fn arguments<T: DeserializeOwned>(value: Value) -> Result<T, ToolError> {
-    serde_json::from_value(value).map_err(|error| ToolError::Arguments { detail: error.to_string() })
+    serde_json::from_value(value).map_err(|error| ToolError::Arguments {
+        detail: error.to_string(),
+    })
 }
 
 /// Cuts a text at a character boundary and says so.

@@ -29,7 +29,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_concurrent: 100, timeout: Duration::from_secs(10), max_chars: MAX_RESULT_CHARS }
+        Self {
+            max_concurrent: 100,
+            timeout: Duration::from_secs(10),
+            max_chars: MAX_RESULT_CHARS,
+        }
     }
 }
 
@@ -46,7 +50,11 @@ impl Limited {
     #[must_use]
     pub fn new(inner: Arc<dyn Tool>, limits: Limits) -> Self {
         let running = Semaphore::new(limits.max_concurrent.clamp(1, Semaphore::MAX_PERMITS));
-        Self { inner, limits, running }
+        Self {
+            inner,
+            limits,
+            running,
+        }
     }
 
     async fn run(&self, call: &CallContext, arguments: Value) -> Result<ToolOutput, ToolError> {
@@ -54,7 +62,9 @@ impl Limited {
         let work = async {
             // The semaphore is never closed; were it, the tool would be unavailable.
             let Ok(_permit) = self.running.acquire().await else {
-                return Err(ToolError::Unavailable { retry_after: timeout });
+                return Err(ToolError::Unavailable {
+                    retry_after: timeout,
+                });
             };
             self.inner.call(call, arguments).await
         };

@@ -12,7 +12,11 @@ pub const DURATION: &str = "tool_call_duration_seconds";
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
     describe_counter!(CALLS, Unit::Count, "Tool calls by tool and status.");
-    describe_histogram!(DURATION, Unit::Seconds, "Time of tool calls by tool, waiting included.");
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "Time of tool calls by tool, waiting included."
+    );
 }
 
 pub(crate) fn called(tool: &str, status: &'static str, took: Duration) {

@@ -75,7 +75,11 @@ impl WebSearch {
         if !matches!(endpoint.scheme(), "http" | "https") {
             return Err(wrong());
         }
-        endpoint.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().push("search");
+        endpoint
+            .path_segments_mut()
+            .map_err(|()| wrong())?
+            .pop_if_empty()
+            .push("search");
         let client = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(10))
@@ -87,22 +91,37 @@ impl WebSearch {
             "properties": {"query": {"type": "string", "description": "a few keywords"}},
             "required": ["query"],
         });
-        let description = "Searches the web. Use it to check a fact that the explanation depends on.";
-        Ok(Self { spec: spec("web_search", description, parameters), client, endpoint })
+        let description =
+            "Searches the web. Use it to check a fact that the explanation depends on.";
+        Ok(Self {
+            spec: spec("web_search", description, parameters),
+            client,
+            endpoint,
+        })
     }
 
     async fn fetch(&self, query: &str) -> Result<Vec<u8>, ToolError> {
-        let failed = |error: reqwest::Error| ToolError::Failed { detail: error.without_url().to_string() };
-        let request = self.client.get(self.endpoint.clone()).query(&[("q", query), ("format", "json")]);
+        let failed = |error: reqwest::Error| ToolError::Failed {
+            detail: error.without_url().to_string(),
+        };
+        let request = self
+            .client
+            .get(self.endpoint.clone())
+            .query(&[("q", query), ("format", "json")]);
         let mut response = request.send().await.map_err(failed)?;
         if !response.status().is_success() {
-            let detail = format!("the search engine answered with status {}", response.status().as_u16());
+            let detail = format!(
+                "the search engine answered with status {}",
+                response.status().as_u16()
+            );
             return Err(ToolError::Failed { detail });
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > MAX_BYTES {
-                return Err(ToolError::Failed { detail: "the search engine's answer is too large".to_owned() });
+                return Err(ToolError::Failed {
+                    detail: "the search engine's answer is too large".to_owned(),
+                });
             }
             body.extend_from_slice(&chunk);
         }
@@ -130,7 +149,13 @@ impl Tool for WebSearch {
         if found.is_empty() {
             return Ok(ToolOutput::text("nothing found"));
         }
-        let entry = |found: &Found| format!("{}\n{}", found.title, cap(found.content.clone(), SNIPPET_CHARS));
+        let entry = |found: &Found| {
+            format!(
+                "{}\n{}",
+                found.title,
+                cap(found.content.clone(), SNIPPET_CHARS)
+            )
+        };
         let content: Vec<String> = found.iter().map(entry).collect();
         Ok(ToolOutput {
             content: content.join("\n\n"),

@@ -1,0 +1,126 @@
+//! Starts the real `lyceum` program on a free port with a data directory of its own.
+//!
+//! Every test binary compiles this module and uses a part of it.
+#![expect(dead_code, reason = "each test binary uses a part")]
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A running server; dropping it kills the process.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    pub banner: String,
+    pub dir: TempDir,
+    errors: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Server {
+    /// Starts with the offline student.
+    pub fn offline() -> Self {
+        Self::start(&["--provider", "offline"], &[])
+    }
+
+    pub fn start(flags: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), flags, env)
+    }
+
+    pub fn start_in(dir: TempDir, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = lyceum();
+        command.arg("serve").args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path().join("data"));
+        command.args(flags).envs(env.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = child.stderr.take().unwrap();
+        let errors = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = errors.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let mut banner = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let url = loop {
+            let start = banner.len();
+            if lines.read_line(&mut banner).unwrap() == 0 {
+                panic!("the server stopped: {banner}{}", errors.join().unwrap());
+            }
+            if let Some(at) = banner[start..].find("http://127.0.0.1:") {
+                break banner[start + at..].trim().to_owned();
+            }
+        };
+        Self { child, url, banner, dir, errors: Some(errors) }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name, e.g. `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end: the exit code and what was written to standard error.
+    pub fn wait(mut self) -> (Option<i32>, String, TempDir) {
+        let status = self.child.wait().unwrap();
+        let errors = self.errors.take().unwrap().join().unwrap();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        (status.code(), errors, dir)
+    }
+
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.wait().2
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program with an environment that holds no key and no setting of this machine.
+pub fn lyceum() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // No Ollama of this machine: a port where nothing listens.
+    command.env("OLLAMA_HOST", "127.0.0.1:9");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    lyceum().args(args).envs(env.iter().copied()).output().unwrap()
+}
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The Python with the packages of `tests/requirements.txt`.
+pub fn python() -> PathBuf {
+    let python = match std::env::var_os("LYCEUM_TEST_PYTHON") {
+        Some(path) => PathBuf::from(path),
+        None => root().join(".cache/python/bin/python"),
+    };
+    assert!(python.is_file(), "{} is missing: run `cargo xtask setup`", python.display());
+    python
+}
+
+/// A small real model.
+pub fn model() -> PathBuf {
+    let model = match std::env::var_os("LYCEUM_TEST_GGUF") {
+        Some(path) => PathBuf::from(path),
+        None => root().join(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+    };
+    assert!(model.is_file(), "{} is missing: run `cargo xtask setup`", model.display());
+    model
+}
