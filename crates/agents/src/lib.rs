@@ -1,6 +1,7 @@
 //! The feynman student, with and without a model, and the ReAct loop it thinks by.
 
 mod gaps;
+pub mod offline;
 mod prompts;
 mod questions;
 mod react;

@@ -1,0 +1,511 @@
+//! Claims that contradict each other, within a text and against what was said before.
+//!
+//! A claim is reduced to what it speaks of (a set of content words), its numbers and a
+//! sign; the sign flips with each negation and each word of decrease. Two claims of the
+//! same things with different signs contradict each other; two flips cancel out, so that
+//! "more supply, lower price" agrees with "less supply, higher price".
+//! Work is bounded: a claim is compared with few others that share a rare word.
+//! Deliberately absent: knowledge of the world.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
+
+use lyceum_core::{GapKind, Severity};
+
+use super::{
+    finding::Finding,
+    markers::{CONTRAST, CORRECTS},
+    text::{Class, Document, Language, Sentence, Word, has_any},
+};
+
+/// The most contradictions reported of one text.
+const MOST: usize = 3;
+/// Claims compared through one shared word.
+const PER_WORD: usize = 12;
+
+/// Pairs of opposites of general language; the second of a pair carries a minus.
+const OPPOSITES: &[(&[&str], &[&str])] = &[
+    (
+        &[
+            "increase", "rise", "grow", "climb", "expand", "raise", "up", "more", "gain", "higher",
+            "greater", "增加", "上升", "提高", "升高", "增大", "变大", "上涨", "增长", "增多",
+            "变多", "扩大", "上调", "提升", "变高",
+        ],
+        &[
+            "decrease", "fall", "drop", "decline", "shrink", "reduce", "down", "less", "lose",
+            "fewer", "lower", "减少", "下降", "降低", "减小", "变小", "下跌", "缩小", "变少",
+            "下调", "减弱", "变低", "降",
+        ],
+    ),
+    (
+        &[
+            "faster",
+            "fast",
+            "quick",
+            "quickly",
+            "accelerate",
+            "speed",
+            "变快",
+            "加快",
+            "更快",
+            "加速",
+            "快",
+        ],
+        &[
+            "slower", "slow", "slowly", "变慢", "减慢", "更慢", "减速", "慢",
+        ],
+    ),
+    (
+        &[
+            "hot", "warm", "heat", "hotter", "warmer", "热", "加热", "变热",
+        ],
+        &["cold", "cool", "colder", "cooler", "冷", "冷却", "变冷"],
+    ),
+    (
+        &["expand", "膨胀", "变松"],
+        &["contract", "compress", "收缩", "压缩"],
+    ),
+    (
+        &["absorb", "吸收", "吸入", "吸热"],
+        &["release", "emit", "释放", "放出", "排出", "放热"],
+    ),
+    (
+        &["true", "correct", "right", "正确", "真"],
+        &["false", "wrong", "incorrect", "错误", "假"],
+    ),
+    (
+        &["possible", "can", "可能"],
+        &["impossible", "unable", "不可能"],
+    ),
+    (
+        &["always", "总是", "永远", "必须", "一定"],
+        &["never", "从不", "从来不", "绝不"],
+    ),
+    (
+        &["big", "large", "bigger", "larger", "大", "更大", "较大"],
+        &["small", "little", "smaller", "tiny", "小", "更小", "较小"],
+    ),
+    (
+        &["strong", "stronger", "强", "更强"],
+        &["weak", "weaker", "weaken", "弱", "更弱"],
+    ),
+    (
+        &["heavy", "heavier", "重", "更重"],
+        &["light", "lighter", "轻", "更轻"],
+    ),
+    (&["safe", "安全"], &["dangerous", "unsafe", "危险"]),
+    (
+        &["good", "beneficial", "有益", "有利", "好"],
+        &["bad", "harmful", "有害", "不利", "坏"],
+    ),
+    (&["before", "之前", "以前"], &["after", "之后", "以后"]),
+    (&["inside", "里面", "内部"], &["outside", "外面", "外部"]),
+    (&["above", "上面", "高于"], &["below", "下面", "低于"]),
+    (
+        &["start", "begin", "开始"],
+        &["stop", "end", "停止", "结束"],
+    ),
+    (&["open", "打开"], &["close", "closed", "关闭"]),
+    (&["all", "every", "所有", "全部"], &["none", "no"]),
+    (
+        &["cheap", "cheaper", "便宜"],
+        &["expensive", "costly", "贵", "昂贵"],
+    ),
+    (&["positive", "正"], &["negative", "负"]),
+    (&["odd", "奇数"], &["even", "偶数"]),
+    (&["stable", "稳定"], &["unstable", "不稳定"]),
+    (&["mutable", "可变"], &["immutable", "不可变"]),
+    (&["solid", "固体"], &["liquid", "液体"]),
+    (&["finite", "有限"], &["infinite", "无限"]),
+    (
+        &["easy", "simple", "容易", "简单"],
+        &["hard", "difficult", "complex", "困难", "难", "复杂"],
+    ),
+    (
+        &["same", "identical", "相同", "一样"],
+        &["different", "不同", "不一样"],
+    ),
+    (&["gain", "attract", "吸引"], &["repel", "排斥"]),
+    (&["left", "左"], &["right", "右"]),
+    (
+        &["high", "高", "更高", "较高"],
+        &["low", "低", "更低", "较低"],
+    ),
+    (
+        &["many", "much", "多", "更多", "较多"],
+        &["few", "little", "少", "更少", "较少"],
+    ),
+    (
+        &["long", "longer", "长", "更长"],
+        &["short", "shorter", "短", "更短"],
+    ),
+    (&["reliable", "可靠"], &["unreliable", "不可靠"]),
+    (
+        &["need", "require", "需要"],
+        &["needless", "无需", "不需要", "不用"],
+    ),
+    (&["visible", "可见"], &["invisible", "不可见"]),
+    (&["reversible", "可逆"], &["irreversible", "不可逆"]),
+];
+
+/// Negations of English; Chinese ones are parts of words.
+const NEGATIONS: &[&str] = &[
+    "not",
+    "no",
+    "never",
+    "cannot",
+    "can't",
+    "isn't",
+    "aren't",
+    "wasn't",
+    "weren't",
+    "don't",
+    "doesn't",
+    "didn't",
+    "won't",
+    "wouldn't",
+    "shouldn't",
+    "couldn't",
+    "without",
+    "hasn't",
+    "haven't",
+    "neither",
+    "nor",
+    "none",
+    "nobody",
+    "nothing",
+];
+
+/// Chinese words that begin with a negating character and do not negate.
+const NOT_NEGATING: &[&str] = &[
+    "不断",
+    "不同",
+    "不仅",
+    "不但",
+    "不过",
+    "不如",
+    "不管",
+    "不论",
+    "不止",
+    "不只",
+    "不久",
+    "不少",
+    "不得不",
+    "不足",
+    "无论",
+    "无数",
+    "没事",
+    "不错",
+    "不等",
+    "不禁",
+    "不妨",
+    "不光",
+    "不一样",
+];
+
+#[derive(Debug, Default)]
+struct Claim {
+    /// What it speaks of.
+    about: HashSet<String>,
+    /// Opposites it uses, by pair.
+    pairs: Vec<usize>,
+    negative: bool,
+    numbers: Vec<(String, String)>,
+    /// Says that it holds under a condition only.
+    conditional: bool,
+    always: bool,
+    text: String,
+    range: Range<usize>,
+    sentence: usize,
+    /// 0 is the text itself; earlier texts follow.
+    source: usize,
+    /// The subject: its first content word.
+    subject: String,
+}
+
+/// Finds contradictions; `focus` holds the earlier claim.
+pub(super) fn find(document: &Document<'_>, earlier: &[Document<'_>]) -> Vec<Finding> {
+    let takes_back = has_any(&document.text.to_ascii_lowercase(), &CORRECTS);
+    let mut claims = Vec::new();
+    if !takes_back {
+        for (source, before) in earlier.iter().enumerate() {
+            collect(before, source + 1, &mut claims);
+        }
+    }
+    collect(document, 0, &mut claims);
+    let mut index: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut findings: Vec<Finding> = Vec::new();
+    for (at, claim) in claims.iter().enumerate() {
+        if claim.source == 0 {
+            let mut seen = HashSet::new();
+            let found = claim
+                .about
+                .iter()
+                .filter_map(|word| index.get(word.as_str()))
+                .flatten()
+                .copied()
+                .filter(|other| seen.insert(*other))
+                .filter(|&other| contradicts(&claims[other], claim, document))
+                .min();
+            if let Some(other) = found
+                && findings.len() < MOST
+                && !findings.iter().any(|f| f.sentence == claim.sentence)
+            {
+                findings.push(Finding {
+                    kind: GapKind::Contradiction,
+                    range: claim.range.clone(),
+                    sentence: claim.sentence,
+                    confidence: 0.86,
+                    severity: Severity::High,
+                    focus: claims[other].text.clone(),
+                });
+            }
+        }
+        for word in &claim.about {
+            let bucket = index.entry(word.as_str()).or_default();
+            bucket.push(at);
+            if bucket.len() > PER_WORD {
+                bucket.remove(0);
+            }
+        }
+    }
+    findings
+}
+
+fn collect(document: &Document<'_>, source: usize, claims: &mut Vec<Claim>) {
+    for (index, sentence) in document.sentences.iter().enumerate() {
+        if sentence.is_question {
+            continue;
+        }
+        let whole = claim(sentence, sentence.body(), index, source);
+        let clauses = clause_ranges(sentence);
+        if clauses.len() > 1 {
+            for range in clauses {
+                let mut part = claim(sentence, range, index, source);
+                // A part of a conditional sentence says nothing without its condition.
+                part.conditional = whole.conditional;
+                if part.about.len() >= 2 && !part.conditional {
+                    claims.push(part);
+                }
+            }
+        }
+        if whole.about.len() >= 2 || (!whole.about.is_empty() && !whole.pairs.is_empty()) {
+            claims.push(whole);
+        }
+    }
+}
+
+fn clause_ranges(sentence: &Sentence<'_>) -> Vec<Range<usize>> {
+    let body = sentence.body();
+    let mut ranges = Vec::new();
+    let mut from = body.start;
+    for (at, mark) in sentence.text.char_indices() {
+        let at = sentence.start + at;
+        if at > from && at < body.end && ",;，；:：".contains(mark) {
+            ranges.push(from..at);
+            from = at + mark.len_utf8();
+        }
+    }
+    ranges.push(from..body.end);
+    ranges
+        .into_iter()
+        .map(|range| {
+            let text = &sentence.text[range.start - sentence.start..range.end - sentence.start];
+            let lead = text.len() - text.trim_start().len();
+            range.start + lead..range.start + text.trim_end().len().max(lead)
+        })
+        .collect()
+}
+
+fn claim(sentence: &Sentence<'_>, range: Range<usize>, index: usize, source: usize) -> Claim {
+    let text = &sentence.text[range.start - sentence.start..range.end - sentence.start];
+    let mut claim = Claim {
+        text: text.to_owned(),
+        sentence: index,
+        source,
+        ..Claim::default()
+    };
+    let lower = text.to_ascii_lowercase();
+    claim.conditional = has_any(
+        &lower,
+        &[
+            "if",
+            "when",
+            "unless",
+            "except",
+            "sometimes",
+            "only",
+            "while",
+            "until",
+            "in some",
+            "other",
+            "others",
+            "如果",
+            "当",
+            "除非",
+            "有时",
+            "只有",
+            "时候",
+            "另一",
+            "其他",
+            "否则",
+            "有些",
+            "有的",
+            "若",
+        ],
+    );
+    let words: Vec<&Word> = sentence
+        .words
+        .iter()
+        .filter(|word| word.range.start >= range.start && word.range.end <= range.end)
+        .collect();
+    for (at, word) in words.iter().enumerate() {
+        let base = word.base.as_str();
+        if negates(sentence.language, base, &lower) {
+            claim.negative = !claim.negative;
+            let rest: String = base.chars().skip(1).collect();
+            if sentence.language == Language::Chinese && rest.chars().count() >= 2 {
+                claim.about.insert(rest);
+            }
+            continue;
+        }
+        if let Some((pair, minus)) = opposite(base) {
+            claim.pairs.push(pair);
+            claim.negative ^= minus;
+            continue;
+        }
+        match word.class {
+            Class::Number => {
+                let unit = words
+                    .get(at + 1)
+                    .map(|next| next.base.clone())
+                    .unwrap_or_default();
+                claim.numbers.push((base.to_owned(), unit));
+            }
+            Class::Common | Class::Rare if !is_filler(base) => {
+                if claim.subject.is_empty() {
+                    claim.subject = base.to_owned();
+                }
+                claim.about.insert(base.to_owned());
+            }
+            _ => {}
+        }
+    }
+    claim.always = has_any(
+        &lower,
+        &["always", "every", "all", "总是", "永远", "所有", "任何"],
+    );
+    claim.pairs.sort_unstable();
+    claim.pairs.dedup();
+    claim.range = range;
+    claim
+}
+
+fn is_filler(base: &str) -> bool {
+    matches!(
+        base,
+        "thing"
+            | "way"
+            | "also"
+            | "then"
+            | "say"
+            | "mean"
+            | "get"
+            | "go"
+            | "make"
+            | "会"
+            | "能"
+            | "可以"
+            | "进行"
+            | "成为"
+            | "就是"
+            | "能够"
+            | "要"
+            | "想"
+    )
+}
+
+fn negates(language: Language, base: &str, lower: &str) -> bool {
+    match language {
+        Language::English => {
+            NEGATIONS.contains(&base) && !(base == "not" && lower.contains("not only"))
+        }
+        Language::Chinese => {
+            (base.starts_with(['不', '没', '未'])
+                || matches!(
+                    base,
+                    "无" | "并非" | "无法" | "绝不" | "从不" | "毫无" | "并不"
+                ))
+                && !NOT_NEGATING.contains(&base)
+                && opposite(base).is_none()
+        }
+    }
+}
+
+fn opposite(base: &str) -> Option<(usize, bool)> {
+    OPPOSITES
+        .iter()
+        .enumerate()
+        .find_map(|(pair, (plus, minus))| {
+            if plus.contains(&base) {
+                Some((pair, false))
+            } else if minus.contains(&base) {
+                Some((pair, true))
+            } else {
+                None
+            }
+        })
+}
+
+fn contradicts(old: &Claim, new: &Claim, document: &Document<'_>) -> bool {
+    if old.source == new.source && old.sentence == new.sentence {
+        return false;
+    }
+    let shared = old.about.intersection(&new.about).count();
+    let all = old.about.union(&new.about).count();
+    if shared == 0 || all == 0 {
+        return false;
+    }
+    let alike = shared as f32 / all as f32;
+    let smaller = old.about.len().min(new.about.len());
+    let contained = shared == smaller;
+    let turns = turns_against(new, document) && old.source == 0;
+    if turns || old.conditional != new.conditional {
+        return false;
+    }
+    let same_subject = old.subject == new.subject;
+    let same_pairs = old.pairs == new.pairs;
+    if old.negative != new.negative && same_pairs && old.numbers.len() == new.numbers.len() {
+        let enough = if new.pairs.is_empty() {
+            (shared >= 2 && alike >= 0.6)
+                || (shared >= 2 && contained && alike >= 0.5 && same_subject)
+        } else {
+            (same_subject && (alike >= 0.5 || contained)) || alike >= 0.75
+        };
+        if enough {
+            return true;
+        }
+    }
+    if old.negative == new.negative
+        && same_pairs
+        && old.numbers.len() == 1
+        && new.numbers.len() == 1
+        && shared >= 2
+        && alike >= 0.7
+        && same_subject
+    {
+        let (a, b) = (&old.numbers[0], &new.numbers[0]);
+        return a.0 != b.0 && a.1 == b.1;
+    }
+    false
+}
+
+/// Whether the sentence of a claim announces that it limits what stands before it.
+fn turns_against(claim: &Claim, document: &Document<'_>) -> bool {
+    document
+        .sentences
+        .get(claim.sentence)
+        .is_some_and(|sentence| has_any(&sentence.lower, &CONTRAST))
+}

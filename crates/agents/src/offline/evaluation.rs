@@ -1,0 +1,324 @@
+//! Measures a student against explanations with planted, labelled gaps.
+//!
+//! A case is one TOML file (see [`Case`]); `crates/agents/tests/data/feynman` holds the
+//! project's own set. [`Report::add`] takes any student's answer, so a model is measured
+//! with the same ruler as the offline student. Deliberately absent: asking a model.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use lyceum_core::{Gap, GapKind, Turn};
+use serde::Deserialize;
+
+use super::{Lecture, analyse, questions};
+
+/// The two halves of a set: rules are tuned on one and judged by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Looked at while the rules are written.
+    Dev,
+    /// Only measured.
+    Holdout,
+}
+
+/// One explanation and what is wrong with it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// The file's name without its ending; filled in by [`load`].
+    #[serde(skip)]
+    pub name: String,
+    /// Which half it belongs to.
+    pub part: Part,
+    /// `en` or `zh`.
+    pub language: String,
+    /// The subject it comes from, e.g. `biology`.
+    pub subject: String,
+    /// How it is told, e.g. `spoken`, `textbook`, `terse`, `rambling`.
+    pub style: String,
+    /// What is explained.
+    pub topic: String,
+    /// The explanation.
+    pub text: String,
+    /// What was said before, oldest first.
+    #[serde(default)]
+    pub earlier: Vec<Turn>,
+    /// The planted gaps; none in a clean control.
+    #[serde(default, rename = "gap")]
+    pub gaps: Vec<Planted>,
+}
+
+/// One planted gap.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planted {
+    /// Its kind.
+    pub kind: GapKind,
+    /// The words it is in; empty where the whole text lacks something.
+    #[serde(default)]
+    pub quote: String,
+    /// Words of the answer, which no question may contain.
+    #[serde(default)]
+    pub answer: Vec<String>,
+}
+
+/// Why a set could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A file or the folder is not readable.
+    #[error("read {path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is no case.
+    #[error("understand {path}")]
+    Format {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A planted quote is not in its text.
+    #[error("find the quote {quote:?} in the text of {path}")]
+    Quote {
+        /// Which file.
+        path: PathBuf,
+        /// The quote.
+        quote: String,
+    },
+}
+
+/// Reads all `*.toml` files of a folder, in the order of their names.
+///
+/// # Errors
+///
+/// [`LoadError::Io`] when something cannot be read, [`LoadError::Format`] and
+/// [`LoadError::Quote`] when a file is not a valid case.
+pub fn load(folder: &Path) -> Result<Vec<Case>, LoadError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LoadError::Io { path, source }
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io(folder))? {
+        let path = entry.map_err(io(folder))?.path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).map_err(io(&path))?;
+            let mut case: Case = toml::from_str(&text).map_err(|source| LoadError::Format {
+                path: path.clone(),
+                source: Box::new(source),
+            })?;
+            case.name = path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            match case.gaps.iter().find(|gap| !case.text.contains(&gap.quote)) {
+                Some(gap) => Err(LoadError::Quote {
+                    quote: gap.quote.clone(),
+                    path,
+                }),
+                None => Ok(case),
+            }
+        })
+        .collect()
+}
+
+/// Hits of one kind of gap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KindCount {
+    /// How often it was planted.
+    pub planted: usize,
+    /// How often a planted one was found.
+    pub hits: usize,
+    /// How often it was reported in clean texts.
+    pub false_alarms: usize,
+}
+
+/// What came of a set.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Explanations with planted gaps.
+    pub flawed: usize,
+    /// Clean controls.
+    pub clean: usize,
+    /// Planted gaps.
+    pub planted: usize,
+    /// Planted gaps that were reported with their kind and place.
+    pub hits: usize,
+    /// Planted gaps that a question quotes, whatever kind was reported.
+    pub asked: usize,
+    /// Gaps reported in clean controls.
+    pub false_alarms: usize,
+    /// Questions asked.
+    pub questions: usize,
+    /// Questions that quote the learner.
+    pub quoting: usize,
+    /// Questions that contain words of an answer.
+    pub leaks: usize,
+    /// Questions, or gaps, that were there before.
+    pub duplicates: usize,
+    /// Gaps whose quote is not in the text.
+    pub misquotes: usize,
+    /// By kind.
+    pub kinds: BTreeMap<GapKind, KindCount>,
+    /// One line for each miss and false alarm, for those who tune.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Counts a student's answer to a case.
+    pub fn add(&mut self, case: &Case, gaps: &[Gap], questions: &[String]) {
+        if case.gaps.is_empty() {
+            self.clean += 1;
+            self.false_alarms += gaps.len();
+            for gap in gaps {
+                self.kinds.entry(gap.kind).or_default().false_alarms += 1;
+                let (kind, quote) = (gap.kind.as_str(), &gap.quote);
+                self.notes
+                    .push(format!("{}: false {kind} {quote:?}", case.name));
+            }
+        } else {
+            self.flawed += 1;
+        }
+        for planted in &case.gaps {
+            let hit = gaps.iter().any(|gap| is_hit(&case.text, planted, gap));
+            let count = self.kinds.entry(planted.kind).or_default();
+            count.planted += 1;
+            count.hits += usize::from(hit);
+            self.planted += 1;
+            self.hits += usize::from(hit);
+            let asked = questions.iter().any(|question| {
+                quotes(question).any(|quote| overlaps(&case.text, &planted.quote, quote))
+            });
+            self.asked += usize::from(asked);
+            if !hit {
+                let (kind, quote) = (planted.kind.as_str(), &planted.quote);
+                self.notes
+                    .push(format!("{}: missed {kind} {quote:?}", case.name));
+            }
+        }
+        self.misquotes += gaps
+            .iter()
+            .filter(|gap| !case.text.contains(&gap.quote))
+            .count();
+        let mut seen = HashSet::new();
+        for gap in gaps {
+            self.duplicates += usize::from(!seen.insert((gap.kind, gap.quote.clone())));
+        }
+        let mut seen = HashSet::new();
+        for question in questions {
+            self.questions += 1;
+            self.quoting += usize::from(quotes(question).any(|quote| case.text.contains(quote)));
+            self.duplicates += usize::from(!seen.insert(question.to_lowercase()));
+            let lower = question.to_lowercase();
+            let said = case.text.to_lowercase();
+            let leaked = case.gaps.iter().flat_map(|gap| &gap.answer).any(|answer| {
+                let answer = answer.to_lowercase();
+                lower.contains(&answer) && !said.contains(&answer)
+            });
+            self.leaks += usize::from(leaked);
+        }
+    }
+
+    /// Planted gaps found, 0–1.
+    #[must_use]
+    pub fn hit_rate(&self) -> f64 {
+        rate(self.hits, self.planted)
+    }
+
+    /// Gaps reported in a clean text on average.
+    #[must_use]
+    pub fn false_alarms_per_clean_text(&self) -> f64 {
+        rate(self.false_alarms, self.clean)
+    }
+
+    /// Questions that quote the learner, 0–1.
+    #[must_use]
+    pub fn quote_rate(&self) -> f64 {
+        rate(self.quoting, self.questions)
+    }
+
+    /// Questions that contain words of an answer, 0–1.
+    #[must_use]
+    pub fn leak_rate(&self) -> f64 {
+        rate(self.leaks, self.questions)
+    }
+
+    /// Repeated questions and gaps per question, 0 when nothing is repeated.
+    #[must_use]
+    pub fn duplicate_rate(&self) -> f64 {
+        rate(self.duplicates, self.questions)
+    }
+}
+
+/// Measures the offline student.
+#[must_use]
+pub fn evaluate<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Report {
+    let mut report = Report::default();
+    for case in cases {
+        let lecture = Lecture {
+            topic: &case.topic,
+            text: &case.text,
+            earlier: &case.earlier,
+        };
+        let gaps = analyse(&lecture);
+        let questions = questions(&lecture, &gaps, &[]);
+        report.add(case, &gaps, &questions);
+    }
+    report
+}
+
+fn rate(part: usize, whole: usize) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 / whole as f64
+}
+
+/// Whether a reported gap is the planted one: its kind, at its place.
+fn is_hit(text: &str, planted: &Planted, gap: &Gap) -> bool {
+    gap.kind == planted.kind
+        && (planted.quote.is_empty() || overlaps(text, &planted.quote, &gap.quote))
+}
+
+/// Whether two pieces of a text overlap where they first occur, or one holds the other.
+fn overlaps(text: &str, a: &str, b: &str) -> bool {
+    if a.is_empty() || b.is_empty() {
+        return false;
+    }
+    if a.contains(b) || b.contains(a) {
+        return true;
+    }
+    let (Some(a_at), Some(b_at)) = (text.find(a), text.find(b)) else {
+        return false;
+    };
+    a_at < b_at + b.len() && b_at < a_at + a.len()
+}
+
+/// The quoted pieces of a question.
+fn quotes(question: &str) -> impl Iterator<Item = &str> {
+    question
+        .match_indices('“')
+        .filter_map(|(at, mark)| {
+            let inside = &question[at + mark.len()..];
+            inside.find('”').map(|end| &inside[..end])
+        })
+        .filter(|quote| !quote.is_empty())
+}

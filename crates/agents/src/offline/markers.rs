@@ -1,0 +1,124 @@
+//! The words of general language that show how an explanation argues: reasons, examples,
+//! limits, conclusions, vagueness.
+//!
+//! Invariant: no word belongs to a subject. The lists are data (`data/markers.txt`); the
+//! order within a list is the order of preference.
+
+use std::sync::LazyLock;
+
+/// A list of phrases.
+pub(super) type Phrases = LazyLock<Vec<&'static str>>;
+
+/// Introduces a reason.
+pub(super) static REASON: Phrases = LazyLock::new(|| section("reason"));
+
+/// Says in what way something happens.
+pub(super) static MEANS: Phrases = LazyLock::new(|| section("means"));
+
+/// Opens a sentence that explains the one before it.
+pub(super) static ELABORATES: Phrases = LazyLock::new(|| section("elaborates"));
+
+/// Introduces something concrete.
+pub(super) static EXAMPLE: Phrases = LazyLock::new(|| section("example"));
+
+/// Says where something stops being true.
+pub(super) static LIMIT: Phrases = LazyLock::new(|| section("limit"));
+
+/// Turns against what was said just before.
+pub(super) static CONTRAST: Phrases = LazyLock::new(|| section("contrast"));
+
+/// Draws a conclusion; what follows the phrase is concluded.
+pub(super) static CONCLUDES: Phrases = LazyLock::new(|| section("concludes"));
+
+/// Says that a conclusion needs no argument, or that a stretch of the way is left out.
+pub(super) static SKIPS: Phrases = LazyLock::new(|| section("skips"));
+
+/// Says that one thing brings about another.
+pub(super) static CAUSES: Phrases = LazyLock::new(|| section("causes"));
+
+/// Stronger members of [`CAUSES`]: the sentence exists to claim an effect.
+pub(super) static CAUSES_STRONGLY: Phrases = LazyLock::new(|| section("causes_strongly"));
+
+/// Words that stand for something the speaker does not say.
+pub(super) static VAGUE: Phrases = LazyLock::new(|| section("vague"));
+
+/// Degree words that hide how much.
+pub(super) static DEGREE: Phrases = LazyLock::new(|| section("degree"));
+
+/// Claims without exception.
+pub(super) static ABSOLUTE: Phrases = LazyLock::new(|| section("absolute"));
+
+/// The members of [`ABSOLUTE`] that leave no doubt.
+pub(super) static ABSOLUTE_STRONGLY: Phrases = LazyLock::new(|| section("absolute_strongly"));
+
+/// Hedged quantities that look absolute.
+pub(super) static HEDGED: Phrases = LazyLock::new(|| section("hedged"));
+
+/// Appeals to an authority that is not named, or to what everybody knows.
+pub(super) static HEARSAY: Phrases = LazyLock::new(|| section("hearsay"));
+
+/// Ranks or measures: such a claim wants evidence.
+pub(super) static RANKS: Phrases = LazyLock::new(|| section("ranks"));
+
+/// Carries an explanation by a comparison.
+pub(super) static ANALOGY: Phrases = LazyLock::new(|| section("analogy"));
+
+/// Comparisons that are common idiom rather than an argument.
+pub(super) static NOT_ANALOGY: Phrases = LazyLock::new(|| section("not_analogy"));
+
+/// Says "the more, the more" or "whenever": asks for the end of the range.
+pub(super) static MONOTONE: Phrases = LazyLock::new(|| section("monotone"));
+
+/// The learner takes something back.
+pub(super) static CORRECTS: Phrases = LazyLock::new(|| section("corrects"));
+
+/// Reads one section of the data file.
+fn section(name: &str) -> Vec<&'static str> {
+    include_str!("data/markers.txt")
+        .split("\n[")
+        .filter_map(|block| block.split_once("]\n"))
+        .find(|(found, _)| *found == name)
+        .map(|(_, body)| body)
+        .unwrap_or_default()
+        .split([',', '\n'])
+        .map(str::trim)
+        .filter(|phrase| !phrase.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_is_there_and_in_lower_case() {
+        for list in [
+            &REASON,
+            &MEANS,
+            &ELABORATES,
+            &EXAMPLE,
+            &LIMIT,
+            &CONTRAST,
+            &CONCLUDES,
+            &SKIPS,
+            &CAUSES,
+            &CAUSES_STRONGLY,
+            &VAGUE,
+            &DEGREE,
+            &ABSOLUTE,
+            &ABSOLUTE_STRONGLY,
+            &HEDGED,
+            &HEARSAY,
+            &RANKS,
+            &ANALOGY,
+            &NOT_ANALOGY,
+            &MONOTONE,
+            &CORRECTS,
+        ] {
+            assert!(!list.is_empty());
+            for phrase in list.iter() {
+                assert_eq!(*phrase, phrase.to_ascii_lowercase());
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The student that needs no model: finds gaps by general rules of language, asks about
+//! them in the learner's own words, in English and Chinese.
+//!
+//! Pure and deterministic: no I/O, no clock, no chance; time grows linearly with the text.
+//! Invariant: every quote is a piece of the explanation. Deliberately absent: knowledge of
+//! any subject, so a question can never give an answer away.
+
+mod ask;
+mod chinese;
+mod contradiction;
+mod english;
+pub mod evaluation;
+mod finding;
+mod gloss;
+mod markers;
+mod phrases;
+mod shape;
+mod steps;
+mod summary;
+mod terms;
+mod text;
+mod utterance;
+mod wording;
+
+use std::cmp::Reverse;
+
+use lyceum_core::{Gap, GapKind, Role, Severity, Turn};
+
+pub use ask::{MAX_QUESTIONS, questions};
+pub use summary::summary;
+
+use finding::{Finding, Frame};
+use text::Document;
+use utterance::Utterance;
+
+/// The most gaps reported of one text.
+pub const MAX_GAPS: usize = 10;
+/// Bytes of earlier turns that are read, from the end.
+const EARLIER_BYTES: usize = 64 * 1024;
+
+/// What the learner says, and what was said before.
+#[derive(Debug, Clone, Copy)]
+pub struct Lecture<'a> {
+    /// The subject; may be empty.
+    pub topic: &'a str,
+    /// The explanation.
+    pub text: &'a str,
+    /// The conversation before it, oldest first.
+    pub earlier: &'a [Turn],
+}
+
+/// Finds the gaps of an explanation, most important first; none in a text that is no
+/// explanation (a greeting, a question, code).
+#[must_use]
+pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
+    let document = Document::new(lecture.text);
+    if utterance::of(&document) != Utterance::Explanation {
+        return Vec::new();
+    }
+    let earlier = earlier(lecture);
+    let defined = has_definition(&document);
+    let frame = Frame::of(&document, defined);
+    let mut findings = contradiction::find(&document, &earlier);
+    findings.extend(shape::find(&document, frame, lecture.topic));
+    findings.extend(steps::find(&document, frame));
+    findings.extend(wording::find(&document));
+    findings.extend(terms::undefined(&document, &earlier, lecture.topic));
+    let bar = frame.bar();
+    findings
+        .retain(|finding| finding.confidence >= bar && !document.quote(&finding.range).is_empty());
+    let mut kept = reduced(findings);
+    if kept.is_empty() && document.word_count() < 8 && !defined {
+        kept.extend(too_short(&document));
+    }
+    kept.into_iter()
+        .map(|finding| gap(&document, &finding))
+        .collect()
+}
+
+fn earlier<'a>(lecture: &Lecture<'a>) -> Vec<Document<'a>> {
+    let mut bytes = 0;
+    let mut documents: Vec<Document<'a>> = lecture
+        .earlier
+        .iter()
+        .rev()
+        .filter(|turn| turn.role == Role::User)
+        .take_while(|turn| {
+            bytes += turn.content.len();
+            bytes <= EARLIER_BYTES
+        })
+        .filter(|turn| turn.content.trim() != lecture.text.trim())
+        .map(|turn| Document::new(&turn.content))
+        .collect();
+    documents.reverse();
+    documents
+}
+
+/// Whether the text says of anything what it is.
+fn has_definition(document: &Document<'_>) -> bool {
+    const DEFINES: &[&str] = &[
+        "is a",
+        "is an",
+        "is the",
+        "are the",
+        "means",
+        "refers to",
+        "is called",
+        "are called",
+        "is when",
+        "called",
+        "known as",
+        "is where",
+        "is what",
+        "stands for",
+        "is how",
+        "是指",
+        "就是",
+        "是一",
+        "叫做",
+        "称为",
+        "指的是",
+        "是由",
+        "是把",
+        "是用",
+        "即",
+        "意思是",
+        "叫",
+        "是",
+    ];
+    document
+        .sentences
+        .iter()
+        .any(|sentence| text::has_any(&sentence.lower, DEFINES))
+}
+
+/// One short claim that nothing else was found in: it says that, not how.
+fn too_short(document: &Document<'_>) -> Option<Finding> {
+    let sentence = document.sentences.first()?;
+    Some(Finding {
+        kind: GapKind::MissingMechanism,
+        range: shape::short_body(sentence),
+        sentence: 0,
+        confidence: 0.6,
+        severity: Severity::High,
+        focus: String::new(),
+    })
+}
+
+/// Keeps the most useful of findings that say the same: of overlapping quotes one, of a
+/// sentence two and its terms, of a kind a few.
+fn reduced(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by(|a, b| {
+        (b.confidence + preference(b.kind))
+            .total_cmp(&(a.confidence + preference(a.kind)))
+            .then(a.range.start.cmp(&b.range.start))
+    });
+    let mut kept: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let is_term = finding.kind == GapKind::UndefinedTerm;
+        let clash = kept.iter().any(|other| {
+            let overlap =
+                finding.range.start < other.range.end && other.range.start < finding.range.end;
+            let terms = is_term != (other.kind == GapKind::UndefinedTerm);
+            overlap && !terms
+        });
+        let same_kind = kept
+            .iter()
+            .filter(|other| other.kind == finding.kind)
+            .count();
+        let same_sentence = kept
+            .iter()
+            .filter(|other| {
+                other.sentence == finding.sentence
+                    && (other.kind == GapKind::UndefinedTerm) == is_term
+            })
+            .count();
+        let most_of_kind = if is_term { 4 } else { 3 };
+        if !clash && same_kind < most_of_kind && same_sentence < 2 {
+            kept.push(finding);
+        }
+    }
+    kept.truncate(MAX_GAPS);
+    kept.sort_by_key(|finding| Reverse(finding.severity));
+    kept
+}
+
+/// What is more useful to ask about at equal confidence: the more specific finding.
+fn preference(kind: GapKind) -> f32 {
+    match kind {
+        GapKind::Contradiction => 0.4,
+        GapKind::CircularDefinition => 0.3,
+        GapKind::BrokenAnalogy => 0.15,
+        GapKind::OverGeneralisation | GapKind::UnsupportedClaim => 0.08,
+        GapKind::MissingStep => 0.06,
+        GapKind::UndefinedTerm | GapKind::VagueWord => 0.04,
+        _ => 0.0,
+    }
+}
+
+fn gap(document: &Document<'_>, finding: &Finding) -> Gap {
+    let quote = document.quote(&finding.range).to_owned();
+    let focus = match finding.kind {
+        GapKind::UndefinedTerm => quote.as_str(),
+        _ => finding.focus.as_str(),
+    };
+    Gap {
+        kind: finding.kind,
+        reason: phrases::reason(document.language, finding.kind).replace("{f}", focus),
+        severity: finding.severity,
+        quote,
+    }
+}

@@ -1,0 +1,301 @@
+//! Gaps in the shape of an explanation: no example, no limits, a comparison that carries
+//! too much, a definition that turns in a circle.
+
+use std::ops::Range;
+
+use lyceum_core::{GapKind, Severity};
+
+use super::{
+    finding::{Finding, Frame, is_limited_nearby},
+    markers::{ANALOGY, NOT_ANALOGY},
+    text::{Document, Language, Sentence, Word, find_phrase, has_any},
+};
+
+/// The shortest text, in words, that is asked for an example or for limits.
+const SHORTEST: usize = 14;
+
+/// Finds them all.
+pub(super) fn find(document: &Document<'_>, frame: Frame, topic: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, sentence) in document.sentences.iter().enumerate() {
+        if sentence.is_question {
+            continue;
+        }
+        analogy(document, index, sentence, &mut findings);
+        circle(index, sentence, &mut findings);
+    }
+    whole(document, frame, topic, &mut findings);
+    findings
+}
+
+/// What a whole text lacks is asked about its central claim.
+fn whole(document: &Document<'_>, frame: Frame, topic: &str, findings: &mut Vec<Finding>) {
+    let length = document.word_count();
+    if length < SHORTEST || document.sentences.len() < 2 {
+        return;
+    }
+    let digits = document.text.chars().any(|c| c.is_ascii_digit());
+    let claims = central(document, topic);
+    let mut add = |kind, which: usize, confidence: f32| {
+        let Some(&index) = claims.get(which.min(claims.len().saturating_sub(1))) else {
+            return;
+        };
+        let sentence = &document.sentences[index];
+        findings.push(Finding {
+            kind,
+            range: short_body(sentence),
+            sentence: index,
+            confidence,
+            severity: Severity::Medium,
+            focus: String::new(),
+        });
+    };
+    if !frame.has_example {
+        let confidence = if digits { 0.46 } else { 0.56 };
+        add(GapKind::MissingExample, 0, confidence);
+    }
+    if !frame.has_limit {
+        let contrast = document
+            .sentences
+            .iter()
+            .any(|s| has_any(&s.lower, &super::markers::CONTRAST));
+        add(GapKind::BoundaryCase, 1, if contrast { 0.48 } else { 0.54 });
+    }
+}
+
+/// The sentence, or its first clauses where it is long.
+pub(super) fn short_body(sentence: &Sentence<'_>) -> Range<usize> {
+    let body = sentence.body();
+    let limit = match sentence.language {
+        Language::English => 140,
+        Language::Chinese => 50,
+    };
+    if sentence.text.chars().count() <= limit {
+        body
+    } else {
+        sentence.clause(&(body.start..body.start + 1))
+    }
+}
+
+/// The sentences that carry the explanation, most central first: those that speak of the
+/// topic and of what the rest speaks of.
+pub(super) fn central(document: &Document<'_>, topic: &str) -> Vec<usize> {
+    let mut counts: std::collections::HashMap<&str, f32> = std::collections::HashMap::new();
+    for sentence in &document.sentences {
+        for word in sentence.words.iter().filter(|word| word.is_content()) {
+            *counts.entry(word.base.as_str()).or_default() += 1.0;
+        }
+    }
+    let topic = topic.to_lowercase();
+    let mut scored: Vec<(f32, usize)> = document
+        .sentences
+        .iter()
+        .enumerate()
+        .filter(|(_, sentence)| !sentence.is_question && sentence.words.len() >= 3)
+        .map(|(index, sentence)| {
+            let weight: f32 = sentence
+                .words
+                .iter()
+                .filter(|word| word.is_content())
+                .map(|word| {
+                    let count = counts.get(word.base.as_str()).copied().unwrap_or(0.0);
+                    let named = !word.base.is_empty() && topic.contains(word.base.as_str());
+                    count.min(4.0) + if named { 2.0 } else { 0.0 }
+                })
+                .sum();
+            let length = sentence.words.len() as f32;
+            (weight / (length + 6.0), index)
+        })
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    scored.into_iter().map(|(_, index)| index).collect()
+}
+
+/// The comparing phrase of a text, if any.
+pub(super) fn comparison(lower: &str) -> Option<Range<usize>> {
+    ANALOGY.iter().find_map(|phrase| {
+        let found = find_phrase(lower, phrase)?;
+        let near = &lower[lower.floor_char_boundary(found.start.saturating_sub(12))
+            ..lower.floor_char_boundary(found.end + 8)];
+        let idiom = has_any(near, &NOT_ANALOGY);
+        (!idiom).then_some(found)
+    })
+}
+
+fn analogy(
+    document: &Document<'_>,
+    index: usize,
+    sentence: &Sentence<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(found) = comparison(&sentence.lower) else {
+        return;
+    };
+    let phrase = &sentence.lower[found.clone()];
+    let mut confidence: f32 = match phrase {
+        "像" | "当成" | "is basically a" | "is essentially a" | "like a" | "像是" => 0.56,
+        "类似" | "相当于" => 0.6,
+        _ => 0.66,
+    };
+    if is_limited_nearby(document, index, 2) {
+        confidence -= 0.35;
+    }
+    findings.push(Finding {
+        kind: GapKind::BrokenAnalogy,
+        range: short_body(sentence),
+        sentence: index,
+        confidence,
+        severity: Severity::Medium,
+        focus: sentence.text[found].to_owned(),
+    });
+}
+
+/// "Recursion is when a function is recursive", "光合作用就是进行光合作用的过程".
+fn circle(index: usize, sentence: &Sentence<'_>, findings: &mut Vec<Finding>) {
+    let closes = match sentence.language {
+        Language::English => english_circle(sentence),
+        Language::Chinese => chinese_circle(sentence),
+    };
+    if let Some(term) = closes {
+        findings.push(Finding {
+            kind: GapKind::CircularDefinition,
+            range: short_body(sentence),
+            sentence: index,
+            confidence: 0.85,
+            severity: Severity::High,
+            focus: term,
+        });
+    }
+}
+
+/// The verbs and phrases between a term and its definition.
+fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
+    let words = &sentence.words;
+    let be = words.iter().position(|word| {
+        matches!(
+            word.base.as_str(),
+            "is" | "are" | "mean" | "means" | "refer" | "happens" | "happen" | "occurs" | "occur"
+        )
+    })?;
+    if be == 0 || be > 6 {
+        return None;
+    }
+    let term: Vec<&Word> = words[..be]
+        .iter()
+        .filter(|word| word.is_content())
+        .collect();
+    let named = words[..be].iter().all(|word| {
+        word.is_content()
+            || matches!(
+                word.base.as_str(),
+                "the" | "a" | "an" | "what" | "we" | "call"
+            )
+    });
+    if term.is_empty() || term.len() > 3 || !named {
+        return None;
+    }
+    // The definition ends where the sentence turns to something else.
+    let end = sentence.text[words[be].range.end - sentence.start..]
+        .find([',', ';', '('])
+        .map_or(usize::MAX, |cut| words[be].range.end + cut);
+    let defining: Vec<&Word> = words[be + 1..]
+        .iter()
+        .filter(|word| word.range.start < end)
+        .collect();
+    let lead = defining.first()?;
+    let defines = lead.base == "the"
+        || lead.base == "a"
+        || lead.base == "an"
+        || matches!(
+            lead.base.as_str(),
+            "when"
+                | "where"
+                | "how"
+                | "what"
+                | "something"
+                | "just"
+                | "simply"
+                | "basically"
+                | "to"
+                | "that"
+                | "because"
+                | "about"
+        )
+        || words[be].base != "is" && words[be].base != "are";
+    if !defines {
+        return None;
+    }
+    let repeats = |word: &Word| {
+        defining
+            .iter()
+            .any(|other| other.is_content() && same_root(&word.base, &other.base))
+    };
+    // In "a prime number is a number that …" the head noun is the class, not a circle.
+    let decisive = if term.len() > 1 {
+        &term[..term.len() - 1]
+    } else {
+        &term[..]
+    };
+    decisive.iter().all(|word| repeats(word)).then(|| {
+        let from = term[0].range.start - sentence.start;
+        let to = term[term.len() - 1].range.end - sentence.start;
+        sentence.text[from..to].to_owned()
+    })
+}
+
+/// Whether two words come from one root, by their common beginning.
+fn same_root(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
+    let common = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
+    let shorter = a.chars().count().min(b.chars().count());
+    let longer = a.chars().count().max(b.chars().count());
+    common >= 5 && common * 10 >= shorter * 7 && longer - common <= 6
+}
+
+fn chinese_circle(sentence: &Sentence<'_>) -> Option<String> {
+    const DEFINES: &[&str] = &[
+        "就是",
+        "是指",
+        "指的是",
+        "意思是",
+        "意思就是",
+        "的意思是",
+        "即",
+        "是",
+    ];
+    let text = sentence.text;
+    let (term, rest) = DEFINES.iter().find_map(|verb| {
+        let at = text.find(verb)?;
+        let term = text[..at]
+            .trim()
+            .trim_start_matches("所谓")
+            .trim_matches(['“', '”', '"', '「', '」', '，', '的']);
+        let count = term.chars().count();
+        let plain = !term.contains(['，', ',', '。', '：', '、']);
+        ((2..=8).contains(&count) && plain).then(|| (term, &text[at + verb.len()..]))
+    })?;
+    let rest = rest
+        .split(['，', '。', '；', '（', ','])
+        .next()
+        .unwrap_or_default();
+    let inside: Vec<&Word> = sentence
+        .words
+        .iter()
+        .filter(|word| word.is_content() && word.range.end - sentence.start <= term.len())
+        .collect();
+    let whole = rest.contains(term);
+    // A term of several words circles when what distinguishes it comes back.
+    let parts: Vec<&str> = inside.iter().map(|word| word.base.as_str()).collect();
+    let distinguishing = parts.len() > 1
+        && parts[..parts.len() - 1]
+            .iter()
+            .all(|part| part.chars().count() > 1 && rest.contains(part))
+        && rest.ends_with(parts[parts.len() - 1]);
+    // "加速度就是速度加速的程度", "可持续就是能够持续": two characters come back and little is added.
+    let rest_count = rest.chars().count();
+    let lead: String = term.chars().take(2).collect();
+    let echo = term.chars().count() <= 3 && rest.contains(&lead) && rest_count <= 10;
+    (whole || distinguishing || echo).then(|| term.to_owned())
+}

@@ -1,0 +1,251 @@
+//! Gaps in the argument: effects without a mechanism, conclusions without a step between,
+//! claims without support.
+
+use std::{collections::HashSet, ops::Range};
+
+use lyceum_core::{GapKind, Severity};
+
+use super::{
+    finding::{Finding, Frame, is_example},
+    markers::{
+        CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, MEANS, RANKS, REASON, SKIPS,
+    },
+    text::{Document, Language, Sentence, find_any, find_phrase, has_any},
+};
+
+/// Finds them all; at most one of a kind in a sentence.
+pub(super) fn find(document: &Document<'_>, frame: Frame) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut known: HashSet<&str> = HashSet::new();
+    for (index, sentence) in document.sentences.iter().enumerate() {
+        if !sentence.is_question {
+            mechanism(document, frame, index, &known, &mut findings);
+            step(document, index, &known, &mut findings);
+            unsupported(document, index, &mut findings);
+        }
+        known.extend(
+            sentence
+                .words
+                .iter()
+                .filter(|word| word.is_content())
+                .map(|word| word.base.as_str()),
+        );
+    }
+    findings
+}
+
+/// Whether the sentence after this one explains it.
+fn is_elaborated(document: &Document<'_>, index: usize) -> bool {
+    document.sentences.get(index + 1).is_some_and(|next| {
+        let opening = super::text::head(&next.lower, 48);
+        ELABORATES
+            .iter()
+            .any(|phrase| find_phrase(opening, phrase).is_some_and(|found| found.start < 12))
+    })
+}
+
+/// The first phrase of a list that really concludes or causes at its place.
+fn conclusion(sentence: &Sentence<'_>) -> Option<Range<usize>> {
+    CONCLUDES.iter().find_map(|phrase| {
+        let found = find_phrase(&sentence.lower, phrase)?;
+        if *phrase == "so" {
+            let before = sentence.lower[..found.start].trim_end();
+            let after = sentence.lower[found.end..].trim_start();
+            let idiom = [
+                "much", "many", "far", "that", "on", "called", "long", "forth", "to", "as", "-",
+            ]
+            .iter()
+            .any(|word| {
+                find_phrase(super::text::head(after, 16), word).is_some_and(|f| f.start == 0)
+                    || after.starts_with("-")
+            });
+            let opens = before.is_empty()
+                || before.ends_with([',', ';', ':', '.', '—', '-'])
+                || before.ends_with("and")
+                || before.ends_with("or");
+            // "… is so hot that …" is a degree.
+            let degree = [
+                "is", "are", "was", "were", "be", "not", "become", "becomes", "do", "does",
+                "think", "or",
+            ]
+            .iter()
+            .any(|word| before.ends_with(word));
+            if idiom || (degree && !opens) || after.is_empty() {
+                return None;
+            }
+        }
+        Some(found)
+    })
+}
+
+fn mechanism(
+    document: &Document<'_>,
+    frame: Frame,
+    index: usize,
+    known: &HashSet<&str>,
+    findings: &mut Vec<Finding>,
+) {
+    let sentence = &document.sentences[index];
+    let (found, mut confidence) = if let Some(found) = conclusion(sentence) {
+        (found, 0.52_f32)
+    } else if let Some(found) = find_any(&sentence.lower, &CAUSES_STRONGLY) {
+        (found, 0.5)
+    } else if let Some(found) = find_any(&sentence.lower, &CAUSES) {
+        (found, 0.42)
+    } else {
+        return;
+    };
+    if !frame.has_reason {
+        confidence += 0.1;
+    }
+    if has_any(&sentence.lower, &REASON) {
+        confidence -= 0.35;
+    }
+    let own = &sentence.lower[..];
+    if has_any(own, &MEANS) {
+        confidence -= 0.14;
+    }
+    if is_elaborated(document, index) {
+        confidence -= 0.3;
+    }
+    if index > 0 && has_any(&document.sentences[index - 1].lower, &REASON) {
+        confidence -= 0.08;
+    }
+    if is_example(document, index) {
+        confidence -= 0.25;
+    }
+    if sentence.lower.contains('=') {
+        confidence -= 0.2;
+    }
+    if newness(sentence, found.end, known) >= 0.6 {
+        confidence += 0.06;
+    }
+    let at = sentence.start + found.start..sentence.start + found.end;
+    findings.push(Finding {
+        kind: GapKind::MissingMechanism,
+        range: around(sentence, &at),
+        sentence: index,
+        confidence,
+        severity: if confidence >= 0.55 {
+            Severity::High
+        } else {
+            Severity::Medium
+        },
+        focus: sentence.text[found].to_owned(),
+    });
+}
+
+/// The share of content words after an offset that were not said before.
+fn newness(sentence: &Sentence<'_>, from: usize, known: &HashSet<&str>) -> f32 {
+    let (mut new, mut all) = (0.0_f32, 0.0_f32);
+    for word in &sentence.words {
+        if word.is_content() && word.range.start - sentence.start >= from {
+            all += 1.0;
+            new += f32::from(u8::from(!known.contains(word.base.as_str())));
+        }
+    }
+    if all == 0.0 { 0.0 } else { new / all }
+}
+
+/// Short sentences are quoted whole: the premise belongs to the conclusion.
+fn around(sentence: &Sentence<'_>, at: &Range<usize>) -> Range<usize> {
+    let body = sentence.body();
+    let limit = match sentence.language {
+        Language::English => 110,
+        Language::Chinese => 40,
+    };
+    let characters = sentence.text.chars().count();
+    if characters <= limit {
+        body
+    } else {
+        sentence.clause(at)
+    }
+}
+
+fn step(document: &Document<'_>, index: usize, known: &HashSet<&str>, findings: &mut Vec<Finding>) {
+    let sentence = &document.sentences[index];
+    let skipped = find_any(&sentence.lower, &SKIPS);
+    let (found, mut confidence) = if let Some(found) = skipped {
+        (found, 0.64_f32)
+    } else {
+        // A conclusion made of nothing that was said before leaves a step out.
+        let Some(found) = conclusion(sentence) else {
+            return;
+        };
+        let before = newness(sentence, 0, known);
+        if newness(sentence, found.end, known) < 0.8 || before < 0.5 || index == 0 {
+            return;
+        }
+        (found, 0.46)
+    };
+    if has_any(&sentence.lower, &REASON) {
+        confidence -= 0.25;
+    }
+    if is_elaborated(document, index) {
+        confidence -= 0.25;
+    }
+    if is_example(document, index) {
+        confidence -= 0.15;
+    }
+    let at = sentence.start + found.start..sentence.start + found.end;
+    findings.push(Finding {
+        kind: GapKind::MissingStep,
+        range: around(sentence, &at),
+        sentence: index,
+        confidence,
+        severity: Severity::High,
+        focus: sentence.text[found].to_owned(),
+    });
+}
+
+fn unsupported(document: &Document<'_>, index: usize, findings: &mut Vec<Finding>) {
+    let sentence = &document.sentences[index];
+    let (found, mut confidence) = if let Some(found) = find_any(&sentence.lower, &HEARSAY) {
+        (found, 0.72_f32)
+    } else if let Some(found) = find_any(&sentence.lower, &RANKS) {
+        (found, 0.5)
+    } else {
+        return;
+    };
+    if has_any(&sentence.lower, &REASON) {
+        confidence -= 0.35;
+    }
+    if is_elaborated(document, index) {
+        confidence -= 0.3;
+    }
+    if is_example(document, index) {
+        confidence -= 0.2;
+    }
+    if names_source(&sentence.lower) {
+        confidence -= 0.3;
+    }
+    let at = sentence.start + found.start..sentence.start + found.end;
+    findings.push(Finding {
+        kind: GapKind::UnsupportedClaim,
+        range: around(sentence, &at),
+        sentence: index,
+        confidence,
+        severity: Severity::Medium,
+        focus: sentence.text[found].to_owned(),
+    });
+}
+
+/// A year, a named source or a measurement is some support.
+fn names_source(lower: &str) -> bool {
+    let year = lower
+        .split(|c: char| !c.is_ascii_digit())
+        .any(|digits| digits.len() == 4 && (digits.starts_with("19") || digits.starts_with("20")));
+    year || has_any(
+        lower,
+        &[
+            "according to",
+            "et al",
+            "measured",
+            "experiment",
+            "根据",
+            "实验",
+            "测得",
+            "《",
+        ],
+    )
+}

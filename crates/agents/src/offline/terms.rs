@@ -1,0 +1,721 @@
+//! Undefined terms: words outside the general vocabulary that nothing explains.
+//!
+//! Terms are recognised by form (rarity, word formation, capitals, quotation marks,
+//! repetition), definitions by pattern. Deliberately absent: any list of a subject's terms.
+
+use std::{collections::HashMap, ops::Range};
+
+use lyceum_core::{GapKind, Severity};
+
+use super::{
+    english::{ADJECTIVE, ADVERB, NOUN, VERB},
+    finding::{Finding, is_example},
+    gloss::{Gloss, glosses},
+    text::{Class, Document, Language, Sentence, Word, is_chinese},
+};
+
+/// The most undefined terms reported of one text.
+const MOST: usize = 4;
+/// The longest term considered, in words.
+const LONGEST: usize = 4;
+
+/// A phrase that looks like a term.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    /// Base forms of its words, joined: the same for all its forms.
+    pub key: String,
+    pub range: Range<usize>,
+    pub sentence: usize,
+    /// Its words in the sentence.
+    pub words: Range<usize>,
+    /// How technical it looks, 0–1.
+    pub score: f32,
+}
+
+/// Finds terms of the text that neither it nor what was said before explains.
+pub(super) fn undefined(
+    document: &Document<'_>,
+    earlier: &[Document<'_>],
+    topic: &str,
+) -> Vec<Finding> {
+    let candidates = candidates(document);
+    let mut groups: HashMap<&str, Vec<&Candidate>> = HashMap::new();
+    let mut order = Vec::new();
+    for candidate in &candidates {
+        let group = groups.entry(candidate.key.as_str()).or_default();
+        if group.is_empty() {
+            order.push(candidate.key.as_str());
+        }
+        group.push(candidate);
+    }
+    let said: Vec<Candidate> = earlier.iter().flat_map(self::candidates).collect();
+    let topic = topic.to_lowercase();
+    let topic_words: Vec<String> = super::english::words(&topic, 0)
+        .into_iter()
+        .map(|word| word.base)
+        .collect();
+    let mut findings = Vec::new();
+    for key in order {
+        let group = &groups[key];
+        let first = group[0];
+        if is_topic(key, &topic, &topic_words) {
+            continue;
+        }
+        let mut gloss = Gloss::None;
+        for candidate in group.iter().take(24) {
+            gloss = gloss.max(glosses(document, candidate));
+        }
+        if said.iter().any(|old| old.key == key) {
+            // It was met before; asking again would try the learner's patience.
+            gloss = gloss.max(Gloss::Full);
+        }
+        let mut confidence = group.iter().map(|c| c.score).fold(0.0, f32::max);
+        if group.len() > 1 {
+            confidence += 0.1;
+        }
+        if group.iter().all(|c| is_example(document, c.sentence)) {
+            confidence -= 0.15;
+        }
+        confidence -= match gloss {
+            Gloss::Full => 1.0,
+            Gloss::Partial => 0.25,
+            Gloss::None => 0.0,
+        };
+        if confidence <= 0.3 {
+            continue;
+        }
+        findings.push(Finding {
+            kind: GapKind::UndefinedTerm,
+            range: first.range.clone(),
+            sentence: first.sentence,
+            confidence: confidence.min(0.95),
+            severity: if confidence >= 0.7 {
+                Severity::High
+            } else {
+                Severity::Medium
+            },
+            focus: key.to_owned(),
+        });
+    }
+    drop_parts(document, &mut findings);
+    findings.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+    findings.truncate(MOST);
+    findings
+}
+
+/// Of "loss" and "loss function" only the longer one is asked for.
+fn drop_parts(document: &Document<'_>, findings: &mut Vec<Finding>) {
+    let quotes: Vec<String> = findings
+        .iter()
+        .map(|f| document.quote(&f.range).to_lowercase())
+        .collect();
+    let mut index = 0;
+    findings.retain(|_| {
+        let own = &quotes[index];
+        let contained = quotes.iter().enumerate().any(|(other, quote)| {
+            other != index && quote.len() > own.len() && quote.contains(own.as_str())
+        });
+        index += 1;
+        !contained
+    });
+}
+
+fn is_topic(key: &str, topic: &str, topic_words: &[String]) -> bool {
+    if topic.is_empty() {
+        return false;
+    }
+    if key.chars().any(is_chinese) {
+        return topic.contains(key) || key.contains(topic);
+    }
+    key.split(' ')
+        .all(|word| topic_words.iter().any(|t| t == word))
+}
+
+/// All phrases of a text that look like terms, in order.
+pub(super) fn candidates(document: &Document<'_>) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (index, sentence) in document.sentences.iter().enumerate() {
+        match sentence.language {
+            Language::English => english_runs(sentence, index, &mut found),
+            Language::Chinese => chinese_runs(sentence, index, &mut found),
+        }
+    }
+    found
+}
+
+/// Whether two neighbouring words are separated by blanks only.
+fn adjoin(sentence: &Sentence<'_>, left: &Word, right: &Word) -> bool {
+    sentence.text[left.range.end - sentence.start..right.range.start - sentence.start]
+        .chars()
+        .all(char::is_whitespace)
+}
+
+fn surface<'t>(sentence: &Sentence<'t>, word: &Word) -> &'t str {
+    &sentence.text[word.range.start - sentence.start..word.range.end - sentence.start]
+}
+
+fn push(
+    sentence: &Sentence<'_>,
+    index: usize,
+    words: Range<usize>,
+    score: f32,
+    found: &mut Vec<Candidate>,
+) {
+    let bases: Vec<&str> = sentence.words[words.clone()]
+        .iter()
+        .map(|word| word.base.as_str())
+        .collect();
+    let separator = match sentence.language {
+        Language::English => " ",
+        Language::Chinese => "",
+    };
+    let range = sentence.words[words.start].range.start..sentence.words[words.end - 1].range.end;
+    let score = if is_quoted(sentence, &range) {
+        (score + 0.3).max(0.6)
+    } else {
+        score
+    };
+    found.push(Candidate {
+        key: bases.join(separator),
+        range,
+        sentence: index,
+        words,
+        score,
+    });
+}
+
+fn is_quoted(sentence: &Sentence<'_>, range: &Range<usize>) -> bool {
+    let before = sentence.text[..range.start - sentence.start]
+        .chars()
+        .next_back();
+    let after = sentence.text[range.end - sentence.start..].chars().next();
+    before.is_some_and(|c| "\"“「『'‘*`".contains(c))
+        && after.is_some_and(|c| "\"”」』'’*`".contains(c))
+}
+
+fn english_runs(sentence: &Sentence<'_>, index: usize, found: &mut Vec<Candidate>) {
+    let words = &sentence.words;
+    let shouting = is_shouting(sentence);
+    let mut at = 0;
+    while at < words.len() {
+        if !may_stand_in_term(sentence, at) {
+            at += 1;
+            continue;
+        }
+        let mut end = at + 1;
+        while end < words.len()
+            && end - at < LONGEST + 2
+            && may_stand_in_term(sentence, end)
+            && adjoin(sentence, &words[end - 1], &words[end])
+            && !is_verb_here(sentence, end)
+        {
+            end += 1;
+        }
+        english_run(sentence, index, at..end, shouting, found);
+        at = end;
+    }
+}
+
+fn may_stand_in_term(sentence: &Sentence<'_>, at: usize) -> bool {
+    let word = &sentence.words[at];
+    match word.class {
+        Class::Rare => !word.may_be(ADVERB) && surface(sentence, word).chars().count() > 1,
+        Class::Common => word.may_be(NOUN | ADJECTIVE),
+        Class::Function | Class::Number => false,
+    }
+}
+
+/// Whether a rare word looks like a verb at this place, or a common one acts as one.
+fn is_verb_here(sentence: &Sentence<'_>, at: usize) -> bool {
+    let word = &sentence.words[at];
+    let text = surface(sentence, word);
+    let determiner_follows = sentence.words.get(at + 1).is_some_and(|next| {
+        next.class == Class::Function
+            && matches!(
+                next.base.as_str(),
+                "the"
+                    | "a"
+                    | "an"
+                    | "its"
+                    | "their"
+                    | "our"
+                    | "this"
+                    | "that"
+                    | "these"
+                    | "into"
+                    | "to"
+                    | "from"
+                    | "it"
+                    | "them"
+                    | "your"
+                    | "us"
+                    | "when"
+                    | "by"
+            )
+    });
+    let verbal = text.ends_with('s') && !text.ends_with("ss") && !text.ends_with("sis")
+        || text.ends_with("ed")
+        || text.ends_with("ing");
+    match word.class {
+        Class::Rare => {
+            (verbal && determiner_follows)
+                || [
+                    "izes", "ises", "ifies", "ized", "ised", "ified", "ates", "ated",
+                ]
+                .iter()
+                .any(|ending| text.ends_with(ending))
+        }
+        _ => {
+            word.may_be(VERB)
+                && (determiner_follows && !text.ends_with("ion") || !word.may_be(NOUN))
+        }
+    }
+}
+
+fn english_run(
+    sentence: &Sentence<'_>,
+    index: usize,
+    run: Range<usize>,
+    shouting: bool,
+    found: &mut Vec<Candidate>,
+) {
+    let words = &sentence.words;
+    let rare: Vec<usize> = run
+        .clone()
+        .filter(|&at| words[at].class == Class::Rare)
+        .collect();
+    let (Some(&first), Some(&last)) = (rare.first(), rare.last()) else {
+        everyday_compound(sentence, index, run, found);
+        return;
+    };
+    // A verb-like or evaluating word in front does not belong to the term.
+    let mut begin = first;
+    while begin > run.start && {
+        let word = &words[begin - 1];
+        word.may_be(NOUN) && !word.may_be(VERB)
+    } {
+        begin -= 1;
+    }
+    let mut end = last + 1;
+    while end < run.end && {
+        let word = &words[end];
+        word.may_be(NOUN)
+            && !surface(sentence, word).ends_with("ing")
+            && !(word.may_be(VERB) && surface(sentence, word).ends_with('s'))
+    } {
+        end += 1;
+    }
+    let (begin, end) = if end - begin > LONGEST {
+        (first, (first + LONGEST).min(end))
+    } else {
+        (begin, end)
+    };
+    let mut score = rare
+        .iter()
+        .filter(|&&at| at < end)
+        .map(|&at| rarity(sentence, at, shouting))
+        .fold(0.0, f32::max);
+    let is_name = is_capitalised(sentence, first);
+    if end - begin > 1 && (is_name || rare.len() > 1) {
+        score = score.max(0.6);
+    }
+    push(sentence, index, begin..end, score, found);
+}
+
+/// Two everyday nouns that together may be a term: "opportunity cost", "base case".
+fn everyday_compound(
+    sentence: &Sentence<'_>,
+    index: usize,
+    run: Range<usize>,
+    found: &mut Vec<Candidate>,
+) {
+    let words = &sentence.words;
+    for head in run.clone().skip(1) {
+        let (left, right) = (&words[head - 1], &words[head]);
+        let next_is_noun = head + 1 < run.end && words[head + 1].may_be(NOUN);
+        if next_is_noun || !right.may_be(NOUN) {
+            continue;
+        }
+        let ends_term = COMPOUND_HEADS.contains(&right.base.as_str());
+        let noun_first = left.may_be(NOUN) && (!left.may_be(VERB) || ends_term);
+        let plain = left.may_be(ADJECTIVE) && !left.may_be(NOUN);
+        if plain && PLAIN_ADJECTIVES.contains(&left.base.as_str()) {
+            continue;
+        }
+        let score = match (noun_first, ends_term) {
+            (true, true) => 0.5,
+            (true, false) => 0.3,
+            (false, true) if left.may_be(ADJECTIVE) => 0.4,
+            _ => continue,
+        };
+        let begin = if head >= run.start + 2
+            && words[head - 2].may_be(NOUN)
+            && !words[head - 2].may_be(VERB | ADJECTIVE)
+        {
+            head - 2
+        } else {
+            head - 1
+        };
+        push(sentence, index, begin..head + 1, score, found);
+    }
+}
+
+/// Nouns that name abstract constructions in every subject, so that what stands before
+/// them is often a term.
+const COMPOUND_HEADS: &[&str] = &[
+    "effect",
+    "theory",
+    "principle",
+    "law",
+    "function",
+    "rate",
+    "cost",
+    "cycle",
+    "potential",
+    "force",
+    "rule",
+    "equation",
+    "model",
+    "system",
+    "structure",
+    "index",
+    "ratio",
+    "energy",
+    "case",
+    "method",
+    "process",
+    "stack",
+    "tree",
+    "graph",
+    "table",
+    "field",
+    "wave",
+    "chain",
+    "pressure",
+    "balance",
+    "curve",
+    "point",
+    "space",
+    "state",
+    "tax",
+    "policy",
+    "bias",
+    "error",
+    "test",
+    "set",
+    "value",
+    "code",
+    "network",
+    "protocol",
+    "layer",
+    "order",
+    "reserve",
+    "bond",
+    "loop",
+    "number",
+    "condition",
+    "memory",
+    "power",
+    "response",
+    "signal",
+    "transfer",
+    "exchange",
+    "pattern",
+    "series",
+    "limit",
+    "scale",
+    "mechanism",
+    "reaction",
+];
+
+/// Adjectives that say nothing special about a noun.
+const PLAIN_ADJECTIVES: &[&str] = &[
+    "good",
+    "bad",
+    "big",
+    "small",
+    "large",
+    "new",
+    "old",
+    "same",
+    "different",
+    "other",
+    "main",
+    "important",
+    "certain",
+    "whole",
+    "simple",
+    "real",
+    "next",
+    "last",
+    "first",
+    "second",
+    "third",
+    "single",
+    "right",
+    "wrong",
+    "correct",
+    "common",
+    "normal",
+    "special",
+    "similar",
+    "great",
+    "little",
+    "high",
+    "low",
+    "higher",
+    "lower",
+    "long",
+    "short",
+    "full",
+    "empty",
+    "final",
+    "own",
+    "easy",
+    "hard",
+    "better",
+    "best",
+    "worst",
+    "entire",
+    "specific",
+    "extra",
+    "total",
+    "given",
+    "original",
+    "possible",
+    "strong",
+    "weak",
+    "more",
+    "nice",
+    "huge",
+    "tiny",
+    "fast",
+    "slow",
+    "smaller",
+    "larger",
+    "bigger",
+    "separate",
+    "complete",
+    "clear",
+    "basic",
+    "general",
+    "particular",
+    "usual",
+    "current",
+    "previous",
+    "human",
+    "equal",
+    "exact",
+    "famous",
+    "typical",
+    "average",
+    "only",
+    "such",
+    "hot",
+    "cold",
+    "warm",
+    "heavy",
+    "light",
+    "modern",
+    "known",
+    "constant",
+    "required",
+    "average",
+    "busy",
+    "sharp",
+];
+
+fn is_capitalised(sentence: &Sentence<'_>, at: usize) -> bool {
+    at > 0
+        && surface(sentence, &sentence.words[at])
+            .chars()
+            .next()
+            .is_some_and(char::is_uppercase)
+}
+
+fn is_shouting(sentence: &Sentence<'_>) -> bool {
+    let (mut upper, mut lower) = (0, 0);
+    for c in sentence.text.chars() {
+        upper += usize::from(c.is_ascii_uppercase());
+        lower += usize::from(c.is_ascii_lowercase());
+    }
+    upper > lower
+}
+
+/// Capital abbreviations of everyday life.
+const EVERYDAY_CAPITALS: &[&str] = &[
+    "OK", "TV", "USA", "US", "UK", "EU", "AM", "PM", "PC", "CEO", "FAQ", "DIY", "ID", "AC", "BC",
+    "AD", "UN", "DVD", "CD", "A", "I", "PDF", "GPS",
+];
+
+/// How technical one rare word looks.
+fn rarity(sentence: &Sentence<'_>, at: usize, shouting: bool) -> f32 {
+    let word = &sentence.words[at];
+    let text = surface(sentence, word);
+    let letters = text.chars().filter(|c| c.is_alphabetic()).count();
+    let upper = text.chars().filter(|c| c.is_uppercase()).count();
+    if EVERYDAY_CAPITALS.contains(&text) {
+        return 0.0;
+    }
+    if !shouting && upper >= 2 && letters <= 7 {
+        return 0.72;
+    }
+    if text.contains('_') || (upper > 0 && !text.starts_with(char::is_uppercase)) {
+        return 0.62;
+    }
+    if is_capitalised(sentence, at) && !shouting {
+        // A lone capitalised word in mid-sentence is most often a name.
+        return if looks_technical(&word.base) {
+            0.5
+        } else {
+            0.2
+        };
+    }
+    if text.contains('-') {
+        return 0.5;
+    }
+    let mut score: f32 = 0.42;
+    if looks_technical(&word.base) {
+        score += 0.2;
+    }
+    if letters >= 9 {
+        score += 0.08;
+    }
+    if letters <= 5 {
+        score -= 0.04;
+    }
+    score
+}
+
+/// Whether a word is formed like a learned word: Greek and Latin pieces.
+fn looks_technical(word: &str) -> bool {
+    const ENDINGS: &[&str] = &[
+        "tion", "sion", "sis", "ase", "ose", "gen", "phyll", "ity", "ism", "ology", "logy",
+        "metry", "graph", "graphy", "oid", "ium", "ide", "cyte", "plasm", "plast", "some", "phil",
+        "phile", "lysis", "ine", "ane", "ene", "ics", "tron", "meter", "scope", "phore", "zyme",
+        "stasis", "trophy", "emia", "itis", "osis", "ule", "cule", "icle", "ant", "ent", "ance",
+        "ence", "ancy", "ency", "tude", "ient", "ment", "ator", "oma", "ton", "yte", "ix", "ex",
+        "ema", "ule", "ion", "erre", "eme",
+    ];
+    const BEGINNINGS: &[&str] = &[
+        "bio", "photo", "chloro", "hydro", "electro", "thermo", "poly", "mono", "iso", "meta",
+        "micro", "nano", "neuro", "geo", "hyper", "hypo", "anti", "endo", "exo", "proto", "pseudo",
+        "mito", "cyto", "auto", "hetero", "homo", "macro", "inter", "trans", "sub", "super",
+        "quasi", "eigen", "phospho", "glyco", "lipo", "pyro", "ribo", "bi", "tri", "di", "multi",
+        "semi", "syn", "sym", "peri", "para", "dys", "eu", "cryo", "aero", "astro", "chromo",
+        "crypto", "encapsul", "de", "en",
+    ];
+    let strong = |affix: &&str| affix.len() >= 4;
+    ENDINGS.iter().any(|ending| {
+        word.strip_suffix(ending)
+            .is_some_and(|stem| stem.chars().count() >= 3)
+    }) || BEGINNINGS.iter().any(|beginning| {
+        word.strip_prefix(beginning)
+            .is_some_and(|rest| rest.chars().count() >= if strong(&beginning) { 3 } else { 6 })
+    })
+}
+
+fn chinese_runs(sentence: &Sentence<'_>, index: usize, found: &mut Vec<Candidate>) {
+    let words = &sentence.words;
+    let mut at = 0;
+    while at < words.len() {
+        if !is_nominal(sentence, at) {
+            at += 1;
+            continue;
+        }
+        let mut end = at + 1;
+        while end < words.len()
+            && end - at < LONGEST
+            && is_nominal(sentence, end)
+            && words[end - 1].range.end == words[end].range.start
+        {
+            end += 1;
+        }
+        chinese_run(sentence, index, at..end, found);
+        at = end;
+    }
+}
+
+fn is_nominal(sentence: &Sentence<'_>, at: usize) -> bool {
+    let word = &sentence.words[at];
+    let text = surface(sentence, word);
+    if !text.chars().any(is_chinese) {
+        return word.class == Class::Rare;
+    }
+    match word.class {
+        Class::Function | Class::Number => false,
+        Class::Rare => text.chars().count() >= 2 && !word.may_be(ADVERB),
+        Class::Common => word.may_be(NOUN) && text.chars().count() >= 2 && word.frequency < 12_000,
+    }
+}
+
+fn chinese_run(
+    sentence: &Sentence<'_>,
+    index: usize,
+    run: Range<usize>,
+    found: &mut Vec<Candidate>,
+) {
+    let words = &sentence.words;
+    let best = run
+        .clone()
+        .map(|at| chinese_rarity(sentence, at))
+        .fold(0.0, f32::max);
+    if best <= 0.0 {
+        return;
+    }
+    // A verb or a common noun at the edge belongs to the sentence rather than the term.
+    let technical: Vec<usize> = run
+        .clone()
+        .filter(|&at| chinese_rarity(sentence, at) > 0.25)
+        .collect();
+    let (Some(&first), Some(&last)) = (technical.first(), technical.last()) else {
+        return;
+    };
+    let mut end = last + 1;
+    if end < run.end && words[end].speech & VERB == 0 {
+        end += 1;
+    }
+    push(sentence, index, first..end, best, found);
+}
+
+/// How technical one Chinese word looks.
+fn chinese_rarity(sentence: &Sentence<'_>, at: usize) -> f32 {
+    let word = &sentence.words[at];
+    let text = surface(sentence, word);
+    if !text.chars().any(is_chinese) {
+        let upper = text.chars().filter(|c| c.is_uppercase()).count();
+        return if EVERYDAY_CAPITALS.contains(&text) || word.class != Class::Rare {
+            0.0
+        } else if upper >= 2 {
+            0.72
+        } else {
+            0.55
+        };
+    }
+    if word.class != Class::Rare {
+        return 0.0;
+    }
+    let mut score: f32 = match word.frequency {
+        0..=30 => 0.5,
+        31..=150 => 0.44,
+        151..=400 => 0.36,
+        _ => 0.26,
+    };
+    if word.speech == VERB || word.speech == ADJECTIVE {
+        score -= 0.2;
+    }
+    const TAILS: &[char] = &[
+        '素', '酶', '体', '质', '性', '率', '量', '值', '数', '律', '理', '论', '学', '法', '式',
+        '子', '核', '膜', '器', '波', '场', '能', '力', '态', '阵', '元', '键', '链', '集', '域',
+        '层', '码', '荷', '程', '用', '应', '制', '义', '本', '准', '频', '矩', '熵', '差', '商',
+        '碱', '酸', '盐', '胞', '肽', '剂', '幂', '根', '域', '栈', '树', '表', '税', '币', '贴',
+        '债',
+    ];
+    if text.chars().next_back().is_some_and(|c| TAILS.contains(&c)) && word.speech & NOUN != 0 {
+        score += 0.16;
+    }
+    if text.chars().count() >= 4 {
+        score += 0.08;
+    }
+    score
+}

@@ -1,0 +1,265 @@
+//! Gaps in the wording: vague words and claims without exception.
+
+use lyceum_core::{GapKind, Severity};
+
+use super::{
+    finding::{Finding, is_example, is_limited_nearby},
+    markers::{ABSOLUTE, ABSOLUTE_STRONGLY, DEGREE, HEDGED, MONOTONE, REASON, VAGUE},
+    text::{Document, Sentence, find_any, find_phrase, has_any},
+};
+
+/// Finds vague words, over-generalisations and unbounded "the more, the more".
+pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, sentence) in document.sentences.iter().enumerate() {
+        if sentence.is_question {
+            continue;
+        }
+        vague(document, index, sentence, &mut findings);
+        absolute(document, index, sentence, &mut findings);
+        monotone(document, index, sentence, &mut findings);
+    }
+    findings
+}
+
+/// The vague word of a text, if any.
+pub(super) fn vague_word(lower: &str) -> Option<std::ops::Range<usize>> {
+    VAGUE
+        .iter()
+        .chain(DEGREE.iter())
+        .find_map(|phrase| find_phrase(lower, phrase).filter(|found| !is_idiom(lower, found)))
+}
+
+/// "Some things" may be meant exactly: lists that end in 等等 after named items are weak.
+fn is_idiom(lower: &str, found: &std::ops::Range<usize>) -> bool {
+    let word = &lower[found.clone()];
+    let after = &lower[found.end..];
+    match word {
+        "kind of" | "sort of" => {
+            let before = lower[..found.start].trim_end();
+            [
+                "a", "this", "that", "what", "one", "the", "each", "every", "any", "another",
+                "same", "which", "special", "new", "first", "second",
+            ]
+            .iter()
+            .any(|article| before.ends_with(article))
+        }
+        "的东西" => lower[..found.start].ends_with(['着', '了', '过']),
+        "things" => after.trim_start().starts_with("are") || after.trim_start().starts_with("that"),
+        "某个" | "某一" => true,
+        _ => false,
+    }
+}
+
+fn vague(
+    document: &Document<'_>,
+    index: usize,
+    sentence: &Sentence<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let strong = VAGUE.iter().find_map(|phrase| {
+        find_phrase(&sentence.lower, phrase).filter(|found| !is_idiom(&sentence.lower, found))
+    });
+    let (found, mut confidence) = if let Some(found) = strong {
+        let word = &sentence.lower[found.clone()];
+        let mild = matches!(
+            word,
+            "things"
+                | "etc"
+                | "and so on"
+                | "等等"
+                | "something"
+                | "更多"
+                | "more or less"
+                | "大概"
+                | "一系列"
+                | "某些"
+                | "似乎"
+                | "差不多"
+                | "的东西"
+        );
+        (found, if mild { 0.5 } else { 0.74_f32 })
+    } else if let Some(found) = find_any(&sentence.lower, &DEGREE) {
+        let more = DEGREE
+            .iter()
+            .filter(|phrase| find_phrase(&sentence.lower, phrase).is_some())
+            .count();
+        (found, if more > 1 { 0.46 } else { 0.36 })
+    } else {
+        return;
+    };
+    if is_example(document, index) {
+        confidence -= 0.15;
+    }
+    let at = sentence.start + found.start..sentence.start + found.end;
+    findings.push(Finding {
+        kind: GapKind::VagueWord,
+        range: sentence.clause(&at),
+        sentence: index,
+        confidence,
+        severity: if confidence >= 0.6 {
+            Severity::Medium
+        } else {
+            Severity::Low
+        },
+        focus: sentence.text[found].to_owned(),
+    });
+}
+
+/// The absolute word of a text, if any.
+pub(super) fn absolute_word(lower: &str) -> Option<std::ops::Range<usize>> {
+    if has_any(lower, &HEDGED) {
+        return None;
+    }
+    find_any(lower, &ABSOLUTE_STRONGLY)
+        .or_else(|| find_any(lower, &ABSOLUTE))
+        .or_else(|| quantified(lower))
+}
+
+/// "All birds", "every cell": a quantifier over a kind of thing.
+fn quantified(lower: &str) -> Option<std::ops::Range<usize>> {
+    for quantifier in ["all", "every", "any"] {
+        let Some(found) = find_phrase(lower, quantifier) else {
+            continue;
+        };
+        let after = lower[found.end..].trim_start();
+        let next = after.split_whitespace().next().unwrap_or_default();
+        let counted = matches!(
+            next.trim_matches(|c: char| !c.is_alphanumeric()),
+            "" | "the"
+                | "of"
+                | "this"
+                | "that"
+                | "these"
+                | "those"
+                | "in"
+                | "it"
+                | "time"
+                | "two"
+                | "three"
+                | "four"
+                | "its"
+                | "your"
+                | "our"
+                | "day"
+                | "year"
+                | "second"
+                | "step"
+                | "other"
+                | "one"
+                | "such"
+                | "more"
+                | "longer"
+                | "at"
+                | "you"
+                | "we"
+                | "i"
+                | "way"
+                | "and"
+                | "right"
+                | "their"
+                | "my"
+                | "month"
+                | "week"
+                | "hour"
+                | "minute"
+                | "single"
+        );
+        if !counted {
+            return Some(found);
+        }
+    }
+    None
+}
+
+fn absolute(
+    document: &Document<'_>,
+    index: usize,
+    sentence: &Sentence<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(found) = absolute_word(&sentence.lower) else {
+        return;
+    };
+    let strong = ABSOLUTE_STRONGLY.contains(&&sentence.lower[found.clone()]);
+    let mut confidence: f32 = if strong { 0.66 } else { 0.47 };
+    if is_limited_nearby(document, index, 1) {
+        confidence -= 0.25;
+    }
+    if is_example(document, index) {
+        confidence -= 0.15;
+    }
+    if has_any(&sentence.lower, &REASON) {
+        confidence -= 0.1;
+    }
+    let at = sentence.start + found.start..sentence.start + found.end;
+    findings.push(Finding {
+        kind: GapKind::OverGeneralisation,
+        range: sentence.clause(&at),
+        sentence: index,
+        confidence,
+        severity: if strong {
+            Severity::High
+        } else {
+            Severity::Medium
+        },
+        focus: sentence.text[found].to_owned(),
+    });
+}
+
+/// "The more …, the more …" has an end somewhere.
+fn monotone(
+    document: &Document<'_>,
+    index: usize,
+    sentence: &Sentence<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(found) = find_any(&sentence.lower, &MONOTONE) else {
+        return;
+    };
+    let phrase = &sentence.lower[found.clone()];
+    let again = match phrase {
+        "越" => sentence.lower.matches('越').count() > 1 && !sentence.lower.contains("越来越"),
+        comparative if comparative.starts_with("the ") => {
+            [
+                "the more",
+                "the less",
+                "the higher",
+                "the lower",
+                "the bigger",
+                "the larger",
+                "the faster",
+                "the longer",
+                "the stronger",
+                "the greater",
+                "the smaller",
+                "the better",
+                "the slower",
+                "the heavier",
+            ]
+            .iter()
+            .map(|other| sentence.lower.matches(other).count())
+            .sum::<usize>()
+                > 1
+        }
+        _ => true,
+    };
+    if !again {
+        return;
+    }
+    let mut confidence: f32 = 0.6;
+    if is_limited_nearby(document, index, 1) {
+        confidence -= 0.25;
+    }
+    if is_example(document, index) {
+        confidence -= 0.1;
+    }
+    findings.push(Finding {
+        kind: GapKind::BoundaryCase,
+        range: sentence.body(),
+        sentence: index,
+        confidence,
+        severity: Severity::Medium,
+        focus: phrase.to_owned(),
+    });
+}
