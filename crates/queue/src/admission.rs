@@ -33,6 +33,13 @@ pub(crate) struct Ticket {
     pub(crate) waited: u64,
 }
 
+impl Ticket {
+    /// The tokens set aside.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.hold.cost.input.saturating_add(self.hold.cost.output)
+    }
+}
+
 /// What became of an ask.
 #[derive(Debug)]
 pub(crate) enum Admitted {
@@ -197,7 +204,7 @@ impl Admission {
     }
 
     fn grant(&mut self, index: Index, now: u64) -> Option<Ticket> {
-        let (entry, served) = self.order.serve(index)?;
+        let (entry, served) = self.order.serve(index, now)?;
         let waiting = entry.payload;
         self.unwant(waiting.cost);
         self.forget_deadline(waiting.deadline, index);
@@ -233,7 +240,7 @@ impl Admission {
 
     /// Where a waiting call stands.
     pub(crate) fn position(&mut self, index: Index, now: u64) -> Option<QueuePosition> {
-        let ahead = self.order.ahead(index)?;
+        let (ahead, _) = self.order.place(index)?;
         let band = usize::from(self.order.get(index)?.band);
         let wait = self
             .raw_forecast(index, now)
@@ -323,13 +330,17 @@ impl Admission {
     }
 
     fn raw_forecast(&mut self, index: Index, now: u64) -> Option<u64> {
-        let ahead = self.order.ahead(index)?;
+        let (ahead, until) = self.order.place(index)?;
         let waiting = (self.order.len() as u64).max(1);
         let mean = Cost {
             input: self.wanted.input / waiting,
             output: self.wanted.output / waiting,
         };
-        self.forecast.raw(&mut self.limiter, ahead, mean, now)
+        let by_quota = self.forecast.raw(&mut self.limiter, ahead, mean, now);
+        match (by_quota, until) {
+            (None, 0) => None,
+            (by_quota, until) => Some(by_quota.unwrap_or(0).max(until)),
+        }
     }
 
     fn want(&mut self, cost: Cost) {

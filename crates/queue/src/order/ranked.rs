@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 /// A virtual start tag and the index of whom it belongs to.
-pub(crate) type Key = (u64, u32);
+pub(super) type Key = (u64, u32);
 
 /// The largest chunk: 256 keys of 16 bytes are one page.
 const CHUNK: usize = 256;
@@ -22,7 +22,7 @@ struct Chunk {
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(crate) struct RankedSet {
+pub(super) struct RankedSet {
     chunks: VecDeque<Chunk>,
     /// Fenwick tree over the chunks' lengths; rebuilt when their number changes.
     sums: Vec<u32>,
@@ -30,7 +30,7 @@ pub(crate) struct RankedSet {
 
 impl RankedSet {
     /// Adds a key; a key that is there already stays as it is.
-    pub(crate) fn insert(&mut self, key: Key) {
+    pub(super) fn insert(&mut self, key: Key) {
         let Some(at) = self.chunk_of(key) else {
             self.chunks.push_back(Chunk {
                 low: key,
@@ -58,7 +58,7 @@ impl RankedSet {
     }
 
     /// Removes a key and says whether it was there.
-    pub(crate) fn remove(&mut self, key: Key) -> bool {
+    pub(super) fn remove(&mut self, key: Key) -> bool {
         let Some(at) = self.chunk_of(key) else {
             return false;
         };
@@ -77,12 +77,12 @@ impl RankedSet {
     }
 
     /// The smallest key.
-    pub(crate) fn first(&self) -> Option<Key> {
+    pub(super) fn first(&self) -> Option<Key> {
         self.chunks.front()?.keys.first().copied()
     }
 
     /// How many keys are smaller.
-    pub(crate) fn rank(&self, key: Key) -> usize {
+    pub(super) fn rank(&self, key: Key) -> usize {
         let Some(at) = self.chunk_of(key) else {
             return 0;
         };
