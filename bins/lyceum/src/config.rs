@@ -102,8 +102,6 @@ pub struct Model {
     pub chunk_timeout_seconds: Option<u64>,
     /// How long a whole answer may take, in seconds. Default 300; 1 to 3600.
     pub total_timeout_seconds: Option<u64>,
-    /// Processor threads of the local model. Default: the free cores.
-    pub threads: Option<usize>,
 }
 
 /// `[queue]`: the provider's quota for this key, and how long work may wait. Unset limits do not apply.

@@ -37,7 +37,6 @@ pub fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         ("model.first_token_timeout_seconds", model.first_token_timeout_seconds, 600),
         ("model.chunk_timeout_seconds", model.chunk_timeout_seconds, 600),
         ("model.total_timeout_seconds", model.total_timeout_seconds, 3600),
-        ("model.threads", model.threads.map(|n| n as u64), 1024),
     ] {
         if let Some(value) = value {
             range(key, value, 1, most)?;
