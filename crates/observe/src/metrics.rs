@@ -1,0 +1,147 @@
+//! The form in which a crate lists its metrics, and the list of this one.
+//!
+//! Invariant: every metric has a help text, because `promtool check metrics` fails
+//! without one. Names follow the Prometheus rules: base units, `_total` on counters.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It counts observations in buckets.
+    Histogram,
+}
+
+/// One metric of a crate's catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricSpec {
+    /// The name, as scraped.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The unit, where it has one.
+    pub unit: Option<Unit>,
+    /// The names of its labels, each with few values.
+    pub labels: &'static [&'static str],
+    /// One line for people.
+    pub help: &'static str,
+}
+
+/// Gives the installed recorder the help text and unit of every metric of a catalogue.
+///
+/// Idempotent; does nothing when no recorder is installed.
+pub fn describe(catalogue: &[MetricSpec]) {
+    for metric in catalogue {
+        match (metric.kind, metric.unit) {
+            (Kind::Counter, Some(unit)) => describe_counter!(metric.name, unit, metric.help),
+            (Kind::Counter, None) => describe_counter!(metric.name, metric.help),
+            (Kind::Gauge, Some(unit)) => describe_gauge!(metric.name, unit, metric.help),
+            (Kind::Gauge, None) => describe_gauge!(metric.name, metric.help),
+            (Kind::Histogram, Some(unit)) => describe_histogram!(metric.name, unit, metric.help),
+            (Kind::Histogram, None) => describe_histogram!(metric.name, metric.help),
+        }
+    }
+}
+
+/// CPU time used.
+pub(crate) const CPU_SECONDS: &str = "process_cpu_seconds_total";
+/// Resident memory.
+pub(crate) const RESIDENT_BYTES: &str = "process_resident_memory_bytes";
+/// Virtual memory.
+pub(crate) const VIRTUAL_BYTES: &str = "process_virtual_memory_bytes";
+/// Open file descriptors.
+pub(crate) const OPEN_FDS: &str = "process_open_fds";
+/// The limit of open file descriptors.
+pub(crate) const MAX_FDS: &str = "process_max_fds";
+/// When the process started.
+pub(crate) const START_TIME: &str = "process_start_time_seconds";
+/// The result of a health check.
+pub(crate) const HEALTH_CHECK: &str = "health_check_status";
+/// The phase of the process' life.
+pub(crate) const HEALTH_LIFECYCLE: &str = "health_lifecycle";
+
+const fn gauge(
+    name: &'static str,
+    unit: Option<Unit>,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> MetricSpec {
+    MetricSpec {
+        name,
+        kind: Kind::Gauge,
+        unit,
+        labels,
+        help,
+    }
+}
+
+/// The metrics of this crate. The names of the process are those that the official
+/// Prometheus clients use (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>).
+pub const METRICS: &[MetricSpec] = &[
+    MetricSpec {
+        name: CPU_SECONDS,
+        kind: Kind::Counter,
+        unit: Some(Unit::Seconds),
+        labels: &[],
+        help: "User and system CPU time of the process, in whole seconds.",
+    },
+    gauge(
+        RESIDENT_BYTES,
+        Some(Unit::Bytes),
+        &[],
+        "Resident memory of the process.",
+    ),
+    gauge(
+        VIRTUAL_BYTES,
+        Some(Unit::Bytes),
+        &[],
+        "Virtual memory of the process.",
+    ),
+    gauge(OPEN_FDS, None, &[], "Open file descriptors."),
+    gauge(
+        MAX_FDS,
+        None,
+        &[],
+        "Most file descriptors that may be open.",
+    ),
+    gauge(
+        START_TIME,
+        Some(Unit::Seconds),
+        &[],
+        "Start of the process, in seconds since the Unix epoch.",
+    ),
+    gauge(
+        HEALTH_CHECK,
+        None,
+        &["check"],
+        "Last result of a health check: 1 pass, 0.5 warn, 0 fail.",
+    ),
+    gauge(
+        HEALTH_LIFECYCLE,
+        None,
+        &[],
+        "Phase of the process: 0 starting, 1 ready, 2 draining.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for metric in METRICS {
+            assert_eq!(
+                metric.kind == Kind::Counter,
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The one place that installs the process' log subscriber and metrics recorder.
+//!
+//! Invariant: installed at most once. Deliberately absent: an HTTP listener of its
+//! own (the gateway serves [`Telemetry::render`]), and pushing.
+
+use std::{io::IsTerminal, sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt,
+    util::TryInitError,
+};
+
+use crate::{METRICS, ProcessWatch, describe, json::JsonLayer};
+
+/// Buckets of every histogram named `*_seconds`: from a cache hit to the longest
+/// answer. They contain the limits of the targets that alerts look at: 0.1, 2, 5, 30, 60, 90 s.
+const SECONDS: [f64; 20] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0,
+    30.0, 45.0, 60.0, 90.0, 180.0,
+];
+
+/// Buckets of every histogram named `*_tokens`: the powers of four that OpenTelemetry's
+/// GenAI conventions advise for `gen_ai.client.token.usage`.
+const TOKENS: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+
+/// Buckets of every histogram named `*_bytes`: 256 bytes to 16 MiB by fours.
+const BYTES: [f64; 9] = [
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+];
+
+/// How often [`Telemetry::upkeep`] empties the recorder's sample buffers.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    #[default]
+    Json,
+    /// One line for people, in colour on a terminal.
+    Text,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// The form of the lines on standard error; default JSON.
+    pub format: LogFormat,
+    /// What is logged, in `tracing-subscriber`'s directive syntax, e.g.
+    /// `info,lyceum_queue=debug`; default `info`, empty for `error` only.
+    pub filter: String,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// Why telemetry could not be installed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TelemetryError {
+    /// The filter does not parse.
+    #[error("read the log filter {filter:?}; write e.g. \"info,lyceum_queue=debug\"")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        #[source]
+        source: ParseError,
+    },
+    /// This process has a subscriber already.
+    #[error("install the log subscriber")]
+    Logs(#[from] TryInitError),
+    /// This process has a recorder already.
+    #[error("install the metrics recorder")]
+    Metrics(#[source] Box<BuildError>),
+}
+
+/// The installed telemetry. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    metrics: PrometheusHandle,
+    process: Arc<ProcessWatch>,
+}
+
+impl Telemetry {
+    /// Installs logs and metrics for the whole process.
+    ///
+    /// # Errors
+    ///
+    /// [`TelemetryError::Filter`] for a filter that does not parse, and the other
+    /// variants when the process has a subscriber or recorder already.
+    pub fn init(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
+        let filter = EnvFilter::builder()
+            .parse(&config.filter)
+            .map_err(|source| TelemetryError::Filter {
+                filter: config.filter.clone(),
+                source,
+            })?;
+        let metrics = recorder()
+            .and_then(PrometheusBuilder::install_recorder)
+            .map_err(|error| TelemetryError::Metrics(Box::new(error)))?;
+        let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
+            LogFormat::Json => JsonLayer::new(std::io::stderr).boxed(),
+            LogFormat::Text => tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .boxed(),
+        };
+        tracing_subscriber::registry()
+            .with(layer.with_filter(filter))
+            .try_init()?;
+        describe(METRICS);
+        Ok(Self {
+            metrics,
+            process: Arc::new(ProcessWatch::new()),
+        })
+    }
+
+    /// All metrics in the Prometheus text format, the process' own read afresh.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.process.publish();
+        self.metrics.render()
+    }
+
+    /// What the process uses of its machine.
+    #[must_use]
+    pub fn process(&self) -> &Arc<ProcessWatch> {
+        &self.process
+    }
+
+    /// Keeps the recorder's memory bounded when nobody scrapes. Never ends: spawn it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it only stops the upkeep.
+    pub async fn upkeep(self) {
+        let mut tick = tokio::time::interval(UPKEEP);
+        loop {
+            tick.tick().await;
+            self.metrics.run_upkeep();
+        }
+    }
+}
+
+fn recorder() -> Result<PrometheusBuilder, BuildError> {
+    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), &SECONDS)?
+        .set_buckets_for_metric(suffix("_tokens"), &TOKENS)?
+        .set_buckets_for_metric(suffix("_bytes"), &BYTES)
+}
