@@ -1,1 +1,25 @@
-//! Being written.
+#![doc = include_str!("../README.md")]
+//!
+//! Invariant: HTTP is spoken here and nowhere else; a status and a public text are
+//! decided here and nowhere else. Deliberately absent: which student, which store,
+//! which model, configuration files, TLS and HTTP/2 (a balancer's work so far).
+
+mod auth;
+mod body;
+mod config;
+mod dto;
+mod edge;
+mod error;
+mod gateway;
+mod metrics;
+mod page;
+mod routes;
+mod server;
+mod sse;
+mod traffic;
+
+pub use auth::{ApiKey, AuthConfig};
+pub use config::{GatewayConfig, Limits, ServerConfig};
+pub use gateway::{Gateway, Info, Services};
+pub use metrics::METRICS;
+pub use server::{BindError, Bound, Server, Stopped};

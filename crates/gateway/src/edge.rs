@@ -1,0 +1,278 @@
+//! What surrounds every request: its id, its span, who may send it, its time limit,
+//! its headers, and one log line and one measurement at its real end.
+//!
+//! Invariant: exactly one line and one measurement per request, however it ends: when
+//! the body was handed over, when the client left, when the handler panicked.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http_body::{Body as _, Frame, SizeHint};
+use lyceum_core::RequestId;
+use lyceum_observe::Lifecycle;
+use metrics::{counter, histogram};
+use pin_project_lite::pin_project;
+use tokio::time::timeout;
+use tracing::{Instrument, Span, field::Empty, info_span};
+
+use crate::{
+    auth::refuse_foreign,
+    error::ApiError,
+    gateway::{App, Shared},
+    metrics::{DURATION, REQUESTS},
+    routes,
+};
+
+/// The header that names a request, taken from the client when it is a valid id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// nginx's status for a client that left before the answer.
+const CLIENT_GONE: u16 = 499;
+
+/// Sent with everything: no page may frame, sniff or script what comes from here.
+const SECURITY: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+         font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; \
+         base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+
+/// The one middleware.
+pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    let is_head = request.method() == Method::HEAD;
+    let mut track = Track::start(&app, &request, &id);
+    request.extensions_mut().insert(id.clone());
+    let handled = run(&app, request, next).instrument(track.span.clone());
+    let mut response = handled.await;
+    complete_headers(&app, &id, response.headers_mut());
+    track.status = response.status().as_u16();
+    response.map(|body| {
+        if is_head || body.is_end_stream() {
+            track.outcome = Outcome::Complete;
+        }
+        Body::new(Tracked { body, track })
+    })
+}
+
+async fn run(app: &App, mut request: Request, next: Next) -> Response {
+    if let Err(refusal) = admit(app, &mut request) {
+        return refusal.into_response();
+    }
+    let within = app.limits.request;
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match timeout(within, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => ApiError::Panicked.into_response(),
+        Err(_elapsed) => ApiError::Timeout { after: within }.into_response(),
+    }
+}
+
+/// Finds out who calls and leaves the [`crate::auth::Caller`] in the request's extensions,
+/// on open routes too where a valid key came along.
+fn admit(app: &App, request: &mut Request) -> Result<(), ApiError> {
+    if app.keys.is_anonymous() {
+        refuse_foreign(request)?;
+    }
+    match app.keys.identify(request.headers()) {
+        Ok(caller) => {
+            if let Some(key) = &caller.key {
+                Span::current().record("key", &**key);
+            }
+            request.extensions_mut().insert(caller);
+            Ok(())
+        }
+        Err(_) if routes::is_open(endpoint(request)) => Ok(()),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn request_id(headers: &HeaderMap) -> RequestId {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    given
+        .and_then(|id| RequestId::new(id).ok())
+        .unwrap_or_else(RequestId::random)
+}
+
+fn complete_headers(app: &App, id: &RequestId, headers: &mut HeaderMap) {
+    for (name, value) in SECURITY {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    // A valid id holds visible ASCII only.
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if app.services.health.lifecycle() == Lifecycle::Draining {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// The route as written in the router.
+fn endpoint(request: &Request) -> &str {
+    let matched = request.extensions().get::<MatchedPath>();
+    matched.map_or("unmatched", MatchedPath::as_str)
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Complete,
+    ClientGone,
+    Broken,
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientGone => "client_gone",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// A request under way; dropping it is its end.
+struct Track {
+    app: Shared,
+    span: Span,
+    started: Instant,
+    method: &'static str,
+    endpoint: String,
+    status: u16,
+    bytes: u64,
+    outcome: Outcome,
+}
+
+impl Track {
+    fn start(app: &Shared, request: &Request, id: &RequestId) -> Self {
+        app.active.fetch_add(1, Ordering::Relaxed);
+        let (method, endpoint) = (method_label(request.method()), endpoint(request));
+        let id = id.as_str();
+        Self {
+            app: Arc::clone(app),
+            span: info_span!(
+                "request",
+                request_id = id,
+                method,
+                endpoint,
+                session = Empty,
+                key = Empty
+            ),
+            started: Instant::now(),
+            method,
+            endpoint: endpoint.to_owned(),
+            status: CLIENT_GONE,
+            bytes: 0,
+            outcome: Outcome::ClientGone,
+        }
+    }
+}
+
+impl Drop for Track {
+    fn drop(&mut self) {
+        self.app.active.fetch_sub(1, Ordering::Relaxed);
+        let took = self.started.elapsed();
+        let endpoint = std::mem::take(&mut self.endpoint);
+        let is_probe = routes::is_probe(&endpoint);
+        let _entered = self.span.enter();
+        let (status, bytes, outcome) = (self.status, self.bytes, self.outcome.label());
+        let latency_ms = took.as_secs_f64() * 1_000.0;
+        if is_probe {
+            tracing::debug!(status, latency_ms, bytes, outcome, "request");
+        } else {
+            tracing::info!(status, latency_ms, bytes, outcome, "request");
+            self.app.count(took, status >= 500);
+        }
+        histogram!(DURATION, "method" => self.method, "endpoint" => endpoint.clone())
+            .record(took.as_secs_f64());
+        counter!(REQUESTS, "method" => self.method, "endpoint" => endpoint, "status" => status.to_string())
+            .increment(1);
+    }
+}
+
+pin_project! {
+    /// A response body that is measured to its real end.
+    struct Tracked {
+        #[pin]
+        body: Body,
+        track: Track,
+    }
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut this = self.project();
+        let polled = {
+            let _entered = this.track.span.enter();
+            ready!(this.body.as_mut().poll_frame(context))
+        };
+        match &polled {
+            Some(Ok(frame)) => {
+                this.track.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if this.body.is_end_stream() {
+                    this.track.outcome = Outcome::Complete;
+                }
+            }
+            Some(Err(_)) => this.track.outcome = Outcome::Broken,
+            None if this.track.outcome == Outcome::Broken => {}
+            None => this.track.outcome = Outcome::Complete,
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

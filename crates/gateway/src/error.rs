@@ -1,0 +1,265 @@
+//! What a client is told when something fails, and with which status.
+//!
+//! Invariant: the text of an [`ApiError`] is public and says what to do; what failed
+//! inside goes to the log, under the request id that the client gets too.
+
+use std::{error::Error, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use lyceum_core::{ChatError, TeachError};
+
+/// The advice when nobody said when to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Why a request was not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("{detail}")]
+    Malformed { detail: String },
+    #[error("{path}: {detail}")]
+    Invalid { path: String, detail: String },
+    #[error("the body is larger than {limit_bytes} bytes: send less")]
+    TooLarge { limit_bytes: usize },
+    #[error("{detail}")]
+    MediaType { detail: &'static str },
+    #[error("the request was not answered within {} s: try again, or use /chat/stream", .after.as_secs_f32())]
+    Timeout { after: Duration },
+    #[error("the body did not arrive within {} s: send it faster", .after.as_secs_f32())]
+    SlowBody { after: Duration },
+    #[error("an API key is needed: send it as \"Authorization: Bearer KEY\" or \"x-api-key: KEY\"")]
+    KeyMissing,
+    #[error("the API key is not known: check it, or ask the operator for one")]
+    KeyUnknown,
+    #[error("the Host header names another machine: without API keys only localhost is served")]
+    ForeignHost,
+    #[error(
+        "the request comes from another site: without API keys only this server's own page may send it"
+    )]
+    ForeignOrigin,
+    #[error("there is nothing here: see /docs for what there is")]
+    NotFound,
+    #[error("the method is not allowed here: see /docs for what is")]
+    MethodNotAllowed,
+    #[error("the server is busy: try again in a few seconds")]
+    Busy,
+    #[error("the server is going away: try again")]
+    Closing,
+    #[error("the model did not answer in time: try again")]
+    StreamTimeout,
+    #[error("the answer was cut short: try again")]
+    Cut,
+    #[error("{}", public(.0))]
+    Student(#[source] TeachError),
+    #[error("the server failed: the request id leads the operator to the cause")]
+    Panicked,
+}
+
+impl ApiError {
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Timeout { .. } | Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
+            Self::ForeignHost | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Cut => StatusCode::BAD_GATEWAY,
+            Self::Student(error) => status_of(error),
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whether the client may send the same again.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::SlowBody { .. }
+            | Self::Busy
+            | Self::Closing
+            | Self::StreamTimeout
+            | Self::Cut => true,
+            // A shed call must not be repeated by a layer inside, but by the client later.
+            Self::Student(TeachError::Model(ChatError::Shed { .. })) => true,
+            Self::Student(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// When to come back, for answers that say "not now".
+    fn retry_after(&self) -> Option<Duration> {
+        let known = match self {
+            Self::Student(error) => error.retry_after(),
+            _ => None,
+        };
+        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then(|| known.unwrap_or(RETRY_AFTER))
+    }
+
+    /// A bounded name for logs.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::Invalid { .. } => "invalid",
+            Self::TooLarge { .. } => "too_large",
+            Self::MediaType { .. } => "media_type",
+            Self::Timeout { .. } => "timeout",
+            Self::SlowBody { .. } => "slow_body",
+            Self::KeyMissing => "key_missing",
+            Self::KeyUnknown => "key_unknown",
+            Self::ForeignHost => "foreign_host",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Busy => "busy",
+            Self::Closing => "closing",
+            Self::StreamTimeout => "stream_timeout",
+            Self::Cut => "cut",
+            Self::Student(error) => error.label(),
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// Tells the operator, once, at the boundary. Refusals of bad input are in the
+    /// request's own log line and need no second one.
+    pub(crate) fn log(&self) {
+        let reason = self.label();
+        match self {
+            Self::Student(error) => {
+                let error = error as &(dyn Error + 'static);
+                tracing::warn!(reason, error, "student failed");
+            }
+            Self::Panicked => tracing::error!(reason, "handler panicked"),
+            _ if self.status().is_server_error() => tracing::warn!(reason, "request failed"),
+            _ => tracing::debug!(reason, "request refused"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let body = serde_json::json!({ "detail": self.to_string() }).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if let Some(after) = self.retry_after() {
+            let seconds = after.as_millis().div_ceil(1_000).clamp(1, 86_400) as u64;
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"lyceum\""),
+            );
+        }
+        response
+    }
+}
+
+fn status_of(error: &TeachError) -> StatusCode {
+    match error {
+        TeachError::Model(error) => match error {
+            ChatError::RateLimited { .. }
+            | ChatError::Unavailable { .. }
+            | ChatError::Connect { .. }
+            | ChatError::Shed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ChatError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            ChatError::Authentication { .. }
+            | ChatError::Rejected { .. }
+            | ChatError::Protocol { .. }
+            | ChatError::Interrupted { .. }
+            | ChatError::Truncated => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+        TeachError::Storage {
+            retryable: true, ..
+        } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn public(error: &TeachError) -> &'static str {
+    match error {
+        TeachError::Model(error) => match error {
+            ChatError::RateLimited { .. } => {
+                "the model provider's rate limit is reached: try again later"
+            }
+            ChatError::Unavailable { .. } => "the model provider is unavailable: try again later",
+            ChatError::Connect { .. } => "the model provider cannot be reached: try again later",
+            ChatError::Shed { .. } => "too many calls are waiting for the model: try again later",
+            ChatError::Timeout { .. } => "the model did not answer in time: try again",
+            ChatError::Authentication { .. } => {
+                "the model provider refused the key: check the server's configuration"
+            }
+            ChatError::Rejected { .. } => {
+                "the model provider refused the request: the request id leads the operator to the cause"
+            }
+            ChatError::Protocol { .. } => "the model provider's answer was unreadable: try again",
+            ChatError::Interrupted { .. } | ChatError::Truncated => {
+                "the model provider's answer was cut short: try again"
+            }
+            ChatError::Local { .. } => {
+                "the local model failed: the request id leads the operator to the cause"
+            }
+            _ => "the model call failed: the request id leads the operator to the cause",
+        },
+        TeachError::Storage {
+            retryable: true, ..
+        } => "the conversation cannot be stored now: try again",
+        TeachError::Storage { .. } => {
+            "the conversation cannot be stored: the request id leads the operator to the cause"
+        }
+        _ => "the student failed: the request id leads the operator to the cause",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_internal_is_public() {
+        let secret = "sk-secret at /srv/app.rs:1";
+        let errors = [
+            ChatError::Authentication {
+                status: 401,
+                message: secret.into(),
+            },
+            ChatError::Rejected {
+                status: 400,
+                message: secret.into(),
+            },
+            ChatError::Local {
+                detail: secret.into(),
+            },
+        ];
+        for error in errors {
+            let text = ApiError::Student(TeachError::Model(error)).to_string();
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shed_call_may_be_sent_again_by_the_client() {
+        let shed = ApiError::Student(TeachError::Model(ChatError::Shed {
+            retry_after: Duration::from_millis(1_200),
+        }));
+        assert!(shed.is_retryable());
+        let response = shed.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+    }
+}

@@ -1,0 +1,194 @@
+//! The router: every route, and what surrounds all of them.
+//!
+//! Invariant: a route exists exactly when the OpenAPI document lists it, because one
+//! expression registers both.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::Body, middleware};
+use bytes::Bytes;
+use http::{Request, Response};
+use lyceum_core::Student;
+use lyceum_observe::{Health, ProcessWatch};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::{
+    auth::Keys,
+    config::{GatewayConfig, Limits},
+    edge,
+    error::ApiError,
+    page::Assets,
+    routes,
+    traffic::{Minute, Traffic},
+};
+
+/// What the server says about itself in `/health`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The program's version.
+    pub version: String,
+    /// Which of several replicas it is.
+    pub service_id: String,
+    /// Who answers: a provider's name, or `offline`.
+    pub provider: String,
+    /// The model, where there is one.
+    pub model: Option<String>,
+}
+
+/// What the gateway is a face of.
+pub struct Services {
+    /// Who is taught.
+    pub student: Arc<dyn Student>,
+    /// The health of the process. A check's value named `queued` is shown as the number
+    /// of calls that wait for a model.
+    pub health: Health,
+    /// Renders all metrics in the Prometheus text format.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// What the process uses.
+    pub process: Arc<ProcessWatch>,
+    /// What the server says about itself.
+    pub info: Info,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services")
+            .field("student", &self.student)
+            .field("health", &self.health)
+            .field("info", &self.info)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) limits: Limits,
+    pub(crate) heartbeat: Duration,
+    pub(crate) keys: Keys,
+    pub(crate) services: Services,
+    pub(crate) assets: Assets,
+    pub(crate) openapi: Bytes,
+    pub(crate) streams: Arc<Semaphore>,
+    /// Cancelled when streams must come to an end.
+    pub(crate) closing: CancellationToken,
+    /// Requests being answered, open streams included.
+    pub(crate) active: AtomicUsize,
+    /// Open client connections.
+    pub(crate) connections: AtomicUsize,
+    started: Instant,
+    traffic: Mutex<Traffic>,
+}
+
+pub(crate) type Shared = Arc<App>;
+
+impl App {
+    /// The time since the gateway was made.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Counts one answer for the last minute's figures.
+    pub(crate) fn count(&self, took: Duration, failed: bool) {
+        let now = self.uptime();
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        traffic.record(now, took, failed);
+    }
+
+    /// The figures of the last minute.
+    pub(crate) fn minute(&self) -> Minute {
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        traffic.minute(self.uptime())
+    }
+}
+
+/// The HTTP face of a student: a service from requests to responses. Clones share everything.
+#[derive(Clone)]
+pub struct Gateway {
+    router: Router,
+    app: Shared,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("info", &self.app.services.info)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Puts the routes together. Install the metrics recorder before.
+    #[must_use]
+    pub fn new(config: &GatewayConfig, services: Services) -> Self {
+        let (router, document) = routes::all().split_for_parts();
+        // A document built from types always serialises; an empty one would fail the tests.
+        let openapi = serde_json::to_vec(&document).unwrap_or_default();
+        let app = Arc::new(App {
+            limits: config.limits,
+            heartbeat: config.heartbeat,
+            keys: Keys::new(&config.auth),
+            services,
+            assets: Assets::new(),
+            openapi: openapi.into(),
+            streams: Arc::new(Semaphore::new(
+                config.limits.streams.min(Semaphore::MAX_PERMITS),
+            )),
+            closing: CancellationToken::new(),
+            active: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            started: Instant::now(),
+            traffic: Mutex::new(Traffic::new()),
+        });
+        let router = router
+            .fallback(async || ApiError::NotFound)
+            .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+            .layer(middleware::from_fn_with_state(Arc::clone(&app), edge::edge))
+            .with_state(Arc::clone(&app));
+        Self { router, app }
+    }
+
+    /// The health that the gateway reports and that a [`crate::Server`] moves to draining.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.app.services.health
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Whether everybody who reaches it is the local user.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.app.keys.is_anonymous()
+    }
+
+    /// Tells open streams to come to an end.
+    pub(crate) fn close_streams(&self) {
+        self.app.closing.cancel();
+    }
+
+    /// Answers one request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the body of a stream's answer, drops the student's work.
+    pub fn answer(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let answered = self.router.clone().call(request);
+        async {
+            match answered.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    }
+}

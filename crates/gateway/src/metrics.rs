@@ -1,0 +1,52 @@
+//! The metrics of the gateway.
+//!
+//! Invariant: every label is bounded: methods and statuses are HTTP's, an endpoint is
+//! a route as written in the router, never the path that was asked for.
+
+use lyceum_observe::{Kind, MetricSpec};
+use metrics::Unit;
+
+pub(crate) const REQUESTS: &str = "api_requests_total";
+pub(crate) const DURATION: &str = "api_request_duration_seconds";
+pub(crate) const CONNECTIONS: &str = "api_active_connections";
+pub(crate) const STREAMS: &str = "api_active_streams";
+pub(crate) const REFUSED_CONNECTIONS: &str = "api_connections_refused_total";
+
+/// The catalogue. Give it to [`lyceum_observe::describe`] once a recorder is installed.
+pub const METRICS: &[MetricSpec] = &[
+    MetricSpec {
+        name: REQUESTS,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["method", "endpoint", "status"],
+        help: "Requests by route and status; 499 where the client left before the answer.",
+    },
+    MetricSpec {
+        name: DURATION,
+        kind: Kind::Histogram,
+        unit: Some(Unit::Seconds),
+        labels: &["method", "endpoint"],
+        help: "Time from the headers of a request to the last byte of its answer.",
+    },
+    MetricSpec {
+        name: CONNECTIONS,
+        kind: Kind::Gauge,
+        unit: None,
+        labels: &[],
+        help: "Open client connections.",
+    },
+    MetricSpec {
+        name: STREAMS,
+        kind: Kind::Gauge,
+        unit: None,
+        labels: &[],
+        help: "Open event streams.",
+    },
+    MetricSpec {
+        name: REFUSED_CONNECTIONS,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["how"],
+        help: "Connections beyond the limit: told 503 (busy) or closed at once (closed).",
+    },
+];

@@ -1,0 +1,102 @@
+//! Every route.
+//!
+//! Invariant: what is not in [`OPEN`] needs a key wherever keys are configured.
+
+mod health;
+mod pages;
+mod student;
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::gateway::Shared;
+
+/// Routes without secrets: the pages, and what balancers ask.
+const OPEN: [&str; 9] = [
+    "/",
+    "/assets/{file}",
+    "/docs",
+    "/openapi.json",
+    "/health",
+    "/api/health",
+    "/livez",
+    "/readyz",
+    "/startupz",
+];
+
+/// Routes that machines ask every few seconds: not worth a log line each, and no part
+/// of the figures about people's requests.
+const PROBES: [&str; 7] = [
+    "/health",
+    "/api/health",
+    "/livez",
+    "/readyz",
+    "/startupz",
+    "/metrics",
+    "/api/metrics",
+];
+
+/// Whether a route answers without a key.
+pub(crate) fn is_open(endpoint: &str) -> bool {
+    OPEN.contains(&endpoint)
+}
+
+/// Whether a route is asked by machines only.
+pub(crate) fn is_probe(endpoint: &str) -> bool {
+    PROBES.contains(&endpoint)
+}
+
+/// All routes and their description.
+pub(crate) fn all() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(student::chat))
+        .routes(routes!(student::chat_stream))
+        .routes(routes!(student::memorize))
+        .routes(routes!(health::health))
+        .routes(routes!(health::api_health))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::startupz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::api_metrics))
+        .routes(routes!(pages::openapi))
+        .routes(routes!(pages::docs))
+        .routes(routes!(pages::index))
+        .routes(routes!(pages::asset))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Lyceum",
+        description = "An AI student that you teach, and that finds the gaps in your explanation. \
+            Where the server has API keys, send one as a bearer token or in x-api-key. \
+            Every answer carries x-request-id."
+    ),
+    tags(
+        (name = "student", description = "Teach and be asked"),
+        (name = "operation", description = "Health and metrics"),
+        (name = "pages", description = "For people"),
+    ),
+    modifiers(&Security)
+)]
+struct Description;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme(
+            "bearer",
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
+        );
+        components.add_security_scheme(
+            "x-api-key",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))),
+        );
+    }
+}

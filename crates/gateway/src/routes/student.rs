@@ -1,0 +1,218 @@
+//! Teaching the student: `/chat`, `/chat/stream`, `/memorize`.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    extract::{Extension, Request, State},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt;
+use http::{HeaderValue, header};
+use lyceum_core::{CallContext, Lesson, RequestId, SessionId, TeachEvent, TeachStream};
+use metrics::{Gauge, gauge};
+use serde::Serialize;
+use tracing::Span;
+
+use crate::{
+    auth::Caller,
+    body,
+    dto::{ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput},
+    error::ApiError,
+    gateway::Shared,
+    metrics::STREAMS,
+    sse::{self, Pace},
+};
+
+type Who = (Extension<Caller>, Extension<RequestId>);
+
+/// Explain something and get the student's questions.
+#[utoipa::path(
+    post,
+    path = "/chat",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = ChatInput, example = json!({
+        "topic": "photosynthesis",
+        "explanation": "Plants turn light into sugar.",
+        "session_id": "lesson-1"
+    })),
+    responses(
+        (status = 200, description = "The student's questions", body = ChatOutput),
+        (status = 400, description = "The body is no JSON", body = ErrorOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 408, description = "No answer in time", body = ErrorOutput),
+        (status = 413, description = "The body is too large", body = ErrorOutput),
+        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
+        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
+        (status = 500, description = "The server failed", body = ErrorOutput),
+        (status = 502, description = "The model provider failed", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        (status = 504, description = "The model did not answer in time", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn chat(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let input: ChatInput = body::json(request, &app.limits).await?;
+    let explanation = input.check(&app.limits)?;
+    let call = call(who, Some(&explanation.session), app.limits.request);
+    let lesson = finish(app.services.student.teach(call, explanation)).await?;
+    json(&ChatOutput::from(lesson))
+}
+
+/// Explain something and watch the student think.
+///
+/// Server-Sent Events. Text is an unnamed event whose data is a JSON string; `queued`, `node`,
+/// `tool`, `gaps`, `result` and `error` are named events whose data is a JSON object; `result` is
+/// what `/chat` answers, `error` is `{"detail", "retryable"}`. The last event's data is
+/// `"[END_OF_STREAM]"`.
+#[utoipa::path(
+    post,
+    path = "/chat/stream",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = ChatInput, example = json!({
+        "topic": "photosynthesis",
+        "explanation": "Plants turn light into sugar.",
+        "session_id": "lesson-1"
+    })),
+    responses(
+        (status = 200, description = "The lesson as it happens", content_type = "text/event-stream", body = String),
+        (status = 400, description = "The body is no JSON", body = ErrorOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 408, description = "The body did not arrive in time", body = ErrorOutput),
+        (status = 413, description = "The body is too large", body = ErrorOutput),
+        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
+        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
+        (status = 503, description = "Too many streams are open; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn chat_stream(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let permit = Arc::clone(&app.streams).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::Busy)?;
+    let input: ChatInput = body::json(request, &app.limits).await?;
+    let explanation = input.check(&app.limits)?;
+    let call = call(who, Some(&explanation.session), app.limits.stream);
+    let pace = Pace {
+        heartbeat: app.heartbeat,
+        first_event: app.limits.first_event,
+        between_events: app.limits.between_events,
+        total: app.limits.stream,
+    };
+    let source = app.services.student.teach(call, explanation);
+    let open = (permit, OpenStream::new());
+    let frames = sse::lesson(source, pace, app.closing.clone()).map(move |frame| {
+        let _held = &open;
+        Ok::<_, Infallible>(frame)
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache, no-transform"),
+        // nginx would otherwise hold events back.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(frames)).into_response())
+}
+
+/// Have a conversation summarised and remembered.
+#[utoipa::path(
+    post,
+    path = "/memorize",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = MemorizeInput, example = json!({
+        "topic": "photosynthesis",
+        "conversation_history": [
+            { "role": "user", "content": "Plants turn light into sugar." },
+            { "role": "assistant", "content": "How does light become sugar?" }
+        ]
+    })),
+    responses(
+        (status = 200, description = "The stored summary", body = MemorizeOutput),
+        (status = 400, description = "The body is no JSON", body = ErrorOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 408, description = "No answer in time", body = ErrorOutput),
+        (status = 413, description = "The body is too large", body = ErrorOutput),
+        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
+        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
+        (status = 500, description = "The server failed", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn memorize(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let input: MemorizeInput = body::json(request, &app.limits).await?;
+    let conversation = input.check(&app.limits)?;
+    let call = call(who, conversation.session.as_ref(), app.limits.request);
+    let memorized = app.services.student.memorize(call, conversation).await;
+    json(&MemorizeOutput::from(memorized.map_err(ApiError::Student)?))
+}
+
+fn call(
+    (Extension(caller), Extension(request)): Who,
+    session: Option<&SessionId>,
+    within: Duration,
+) -> CallContext {
+    if let Some(session) = session {
+        Span::current().record("session", session.as_str());
+    }
+    CallContext {
+        request,
+        deadline: Instant::now().checked_add(within),
+        ..CallContext::new(caller.scope)
+    }
+}
+
+async fn finish(mut lesson: TeachStream) -> Result<Lesson, ApiError> {
+    while let Some(event) = lesson.next().await {
+        if let TeachEvent::Finished(lesson) = event.map_err(ApiError::Student)? {
+            return Ok(*lesson);
+        }
+    }
+    Err(ApiError::Cut)
+}
+
+/// Answers with JSON. Values made of strings and numbers always serialise.
+pub(super) fn json(value: &impl Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(|_| ApiError::Panicked)?;
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    Ok(response)
+}
+
+/// Counts an open stream while it lives.
+struct OpenStream(Gauge);
+
+impl OpenStream {
+    fn new() -> Self {
+        let gauge = gauge!(STREAMS);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

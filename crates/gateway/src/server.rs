@@ -1,0 +1,289 @@
+//! The accept loop: connections in, connections out, and an orderly stop.
+//!
+//! It is our own because axum's `serve` gives hyper no timer, so hyper's header
+//! time-out never fires there, and because draining and the connection limit are ours.
+//! Invariant: every connection is bounded in headers, buffers, idle time and stalls.
+//! Deliberately absent: TLS, HTTP/2, proxy protocol.
+
+mod connection;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use hyper_util::server::graceful::GracefulShutdown;
+use lyceum_observe::Lifecycle;
+use metrics::counter;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    select,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::ServerConfig, gateway::Gateway, metrics::REFUSED_CONNECTIONS};
+
+/// Connections beyond the limit that are still told so; more are closed unheard.
+const BUSY_CONNECTIONS: usize = 256;
+
+/// The pause after the system refused to hand over a connection, e.g. for want of file
+/// descriptors: trying again at once would only burn the CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long streams get to say goodbye once the time to finish is over.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why an address cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Others could reach the address, and nothing asks them who they are.
+    #[error(
+        "serve {address} without API keys: other machines could reach it and act as you; \
+         listen on 127.0.0.1, or configure API keys"
+    )]
+    Unprotected {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Another program has the address.
+    #[error("listen on {address}: another program does already; stop it or choose another port")]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system does not allow it.
+    #[error("listen on {address}: the system does not allow it; choose a port above 1023")]
+    Forbidden {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The machine does not have the address.
+    #[error("listen on {address}: this machine has no such address; check the host")]
+    NotHere {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Something else.
+    #[error("listen on {address}")]
+    Other {
+        /// The address.
+        address: SocketAddr,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    fn new(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::PermissionDenied => Self::Forbidden { address },
+            io::ErrorKind::AddrNotAvailable => Self::NotHere { address },
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+/// A gateway about to be served.
+#[derive(Debug, Clone)]
+pub struct Server {
+    gateway: Gateway,
+    config: ServerConfig,
+}
+
+impl Server {
+    /// Serves a gateway in a certain way.
+    #[must_use]
+    pub fn new(gateway: Gateway, config: ServerConfig) -> Self {
+        Self { gateway, config }
+    }
+
+    /// Takes an address.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Unprotected`] for an address that other machines reach while no API
+    /// keys are configured; else what the system said.
+    pub async fn bind(self, address: SocketAddr) -> Result<Bound, BindError> {
+        if self.gateway.is_anonymous() && !address.ip().to_canonical().is_loopback() {
+            return Err(BindError::Unprotected { address });
+        }
+        let failed = |source| BindError::new(address, source);
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Bound {
+            server: self,
+            listener,
+            address,
+        })
+    }
+
+    /// Serves one connection that something else accepted, such as a Unix socket or a
+    /// test, until it closes. Who may connect is then the caller's to decide.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts the connection.
+    pub async fn connection(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let graceful = GracefulShutdown::new();
+        connection::serve(self.gateway.clone(), self.config, io, graceful.watcher()).await;
+    }
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Connections that were still busy at the deadline and were cut.
+    pub cut: usize,
+}
+
+/// A server that has its address and does not accept yet.
+#[derive(Debug)]
+pub struct Bound {
+    server: Server,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// The address, with the port that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is cancelled, then stops in order: [`Lifecycle::Draining`] is
+    /// entered and answers carry `Connection: close` while it keeps accepting for
+    /// [`ServerConfig::drain`]; then no more is accepted and requests under way have
+    /// [`ServerConfig::finish`]; then streams are told to come back; then the rest is cut.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts everything at once.
+    pub async fn serve(self, shutdown: CancellationToken) -> Stopped {
+        let Self {
+            server, listener, ..
+        } = self;
+        let (gateway, config) = (server.gateway, server.config);
+        let mut accepting = Accepting {
+            slots: Arc::new(Semaphore::new(
+                config.connections.min(Semaphore::MAX_PERMITS),
+            )),
+            busy_slots: Arc::new(Semaphore::new(BUSY_CONNECTIONS)),
+            graceful: GracefulShutdown::new(),
+            connections: JoinSet::new(),
+            listener,
+            gateway,
+            config,
+        };
+        accepting.until(shutdown.cancelled()).await;
+        accepting.gateway.health().enter(Lifecycle::Draining);
+        accepting.until(sleep(config.drain)).await;
+        accepting.stop().await
+    }
+}
+
+struct Accepting {
+    listener: TcpListener,
+    gateway: Gateway,
+    config: ServerConfig,
+    slots: Arc<Semaphore>,
+    busy_slots: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+    connections: JoinSet<()>,
+}
+
+impl Accepting {
+    async fn until(&mut self, end: impl Future<Output = ()>) {
+        tokio::pin!(end);
+        loop {
+            select! {
+                biased;
+                () = &mut end => return,
+                Some(ended) = self.connections.join_next() => log_panic(ended),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        // Without it small events wait for the peer's acknowledgement.
+                        let _ = stream.set_nodelay(true);
+                        self.admit(stream);
+                    }
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "cannot accept connections");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: tokio::net::TcpStream) {
+        let (gateway, config) = (self.gateway.clone(), self.config);
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            let watcher = self.graceful.watcher();
+            self.connections.spawn(async move {
+                connection::serve(gateway, config, stream, watcher).await;
+                drop(slot);
+            });
+        } else if let Ok(slot) = Arc::clone(&self.busy_slots).try_acquire_owned() {
+            counter!(REFUSED_CONNECTIONS, "how" => "busy").increment(1);
+            self.connections.spawn(async move {
+                connection::refuse(config, stream).await;
+                drop(slot);
+            });
+        } else {
+            counter!(REFUSED_CONNECTIONS, "how" => "closed").increment(1);
+        }
+    }
+
+    async fn stop(self) -> Stopped {
+        let Self {
+            listener,
+            gateway,
+            config,
+            graceful,
+            mut connections,
+            ..
+        } = self;
+        drop(listener);
+        let finished = timeout(config.finish, graceful.shutdown()).await;
+        if finished.is_err() {
+            gateway.close_streams();
+            let goodbye = async { while connections.join_next().await.is_some() {} };
+            let _ = timeout(GOODBYE, goodbye).await;
+        }
+        let cut = gateway.app().connections.load(Ordering::Relaxed);
+        connections.shutdown().await;
+        if cut > 0 {
+            tracing::warn!(cut, "connections were cut at the deadline");
+        }
+        Stopped { cut }
+    }
+}
+
+/// Whether an accept failed because of the client alone, so that the next may succeed at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection panicked");
+    }
+}

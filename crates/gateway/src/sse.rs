@@ -1,0 +1,162 @@
+//! Server-Sent Events of one lesson.
+//!
+//! The wire (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): text
+//! is an unnamed event whose data is a JSON string; everything else is a named event
+//! whose data is a JSON object; the last event's data is the JSON string
+//! `"[END_OF_STREAM]"`. Every event has an `id:`, counted from 1.
+//!
+//! Invariant: the stream always ends with the end mark, an error before it where there
+//! was one: an answer is never silently cut. Nothing is produced that the client has
+//! not made room for, and dropping the stream drops the student's work at once.
+//! Deliberately absent: resuming, which needs a log of the run.
+
+use std::{fmt::Write, panic::AssertUnwindSafe, time::Duration};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::{FutureExt, StreamExt};
+use lyceum_core::{TeachEvent, TeachStream};
+use serde::Serialize;
+use serde_json::json;
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dto::{ChatGap, ChatOutput, ChatTool, convert},
+    error::ApiError,
+};
+
+/// The data of the last event.
+const END: &str = "[END_OF_STREAM]";
+
+/// When a client should come back after the server went away, in milliseconds.
+const RETRY_MILLIS: u32 = 1_000;
+
+/// The times that bound a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Silence after which a comment is sent.
+    pub(crate) heartbeat: Duration,
+    /// The longest wait for the first event.
+    pub(crate) first_event: Duration,
+    /// The longest wait for each next one.
+    pub(crate) between_events: Duration,
+    /// The longest the stream may last.
+    pub(crate) total: Duration,
+}
+
+/// Writes a lesson as it happens.
+pub(crate) fn lesson(
+    mut source: TeachStream,
+    pace: Pace,
+    closing: CancellationToken,
+) -> impl Stream<Item = Bytes> + Send {
+    async_stream::stream! {
+        let mut frames = Frames::default();
+        let began = Instant::now();
+        let end_of_life = began + pace.total;
+        let mut patience = began + pace.first_event;
+        let mut heartbeat_at = began + pace.heartbeat;
+        let failure = loop {
+            let next = AssertUnwindSafe(source.next()).catch_unwind();
+            let event = select! {
+                biased;
+                event = next => event,
+                () = closing.cancelled() => {
+                    yield Bytes::from(format!("retry: {RETRY_MILLIS}\n\n"));
+                    break Some(ApiError::Closing);
+                }
+                () = sleep_until(heartbeat_at.min(patience).min(end_of_life)) => {
+                    if Instant::now() >= patience.min(end_of_life) {
+                        break Some(ApiError::StreamTimeout);
+                    }
+                    heartbeat_at += pace.heartbeat;
+                    yield Bytes::from_static(b": \n\n");
+                    continue;
+                }
+            };
+            let now = Instant::now();
+            patience = now + pace.between_events;
+            heartbeat_at = now + pace.heartbeat;
+            match event {
+                Ok(Some(Ok(TeachEvent::Finished(lesson)))) => {
+                    yield frames.event("result", &ChatOutput::from(*lesson));
+                    break None;
+                }
+                Ok(Some(Ok(event))) => {
+                    if let Some(frame) = frames.progress(event) {
+                        yield frame;
+                    }
+                }
+                Ok(Some(Err(error))) => break Some(ApiError::Student(error)),
+                Ok(None) => break Some(ApiError::Cut),
+                Err(_panic) => break Some(ApiError::Panicked),
+            }
+        };
+        drop(source);
+        if let Some(error) = failure {
+            error.log();
+            let data = json!({ "detail": error.to_string(), "retryable": error.is_retryable() });
+            yield frames.event("error", &data);
+        }
+        yield frames.text(END);
+    }
+}
+
+/// Writes events and counts their ids.
+#[derive(Debug, Default)]
+struct Frames {
+    last_id: u64,
+}
+
+impl Frames {
+    fn progress(&mut self, event: TeachEvent) -> Option<Bytes> {
+        Some(match event {
+            TeachEvent::Text(text) if text.is_empty() => return None,
+            // A model that says the end mark must not end the stream.
+            TeachEvent::Text(text) if text == END => {
+                let (head, tail) = END.split_at(1);
+                [self.text(head), self.text(tail)].concat().into()
+            }
+            TeachEvent::Text(text) => self.text(&text),
+            TeachEvent::Queued(place) => {
+                let wait = place.estimated_wait.map(|wait| wait.as_millis() as u64);
+                let data = json!({ "position": place.position, "estimated_wait_ms": wait });
+                self.event("queued", &data)
+            }
+            TeachEvent::Node(node) => self.event("node", &json!({ "node": node })),
+            TeachEvent::Tool(trace) => self.event("tool", &ChatTool::from(trace)),
+            TeachEvent::Gaps(gaps) => {
+                let gaps: Vec<ChatGap> = convert(gaps);
+                self.event("gaps", &json!({ "gaps": gaps }))
+            }
+            // An event of a later core, which has no form on this wire yet.
+            _ => return None,
+        })
+    }
+
+    fn text(&mut self, text: &str) -> Bytes {
+        self.frame(None, &text)
+    }
+
+    fn event(&mut self, name: &str, data: &impl Serialize) -> Bytes {
+        self.frame(Some(name), data)
+    }
+
+    fn frame(&mut self, name: Option<&str>, data: &impl Serialize) -> Bytes {
+        self.last_id += 1;
+        // JSON text holds no raw line break, so one `data:` line carries it. Values made
+        // of strings and numbers always serialise.
+        let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
+        let mut frame = String::with_capacity(data.len() + 48);
+        let _ = writeln!(frame, "id: {}", self.last_id);
+        if let Some(name) = name {
+            let _ = writeln!(frame, "event: {name}");
+        }
+        let _ = write!(frame, "data: {data}\n\n");
+        frame.into()
+    }
+}
