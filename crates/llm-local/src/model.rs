@@ -59,12 +59,12 @@ pub struct LocalConfig {
 }
 
 impl Default for LocalConfig {
-    /// 1,024 tokens of answer, 32 waiting; temperature 0.2 and nucleus 0.9 as SmolLM2's
+    /// 512 tokens of answer, 32 waiting; temperature 0.2 and nucleus 0.9 as SmolLM2's
     /// model card recommends: small models lose the thread at higher ones.
     fn default() -> Self {
         Self {
             context: None,
-            max_output: Tokens(1024),
+            max_output: Tokens(512),
             waiting: 32,
             temperature: 0.2,
             top_p: 0.9,

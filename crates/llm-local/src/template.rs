@@ -108,3 +108,66 @@ pub(crate) fn has_images(message: &Message) -> bool {
         Content::Parts(parts) => !parts.iter().all(|part| matches!(part, Part::Text { .. })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the style of the Llama 3 and Mistral families: methods of Python, a namespace,
+    /// alternation enforced.
+    const STRICT: &str = "{{- bos_token }}\n\
+        {%- set ns = namespace(last='') %}\n\
+        {%- for message in messages %}\n\
+        {%- if message['role'] == ns.last %}\n\
+            {{- raise_exception('roles must alternate') }}\n\
+        {%- endif %}\n\
+        {%- set ns.last = message['role'] %}\n\
+        {{- '[' + message['role'].upper() + ']' + message['content'].strip() + eos_token }}\n\
+        {%- endfor %}\n\
+        {%- if add_generation_prompt and not tools is defined %}[ASSISTANT]{% endif %}";
+
+    #[test]
+    fn templates_render_as_python_renders_them() {
+        let template = ChatTemplate::new(STRICT, "<s>", "</s>").unwrap();
+        let messages = [
+            Message::system("Be brief."),
+            Message::user(" Why? "),
+            Message::assistant("Because."),
+            Message::user("So?"),
+        ];
+        assert_eq!(
+            template.render(&messages, str::to_owned).unwrap(),
+            "<s>[SYSTEM]Be brief.</s>[USER]Why?</s>[ASSISTANT]Because.</s>[USER]So?</s>[ASSISTANT]"
+        );
+        let twice = [Message::user("a"), Message::user("b")];
+        let error = template.render(&twice, str::to_owned).unwrap_err();
+        assert!(
+            error.to_string().contains("roles must alternate"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn chatml_is_spelt_as_its_models_expect() {
+        let template = ChatTemplate::new(CHATML, "", "").unwrap();
+        assert_eq!(
+            template
+                .render(&[Message::user("Hi")], str::to_uppercase)
+                .unwrap(),
+            "<|im_start|>user\nHI<|im_end|>\n<|im_start|>assistant\n"
+        );
+    }
+
+    #[test]
+    fn endless_and_broken_templates_are_refused() {
+        let endless =
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+        for source in [
+            endless,
+            "{% for",
+            "{{ messages[0].content.no_such_method() }}",
+        ] {
+            assert!(ChatTemplate::new(source, "", "").is_err(), "{source}");
+        }
+    }
+}

@@ -231,3 +231,6 @@ fn spell(spelling: Spelling, piece: &str, alphabet: &HashMap<char, u8>) -> Box<[
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

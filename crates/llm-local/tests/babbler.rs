@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use candle_core::quantized::gguf_file::Value;
 use common::{Tiny, answer, ask, call};
 use futures::StreamExt;
 use lyceum_core::{
@@ -25,9 +26,22 @@ fn babbler(config: LocalConfig) -> LocalModel {
     Tiny::new().open(config)
 }
 
+/// More tokens than any test has the time to wait for.
+const ENDLESS: Tokens = Tokens(60_000);
+
+/// A babbler whose context holds an endless answer.
+fn endless_babbler(config: LocalConfig) -> LocalModel {
+    let mut tiny = Tiny::new();
+    tiny.set("llama.context_length", Value::U32(65_536));
+    tiny.open(LocalConfig {
+        context: Some(Tokens(65_536)),
+        ..config
+    })
+}
+
 fn long() -> ChatRequest {
     ChatRequest {
-        max_output: Some(Tokens(10_000)),
+        max_output: Some(ENDLESS),
         ..ask("hello")
     }
 }
@@ -91,19 +105,14 @@ async fn nothing_happens_before_the_stream_is_polled() {
 
 #[tokio::test]
 async fn a_dropped_stream_stops_the_tokens_and_frees_the_thread() {
-    let mut tiny = Tiny::new();
-    tiny.set(
-        "llama.context_length",
-        candle_core::quantized::gguf_file::Value::U32(8192),
-    );
-    let model = tiny.open(LocalConfig::default());
+    let model = endless_babbler(LocalConfig::default());
     let mut stream = model.stream(call(), Arc::new(long()));
     started(&mut stream).await;
     drop(stream);
     answer(&model, ask("hello")).await;
     let counters = model.counters();
     assert_eq!((counters.abandoned, counters.finished), (1, 1));
-    assert!(counters.written < Tokens(8_000), "{counters:?}");
+    assert!(counters.written < ENDLESS, "{counters:?}");
 }
 
 #[tokio::test]
@@ -112,12 +121,7 @@ async fn a_full_line_sheds_and_a_late_call_is_not_sent() {
         waiting: 1,
         ..LocalConfig::default()
     };
-    let mut tiny = Tiny::new();
-    tiny.set(
-        "llama.context_length",
-        candle_core::quantized::gguf_file::Value::U32(8192),
-    );
-    let model = tiny.open(config);
+    let model = endless_babbler(config);
     let mut first = model.stream(call(), Arc::new(long()));
     started(&mut first).await;
     let late = CallContext {
