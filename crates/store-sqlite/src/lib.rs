@@ -1,1 +1,26 @@
-//! Being written.
+#![doc = include_str!("../README.md")]
+//!
+//! # Map
+//!
+//! [`SqliteStore`] implements `SessionStore`, `MemoryStore` and `JobStore`. All writes go
+//! through one thread that commits them in groups, reads through a few others.
+//!
+//! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), and no statement
+//! touches a row except through its tenant, user and agent.
+//! Deliberately absent: several processes on one file; scaling out is another store's work.
+
+mod error;
+mod file;
+mod jobs;
+mod memories;
+mod readers;
+mod row;
+mod scope;
+mod sessions;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::OpenError;
+pub use store::{SqliteOptions, SqliteStore};

@@ -1,0 +1,318 @@
+//! The memory port: rows, the index of their words, and the search over it.
+//!
+//! The index is a plain table of postings per owner instead of FTS5. FTS5 counts words over
+//! the whole file, so a search would cost time in proportion to all tenants' memories and one
+//! tenant's words would move another's ranking; and it knows no Chinese words. How words are
+//! found and weighed is `lyceum_memory::lexical`, the same for every store.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use lyceum_core::{Scope, SessionId};
+use lyceum_memory::{
+    MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
+    StoreError, Timestamp,
+    lexical::{Corpus, Document, Posting, query_terms},
+};
+use rusqlite::{Connection, Error, OptionalExtension, Row, params, types::Type};
+
+use crate::{
+    SqliteStore,
+    error::Failure,
+    row::{id_at, limit_of, unsigned},
+    scope::Owner,
+};
+
+/// A word that more memories of one owner hold counts in the newest of them only, which bounds
+/// a search; a word that common says little.
+const MAX_POSTINGS: i64 = 20_000;
+
+/// How many memories of equal score are looked at beyond the limit, to put the newest first.
+const TIES: usize = 100;
+
+pub(crate) const LIST: &str = "\
+    SELECT name, kind, topic, text, importance, session, created_at FROM memory \
+    WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
+    AND (created_at, name) < (?4, ?5) ORDER BY created_at DESC, name DESC LIMIT ?6";
+
+pub(crate) const POSTINGS: &str = "\
+    SELECT memory, count, length FROM posting WHERE owner = ?1 AND term = ?2 \
+    ORDER BY memory DESC LIMIT ?3";
+
+const GET: &str = "\
+    SELECT name, kind, topic, text, importance, session, created_at FROM memory \
+    WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
+    AND name = ?4";
+
+/// Above every name: names are ASCII.
+const LAST_NAME: &str = "\u{7f}";
+
+/// Stores a memory where the owner has none of its id; says whether it did.
+pub(crate) fn insert(
+    connection: &Connection,
+    owner: i64,
+    session: Option<&str>,
+    memory: &NewMemory,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let created_at = memory.created_at.unwrap_or(now).0;
+    let new = connection
+        .prepare_cached(
+            "INSERT INTO memory (owner, name, kind, topic, text, importance, session, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (owner, name) DO NOTHING",
+        )?
+        .execute(params![
+            owner,
+            memory.id.as_str(),
+            memory.kind.as_str(),
+            memory.topic,
+            memory.text,
+            memory.importance,
+            session,
+            created_at
+        ])?;
+    if new > 0 {
+        let id = connection.last_insert_rowid();
+        index(
+            connection,
+            owner,
+            id,
+            &Document::new(&[&memory.topic, &memory.text]),
+        )?;
+    }
+    Ok(new > 0)
+}
+
+fn index(
+    connection: &Connection,
+    owner: i64,
+    memory: i64,
+    document: &Document,
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO posting (owner, term, memory, count, length) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (term, count) in &document.terms {
+        insert.execute(params![owner, term, memory, count, document.length])?;
+    }
+    count(connection, owner, 1, i64::from(document.length))
+}
+
+/// Removes a memory and its words; says whether there was one.
+fn delete(connection: &Connection, owner: i64, name: &str) -> rusqlite::Result<bool> {
+    let row: Option<(i64, String, String)> = connection
+        .prepare_cached("SELECT id, topic, text FROM memory WHERE owner = ?1 AND name = ?2")?
+        .query_row(params![owner, name], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((id, topic, text)) = row else {
+        return Ok(false);
+    };
+    // The words are found again the way they were found first: an index by memory would cost
+    // more on every write than this on a rare deletion.
+    let document = Document::new(&[&topic, &text]);
+    let mut forget = connection
+        .prepare_cached("DELETE FROM posting WHERE owner = ?1 AND term = ?2 AND memory = ?3")?;
+    for term in document.terms.keys() {
+        forget.execute(params![owner, term, id])?;
+    }
+    connection
+        .prepare_cached("DELETE FROM memory WHERE id = ?1")?
+        .execute([id])?;
+    count(connection, owner, -1, -i64::from(document.length))?;
+    Ok(true)
+}
+
+fn count(connection: &Connection, owner: i64, documents: i64, length: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE owner SET documents = documents + ?2, total_length = total_length + ?3 \
+             WHERE id = ?1",
+        )?
+        .execute(params![owner, documents, length])?;
+    Ok(())
+}
+
+/// Makes the index of all words anew, after the rules of finding them changed.
+pub(crate) fn rebuild(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .execute_batch("DELETE FROM posting; UPDATE owner SET documents = 0, total_length = 0;")?;
+    let mut all = connection.prepare("SELECT owner, id, topic, text FROM memory")?;
+    let mut rows = all.query([])?;
+    while let Some(row) = rows.next()? {
+        let (topic, text): (String, String) = (row.get(2)?, row.get(3)?);
+        index(
+            connection,
+            row.get(0)?,
+            row.get(1)?,
+            &Document::new(&[&topic, &text]),
+        )?;
+    }
+    Ok(())
+}
+
+fn search(
+    connection: &Connection,
+    owner: &Owner,
+    query: &str,
+    limit: usize,
+) -> Result<Vec<Recollection>, Failure> {
+    let Some(owner) = owner.find(connection)? else {
+        return Ok(Vec::new());
+    };
+    let corpus = connection
+        .prepare_cached("SELECT documents, total_length FROM owner WHERE id = ?1")?
+        .query_row([owner], |row| {
+            Ok(Corpus {
+                documents: unsigned(row.get(0)?),
+                total_length: unsigned(row.get(1)?),
+            })
+        })?;
+    let mut scores: HashMap<i64, f64> = HashMap::new();
+    let mut holders = connection.prepare_cached(POSTINGS)?;
+    for term in query_terms(query) {
+        let postings = holders
+            .query_map(params![owner, term, MAX_POSTINGS], |row| {
+                Ok(Posting {
+                    document: row.get(0)?,
+                    count: row.get(1)?,
+                    length: row.get(2)?,
+                })
+            })?
+            .collect::<Result<Vec<_>, _>>()?;
+        corpus.add(&postings, &mut scores);
+    }
+    let mut get = connection
+        .prepare_cached("SELECT name, topic, text, created_at FROM memory WHERE id = ?1")?;
+    let mut found = Vec::new();
+    for (id, score) in best(scores, limit) {
+        found.push(get.query_row([id], |row| {
+            Ok(Recollection {
+                id: id_at(row, 0, MemoryId::new)?,
+                topic: row.get(1)?,
+                text: row.get(2)?,
+                score,
+                created_at: Timestamp(row.get(3)?),
+            })
+        })?);
+    }
+    found.sort_by(Recollection::by_rank);
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// The best `limit` memories, and up to [`TIES`] more that are as good as the last of them.
+fn best(scores: HashMap<i64, f64>, limit: usize) -> Vec<(i64, f64)> {
+    let mut all: Vec<(i64, f64)> = scores.into_iter().collect();
+    all.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(b.cmp(a)));
+    let Some(&(_, last)) = limit.checked_sub(1).and_then(|at| all.get(at)) else {
+        all.truncate(limit);
+        return all;
+    };
+    let ties = all[limit..].iter().take(TIES);
+    let ties = ties.take_while(|(_, score)| *score == last).count();
+    all.truncate(limit + ties);
+    all
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<MemoryRecord> {
+    let kind: String = row.get(1)?;
+    let session: Option<String> = row.get(5)?;
+    Ok(MemoryRecord {
+        id: id_at(row, 0, MemoryId::new)?,
+        kind: kind
+            .parse::<MemoryKind>()
+            .map_err(|error| Error::FromSqlConversionFailure(1, Type::Text, error.into()))?,
+        topic: row.get(2)?,
+        text: row.get(3)?,
+        importance: row.get(4)?,
+        session: match session {
+            Some(_) => Some(id_at(row, 5, SessionId::new)?),
+            None => None,
+        },
+        created_at: Timestamp(row.get(6)?),
+    })
+}
+
+#[async_trait]
+impl MemoryStore for SqliteStore {
+    async fn put(&self, scope: &Scope, memory: &NewMemory) -> Result<bool, StoreError> {
+        let (owner, memory) = (Owner::new(scope), memory.clone());
+        let session = scope.session.clone();
+        self.write("put_memory", move |connection, now| {
+            let owner = owner.ensure(connection)?;
+            let session = session.as_ref().map(SessionId::as_str);
+            Ok(insert(connection, owner, session, &memory, now)?)
+        })
+        .await
+    }
+
+    async fn get(&self, scope: &Scope, id: &MemoryId) -> Result<Option<MemoryRecord>, StoreError> {
+        let (owner, id) = (Owner::new(scope), id.clone());
+        self.read("get_memory", move |connection| {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = &owner;
+            Ok(connection
+                .prepare_cached(GET)?
+                .query_row(params![tenant, user, agent, id.as_str()], record)
+                .optional()?)
+        })
+        .await
+    }
+
+    async fn search(
+        &self,
+        scope: &Scope,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        let (owner, query) = (Owner::new(scope), query.to_owned());
+        self.read("search", move |connection| {
+            search(connection, &owner, &query, limit)
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        scope: &Scope,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let owner = Owner::new(scope);
+        let (age, name) = match after {
+            Some(cursor) => (cursor.created_at.0, cursor.id.to_string()),
+            None => (i64::MAX, LAST_NAME.to_owned()),
+        };
+        self.read("list_memories", move |connection| {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = &owner;
+            Ok(connection
+                .prepare_cached(LIST)?
+                .query_map(
+                    params![tenant, user, agent, age, name, limit_of(limit)],
+                    record,
+                )?
+                .collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
+        let (owner, id) = (Owner::new(scope), id.clone());
+        self.write("delete_memory", move |connection, _| {
+            let Some(owner) = owner.find(connection)? else {
+                return Ok(false);
+            };
+            Ok(delete(connection, owner, id.as_str())?)
+        })
+        .await
+    }
+}

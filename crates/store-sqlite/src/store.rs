@@ -1,0 +1,130 @@
+//! The store: one file, one writing thread, a few reading ones.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lyceum_memory::{Clock, StoreError, SystemClock, Timestamp};
+use rusqlite::Connection;
+
+use crate::{
+    OpenError,
+    error::Failure,
+    file,
+    readers::Readers,
+    writer::{Thread, Writer},
+};
+
+/// How a file is opened.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// The number of reading threads, at least 1. Default 4.
+    pub readers: usize,
+    /// The most calls that wait for the writing thread, and as many for the reading ones;
+    /// more are refused as overloaded. Default 4,096.
+    pub waiting: usize,
+    /// The largest size of the file in bytes; writes beyond it fail as if the disk were
+    /// full. Default none.
+    pub max_bytes: Option<u64>,
+    /// A call that takes longer is logged. Default 250 ms.
+    pub slow: Duration,
+    /// Where the time comes from. Default the machine's.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            readers: 4,
+            waiting: 4096,
+            max_bytes: None,
+            slow: Duration::from_millis(250),
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+/// Sessions, memories and jobs in one SQLite file. It implements all ports of `lyceum-memory`.
+///
+/// An acknowledged write survives the end of the process and of the power.
+/// Dropping the store closes the file soon; [`close`](Self::close) waits for it.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    slow: Duration,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it where it is absent, and brings it to the newest format.
+    /// Blocks for the file's sake, for milliseconds as a rule.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], whose text tells the user what to do.
+    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let lock = file::lock(path)?;
+        let connection = file::writer(path, options.max_bytes, options.clock.now())?;
+        let waiting = options.waiting.max(1);
+        let (readers, handles) = Readers::spawn(path, options.readers.max(1), waiting)?;
+        let thread = Thread {
+            connection,
+            clock: options.clock,
+            readers: handles,
+            lock,
+        };
+        let writer = Writer::spawn(waiting, thread).map_err(|source| OpenError::Engine {
+            path: path.to_owned(),
+            source: source.into(),
+        })?;
+        Ok(Self {
+            writer,
+            readers,
+            slow: options.slow,
+        })
+    }
+
+    /// Ends the threads, merges the log into the file and closes it. Calls that came before
+    /// are finished, later ones fail with [`StoreError::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call closes the store as well, without waiting for it.
+    pub async fn close(&self) {
+        self.readers.stop();
+        self.writer.stop().await;
+    }
+
+    /// Runs `write` in the writing thread, inside the transaction that it shares with other
+    /// waiting writes, and returns once that is on the disk. An error undoes this write alone.
+    /// The second argument is the present.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.timed(name, self.writer.write(write)).await
+    }
+
+    /// Runs `read` in a reading thread, inside a transaction.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.timed(name, self.readers.read(read)).await
+    }
+
+    async fn timed<T>(&self, name: &'static str, call: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let result = call.await;
+        let elapsed = started.elapsed();
+        if elapsed > self.slow {
+            tracing::warn!(operation = name, ?elapsed, "the store is slow");
+        }
+        result
+    }
+}

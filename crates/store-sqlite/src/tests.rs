@@ -1,0 +1,96 @@
+//! What only the inside can check: query plans, settings, formats.
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::error::Failure;
+
+fn open(directory: &TempDir) -> SqliteStore {
+    SqliteStore::open(directory.path().join("l.db"), SqliteOptions::default()).unwrap()
+}
+
+fn plan(connection: &Connection, sql: &str) -> String {
+    let mut explain = connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap();
+    let mut lines = Vec::new();
+    let mut rows = explain.raw_query();
+    while let Some(row) = rows.next().unwrap() {
+        lines.push(row.get::<_, String>(3).unwrap());
+    }
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn hot_queries_use_their_indexes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let plans = store
+        .read("plans", |connection| {
+            Ok([
+                (sessions::MESSAGES, "message_by_seq"),
+                (sessions::SESSIONS, "session_by_age"),
+                (sessions::EXPIRE, "session_by_idleness"),
+                (sessions::EXPIRE, "job_by_session"),
+                (memories::LIST, "memory_by_age"),
+                (memories::POSTINGS, "PRIMARY KEY (owner=? AND term=?)"),
+                (jobs::NEXT, "job_due"),
+                (jobs::DEAD, "job_dead"),
+            ]
+            .map(|(sql, index)| (plan(connection, sql), index)))
+        })
+        .await
+        .unwrap();
+    for (plan, index) in plans {
+        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "it sorts:\n{plan}");
+        assert!(!plan.contains("SCAN "), "it scans:\n{plan}");
+    }
+}
+
+#[tokio::test]
+async fn commits_are_durable_and_keys_enforced() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let settings = store
+        .write("settings", |connection, _| {
+            let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+            let mode: String =
+                connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+            let (sync, keys): (i64, i64) = (number("synchronous")?, number("foreign_keys")?);
+            Ok((mode, sync, keys))
+        })
+        .await
+        .unwrap();
+    assert_eq!(settings, ("wal".to_owned(), 2, 1));
+}
+
+#[tokio::test]
+async fn a_failed_write_takes_no_other_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let put = |key: &'static str, fails: bool| {
+        store.write("put", move |connection, _| {
+            connection.execute("INSERT INTO meta VALUES (?1, '')", [key])?;
+            match fails {
+                true => Err(Failure::Store(lyceum_memory::StoreError::Closed)),
+                false => Ok(()),
+            }
+        })
+    };
+    let (first, second, third) = tokio::join!(put("a", false), put("b", true), put("c", false));
+    assert!(first.is_ok() && second.is_err() && third.is_ok());
+    let keys: Vec<String> = store
+        .read("keys", |connection| {
+            let mut all =
+                connection.prepare("SELECT key FROM meta WHERE value = '' ORDER BY key")?;
+            let keys = all
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok(keys)
+        })
+        .await
+        .unwrap();
+    assert_eq!(keys, ["a", "c"]);
+}

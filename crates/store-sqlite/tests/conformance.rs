@@ -1,0 +1,44 @@
+//! The suite of `lyceum-memory` on a real file.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use lyceum_memory::{
+    JobStore, ManualClock, MemoryStore, SessionStore, Timestamp,
+    conformance::{Subject, verify},
+};
+use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
+
+struct OnDisk(SqliteStore, Arc<ManualClock>);
+
+#[async_trait]
+impl Subject for OnDisk {
+    fn sessions(&self) -> &dyn SessionStore {
+        &self.0
+    }
+    fn memories(&self) -> &dyn MemoryStore {
+        &self.0
+    }
+    fn jobs(&self) -> &dyn JobStore {
+        &self.0
+    }
+    async fn advance(&self, by: Duration) {
+        self.1.advance(by);
+    }
+}
+
+#[tokio::test]
+async fn a_file_conforms_when_new_and_when_reopened() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
+    for _ in 0..2 {
+        let options = SqliteOptions {
+            clock: clock.clone(),
+            ..SqliteOptions::default()
+        };
+        let store = SqliteStore::open(directory.path().join("l.db"), options).unwrap();
+        let subject = OnDisk(store, clock.clone());
+        verify(&subject).await.unwrap();
+        subject.0.close().await;
+    }
+}
