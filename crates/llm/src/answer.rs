@@ -12,9 +12,10 @@ use reqwest::Response;
 use tokio::time::Instant;
 
 use crate::{
+    clock::Clock,
     failure::protocol,
     sse::SseDecoder,
-    transport::{Clock, Form, Transport, interrupted, release},
+    transport::{Form, Transport, interrupted, release},
 };
 
 /// The longest event that is read. Real ones have a few hundred bytes; a whole tool

@@ -2,6 +2,7 @@
 
 mod answer;
 mod anthropic;
+mod clock;
 mod config;
 mod dns;
 mod estimate;

@@ -16,11 +16,14 @@ use lyceum_core::{ChatError, TimeoutStage};
 use lyceum_queue::{ObservedLimits, Queue};
 use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
 use crate::{
-    BuildError, Timeouts, dns::CachedResolver, failure::Complaint, failure::protocol,
+    BuildError, Timeouts,
+    clock::Clock,
+    dns::CachedResolver,
+    failure::{Complaint, protocol},
     headers::RateHeaders,
 };
 
@@ -220,81 +223,6 @@ pub(crate) fn release(mut response: Response) {
     }));
 }
 
-/// The time limits of one call.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    started: Instant,
-    end: Instant,
-    timeouts: Timeouts,
-}
-
-impl Clock {
-    /// Starts now. Nobody waits for the answer after `deadline`, so it ends the call too.
-    pub(crate) fn start(timeouts: Timeouts, deadline: Option<std::time::Instant>) -> Self {
-        let started = Instant::now();
-        let end = started + timeouts.total;
-        let end = deadline.map_or(end, |deadline| end.min(deadline.into()));
-        Self {
-            started,
-            end,
-            timeouts,
-        }
-    }
-
-    /// Waits within the limit for the first token, counted from the start.
-    pub(crate) async fn first_token<F: Future>(&self, future: F) -> Result<F::Output, ChatError> {
-        let after = self.timeouts.first_token;
-        self.within(
-            TimeoutStage::FirstToken,
-            self.started + after,
-            after,
-            future,
-        )
-        .await
-    }
-
-    /// Waits within the limit between chunks, counted from `since`.
-    pub(crate) async fn between_chunks<F: Future>(
-        &self,
-        since: Instant,
-        future: F,
-    ) -> Result<F::Output, ChatError> {
-        let after = self.timeouts.between_chunks;
-        self.within(TimeoutStage::BetweenChunks, since + after, after, future)
-            .await
-    }
-
-    /// Ends a call whose total time is over even though bytes without meaning keep
-    /// coming so fast that no wait ever runs out.
-    pub(crate) fn check_total(&self) -> Result<(), ChatError> {
-        if Instant::now() >= self.end {
-            return Err(self.total());
-        }
-        Ok(())
-    }
-
-    fn total(&self) -> ChatError {
-        ChatError::Timeout {
-            stage: TimeoutStage::Total,
-            after: self.end.saturating_duration_since(self.started),
-        }
-    }
-
-    async fn within<F: Future>(
-        &self,
-        stage: TimeoutStage,
-        limit: Instant,
-        after: Duration,
-        future: F,
-    ) -> Result<F::Output, ChatError> {
-        let outcome = timeout_at(limit.min(self.end), future).await;
-        outcome.map_err(|_| match limit < self.end {
-            true => ChatError::Timeout { stage, after },
-            false => self.total(),
-        })
-    }
-}
-
 fn endpoint(base_url: &str, path: &[&str]) -> Result<Url, &'static str> {
     let mut url = Url::parse(base_url.trim()).map_err(|_| "it is not a URL")?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -382,28 +310,5 @@ mod tests {
         ] {
             assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_nearest_limit_ends_a_wait() {
-        let timeouts = Timeouts::default();
-        let never = std::future::pending::<()>;
-        let stage = |result: Result<(), ChatError>| match result {
-            Err(ChatError::Timeout { stage, after }) => (stage, after),
-            other => panic!("{other:?}"),
-        };
-        let clock = Clock::start(timeouts, None);
-        let first = stage(clock.first_token(never()).await);
-        assert_eq!(first, (TimeoutStage::FirstToken, timeouts.first_token));
-        let between = stage(clock.between_chunks(Instant::now(), never()).await);
-        assert_eq!(
-            between,
-            (TimeoutStage::BetweenChunks, timeouts.between_chunks)
-        );
-
-        let soon = Instant::now() + Duration::from_secs(1);
-        let clock = Clock::start(timeouts, Some(soon.into_std()));
-        let total = stage(clock.between_chunks(Instant::now(), never()).await);
-        assert_eq!(total, (TimeoutStage::Total, Duration::from_secs(1)));
     }
 }

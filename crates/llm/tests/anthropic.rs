@@ -1,0 +1,349 @@
+//! The Anthropic dialect on the wire.
+//!
+//! The fixtures were written for this file after the shapes described in the Claude API
+//! documentation: "Messages", "Streaming messages", "Errors", "Structured outputs".
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use lyceum_core::{
+    ChatAnswer, ChatEvent, ChatModel, ChatRequest, Content, FinishReason, Message, Part,
+    ResponseFormat, Tokens, ToolCall, ToolChoice, ToolSpec, Usage,
+};
+use lyceum_llm::{Anthropic, Timeouts};
+use lyceum_queue::{Queue, QueueConfig};
+use serde_json::{Map, Value, json};
+use support::{END, Server, ask, call, chunk, collect, drain, events, plain, stream_head};
+
+fn stream_of(body: &[Value]) -> String {
+    let event = |data: &Value| {
+        let name = data["type"].as_str().unwrap();
+        format!("event: {name}\ndata: {data}\n\n")
+    };
+    body.iter().map(event).collect()
+}
+
+fn start() -> Value {
+    json!({"type": "message_start", "message": {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test",
+        "content": [], "stop_reason": null, "stop_sequence": null,
+        "usage": {"input_tokens": 20, "cache_read_input_tokens": 100,
+            "cache_creation_input_tokens": 5, "output_tokens": 1}}})
+}
+
+fn block(index: u32, content_block: Value) -> Value {
+    json!({"type": "content_block_start", "index": index, "content_block": content_block})
+}
+
+fn delta(index: u32, delta: Value) -> Value {
+    json!({"type": "content_block_delta", "index": index, "delta": delta})
+}
+
+fn stop(index: u32) -> Value {
+    json!({"type": "content_block_stop", "index": index})
+}
+
+fn end(reason: &str) -> [Value; 2] {
+    let delta = json!({"stop_reason": reason, "stop_sequence": null});
+    [
+        json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 42}}),
+        json!({"type": "message_stop"}),
+    ]
+}
+
+async fn answer(body: &[Value]) -> ChatAnswer {
+    let server = Server::saying(events(&stream_of(body))).await;
+    collect(&server.anthropic(Timeouts::default()))
+        .await
+        .unwrap()
+}
+
+async fn sent(model: &Anthropic, server: &mut Server, request: ChatRequest) -> Value {
+    drain(model.stream(call(), Arc::new(request))).await;
+    server.requests.recv().await.unwrap().body
+}
+
+#[tokio::test]
+async fn thinking_text_and_usage() {
+    let [message_delta, message_stop] = end("end_turn");
+    let answer = answer(&[
+        start(),
+        block(
+            0,
+            json!({"type": "thinking", "thinking": "", "signature": ""}),
+        ),
+        json!({"type": "ping"}),
+        delta(0, json!({"type": "thinking_delta", "thinking": "Leaves."})),
+        delta(0, json!({"type": "signature_delta", "signature": "EqQB"})),
+        stop(0),
+        block(1, json!({"type": "text", "text": ""})),
+        delta(1, json!({"type": "text_delta", "text": "光合"})),
+        delta(1, json!({"type": "text_delta", "text": "作用"})),
+        stop(1),
+        json!({"type": "an_event_of_the_future", "index": 3}),
+        message_delta,
+        message_stop,
+    ])
+    .await;
+    assert_eq!(answer.provider.as_deref(), Some("anthropic"));
+    assert_eq!(answer.model.as_deref(), Some("claude-test"));
+    assert_eq!(
+        (answer.text.as_str(), answer.reasoning.as_str()),
+        ("光合作用", "Leaves.")
+    );
+    assert_eq!(answer.finish, FinishReason::Stop);
+    let usage = Usage {
+        input: Tokens(125),
+        output: Tokens(42),
+        cached_input: Tokens(100),
+        cache_write: Tokens(5),
+    };
+    assert_eq!(answer.usage, Some(usage));
+}
+
+#[tokio::test]
+async fn tool_calls_are_numbered_among_themselves() {
+    let tool =
+        |id: &str, name: &str| json!({"type": "tool_use", "id": id, "name": name, "input": {}});
+    let json_delta = |index, text: &str| {
+        delta(
+            index,
+            json!({"type": "input_json_delta", "partial_json": text}),
+        )
+    };
+    let [message_delta, message_stop] = end("tool_use");
+    let body = [
+        start(),
+        block(0, json!({"type": "text", "text": ""})),
+        delta(0, json!({"type": "text_delta", "text": "Let me see."})),
+        stop(0),
+        block(1, tool("toolu_a", "search")),
+        json_delta(1, ""),
+        json_delta(1, "{\"q\": \"x"),
+        json_delta(1, "\"}"),
+        stop(1),
+        block(2, tool("toolu_b", "now")),
+        json_delta(2, ""),
+        stop(2),
+        message_delta,
+        message_stop,
+    ];
+    let answer = answer(&body).await;
+    let call = |id: &str, name: &str, arguments: &str| ToolCall {
+        id: id.into(),
+        name: name.into(),
+        arguments: arguments.into(),
+    };
+    let expected = [
+        call("toolu_a", "search", "{\"q\": \"x\"}"),
+        call("toolu_b", "now", "{}"),
+    ];
+    assert_eq!(answer.tool_calls, expected);
+    assert_eq!(answer.finish, FinishReason::ToolCalls);
+}
+
+#[tokio::test]
+async fn an_answer_is_the_same_split_at_every_byte() {
+    let [message_delta, message_stop] = end("max_tokens");
+    let text = delta(0, json!({"type": "text_delta", "text": "学生"}));
+    let body = stream_of(&[start(), text, message_delta, message_stop]);
+    let bytes: Vec<u8> = body.bytes().flat_map(|byte| chunk([byte])).collect();
+    let server = Server::saying([stream_head(), bytes, END.to_vec()].concat()).await;
+    let answer = collect(&server.anthropic(Timeouts::default()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (answer.text.as_str(), answer.finish),
+        ("学生", FinishReason::Length)
+    );
+}
+
+#[tokio::test]
+async fn a_stream_without_its_end_is_truncated() {
+    let text = delta(0, json!({"type": "text_delta", "text": "half"}));
+    let server = Server::saying(events(&stream_of(&[start(), text.clone()]))).await;
+    let (seen, error) = drain(ask(&server.anthropic(Timeouts::default()))).await;
+    assert_eq!(error.unwrap().label(), "truncated");
+    let usage = |event: &ChatEvent| matches!(event, ChatEvent::Usage(u) if u.input == Tokens(125));
+    assert!(
+        seen.iter().any(usage),
+        "what is known of the usage is told early"
+    );
+
+    let [message_delta, _] = end("end_turn");
+    let server = Server::saying(events(&stream_of(&[start(), text, message_delta]))).await;
+    let answer = collect(&server.anthropic(Timeouts::default()))
+        .await
+        .unwrap();
+    assert_eq!(answer.text, "half", "only message_stop is missing");
+}
+
+#[tokio::test]
+async fn errors_inside_the_stream_are_classified() {
+    let table = [
+        ("overloaded_error", "unavailable"),
+        ("rate_limit_error", "rate_limited"),
+        ("api_error", "unavailable"),
+        ("authentication_error", "authentication"),
+        ("invalid_request_error", "rejected"),
+    ];
+    for (kind, label) in table {
+        let error = json!({"type": "error", "error": {"type": kind, "message": "m"}});
+        let server = Server::saying(events(&stream_of(&[start(), error]))).await;
+        let error = collect(&server.anthropic(Timeouts::default()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.label(), label, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_in_json_is_accepted() {
+    let body = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test",
+        "content": [
+            {"type": "text", "text": "Let me see."},
+            {"type": "tool_use", "id": "a", "name": "f", "input": {"x": [1, 2]}},
+            {"type": "tool_use", "id": "b", "name": "g", "input": {}},
+        ],
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 3, "output_tokens": 4},
+    });
+    let headers = "content-type: application/json\r\n";
+    let server = Server::saying(plain("200 OK", headers, &body.to_string())).await;
+    let answer = collect(&server.anthropic(Timeouts::default()))
+        .await
+        .unwrap();
+    assert_eq!(answer.text, "Let me see.");
+    assert_eq!(answer.tool_calls[0].arguments, "{\"x\":[1,2]}");
+    assert_eq!(answer.tool_calls[1].arguments, "{}");
+    assert_eq!(answer.usage.unwrap().total(), Tokens(7));
+}
+
+#[tokio::test]
+async fn everything_a_request_can_hold_is_sent() {
+    let mut server = Server::saying(events("")).await;
+    let model = server.anthropic(Timeouts::default());
+    let extra = |value: Value| -> Map<String, Value> { value.as_object().unwrap().clone() };
+    let cached = Part::Text {
+        text: "Be kind.".into(),
+        extra: extra(json!({"cache_control": {"type": "ephemeral"}})),
+    };
+    let image = |url: &str| Part::Image {
+        url: url.into(),
+        extra: extra(json!({"detail": "low"})),
+    };
+    let pictures = vec![
+        image("data:image/png;base64,AA=="),
+        image("https://a.test/b.png"),
+        Part::Other(json!({"type": "document", "source": {"type": "text", "data": "x"}})),
+    ];
+    let call = |id: &str, arguments: &str| ToolCall {
+        id: id.into(),
+        name: "f".into(),
+        arguments: arguments.into(),
+    };
+    let mut asked = Message::assistant("Let me see.");
+    asked.tool_calls = vec![call("a", "{\"x\":1}"), call("b", ""), call("c", "[1]")];
+    let mut request = ChatRequest::new([
+        Message::system(Content::Parts(vec![cached])),
+        Message::user(Content::Parts(pictures)),
+        asked,
+        Message::tool("a", "2"),
+        Message::tool("b", ""),
+        Message::assistant(""),
+        Message::user("hi"),
+    ]);
+    request.tools = vec![ToolSpec {
+        name: "f".into(),
+        description: "Adds.".into(),
+        parameters: json!({"type": "object"}),
+    }];
+    request.tool_choice = ToolChoice::Required;
+    request.response_format = ResponseFormat::JsonSchema {
+        name: "gap".into(),
+        schema: json!({"type": "object"}),
+        strict: true,
+    };
+    request.temperature = Some(2.0);
+    request.stop = vec!["END".into()];
+    request.extra = extra(json!({
+        "thinking": {"type": "disabled"}, "stream": false, "output_config": "no",
+    }));
+    let expected = json!({
+        "model": "test-model",
+        "max_tokens": 4096,
+        "stream": true,
+        "system": [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}],
+        "messages": [
+            {"role": "user", "content": [
+                {"type": "image", "source":
+                    {"type": "base64", "media_type": "image/png", "data": "AA=="}},
+                {"type": "image", "source": {"type": "url", "url": "https://a.test/b.png"}},
+                {"type": "document", "source": {"type": "text", "data": "x"}},
+            ]},
+            {"role": "assistant", "content": [
+                {"type": "text", "text": "Let me see."},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+                {"type": "tool_use", "id": "b", "name": "f", "input": {}},
+                {"type": "tool_use", "id": "c", "name": "f", "input": {"arguments": "[1]"}},
+            ]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a",
+                    "content": [{"type": "text", "text": "2"}]},
+                {"type": "tool_result", "tool_use_id": "b", "content": []},
+            ]},
+            {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        ],
+        "tools": [{"name": "f", "description": "Adds.", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "any"},
+        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+        "temperature": 1.0,
+        "stop_sequences": ["END"],
+        "thinking": {"type": "disabled"},
+    });
+    assert_eq!(sent(&model, &mut server, request).await, expected);
+}
+
+#[tokio::test]
+async fn any_json_object_is_asked_for_in_words() {
+    let mut server = Server::saying(events("")).await;
+    let model = server.anthropic(Timeouts::default());
+    let mut request = ChatRequest::new([Message::user("hi")]);
+    request.response_format = ResponseFormat::JsonObject;
+    let body = sent(&model, &mut server, request).await;
+    let system = body["system"][0]["text"].as_str().unwrap();
+    assert!(system.contains("JSON object"), "{system}");
+}
+
+#[tokio::test]
+async fn the_headers_are_the_documented_ones_and_limits_reach_the_queue() {
+    let limits = "anthropic-ratelimit-requests-limit: 50\r\n\
+                  anthropic-ratelimit-input-tokens-limit: 30000\r\n\
+                  anthropic-ratelimit-input-tokens-remaining: 30000\r\n\
+                  retry-after: 3\r\n";
+    let refusal = json!({"type": "error", "error":
+        {"type": "rate_limit_error", "message": "slow down"}});
+    let mut server = Server::saying(plain("429 Too Many", limits, &refusal.to_string())).await;
+    let queue = Queue::new(QueueConfig::default());
+    let preset = lyceum_llm::Preset::by_name("anthropic").unwrap();
+    let model = Anthropic::new(lyceum_llm::AnthropicConfig {
+        base_url: server.url.clone(),
+        api_key: Some("k-1".into()),
+        queue: Some(queue.clone()),
+        ..lyceum_llm::AnthropicConfig::from_preset(preset, "m")
+    })
+    .unwrap();
+    let error = collect(&model).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
+
+    let head = server.requests.recv().await.unwrap().head;
+    assert!(head.starts_with("post /v1/messages http/1.1\r\n"), "{head}");
+    for line in ["x-api-key: k-1", "anthropic-version: 2023-06-01"] {
+        assert!(head.lines().any(|sent| sent == line), "{head}");
+    }
+    let snapshot = queue.snapshot();
+    assert_eq!(snapshot.requests.map(|quota| quota.limit), Some(50));
+    assert_eq!(snapshot.input_tokens.map(|quota| quota.limit), Some(30_000));
+}

@@ -1,0 +1,355 @@
+//! What a provider and a network can do wrong, and what comes of it.
+//!
+//! The OpenAI dialect stands for both where the transport alone decides.
+
+mod support;
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use lyceum_core::{ChatAnswer, ChatError, ChatEvent, ChatModel, FinishReason, TimeoutStage};
+use lyceum_llm::{OpenAi, OpenAiConfig, Timeouts};
+use secrecy::SecretString;
+use support::{
+    END, KEY, Server, Step, ask, call, chunk, collect, drain, events, hello, plain, short,
+    stream_head,
+};
+
+const HELLO: &str = r#"data: {"model":"m","choices":[{"index":0,"delta":{"content":"你好"}}]}
+
+"#;
+const STOP: &str = r#"data: {"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+
+"#;
+const DONE: &str = "data: [DONE]\n\n";
+
+fn patient() -> Timeouts {
+    Timeouts::default()
+}
+
+fn stage(error: &ChatError) -> Option<TimeoutStage> {
+    match error {
+        ChatError::Timeout { stage, .. } => Some(*stage),
+        _ => None,
+    }
+}
+
+fn texts(events: &[ChatEvent]) -> String {
+    let text = |event: &ChatEvent| match event {
+        ChatEvent::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+/// The stream's text and error when the server sends these steps after its head.
+async fn after_head(timeouts: Timeouts, steps: Vec<Step>) -> (String, Option<ChatError>) {
+    let mut script = vec![Step::Send(stream_head())];
+    script.extend(steps);
+    let server = Server::start(vec![script]).await;
+    let (events, error) = drain(ask(&server.openai(timeouts))).await;
+    (texts(&events), error)
+}
+
+#[tokio::test]
+async fn refusals_carry_the_wait_and_the_providers_words() {
+    let limited = r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#;
+    let server = Server::saying(plain("429 Too Many", "retry-after: 107\r\n", limited)).await;
+    for model in [
+        &server.openai(patient()) as &dyn ChatModel,
+        &server.anthropic(patient()),
+    ] {
+        let error = collect(model).await.unwrap_err();
+        assert_eq!(error.label(), "rate_limited");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(107)));
+        assert!(error.to_string().ends_with(": slow down"), "{error}");
+    }
+
+    let server = Server::saying(plain("429 Too Many", "", "")).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert_eq!((error.label(), error.retry_after()), ("rate_limited", None));
+
+    for status in ["500 Oops", "529 Overloaded"] {
+        let server = Server::saying(plain(status, "", "not JSON")).await;
+        let error = collect(&server.anthropic(patient())).await.unwrap_err();
+        assert_eq!(error.label(), "unavailable", "{status}");
+        assert!(error.is_retryable() && error.to_string().ends_with(": not JSON"));
+    }
+}
+
+#[tokio::test]
+async fn each_wait_has_its_own_limit() {
+    let server = Server::start(vec![vec![Step::Hang]]).await;
+    let error = collect(&server.openai(short())).await.unwrap_err();
+    assert_eq!(
+        stage(&error),
+        Some(TimeoutStage::FirstToken),
+        "before headers"
+    );
+
+    let (text, error) = after_head(short(), vec![Step::Hang]).await;
+    assert_eq!(
+        stage(&error.unwrap()),
+        Some(TimeoutStage::FirstToken),
+        "after headers"
+    );
+    assert_eq!(text, "");
+
+    let comments = Step::Trickle(
+        chunk(": still thinking\n\n").repeat(1000),
+        Duration::from_millis(1),
+    );
+    let (_, error) = after_head(short(), vec![comments, Step::Hang]).await;
+    assert_eq!(
+        stage(&error.unwrap()),
+        Some(TimeoutStage::FirstToken),
+        "comments"
+    );
+
+    let (text, error) = after_head(short(), vec![Step::Send(chunk(HELLO)), Step::Hang]).await;
+    assert_eq!(stage(&error.unwrap()), Some(TimeoutStage::BetweenChunks));
+    assert_eq!(text, "你好", "what came before the hang is kept");
+}
+
+#[tokio::test]
+async fn bytes_that_make_no_event_are_no_progress() {
+    let trickle = Step::Trickle(chunk("x").repeat(10_000), Duration::from_millis(5));
+    let (text, error) = after_head(short(), vec![Step::Send(chunk(HELLO)), trickle]).await;
+    assert_eq!(stage(&error.unwrap()), Some(TimeoutStage::BetweenChunks));
+    assert_eq!(text, "你好");
+}
+
+#[tokio::test]
+async fn a_flood_without_meaning_ends_with_the_total_time() {
+    let timeouts = Timeouts {
+        first_token: Duration::from_secs(20),
+        total: Duration::from_millis(200),
+        ..patient()
+    };
+    let flood = Step::Flood(chunk(": x\n\n".repeat(1000)));
+    let (_, error) = after_head(timeouts, vec![flood]).await;
+    assert_eq!(stage(&error.unwrap()), Some(TimeoutStage::Total));
+}
+
+#[tokio::test]
+async fn a_callers_deadline_ends_the_call() {
+    let server = Server::start(vec![vec![Step::Hang]]).await;
+    let mut call = call();
+    call.deadline = Some(Instant::now() + Duration::from_millis(50));
+    let stream = server.openai(patient()).stream(call, hello());
+    let error = ChatAnswer::collect(stream).await.unwrap_err();
+    assert_eq!(stage(&error), Some(TimeoutStage::Total));
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let server = Server::saying("").await;
+    let mut config = server.openai_config(patient());
+    config.base_url = "http://127.0.0.1:1/v1".into();
+    let error = collect(&OpenAi::new(config).unwrap()).await.unwrap_err();
+    assert_eq!(error.label(), "connect");
+    assert!(
+        !format!("{error:?}").contains("127.0.0.1:1/v1"),
+        "no address: {error:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_is_the_same_split_at_every_byte() {
+    let body = [HELLO, &STOP.replace('\n', "\r\n"), DONE].concat();
+    let mut bytes = stream_head();
+    for byte in body.as_bytes() {
+        bytes.extend(chunk([*byte]));
+    }
+    bytes.extend_from_slice(END);
+    let server = Server::saying(bytes).await;
+    let answer = collect(&server.openai(patient())).await.unwrap();
+    assert_eq!(
+        (answer.text.as_str(), answer.finish),
+        ("你好", FinishReason::Stop)
+    );
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_never_a_short_answer() {
+    for end in [Step::Reset, Step::Close] {
+        let steps = vec![Step::Send(chunk(HELLO)), end.clone()];
+        let (text, error) = after_head(patient(), steps).await;
+        let error = error.expect("an error");
+        assert_eq!(error.label(), "interrupted", "{end:?}: {error:?}");
+        // A reset may overtake bytes that were sent before it.
+        assert!(matches!(end, Step::Reset) || text == "你好");
+    }
+    // The stream itself ends properly, the answer does not.
+    let ended = vec![Step::Send([chunk(HELLO), END.to_vec()].concat())];
+    let (text, error) = after_head(patient(), ended).await;
+    assert_eq!(
+        (text.as_str(), error.unwrap().label()),
+        ("你好", "truncated")
+    );
+    // The last event is cut.
+    let cut = [chunk(HELLO), chunk(&STOP[..40]), END.to_vec()].concat();
+    let (_, error) = after_head(patient(), vec![Step::Send(cut)]).await;
+    assert_eq!(error.unwrap().label(), "truncated");
+}
+
+#[tokio::test]
+async fn a_missing_done_after_a_finish_reason_is_fine() {
+    let whole = || Step::Send(chunk([HELLO, STOP].concat()));
+    for end in [Step::Send(END.to_vec()), Step::Close, Step::Hang] {
+        let (text, error) = after_head(short(), vec![whole(), end]).await;
+        assert_eq!((text.as_str(), error.map(|e| e.label())), ("你好", None));
+    }
+    // Not even the last blank line.
+    let bare = [chunk(HELLO), chunk(STOP.trim_end()), END.to_vec()].concat();
+    let (_, error) = after_head(patient(), vec![Step::Send(bare)]).await;
+    assert_eq!(error.map(|e| e.label()), None);
+}
+
+#[tokio::test]
+async fn done_without_any_answer_is_none() {
+    let server = Server::saying(events(DONE)).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert_eq!(error.label(), "truncated");
+}
+
+#[tokio::test]
+async fn malformed_events_are_an_error_after_what_came_before() {
+    let body = [HELLO, "data: {\"choices\":[{]}\n\n", STOP, DONE].concat();
+    let server = Server::saying(events(&body)).await;
+    let (seen, error) = drain(ask(&server.openai(patient()))).await;
+    assert_eq!(
+        (texts(&seen).as_str(), error.unwrap().label()),
+        ("你好", "protocol")
+    );
+
+    for headers in [
+        "content-type: text/html\r\n",
+        "content-type: text/event-stream\r\ncontent-encoding: gzip\r\n",
+    ] {
+        let server = Server::saying(plain("200 OK", headers, "\u{1f}x")).await;
+        let error = collect(&server.openai(patient())).await.unwrap_err();
+        assert_eq!(error.label(), "protocol", "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_of_100_megabytes_is_given_up_early() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ".to_vec();
+    let mut script = vec![Step::Send(head)];
+    script.extend(std::iter::repeat_n(Step::Send(vec![b'x'; 1 << 20]), 100));
+    let mut server = Server::start(vec![script]).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert_eq!(error.label(), "protocol");
+    server.client_gone().await;
+    let sent = server.sent.load(Ordering::SeqCst);
+    assert!(sent < 50 << 20, "{sent} bytes were taken");
+}
+
+#[tokio::test]
+async fn a_whole_answer_of_any_size_is_bounded() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n".to_vec();
+    let flood = Step::Flood(vec![b' '; 1 << 20]);
+    let mut server = Server::start(vec![vec![Step::Send(head), flood]]).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert_eq!(error.label(), "protocol");
+    server.client_gone().await;
+}
+
+#[tokio::test]
+async fn dropping_the_stream_closes_the_connection() {
+    // Before the headers.
+    let mut server = Server::start(vec![vec![Step::Hang]]).await;
+    let mut stream = ask(&server.openai(patient()));
+    tokio::select! {
+        _ = stream.next() => panic!("nothing was sent"),
+        request = server.requests.recv() => assert!(request.is_some()),
+    }
+    drop(stream);
+    server.client_gone().await;
+
+    // In the middle of an answer.
+    let script = vec![
+        Step::Send([stream_head(), chunk(HELLO)].concat()),
+        Step::Hang,
+    ];
+    let mut server = Server::start(vec![script]).await;
+    let mut stream = ask(&server.openai(patient()));
+    while !matches!(stream.next().await, Some(Ok(ChatEvent::Text(_)))) {}
+    drop(stream);
+    server.client_gone().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_polled_sends_nothing() {
+    let mut server = Server::saying(events(DONE)).await;
+    drop(ask(&server.openai(patient())));
+    assert!(server.requests.try_recv().is_err());
+    assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_connection_serves_call_after_call() {
+    // The end of the body comes in a packet of its own, as it does from real servers.
+    let answer = vec![
+        Step::Send([stream_head(), chunk([HELLO, STOP, DONE].concat())].concat()),
+        Step::Send(END.to_vec()),
+    ];
+    let server = Server::start(vec![answer]).await;
+    let model = server.openai(patient());
+    for _ in 0..20 {
+        collect(&model).await.unwrap();
+    }
+    let connections = server.connections.load(Ordering::SeqCst);
+    assert!(connections <= 2, "{connections} connections for 20 calls");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let mut elsewhere = Server::saying(events(DONE)).await;
+    let header = format!("location: {}\r\n", elsewhere.url);
+    let server = Server::saying(plain("307 Temporary Redirect", &header, "")).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert_eq!(error.label(), "rejected");
+    assert!(elsewhere.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn the_key_is_sent_and_never_shown() {
+    let echo = format!(r#"{{"error":{{"message":"no such key: {KEY}"}}}}"#);
+    let mut server = Server::saying(plain("401 Unauthorized", "", &echo)).await;
+    let config = server.openai_config(patient());
+    let model = OpenAi::new(config.clone()).unwrap();
+    let error = collect(&model).await.unwrap_err();
+    let head = server.requests.recv().await.unwrap().head;
+    assert!(head.contains(&format!("authorization: bearer {KEY}")));
+    let shown = format!("{error} {error:?} {model:?} {config:?}");
+    assert!(!shown.contains(KEY), "{shown}");
+    assert!(shown.contains("no such key: [redacted]"));
+
+    let stream_error = format!("data: {{\"error\":{{\"message\":\"bad {KEY}\"}}}}\n\n");
+    let server = Server::saying(events(&stream_error)).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert!(!error.to_string().contains(KEY), "{error}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_when_built() {
+    let preset = lyceum_llm::Preset::by_name("openai").unwrap();
+    let config = || OpenAiConfig::from_preset(preset, "m");
+    let mut bad_url = config();
+    bad_url.base_url = "https://user:secret-word@host.test/v1".into();
+    let error = OpenAi::new(bad_url).unwrap_err().to_string();
+    assert!(
+        error.contains("password") && !error.contains("secret-word"),
+        "{error}"
+    );
+
+    let mut bad_key = config();
+    bad_key.api_key = Some(SecretString::from("sk-1\nsk-2"));
+    let error = OpenAi::new(bad_key).unwrap_err().to_string();
+    assert!(error.contains("key") && !error.contains("sk-1"), "{error}");
+}
