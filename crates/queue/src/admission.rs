@@ -12,11 +12,14 @@ use lyceum_core::{QueuePosition, SessionId, TenantId, Usage};
 use crate::{
     Ask, Estimate, ObservedLimits, QueueConfig, QueueSnapshot, QuotaUse, Refused,
     estimate::{CallerKey, Estimator},
-    eta::Forecast,
-    order::{BANDS, Index, Order, Served, Urgency, band_of},
+    eta::{Forecast, Outlook},
+    order::{BANDS, Index, Order, Place, Served, Urgency, band_of},
     quota::{Cost, Hold, Limiter, Settlement},
     window::Room,
 };
+
+/// A call with so little time left goes first in its band.
+const RESCUE: u64 = 2_000_000_000;
 
 /// The driver's own name for a call.
 pub(crate) type Owner = usize;
@@ -65,7 +68,7 @@ struct Waiting {
     caller: CallerKey,
     given: Estimate,
     deadline: Option<u64>,
-    /// The raw forecast at arrival, to learn from.
+    /// The likely wait at arrival, to learn from.
     forecast: Option<u64>,
 }
 
@@ -77,7 +80,8 @@ pub(crate) struct Admission {
     limiter: Limiter,
     estimator: Estimator,
     forecast: Forecast,
-    deadlines: BTreeSet<(u64, Index)>,
+    /// By band, the earliest first.
+    deadlines: [BTreeSet<(u64, Index)>; BANDS],
     /// What all waiting calls need together.
     wanted: Cost,
 }
@@ -90,8 +94,8 @@ impl Admission {
             order: Order::new(ageing, config.aged_turn),
             limiter: Limiter::new(config, now),
             estimator: Estimator::default(),
-            forecast: Forecast::default(),
-            deadlines: BTreeSet::new(),
+            forecast: Forecast::new(config.aged_turn),
+            deadlines: Default::default(),
             wanted: Cost {
                 input: 0,
                 output: 0,
@@ -145,7 +149,7 @@ impl Admission {
                 band,
                 critical: ask.critical,
                 weight: ask.weight,
-                service: cost.input.saturating_add(cost.output).saturating_add(1),
+                service: service(cost),
                 arrived: now,
             },
             Waiting {
@@ -158,41 +162,41 @@ impl Admission {
             },
         );
         self.want(cost);
-        let raw = self.raw_forecast(index, now);
-        let expected = self.forecast.corrected(band, raw.unwrap_or(0));
-        if let Some(deadline) = deadline
-            && now.saturating_add(expected) >= deadline
-        {
-            self.remove(index);
-            return Err(Forecast::too_late(expected, deadline.saturating_sub(now)));
-        }
-        if let Some(entry) = self.order.get_mut(index) {
-            entry.payload.forecast = raw;
-        }
-        if let Some(deadline) = deadline {
-            self.deadlines.insert((deadline, index));
+        if let Some((place, outlook)) = self.outlook(index, now) {
+            if let Some(deadline) = deadline {
+                if now.saturating_add(outlook.cautious) >= deadline {
+                    self.remove(index);
+                    let left = deadline.saturating_sub(now);
+                    return Err(Forecast::too_late(outlook.cautious, left));
+                }
+                self.deadlines[place.band].insert((deadline, index));
+            }
+            self.forecast.arrived(place.ahead, now);
+            if let Some(entry) = self.order.get_mut(index) {
+                entry.payload.forecast = outlook.likely;
+            }
         }
         Ok(Admitted::Waiting(index))
     }
 
     /// The next decision; to be asked again until it is [`Decision::Wait`].
     pub(crate) fn next(&mut self, now: u64) -> Decision {
-        if let Some((deadline, index)) = self.deadlines.first().copied()
+        let deadlines = self.deadlines.iter().filter_map(BTreeSet::first);
+        let next_deadline = deadlines.min().copied();
+        if let Some((deadline, index)) = next_deadline
             && deadline <= now
+            && let Some(owner) = self.expire(index, now)
         {
-            if let Some(owner) = self.remove(index) {
-                return Decision::Expired(owner);
-            }
-            self.deadlines.pop_first();
+            return Decision::Expired(owner);
         }
-        let Some(index) = self.order.first(now) else {
+        let next_deadline = next_deadline.map(|(at, _)| at);
+        let Some(index) = self.candidate(now) else {
             return Decision::Wait(None);
         };
         let Some(Waiting { cost, owner, .. }) = self.order.get(index).map(|e| &e.payload) else {
             return Decision::Wait(None);
         };
         let (cost, owner) = (*cost, *owner);
-        let next_deadline = self.deadlines.first().map(|(at, _)| *at);
         match self.limiter.room(cost, now) {
             Room::Now => match self.grant(index, now) {
                 Some(ticket) => Decision::Grant(owner, ticket),
@@ -203,14 +207,34 @@ impl Admission {
         }
     }
 
+    /// The call to start next: of the band whose turn it is, the one that would miss its
+    /// deadline, else the first. Accepting a call is a promise; the charge for it keeps
+    /// those who need it kept from gaining by it.
+    fn candidate(&mut self, now: u64) -> Option<Index> {
+        let first = self.order.first(now)?;
+        let band = usize::from(self.order.get(first)?.band);
+        match self.deadlines[band].first() {
+            Some((deadline, index)) if *deadline <= now.saturating_add(RESCUE) => Some(*index),
+            _ => Some(first),
+        }
+    }
+
+    fn expire(&mut self, index: Index, now: u64) -> Option<Owner> {
+        let entry = self.order.get(index)?;
+        let waited = now.saturating_sub(entry.arrived);
+        let (band, forecast) = (usize::from(entry.band), entry.payload.forecast);
+        self.forecast.waited(band, forecast, waited);
+        self.remove(index)
+    }
+
     fn grant(&mut self, index: Index, now: u64) -> Option<Ticket> {
         let (entry, served) = self.order.serve(index, now)?;
         let waiting = entry.payload;
         self.unwant(waiting.cost);
-        self.forget_deadline(waiting.deadline, index);
         let band = usize::from(entry.band);
+        self.forget_deadline(band, waiting.deadline, index);
         let waited = now.saturating_sub(entry.arrived);
-        self.forecast.granted(band, waiting.forecast, waited);
+        self.forecast.waited(band, waiting.forecast, waited);
         Some(Ticket {
             hold: self.limiter.reserve(waiting.cost, now),
             served: Some(served),
@@ -223,9 +247,10 @@ impl Admission {
 
     /// Takes a waiting call out and names its owner.
     pub(crate) fn remove(&mut self, index: Index) -> Option<Owner> {
-        let waiting = self.order.remove(index)?.payload;
+        let entry = self.order.remove(index)?;
+        let (band, waiting) = (usize::from(entry.band), entry.payload);
         self.unwant(waiting.cost);
-        self.forget_deadline(waiting.deadline, index);
+        self.forget_deadline(band, waiting.deadline, index);
         Some(waiting.owner)
     }
 
@@ -240,14 +265,10 @@ impl Admission {
 
     /// Where a waiting call stands.
     pub(crate) fn position(&mut self, index: Index, now: u64) -> Option<QueuePosition> {
-        let (ahead, _) = self.order.place(index)?;
-        let band = usize::from(self.order.get(index)?.band);
-        let wait = self
-            .raw_forecast(index, now)
-            .map(|raw| Duration::from_nanos(self.forecast.corrected(band, raw)));
+        let (place, outlook) = self.outlook(index, now)?;
         Some(QueuePosition {
-            position: ahead as u64 + 1,
-            estimated_wait: wait,
+            position: place.ahead as u64 + 1,
+            estimated_wait: outlook.likely.map(Duration::from_nanos),
         })
     }
 
@@ -280,8 +301,7 @@ impl Admission {
     fn end(&mut self, ticket: Ticket, end: Settlement, now: u64) {
         let used = self.limiter.settle(ticket.hold, end, now);
         if let Some(served) = ticket.served {
-            let service = used.input.saturating_add(used.output).saturating_add(1);
-            self.order.correct(served, service);
+            self.order.correct(served, service(used));
         }
     }
 
@@ -329,18 +349,15 @@ impl Admission {
         }
     }
 
-    fn raw_forecast(&mut self, index: Index, now: u64) -> Option<u64> {
-        let (ahead, until) = self.order.place(index)?;
+    fn outlook(&mut self, index: Index, now: u64) -> Option<(Place, Outlook)> {
+        let place = self.order.place(index)?;
         let waiting = (self.order.len() as u64).max(1);
         let mean = Cost {
             input: self.wanted.input / waiting,
             output: self.wanted.output / waiting,
         };
-        let by_quota = self.forecast.raw(&mut self.limiter, ahead, mean, now);
-        match (by_quota, until) {
-            (None, 0) => None,
-            (by_quota, until) => Some(by_quota.unwrap_or(0).max(until)),
-        }
+        let outlook = self.forecast.outlook(&mut self.limiter, place, mean, now);
+        Some((place, outlook))
     }
 
     fn want(&mut self, cost: Cost) {
@@ -353,9 +370,18 @@ impl Admission {
         self.wanted.output = self.wanted.output.saturating_sub(cost.output);
     }
 
-    fn forget_deadline(&mut self, deadline: Option<u64>, index: Index) {
+    fn forget_deadline(&mut self, band: usize, deadline: Option<u64>, index: Index) {
         if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline, index));
+            self.deadlines[band].remove(&(deadline, index));
         }
     }
+}
+
+/// What a call counts for in fairness: its tokens and one, so that calls without tokens
+/// take turns too. Bounded, so that virtual time cannot overflow.
+fn service(cost: Cost) -> u64 {
+    cost.input
+        .saturating_add(cost.output)
+        .min(u64::from(u32::MAX))
+        + 1
 }

@@ -1,53 +1,24 @@
 //! Learns how callers' estimates relate to what their calls really use.
 //!
-//! Per caller a smoothed mean and deviation, as TCP estimates its round trips
-//! (RFC 6298, section 2): input as the ratio of real to estimated tokens, output as
-//! tokens. A corrected output estimate never exceeds what the caller gave as the most.
+//! Per caller a smoothed mean and deviation: of input as the ratio of real to estimated
+//! tokens, of output in tokens. A corrected output estimate never exceeds what the
+//! caller gave as the most.
 
 use std::collections::HashMap;
 
 use lyceum_core::{AgentId, Tokens};
 
-use crate::Estimate;
+use crate::{Estimate, smoothed::Smoothed};
 
 /// The callers remembered; later ones share one entry.
 const CALLERS: usize = 1024;
 /// Calls seen before a correction is trusted.
 const WARM: u32 = 8;
-/// Weight of a new value, as in RFC 6298.
-const GAIN: f64 = 0.125;
-const DEVIATION_GAIN: f64 = 0.25;
 /// Deviations above the mean that are reserved.
 const MARGIN: f64 = 2.0;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Smoothed {
-    mean: f64,
-    deviation: f64,
-}
-
-impl Smoothed {
-    fn learn(&mut self, value: f64, first: bool) {
-        if first {
-            *self = Self {
-                mean: value,
-                deviation: value / 2.0,
-            };
-            return;
-        }
-        let off = (value - self.mean).abs();
-        self.deviation += DEVIATION_GAIN * (off - self.deviation);
-        self.mean += GAIN * (value - self.mean);
-    }
-
-    fn upper(&self) -> f64 {
-        self.mean + MARGIN * self.deviation
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
 struct Caller {
-    seen: u32,
     input_ratio: Smoothed,
     output: Smoothed,
 }
@@ -70,11 +41,11 @@ impl Estimator {
             None if self.callers.len() >= CALLERS => &self.others,
             None => return given,
         };
-        if caller.seen < WARM {
+        if caller.output.seen() < WARM {
             return given;
         }
-        let ratio = caller.input_ratio.upper().clamp(0.25, 4.0);
-        let output = caller.output.upper().ceil() as u64;
+        let ratio = caller.input_ratio.above(MARGIN).clamp(0.25, 4.0);
+        let output = caller.output.above(MARGIN).ceil() as u64;
         Estimate {
             input: Tokens((given.input.0 as f64 * ratio).ceil() as u64),
             output: given.output.min(Tokens(output.max(1))),
@@ -90,11 +61,9 @@ impl Estimator {
         } else {
             &mut self.others
         };
-        let first = caller.seen == 0;
-        caller.seen = caller.seen.saturating_add(1);
         let ratio = input as f64 / given.input.0.max(1) as f64;
-        caller.input_ratio.learn(ratio, first);
-        caller.output.learn(output as f64, first);
+        caller.input_ratio.learn(ratio);
+        caller.output.learn(output as f64);
     }
 }
 

@@ -1,81 +1,116 @@
 //! How long a waiting call will probably wait.
 //!
-//! The raw forecast divides the calls ahead by the rate that the tightest quota
-//! allows them. What it cannot know (later arrivals that overtake, calls that use
-//! less than they reserved) is learned per band as the ratio of real to forecast waits.
+//! Two views: how fast virtual time came on of late, which is precise once it was
+//! measured, and how arrivals overtake, which is known at once. The first is told to
+//! callers; whether a deadline can be met is decided by the more pessimistic of both,
+//! widened by how far forecasts were off before.
 
 use std::time::Duration;
 
 use crate::{
     Refused,
-    order::BANDS,
+    inflow::Inflow,
+    order::{BANDS, Place},
     quota::{Cost, Limiter},
+    smoothed::Smoothed,
     window::Room,
 };
 
-/// Weight of a new value in the smoothed ones.
-const GAIN: f64 = 0.05;
-/// Forecasts shorter than this say nothing about the ratio.
+/// Waits seen before their deviation is trusted.
+const WARM: u32 = 8;
+/// Deviations above the mean that a call with a deadline must have left.
+const CAUTION: f64 = 2.0;
+/// Waits below this, in nanoseconds, say nothing about forecasts.
 const SHORT: f64 = 2e8;
+/// Weight of a new run time in the smoothed one.
+const GAIN: f64 = 0.05;
 
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Forecast {
+    inflow: Inflow,
     /// Smoothed length of a call, in nanoseconds.
     run: Option<f64>,
-    ratio: [f64; BANDS],
+    /// Real waits as multiples of forecasts.
+    ratio: [Smoothed; BANDS],
     /// Calls a nanosecond, as last computed.
     rate: f64,
+    aged_turn: f64,
 }
 
-impl Default for Forecast {
-    fn default() -> Self {
-        Self {
-            run: None,
-            ratio: [1.0; BANDS],
-            rate: f64::INFINITY,
-        }
-    }
+/// A waiting call's prospects, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlook {
+    /// `None` while nothing is known about how long calls run.
+    pub(crate) likely: Option<u64>,
+    /// A wait that it will hardly exceed.
+    pub(crate) cautious: u64,
 }
 
 impl Forecast {
-    /// The raw forecast for a call with `ahead` calls before it, each of `mean` cost.
-    /// `None` while nothing is known about how long calls run.
-    pub(crate) fn raw(
+    pub(crate) fn new(aged_turn: u32) -> Self {
+        Self {
+            inflow: Inflow::default(),
+            run: None,
+            ratio: Default::default(),
+            rate: f64::INFINITY,
+            aged_turn: f64::from(aged_turn.max(2)),
+        }
+    }
+
+    /// The prospects of a call at `place` among calls of `mean` cost.
+    pub(crate) fn outlook(
         &mut self,
         limiter: &mut Limiter,
-        ahead: usize,
+        place: Place,
         mean: Cost,
         now: u64,
-    ) -> Option<u64> {
+    ) -> Outlook {
         let by_quota = limiter.rate(mean);
         let by_slots = match (limiter.concurrency(), self.run) {
             (Some(slots), Some(run)) => f64::from(slots) / run.max(1.0),
-            (Some(_), None) if by_quota.is_infinite() => return None,
             _ => f64::INFINITY,
         };
         self.rate = by_quota.min(by_slots);
-        let first = match limiter.room(mean, now) {
-            Room::At(at) => at.saturating_sub(now),
-            Room::Now | Room::Settlement => 0,
+        let pause = match limiter.room(mean, now) {
+            Room::At(at) => at.saturating_sub(now) as f64,
+            Room::Now | Room::Settlement => 0.0,
         };
-        let burst = limiter.burst(mean);
-        let rest = (ahead as f64 - burst).max(0.0) / self.rate;
-        Some(first.saturating_add(rest as u64))
+        let measured = (place.until > 0).then_some(place.until as f64);
+        if self.rate.is_infinite() {
+            let unknown = limiter.concurrency().is_some() && measured.is_none();
+            let likely = measured.unwrap_or(0.0).max(pause) as u64;
+            return Outlook {
+                likely: (!unknown).then_some(likely),
+                cautious: likely,
+            };
+        }
+        let ahead = (place.ahead as f64 - limiter.burst(mean)).max(0.0) as usize;
+        let least = ahead as f64 / self.rate;
+        let mut overtaken = self.inflow.pass(ahead, self.rate, now);
+        if place.in_band < place.ahead {
+            // Whatever comes in above it, an aged band has every so-many-th turn.
+            let turns = (place.in_band as f64 + 1.0) * self.aged_turn / self.rate;
+            overtaken = overtaken.min(turns).max(least);
+        }
+        let likely = pause + measured.unwrap_or(overtaken).max(least);
+        let cautious = (likely * self.margin(place.band)).max(pause + overtaken);
+        Outlook {
+            likely: Some(likely as u64),
+            cautious: cautious as u64,
+        }
     }
 
-    /// A raw forecast corrected by what its band has seen.
-    pub(crate) fn corrected(&self, band: usize, raw: u64) -> u64 {
-        (raw as f64 * self.ratio[band]) as u64
+    /// Learns from a call that came in at `ahead` others.
+    pub(crate) fn arrived(&mut self, ahead: usize, now: u64) {
+        self.inflow.arrived(ahead, now);
     }
 
-    /// Learns from a call that started.
-    pub(crate) fn granted(&mut self, band: usize, raw: Option<u64>, waited: u64) {
-        let Some(raw) = raw.map(|raw| raw as f64).filter(|raw| *raw >= SHORT) else {
-            return;
-        };
-        let seen = (waited as f64 / raw).clamp(0.1, 10.0);
-        self.ratio[band] += GAIN * (seen - self.ratio[band]);
+    /// Learns from a call that waited this long, whether it started or expired.
+    pub(crate) fn waited(&mut self, band: usize, likely: Option<u64>, waited: u64) {
+        if let Some(likely) = likely.map(|likely| likely as f64).filter(|l| *l >= SHORT) {
+            self.ratio[band].learn((waited as f64 / likely).clamp(0.1, 10.0));
+        }
     }
 
     /// Learns from a call that ended.
@@ -102,5 +137,13 @@ impl Forecast {
             estimated_wait: Duration::from_nanos(expected),
             retry_after: missing.max(Duration::from_secs(1)),
         }
+    }
+
+    fn margin(&self, band: usize) -> f64 {
+        let ratio = &self.ratio[band];
+        if ratio.seen() < WARM {
+            return 1.0;
+        }
+        ratio.above(CAUTION).max(1.0)
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Settlement {
     Unsent,
 }
 
+/// No call uses more tokens than this; an upstream that says so is not believed.
+const MOST: u64 = 1 << 32;
 const KINDS: usize = 4;
 const NAMES: [&str; KINDS] = ["requests", "tokens", "input tokens", "output tokens"];
 
@@ -210,6 +212,10 @@ impl Limiter {
                 },
                 0,
             ),
+        };
+        let used = Cost {
+            input: used.input.min(MOST),
+            output: used.output.min(MOST),
         };
         let at_start = self.config.output_counted == OutputCounted::AtStart;
         let (before, after) = (Self::amounts(cost), Self::amounts(used));

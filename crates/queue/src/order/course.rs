@@ -82,8 +82,11 @@ impl Course {
     /// Takes the member's first slot: its call is served.
     pub(super) fn serve(&mut self, member: &mut Member, id: u32, now: u64) {
         if let Some(tag) = member.tags.pop_front() {
+            // A slot served out of turn says nothing about how far the others have come.
+            if self.slots.first() == Some((tag, id)) {
+                self.now = self.now.max(tag);
+            }
             self.slots.remove((tag, id));
-            self.now = self.now.max(tag);
             self.speed.served(self.now, now);
             self.settle_when_empty();
         }

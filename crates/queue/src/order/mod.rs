@@ -41,6 +41,18 @@ pub(crate) struct Urgency {
     pub(crate) arrived: u64,
 }
 
+/// Where a waiting call stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) band: usize,
+    /// How many calls of its band are before it.
+    pub(crate) in_band: usize,
+    /// How many calls are served before it if nothing else arrives.
+    pub(crate) ahead: usize,
+    /// Nanoseconds until its turn at the speed of late, zero if that is not known.
+    pub(crate) until: u64,
+}
+
 /// A waiting call.
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
@@ -130,11 +142,11 @@ impl<T> Order<T> {
         let vacant = self.entries.vacant_entry();
         let index = vacant.key() as Index;
         let place = (urgency.band, turn, index);
-        let flow = self
+        let (flow, band) = self
             .shares
             .push(scope, urgency.weight, place, urgency.service);
         vacant.insert(Entry {
-            band: urgency.band as u8,
+            band: band as u8,
             flow,
             turn,
             sequence,
@@ -142,7 +154,7 @@ impl<T> Order<T> {
             arrived: urgency.arrived,
             payload,
         });
-        let band = &mut self.bands[urgency.band];
+        let band = &mut self.bands[band];
         band.len += 1;
         band.arrivals.push_back((sequence, index));
         index
@@ -185,14 +197,18 @@ impl<T> Order<T> {
         self.shares.conversation(tenant, session)
     }
 
-    /// How many calls are served before this one if nothing else arrives, and how many
-    /// nanoseconds its band will need at the speed of late, zero if that is not known.
-    pub(crate) fn place(&self, index: Index) -> Option<(usize, u64)> {
+    /// Where a call stands.
+    pub(crate) fn place(&self, index: Index) -> Option<Place> {
         let entry = self.entries.get(index as usize)?;
         let band = usize::from(entry.band);
         let higher: usize = self.bands[..band].iter().map(|band| band.len).sum();
-        let (rank, until) = self.shares.place(entry.flow, band, entry.turn)?;
-        Some((higher + rank, until))
+        let (in_band, until) = self.shares.place(entry.flow, band, entry.turn)?;
+        Some(Place {
+            band,
+            in_band,
+            ahead: higher + in_band,
+            until,
+        })
     }
 
     /// Charges the real service of a call in place of the expected one.

@@ -5,7 +5,10 @@
 //! call is exact: its depth in the conversation picks the conversation's slot, whose
 //! rank picks the tenant's slot, whose rank in the band is the place.
 //!
-//! What a conversation or tenant consumes in one band counts in the others as well.
+//! What a conversation or tenant consumes in one band counts in the others as well, and
+//! one that had more than its fair share of everything in the high band alone is served
+//! in the normal band until the others have caught up. So priority cannot be used to
+//! take what others are owed.
 //! Deliberately absent: which band is next.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,6 +23,8 @@ use super::{
 
 /// Virtual time for one token at weight one: room for weights to divide.
 const TOKEN: u64 = 16;
+/// How many calls a member may be ahead of its fair share and still use the high band.
+const ALLOWANCE: u64 = 4;
 /// Idle members kept before a sweep looks for some to forget.
 const IDLE: usize = 64;
 
@@ -59,6 +64,8 @@ struct Flow {
     lane: u32,
     born: u64,
     waiting: [VecDeque<(Turn, Index)>; BANDS],
+    /// What it consumed in the high band, on the clock of the lane's fair share.
+    preferred: u64,
     members: [Member; BANDS],
 }
 
@@ -68,6 +75,10 @@ struct Lane {
     weight: u64,
     courses: [Course; BANDS],
     members: [Member; BANDS],
+    /// How far an equal share of each known flow has come, over all bands.
+    fair: u64,
+    /// As in [`Flow`], against the band's lanes.
+    preferred: u64,
     flows: HashMap<FlowKey, u32>,
     /// The number of flows at which idle ones are looked for.
     sweep_at: usize,
@@ -80,6 +91,8 @@ pub(super) struct Shares {
     lanes: Slab<Lane>,
     flows: Slab<Flow>,
     lane_of: HashMap<TenantId, u32>,
+    /// How far an equal share of each known lane has come, over all bands.
+    fair: u64,
     sweep_at: usize,
 }
 
@@ -91,7 +104,7 @@ impl Shares {
         weight: u32,
         (band, turn, index): (usize, Turn, Index),
         service: u64,
-    ) -> FlowId {
+    ) -> (FlowId, usize) {
         let lane_id = self.lane(scope.tenant, weight);
         let key = scope
             .session
@@ -99,16 +112,17 @@ impl Shares {
         let id = self.flow(lane_id, key, turn.sequence);
         let flow = &mut self.flows[id as usize];
         let lane = &mut self.lanes[lane_id as usize];
+        let (own, shared) = lane.service(service);
+        let overdrawn = flow.preferred > lane.fair + ALLOWANCE * own
+            || lane.preferred > self.fair + ALLOWANCE * shared;
+        let band = if overdrawn { band.max(1) } else { band };
         let waiting = &mut flow.waiting[band];
         let at = waiting.partition_point(|(other, _)| *other < turn);
         waiting.insert(at, (turn, index));
-        let (own, shared) = lane.service(service);
         lane.courses[band].push(&mut flow.members[band], id, own);
         self.courses[band].push(&mut lane.members[band], lane_id, shared);
-        FlowId {
-            number: id,
-            born: flow.born,
-        }
+        let born = flow.born;
+        (FlowId { number: id, born }, band)
     }
 
     /// The call that the band serves next.
@@ -124,8 +138,14 @@ impl Shares {
         let Some((flow, lane)) = Self::both(&mut self.flows, &mut self.lanes, id) else {
             return;
         };
-        flow.take(band, turn);
         let (own, shared) = lane.service(service);
+        lane.fair += own / lane.flows.len().max(1) as u64;
+        self.fair += shared / self.lane_of.len().max(1) as u64;
+        if band == 0 {
+            flow.preferred = flow.preferred.max(lane.fair) + own;
+            lane.preferred = lane.preferred.max(self.fair) + shared;
+        }
+        flow.take(band, turn);
         lane.courses[band].serve(&mut flow.members[band], id.number, now);
         self.courses[band].serve(&mut lane.members[band], flow.lane, now);
         for other in (0..BANDS).filter(|other| *other != band) {
@@ -214,6 +234,8 @@ impl Shares {
             weight,
             courses: Default::default(),
             members: Default::default(),
+            fair: 0,
+            preferred: 0,
             flows: HashMap::new(),
             sweep_at: IDLE,
         }) as u32;
@@ -234,6 +256,7 @@ impl Shares {
             lane: lane_id,
             born,
             waiting: Default::default(),
+            preferred: 0,
             members: Default::default(),
         }) as u32;
         lane.flows.insert(key, id);
