@@ -4,6 +4,7 @@
 //! A kill does not catch a missing fsync, so the settings are asserted elsewhere.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a child tells its parent")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
