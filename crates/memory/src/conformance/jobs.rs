@@ -320,7 +320,7 @@ async fn strangers_see_nothing(subject: &dyn Subject) -> Result<(), Violation> {
     let turn = with_job(turn("1", &["a"])?, &kind);
     subject.sessions().append(&scope, &turn).await?;
     let lease = take(subject, &kind).await?.lease;
-    for stranger in strangers(&scope) {
+    for stranger in strangers(subject, &scope).await? {
         let forged = Lease {
             scope: stranger,
             ..lease.clone()
@@ -344,7 +344,7 @@ async fn strangers_see_nothing(subject: &dyn Subject) -> Result<(), Violation> {
         "lease_lost",
     )?;
     jobs.fail(&lease, None, "mine").await?;
-    for stranger in strangers(&scope) {
+    for stranger in strangers(subject, &scope).await? {
         let rule = "another owner sees nothing of a dead job";
         same(rule, jobs.dead(&stranger, 9).await?, vec![])?;
         same(rule, jobs.revive(&stranger, &lease.job).await?, false)?;

@@ -131,7 +131,7 @@ async fn storing_is_idempotent(subject: &dyn Subject) -> Result<(), Violation> {
 async fn searches_rank_like_the_reference(subject: &dyn Subject) -> Result<(), Violation> {
     let (store, reference, scope) = (subject.memories(), InMemory::default(), fresh_scope());
     // A stranger's memories must not move the scores.
-    for whose in strangers(&scope) {
+    for whose in strangers(subject, &scope).await? {
         for memory in corpus()?.into_iter().take(4) {
             store.put(&whose, &memory).await?;
         }
@@ -265,7 +265,7 @@ async fn strangers_see_nothing(subject: &dyn Subject) -> Result<(), Violation> {
     let secret = NewMemory::new(MemoryKind::Fact, "secret", "the vault code is swordfish");
     store.put(&scope, &secret).await?;
     let before = store.search(&scope, "swordfish", 9).await?;
-    for stranger in strangers(&scope) {
+    for stranger in strangers(subject, &scope).await? {
         let rule = "another owner sees nothing of a memory";
         same(rule, store.get(&stranger, &secret.id).await?, None)?;
         same(rule, store.search(&stranger, "swordfish", 9).await?, vec![])?;

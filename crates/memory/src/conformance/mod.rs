@@ -99,12 +99,21 @@ fn fresh_scope() -> Scope {
 }
 
 /// Scopes that differ from this one by one owner each, the session's id being the same.
-fn strangers(scope: &Scope) -> [Scope; 3] {
+/// All have stored something before, so that nothing is hidden by an unknown owner.
+async fn strangers(subject: &dyn Subject, scope: &Scope) -> Result<[Scope; 3], Violation> {
     let (mut tenant, mut user, mut agent) = (scope.clone(), scope.clone(), scope.clone());
     tenant.tenant = TenantId::random();
     user.user = UserId::random();
     agent.agent = AgentId::random();
-    [tenant, user, agent]
+    let strangers = [tenant, user, agent];
+    for stranger in &strangers {
+        subject
+            .sessions()
+            .append(stranger, &turn("past", &["a"])?)
+            .await?;
+        subject.sessions().delete(stranger).await?;
+    }
+    Ok(strangers)
 }
 
 fn turn(name: &str, texts: &[&str]) -> Result<NewTurn, Violation> {

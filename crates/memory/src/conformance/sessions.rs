@@ -322,7 +322,7 @@ async fn strangers_see_nothing(subject: &dyn Subject) -> Result<(), Violation> {
     let (store, scope) = (subject.sessions(), fresh_scope());
     store.append(&scope, &turn("1", &["mine"])?).await?;
     let before = store.session(&scope).await?;
-    for stranger in strangers(&scope) {
+    for stranger in strangers(subject, &scope).await? {
         let rule = "another owner sees nothing of a session";
         same(rule, store.session(&stranger).await?, None)?;
         same(rule, store.messages(&stranger, None, 9).await?, vec![])?;
