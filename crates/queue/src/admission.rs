@@ -18,9 +18,6 @@ use crate::{
     window::Room,
 };
 
-/// A call with so little time left goes first in its band.
-const RESCUE: u64 = 2_000_000_000;
-
 /// The driver's own name for a call.
 pub(crate) type Owner = usize;
 
@@ -117,7 +114,8 @@ impl Admission {
     ) -> Result<Admitted, Refused> {
         let caller = (ask.scope.agent.clone(), ask.kind);
         let estimate = if self.config.learn_estimates {
-            self.estimator.correct(&caller, ask.estimate)
+            let calls = self.limiter.running.saturating_add(1);
+            self.estimator.correct(&caller, ask.estimate, calls)
         } else {
             ask.estimate
         };
@@ -214,7 +212,9 @@ impl Admission {
         let first = self.order.first(now)?;
         let band = usize::from(self.order.get(first)?.band);
         match self.deadlines[band].first() {
-            Some((deadline, index)) if *deadline <= now.saturating_add(RESCUE) => Some(*index),
+            Some((deadline, index)) if *deadline <= now.saturating_add(self.forecast.lead()) => {
+                Some(*index)
+            }
             _ => Some(first),
         }
     }
@@ -277,7 +277,12 @@ impl Admission {
         let input = self
             .limiter
             .counted_input(usage.input.0, usage.cached_input.0);
-        self.forecast.ran(now.saturating_sub(ticket.hold.at));
+        let run = now.saturating_sub(ticket.hold.at);
+        let used = Cost {
+            input,
+            output: usage.output.0,
+        };
+        self.forecast.ran(run, ticket.hold.cost, used);
         let (caller, given) = (&ticket.caller, ticket.given);
         self.estimator.learn(caller, given, input, usage.output.0);
         let output = usage.output.0;

@@ -14,8 +14,8 @@ use crate::{Estimate, smoothed::Smoothed};
 const CALLERS: usize = 1024;
 /// Calls seen before a correction is trusted.
 const WARM: u32 = 8;
-/// Deviations above the mean that are reserved.
-const MARGIN: f64 = 2.0;
+/// Deviations that the sum of all running calls may be above its mean.
+const CONFIDENCE: f64 = 4.0;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Caller {
@@ -35,7 +35,10 @@ pub(crate) struct Estimator {
 
 impl Estimator {
     /// The estimate that experience suggests in place of the caller's own.
-    pub(crate) fn correct(&self, key: &CallerKey, given: Estimate) -> Estimate {
+    ///
+    /// Quotas bound the sum of all calls. Of `calls` that vary independently the sum varies
+    /// by the root of their number only, so each needs that much less of a margin.
+    pub(crate) fn correct(&self, key: &CallerKey, given: Estimate, calls: u32) -> Estimate {
         let caller = match self.callers.get(key) {
             Some(caller) => caller,
             None if self.callers.len() >= CALLERS => &self.others,
@@ -44,8 +47,9 @@ impl Estimator {
         if caller.output.seen() < WARM {
             return given;
         }
-        let ratio = caller.input_ratio.above(MARGIN).clamp(0.25, 4.0);
-        let output = caller.output.above(MARGIN).ceil() as u64;
+        let margin = CONFIDENCE / f64::from(calls.max(1)).sqrt();
+        let ratio = caller.input_ratio.above(margin).clamp(0.25, 4.0);
+        let output = caller.output.running(margin).ceil() as u64;
         Estimate {
             input: Tokens((given.input.0 as f64 * ratio).ceil() as u64),
             output: given.output.min(Tokens(output.max(1))),
@@ -76,14 +80,14 @@ mod tests {
         let mut estimator = Estimator::default();
         let key = (AgentId::new("feynman").unwrap(), "gaps");
         let given = Estimate::new(1_000, 4_096);
-        assert_eq!(estimator.correct(&key, given), given);
+        assert_eq!(estimator.correct(&key, given, 4), given);
         for i in 0..200 {
             estimator.learn(&key, given, 1_200, 280 + i % 40);
         }
-        let corrected = estimator.correct(&key, given);
+        let corrected = estimator.correct(&key, given, 4);
         assert!((1_200..1_260).contains(&corrected.input.0), "{corrected:?}");
         assert!((300..340).contains(&corrected.output.0), "{corrected:?}");
-        let short = estimator.correct(&key, Estimate::new(1_000, 50));
+        let short = estimator.correct(&key, Estimate::new(1_000, 50), 1);
         assert_eq!(short.output, Tokens(50), "the caller's own limit holds");
     }
 }

@@ -22,6 +22,10 @@ const WARM: u32 = 8;
 const CAUTION: f64 = 2.0;
 /// Waits below this, in nanoseconds, say nothing about forecasts.
 const SHORT: f64 = 2e8;
+/// A call with this much time left goes first in its band: five seconds, or four turns.
+const LEAD: f64 = 5e9;
+const LEAD_TURNS: f64 = 4.0;
+const LONGEST_LEAD: f64 = 60e9;
 /// Weight of a new run time in the smoothed one.
 const GAIN: f64 = 0.05;
 
@@ -31,6 +35,8 @@ pub(crate) struct Forecast {
     inflow: Inflow,
     /// Smoothed length of a call, in nanoseconds.
     run: Option<f64>,
+    /// Used tokens as a share of reserved ones, input and output.
+    used: [f64; 2],
     /// Real waits as multiples of forecasts.
     ratio: [Smoothed; BANDS],
     /// Calls a nanosecond, as last computed.
@@ -52,6 +58,7 @@ impl Forecast {
         Self {
             inflow: Inflow::default(),
             run: None,
+            used: [1.0; 2],
             ratio: Default::default(),
             rate: f64::INFINITY,
             aged_turn: f64::from(aged_turn.max(2)),
@@ -66,7 +73,8 @@ impl Forecast {
         mean: Cost,
         now: u64,
     ) -> Outlook {
-        let by_quota = limiter.rate(mean);
+        let expected = self.expected(mean);
+        let by_quota = limiter.rate(expected, self.run.unwrap_or(0.0));
         let by_slots = match (limiter.concurrency(), self.run) {
             (Some(slots), Some(run)) => f64::from(slots) / run.max(1.0),
             _ => f64::INFINITY,
@@ -114,10 +122,29 @@ impl Forecast {
     }
 
     /// Learns from a call that ended.
-    pub(crate) fn ran(&mut self, run: u64) {
+    pub(crate) fn ran(&mut self, run: u64, reserved: Cost, used: Cost) {
         let run = run as f64;
         let mean = self.run.get_or_insert(run);
         *mean += GAIN * (run - *mean);
+        let pairs = [(reserved.input, used.input), (reserved.output, used.output)];
+        for (share, (reserved, used)) in self.used.iter_mut().zip(pairs) {
+            let seen = (used as f64 / reserved.max(1) as f64).min(4.0);
+            *share += GAIN * (seen - *share);
+        }
+    }
+
+    /// How long before its deadline a call should be put first.
+    pub(crate) fn lead(&self) -> u64 {
+        (LEAD_TURNS / self.rate).clamp(LEAD, LONGEST_LEAD) as u64
+    }
+
+    /// What calls really use that reserve this much.
+    fn expected(&self, reserved: Cost) -> Cost {
+        let [input, output] = self.used;
+        Cost {
+            input: (reserved.input as f64 * input) as u64,
+            output: (reserved.output as f64 * output) as u64,
+        }
     }
 
     /// The refusal of a call when `waiting` others fill the queue: come back when a

@@ -152,17 +152,28 @@ impl Limiter {
         room
     }
 
-    /// Calls of this cost that the tightest quota allows in a nanosecond.
-    pub(crate) fn rate(&self, cost: Cost) -> f64 {
-        let windows = self.windows.iter().zip(Self::amounts(cost));
+    /// Calls of this cost, each running for `run` nanoseconds, that the tightest quota
+    /// allows in a nanosecond.
+    pub(crate) fn rate(&self, cost: Cost, run: f64) -> f64 {
+        let held = match self.config.output_counted {
+            OutputCounted::AtStart => 0.0,
+            OutputCounted::AtEnd => cost.output as f64 * run / MINUTE as f64,
+        };
+        let amounts = Self::amounts(cost).map(|amount| amount as f64);
+        let windows = self.windows.iter().zip(amounts).zip([0.0, held, 0.0, held]);
         windows
-            .filter(|(_, amount)| *amount > 0)
-            .filter_map(|(window, amount)| Some(window.as_ref()?.rate() / amount as f64))
+            .filter(|((_, amount), _)| *amount > 0.0)
+            .filter_map(|((window, amount), held)| Some(window.as_ref()?.rate() / (amount + held)))
             .fold(f64::INFINITY, f64::min)
     }
 
     /// Calls of this cost that may start at once after the first.
     pub(crate) fn burst(&self, cost: Cost) -> f64 {
+        if let Some(limit) = self.concurrency()
+            && self.running >= limit
+        {
+            return 0.0;
+        }
         let windows = self.windows.iter().zip(Self::amounts(cost));
         windows
             .filter(|(_, amount)| *amount > 0)

@@ -30,6 +30,14 @@ impl Smoothed {
         self.seen
     }
 
+    /// What [`above`](Self::above) is among things that last as long as they are large,
+    /// seen at one moment: large ones are over-represented by `variance / mean`.
+    pub(crate) fn running(&self, deviations: f64) -> f64 {
+        // The standard deviation is about 1.3 mean absolute deviations.
+        let variance = (1.3 * self.deviation).powi(2);
+        self.above(deviations) + variance / self.mean.max(1.0)
+    }
+
     /// The mean and this many deviations.
     pub(crate) fn above(&self, deviations: f64) -> f64 {
         self.mean + deviations * self.deviation

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 
 use super::ranked::RankedSet;
 
-/// The memory of the measured speed: a few turns of a busy queue.
-const SPEED_MEMORY: f64 = 20e9;
-/// The shortest stretch over which speed is measured.
+/// The shortest stretch over which speed is measured, in nanoseconds.
 const SPEED_STEP: u64 = 500_000_000;
+/// Stretches that are remembered, and how many make a speed worth knowing.
+const SPEED_MEMORY: u32 = 32;
+const SPEED_KNOWN: u32 = 8;
 
 /// One member's part in a [`Course`].
 #[derive(Debug, Default)]
@@ -42,9 +43,9 @@ pub(super) struct Course {
 #[derive(Debug, Default)]
 struct Speed {
     since: Option<(u64, u64)>,
-    /// Virtual time a nanosecond, and how long it was measured.
+    /// Virtual time a nanosecond.
     rate: f64,
-    measured: f64,
+    stretches: u32,
 }
 
 impl Speed {
@@ -58,9 +59,8 @@ impl Speed {
             return;
         }
         let rate = virtual_now.saturating_sub(before) as f64 / passed as f64;
-        // The first values are averaged plainly, later ones fade.
-        self.measured = (self.measured + passed as f64).min(SPEED_MEMORY);
-        self.rate += (rate - self.rate) * (passed as f64 / self.measured).min(1.0);
+        self.stretches = (self.stretches + 1).min(SPEED_MEMORY);
+        self.rate += (rate - self.rate) / f64::from(self.stretches);
         self.since = Some((virtual_now, now));
     }
 }
@@ -130,7 +130,7 @@ impl Course {
     /// Nanoseconds until virtual time reaches `tag`, at the speed of late; zero while
     /// too little was measured.
     pub(super) fn until(&self, tag: u64) -> u64 {
-        if self.speed.measured < SPEED_MEMORY / 4.0 || self.speed.rate <= 0.0 {
+        if self.speed.stretches < SPEED_KNOWN || self.speed.rate <= 0.0 {
             return 0;
         }
         (tag.saturating_sub(self.now) as f64 / self.speed.rate) as u64
