@@ -247,3 +247,6 @@ impl Layer {
         self.output.forward(&joined)
     }
 }
+
+#[cfg(test)]
+mod tests;

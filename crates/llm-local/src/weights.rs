@@ -285,3 +285,27 @@ fn fast_format(tensor: QTensor) -> CandleResult<QTensor> {
         _ => Ok(tensor),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interleaved_rows_are_sorted_into_halves_within_each_head() {
+        assert_eq!(order_of_rows(8, 4), [0, 2, 1, 3, 4, 6, 5, 7]);
+        let rows: Vec<f32> = (0..4).flat_map(|row| [row as f32; 32]).collect();
+        let tensor = Tensor::from_vec(rows, (4, 32), &Device::Cpu).unwrap();
+        let tensor = QTensor::quantize(&tensor, GgmlDType::Q8_0).unwrap();
+        let turned = halves_first(&tensor, 4).unwrap();
+        let turned = turned.dequantize(&Device::Cpu).unwrap();
+        let firsts: Vec<f32> = turned
+            .narrow(1, 0, 1)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        let rounded: Vec<f32> = firsts.iter().map(|number| number.round()).collect();
+        assert_eq!(rounded, [0.0, 2.0, 1.0, 3.0]);
+    }
+}

@@ -138,6 +138,22 @@ fn a_file_cut_anywhere_is_damaged() {
     }
 }
 
+#[test]
+fn dimensions_whose_product_overflows_are_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    Tiny::new().write(&path);
+    let mut bytes = fs::read(&path).unwrap();
+    let name = b"token_embd.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name);
+    // The number of dimensions and the first of them come before the second.
+    let second = at.unwrap() + name.len() + 4 + 8;
+    bytes[second..second + 8].copy_from_slice(&(1_u64 << 58).to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let error = refused(&path);
+    assert!(error.to_string().contains("token_embd.weight"), "{error}");
+}
+
 #[tokio::test]
 async fn flipped_bytes_of_the_header_give_an_error_or_a_model() {
     let folder = tempfile::tempdir().unwrap();
