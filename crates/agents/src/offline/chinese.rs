@@ -3,7 +3,7 @@
 //! Invariant: the dictionary is loaded on the first Chinese text only (~35 MB, ~0.1 s).
 //! Deliberately absent: subject vocabularies.
 
-use std::sync::LazyLock;
+use std::{collections::HashSet, sync::LazyLock};
 
 use jieba_rs::Jieba;
 
@@ -16,6 +16,75 @@ static SEGMENTER: LazyLock<Jieba> = LazyLock::new(Jieba::new);
 
 /// Occurrences in the segmenter's corpus from which a word counts as everyday language.
 const COMMON_FROM: usize = 900;
+/// What an everyday word counts as: common, and too plain to be part of a term.
+const EVERYDAY_FREQUENCY: usize = 20_000;
+
+/// Everyday words that the corpus counts as rare.
+static EVERYDAY: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    include_str!("data/zh.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .collect()
+});
+
+/// Characters of grammar and of the plainest verbs. The segmenter guesses words that its
+/// dictionary lacks; a guess with one of these in it joins what does not belong together.
+const PLAIN: &str = "而就走离要比和与在到会能更最很得也都又再把被让使从向对给跟用有没不是这那个们了着过上下里去来说看做叫买卖拿放吃喝写读想我你他她它一二两三四五六七八九十百千万每各某的地吗呢吧啊越愈才只还已将可以并且或若如果因为所于";
+
+/// Verbs and adverbs that only help another verb.
+const AUXILIARY: &[&str] = &[
+    "会",
+    "能",
+    "可以",
+    "要",
+    "应该",
+    "必须",
+    "可能",
+    "能够",
+    "就",
+    "也",
+    "都",
+    "是",
+    "有",
+    "在",
+    "把",
+    "被",
+    "让",
+    "使",
+    "不",
+    "没",
+    "没有",
+    "还",
+    "又",
+    "再",
+    "才",
+    "很",
+    "最",
+    "更",
+    "越",
+    "只",
+    "已经",
+    "正在",
+    "一直",
+    "不会",
+    "不能",
+    "不是",
+    "就是",
+    "总比",
+    "就行了",
+    "来",
+    "去",
+    "到",
+    "起来",
+    "出来",
+    "下去",
+    "下来",
+    "上来",
+    "看不出来",
+    "得",
+    "需要",
+];
 
 /// Splits a sentence into words; `start` is where it stands in the whole text.
 pub(super) fn words(sentence: &str, start: usize) -> Vec<Word> {
@@ -31,9 +100,48 @@ pub(super) fn words(sentence: &str, start: usize) -> Vec<Word> {
             found.push(english::word(tag.word, range));
             continue;
         }
-        let frequency = SEGMENTER.suggest_freq(tag.word);
-        let speech = speech_of(tag.tag);
-        let class = if tag.tag.starts_with('m') && tag.word.chars().all(is_numeral) {
+        let guessed = !SEGMENTER.has_word(tag.word);
+        if guessed && tag.word.chars().any(|c| PLAIN.contains(c)) && !tag.tag.starts_with('m') {
+            push_letters(tag.word, range.start, &mut found);
+            continue;
+        }
+        let frequency = if EVERYDAY.contains(tag.word) {
+            EVERYDAY_FREQUENCY
+        } else if guessed {
+            1
+        } else {
+            SEGMENTER.suggest_freq(tag.word)
+        };
+        let speech = if AUXILIARY.contains(&tag.word) {
+            FUNCTION
+        } else if tag.tag == "m" && !tag.word.starts_with(is_numeral) && frequency < 100 {
+            NOUN
+        } else {
+            speech_of(tag.tag)
+        };
+        let digits: usize = tag
+            .word
+            .chars()
+            .take_while(|c| is_numeral(*c))
+            .map(char::len_utf8)
+            .sum();
+        if tag.tag.starts_with('m') && digits > 0 && digits < tag.word.len() {
+            // "七个" is a number and its unit.
+            for (piece, class) in [
+                (0..digits, Class::Number),
+                (digits..tag.word.len(), Class::Function),
+            ] {
+                found.push(Word {
+                    range: range.start + piece.start..range.start + piece.end,
+                    base: tag.word[piece].to_owned(),
+                    class,
+                    speech: 0,
+                    frequency,
+                });
+            }
+            continue;
+        }
+        let class = if tag.tag.starts_with('m') && digits == tag.word.len() {
             Class::Number
         } else if speech == FUNCTION {
             Class::Function
@@ -51,6 +159,28 @@ pub(super) fn words(sentence: &str, start: usize) -> Vec<Word> {
         });
     }
     found
+}
+
+/// Takes a guessed word apart again.
+fn push_letters(word: &str, start: usize, found: &mut Vec<Word>) {
+    for (at, c) in word.char_indices() {
+        let speech = if PLAIN.contains(c) {
+            FUNCTION
+        } else {
+            NOUN | VERB
+        };
+        found.push(Word {
+            range: start + at..start + at + c.len_utf8(),
+            base: c.to_string(),
+            class: if speech == FUNCTION {
+                Class::Function
+            } else {
+                Class::Common
+            },
+            speech,
+            frequency: COMMON_FROM,
+        });
+    }
 }
 
 fn is_numeral(c: char) -> bool {

@@ -15,6 +15,7 @@ use std::{
 use lyceum_core::{GapKind, Severity};
 
 use super::{
+    english::{self, ADVERB},
     finding::Finding,
     markers::{CONTRAST, CORRECTS},
     text::{Class, Document, Language, Sentence, Word, has_any},
@@ -27,6 +28,45 @@ const PER_WORD: usize = 12;
 
 /// Pairs of opposites of general language; the second of a pair carries a minus.
 const OPPOSITES: &[(&[&str], &[&str])] = &[
+    (
+        &["cause", "导致", "引起", "造成"],
+        &["prevent", "avoid", "防止", "避免", "阻止"],
+    ),
+    (&["allow", "允许"], &["forbid", "block", "禁止"]),
+    (
+        &["create", "build", "创建"],
+        &["destroy", "delete", "破坏", "销毁"],
+    ),
+    (
+        &["win", "succeed", "success", "成功", "赢"],
+        &["lose", "fail", "failure", "失败", "输"],
+    ),
+    (
+        &["help", "protect", "保护", "帮助"],
+        &["harm", "damage", "hurt", "损害", "伤害"],
+    ),
+    (&["attract", "吸引"], &["repel", "排斥"]),
+    (&["import", "进口"], &["export", "出口"]),
+    (
+        &["connect", "join", "连接"],
+        &["separate", "split", "断开", "分开"],
+    ),
+    (
+        &["contain", "include", "have", "含有", "包含", "包括"],
+        &["lack", "exclude", "缺乏", "缺少"],
+    ),
+    (&["healthy", "健康"], &["unhealthy", "不健康"]),
+    (&["rich", "富"], &["poor", "穷"]),
+    (&["dry", "干燥", "干"], &["wet", "moist", "潮湿", "湿"]),
+    (&["early", "早"], &["late", "晚"]),
+    (&["near", "close", "近", "更近"], &["far", "远", "更远"]),
+    (&["push", "推"], &["pull", "拉"]),
+    (&["alive", "活"], &["dead", "死"]),
+    (&["thick", "厚", "浓"], &["thin", "薄", "稀"]),
+    (
+        &["clockwise", "顺时针"],
+        &["anticlockwise", "counterclockwise", "逆时针"],
+    ),
     (
         &[
             "increase", "rise", "grow", "climb", "expand", "raise", "up", "more", "gain", "higher",
@@ -80,10 +120,6 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
         &["impossible", "unable", "不可能"],
     ),
     (
-        &["always", "总是", "永远", "必须", "一定"],
-        &["never", "从不", "从来不", "绝不"],
-    ),
-    (
         &["big", "large", "bigger", "larger", "大", "更大", "较大"],
         &["small", "little", "smaller", "tiny", "小", "更小", "较小"],
     ),
@@ -100,15 +136,11 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
         &["good", "beneficial", "有益", "有利", "好"],
         &["bad", "harmful", "有害", "不利", "坏"],
     ),
-    (&["before", "之前", "以前"], &["after", "之后", "以后"]),
-    (&["inside", "里面", "内部"], &["outside", "外面", "外部"]),
-    (&["above", "上面", "高于"], &["below", "下面", "低于"]),
     (
         &["start", "begin", "开始"],
         &["stop", "end", "停止", "结束"],
     ),
     (&["open", "打开"], &["close", "closed", "关闭"]),
-    (&["all", "every", "所有", "全部"], &["none", "no"]),
     (
         &["cheap", "cheaper", "便宜"],
         &["expensive", "costly", "贵", "昂贵"],
@@ -127,8 +159,6 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
         &["same", "identical", "相同", "一样"],
         &["different", "不同", "不一样"],
     ),
-    (&["gain", "attract", "吸引"], &["repel", "排斥"]),
-    (&["left", "左"], &["right", "右"]),
     (
         &["high", "高", "更高", "较高"],
         &["low", "低", "更低", "较低"],
@@ -168,7 +198,6 @@ const NEGATIONS: &[&str] = &[
     "wouldn't",
     "shouldn't",
     "couldn't",
-    "without",
     "hasn't",
     "haven't",
     "neither",
@@ -384,7 +413,14 @@ fn claim(sentence: &Sentence<'_>, range: Range<usize>, index: usize, source: usi
                     .unwrap_or_default();
                 claim.numbers.push((base.to_owned(), unit));
             }
-            Class::Common | Class::Rare if !is_filler(base) => {
+            Class::Common | Class::Rare if !is_filler(base) && word.speech != ADVERB => {
+                let base = match affirmed(sentence.language, base) {
+                    Some(affirmed) => {
+                        claim.negative = !claim.negative;
+                        affirmed
+                    }
+                    None => base,
+                };
                 if claim.subject.is_empty() {
                     claim.subject = base.to_owned();
                 }
@@ -401,6 +437,20 @@ fn claim(sentence: &Sentence<'_>, range: Range<usize>, index: usize, source: usi
     claim.pairs.dedup();
     claim.range = range;
     claim
+}
+
+/// The opposite of a word negated by its prefix: "irreversible" → "reversible".
+fn affirmed(language: Language, base: &str) -> Option<&str> {
+    if language == Language::Chinese {
+        return None;
+    }
+    let rest = ["un", "ir", "in", "im", "non-", "non"]
+        .iter()
+        .find_map(|prefix| base.strip_prefix(prefix))?;
+    let adjective =
+        rest.ends_with("ible") || rest.ends_with("able") || rest.ends_with("ant") && rest.len() > 6;
+    let known = base.starts_with("un") && rest.len() > 3 && english::look_up(rest).is_some();
+    (rest.len() > 4 && adjective || known).then_some(rest)
 }
 
 fn is_filler(base: &str) -> bool {
@@ -445,6 +495,15 @@ fn negates(language: Language, base: &str, lower: &str) -> bool {
 }
 
 fn opposite(base: &str) -> Option<(usize, bool)> {
+    listed_opposite(base).or_else(|| {
+        let bare = base.trim_start_matches(['更', '变', '得', '较', '越', '最', '很']);
+        (bare.len() < base.len() && !bare.is_empty())
+            .then(|| listed_opposite(bare))
+            .flatten()
+    })
+}
+
+fn listed_opposite(base: &str) -> Option<(usize, bool)> {
     OPPOSITES
         .iter()
         .enumerate()

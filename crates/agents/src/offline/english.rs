@@ -75,8 +75,46 @@ pub(super) fn word(text: &str, range: std::ops::Range<usize>) -> Word {
     }
 }
 
+/// Numbers in words; "one" is left out, it is a pronoun as often.
+const NUMBERS: &[&str] = &[
+    "zero",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+    "thirty",
+    "forty",
+    "fifty",
+    "sixty",
+    "seventy",
+    "eighty",
+    "ninety",
+    "hundred",
+    "thousand",
+    "million",
+    "billion",
+];
+
 fn classify(lower: &str) -> (String, Class, u8) {
     if lower.chars().next().is_some_and(|c| c.is_ascii_digit()) {
+        return (lower.to_owned(), Class::Number, 0);
+    }
+    if NUMBERS.contains(&lower) {
         return (lower.to_owned(), Class::Number, 0);
     }
     if let Some((base, speech)) = look_up(lower) {

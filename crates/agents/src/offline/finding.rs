@@ -8,7 +8,7 @@ use std::ops::Range;
 use lyceum_core::{GapKind, Severity};
 
 use super::{
-    markers::{CONTRAST, EXAMPLE, LIMIT, REASON},
+    markers::{CONTRAST, EXAMPLE, HALF_EXAMPLES, LIMIT, REASON},
     text::{Document, has_any},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Finding {
 pub(super) struct Frame {
     pub has_reason: bool,
     pub has_example: bool,
+    /// One case is told, or there are figures, without the words of an example.
+    pub has_half_example: bool,
     pub has_limit: bool,
     pub has_definition: bool,
 }
@@ -47,6 +49,8 @@ impl Frame {
         Self {
             has_reason: any(&REASON),
             has_example: any(&EXAMPLE),
+            has_half_example: any(&HALF_EXAMPLES)
+                || document.text.chars().any(|c| c.is_ascii_digit()),
             has_limit: any(&LIMIT),
             has_definition,
         }
@@ -56,7 +60,7 @@ impl Frame {
     pub(super) fn care(self) -> u8 {
         [
             self.has_reason,
-            self.has_example,
+            self.has_example || self.has_half_example,
             self.has_limit,
             self.has_definition,
         ]
@@ -75,9 +79,28 @@ impl Frame {
     }
 }
 
+/// Whether the text has a limit that no marker announces: something is said not to happen
+/// under a condition.
+pub(super) fn has_quiet_limit(document: &Document<'_>) -> bool {
+    const CONDITIONS: &[&str] = &[
+        "if", "when", "where", "in a", "in the", "for", "with", "如果", "要是", "在", "的话", "时",
+        "对",
+    ];
+    const DENIALS: &[&str] = &[
+        "not", "no", "never", "rarely", "hardly", "nothing", "doesn't", "don't", "isn't", "won't",
+        "can't", "cannot", "不", "没",
+    ];
+    document
+        .sentences
+        .iter()
+        .skip(1)
+        .any(|sentence| has_any(&sentence.lower, CONDITIONS) && has_any(&sentence.lower, DENIALS))
+}
+
 /// Whether the sentence is, or continues, an example.
 pub(super) fn is_example(document: &Document<'_>, index: usize) -> bool {
-    has_any(&document.sentences[index].lower, &EXAMPLE)
+    let lower = &document.sentences[index].lower;
+    has_any(lower, &EXAMPLE) || has_any(lower, &HALF_EXAMPLES)
 }
 
 /// Whether the sentence or the next one says where it stops being true.

@@ -196,7 +196,13 @@ fn english(sentence: &Sentence<'_>, candidate: &Candidate, before: &str, after: 
         );
         let noun = follower.may_be(NOUN) && !follower.may_be(ADJECTIVE | VERB | FUNCTION)
             || follower.class == Class::Number;
-        return if article || noun {
+        let ranks = next(2).is_some_and(|word| {
+            matches!(
+                word.base.as_str(),
+                "most" | "least" | "main" | "good" | "key" | "important" | "bad" | "reason"
+            )
+        });
+        return if (article && !ranks) || noun {
             Gloss::Full
         } else {
             Gloss::Partial

@@ -72,6 +72,12 @@ pub(super) static MONOTONE: Phrases = LazyLock::new(|| section("monotone"));
 /// The learner takes something back.
 pub(super) static CORRECTS: Phrases = LazyLock::new(|| section("corrects"));
 
+/// Tells a result as the next thing that happens: weaker members of [`SKIPS`].
+pub(super) static SEQUENCES: Phrases = LazyLock::new(|| section("sequences"));
+
+/// Speaks of one case without announcing an example.
+pub(super) static HALF_EXAMPLES: Phrases = LazyLock::new(|| section("half_examples"));
+
 /// Reads one section of the data file.
 fn section(name: &str) -> Vec<&'static str> {
     include_str!("data/markers.txt")
@@ -114,6 +120,8 @@ mod tests {
             &NOT_ANALOGY,
             &MONOTONE,
             &CORRECTS,
+            &SEQUENCES,
+            &HALF_EXAMPLES,
         ] {
             assert!(!list.is_empty());
             for phrase in list.iter() {

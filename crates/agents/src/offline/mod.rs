@@ -61,14 +61,38 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
     let defined = has_definition(&document);
     let frame = Frame::of(&document, defined);
     let mut findings = contradiction::find(&document, &earlier);
-    findings.extend(shape::find(&document, frame, lecture.topic));
+    findings.extend(shape::find(&document));
     findings.extend(steps::find(&document, frame));
     findings.extend(wording::find(&document));
-    findings.extend(terms::undefined(&document, &earlier, lecture.topic));
+    findings.extend(terms::undefined(
+        &document,
+        &earlier,
+        lecture.topic,
+        frame.care(),
+    ));
     let bar = frame.bar();
+    if std::env::var("OFFDBG").is_ok() {
+        eprintln!("{frame:?} bar {bar}");
+        for f in &findings {
+            eprintln!(
+                "  {:.2} {} {:?} [{}]",
+                f.confidence,
+                f.kind.as_str(),
+                document.quote(&f.range),
+                f.focus
+            );
+        }
+    } // DEBUG
     findings
         .retain(|finding| finding.confidence >= bar && !document.quote(&finding.range).is_empty());
     let mut kept = reduced(findings);
+    kept.extend(
+        shape::whole(&document, frame, lecture.topic, &kept)
+            .into_iter()
+            .filter(|finding| finding.confidence >= bar),
+    );
+    kept.truncate(MAX_GAPS);
+    kept.sort_by_key(|finding| Reverse(finding.severity));
     if kept.is_empty() && document.word_count() < 8 && !defined {
         kept.extend(too_short(&document));
     }
@@ -179,8 +203,6 @@ fn reduced(mut findings: Vec<Finding>) -> Vec<Finding> {
             kept.push(finding);
         }
     }
-    kept.truncate(MAX_GAPS);
-    kept.sort_by_key(|finding| Reverse(finding.severity));
     kept
 }
 

@@ -6,7 +6,8 @@ use std::ops::Range;
 use lyceum_core::{GapKind, Severity};
 
 use super::{
-    finding::{Finding, Frame, is_limited_nearby},
+    english::{NOUN, VERB},
+    finding::{Finding, Frame, has_quiet_limit, is_limited_nearby},
     markers::{ANALOGY, NOT_ANALOGY},
     text::{Document, Language, Sentence, Word, find_phrase, has_any},
 };
@@ -15,7 +16,7 @@ use super::{
 const SHORTEST: usize = 14;
 
 /// Finds them all.
-pub(super) fn find(document: &Document<'_>, frame: Frame, topic: &str) -> Vec<Finding> {
+pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, sentence) in document.sentences.iter().enumerate() {
         if sentence.is_question {
@@ -24,26 +25,35 @@ pub(super) fn find(document: &Document<'_>, frame: Frame, topic: &str) -> Vec<Fi
         analogy(document, index, sentence, &mut findings);
         circle(index, sentence, &mut findings);
     }
-    whole(document, frame, topic, &mut findings);
     findings
 }
 
-/// What a whole text lacks is asked about its central claim.
-fn whole(document: &Document<'_>, frame: Frame, topic: &str, findings: &mut Vec<Finding>) {
-    let length = document.word_count();
-    if length < SHORTEST || document.sentences.len() < 2 {
-        return;
+/// What a whole text lacks: an example, limits. It is asked about the most central claim
+/// that no other finding speaks of.
+pub(super) fn whole(
+    document: &Document<'_>,
+    frame: Frame,
+    topic: &str,
+    others: &[Finding],
+) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    if document.word_count() < SHORTEST || document.sentences.len() < 2 {
+        return findings;
     }
-    let digits = document.text.chars().any(|c| c.is_ascii_digit());
     let claims = central(document, topic);
-    let mut add = |kind, which: usize, confidence: f32| {
-        let Some(&index) = claims.get(which.min(claims.len().saturating_sub(1))) else {
+    let mut add = |kind, confidence: f32| {
+        let free = claims.iter().copied().find(|&index| {
+            !others
+                .iter()
+                .chain(&findings)
+                .any(|other| other.sentence == index && other.kind != GapKind::UndefinedTerm)
+        });
+        let Some(index) = free.or(claims.first().copied()) else {
             return;
         };
-        let sentence = &document.sentences[index];
         findings.push(Finding {
             kind,
-            range: short_body(sentence),
+            range: short_body(&document.sentences[index]),
             sentence: index,
             confidence,
             severity: Severity::Medium,
@@ -51,16 +61,27 @@ fn whole(document: &Document<'_>, frame: Frame, topic: &str, findings: &mut Vec<
         });
     };
     if !frame.has_example {
-        let confidence = if digits { 0.46 } else { 0.56 };
-        add(GapKind::MissingExample, 0, confidence);
+        add(
+            GapKind::MissingExample,
+            if frame.has_half_example { 0.46 } else { 0.56 },
+        );
     }
-    if !frame.has_limit {
+    let bounded = others
+        .iter()
+        .any(|other| other.kind == GapKind::BoundaryCase);
+    if !frame.has_limit && !bounded {
         let contrast = document
             .sentences
             .iter()
             .any(|s| has_any(&s.lower, &super::markers::CONTRAST));
-        add(GapKind::BoundaryCase, 1, if contrast { 0.48 } else { 0.54 });
+        let confidence = match (contrast, has_quiet_limit(document)) {
+            (false, false) => 0.56,
+            (true, true) => 0.4,
+            _ => 0.48,
+        };
+        add(GapKind::BoundaryCase, confidence);
     }
+    findings
 }
 
 /// The sentence, or its first clauses where it is long.
@@ -104,7 +125,14 @@ pub(super) fn central(document: &Document<'_>, topic: &str) -> Vec<usize> {
                 })
                 .sum();
             let length = sentence.words.len() as f32;
-            (weight / (length + 6.0), index)
+            // Explanations say first what they are about.
+            let place = if index == 0 { 0.6 } else { 0.0 };
+            let hearsay = if has_any(&sentence.lower, &super::markers::HEARSAY) {
+                0.5
+            } else {
+                0.0
+            };
+            (weight / (length + 6.0) + place - hearsay, index)
         })
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -122,13 +150,31 @@ pub(super) fn comparison(lower: &str) -> Option<Range<usize>> {
     })
 }
 
+/// "Plates float like rafts": a verb compared with "like".
+fn compared_action(sentence: &Sentence<'_>) -> Option<Range<usize>> {
+    let words = &sentence.words;
+    (1..words.len()).find_map(|at| {
+        let (verb, like) = (&words[at - 1], &words[at]);
+        let article = words
+            .get(at + 1)
+            .is_some_and(|next| matches!(next.base.as_str(), "a" | "an" | "the"));
+        let plain = matches!(
+            verb.base.as_str(),
+            "look" | "feel" | "sound" | "thing" | "people" | "seem" | "smell" | "taste" | "work"
+        );
+        (like.base == "like" && verb.may_be(VERB) && !plain && (article || !verb.may_be(NOUN)))
+            .then(|| like.range.start - sentence.start..like.range.end - sentence.start)
+    })
+}
+
 fn analogy(
     document: &Document<'_>,
     index: usize,
     sentence: &Sentence<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let Some(found) = comparison(&sentence.lower) else {
+    let found = comparison(&sentence.lower).or_else(|| compared_action(sentence));
+    let Some(found) = found else {
         return;
     };
     let phrase = &sentence.lower[found.clone()];
@@ -231,12 +277,7 @@ fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
             .any(|other| other.is_content() && same_root(&word.base, &other.base))
     };
     // In "a prime number is a number that …" the head noun is the class, not a circle.
-    let decisive = if term.len() > 1 {
-        &term[..term.len() - 1]
-    } else {
-        &term[..]
-    };
-    decisive.iter().all(|word| repeats(word)).then(|| {
+    term.iter().all(|word| repeats(word)).then(|| {
         let from = term[0].range.start - sentence.start;
         let to = term[term.len() - 1].range.end - sentence.start;
         sentence.text[from..to].to_owned()
@@ -296,6 +337,10 @@ fn chinese_circle(sentence: &Sentence<'_>) -> Option<String> {
     // "加速度就是速度加速的程度", "可持续就是能够持续": two characters come back and little is added.
     let rest_count = rest.chars().count();
     let lead: String = term.chars().take(2).collect();
-    let echo = term.chars().count() <= 3 && rest.contains(&lead) && rest_count <= 10;
+    let echo = term.chars().count() <= 3
+        && rest_count <= 10
+        && rest
+            .split_once(&lead)
+            .is_some_and(|(_, tail)| tail.ends_with(term.chars().next_back().unwrap_or('\0')));
     (whole || distinguishing || echo).then(|| term.to_owned())
 }

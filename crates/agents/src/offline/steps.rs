@@ -8,7 +8,8 @@ use lyceum_core::{GapKind, Severity};
 use super::{
     finding::{Finding, Frame, is_example},
     markers::{
-        CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, MEANS, RANKS, REASON, SKIPS,
+        CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, MEANS, RANKS, REASON, SEQUENCES,
+        SKIPS,
     },
     text::{Document, Language, Sentence, find_any, find_phrase, has_any},
 };
@@ -117,6 +118,14 @@ fn mechanism(
     if sentence.lower.contains('=') {
         confidence -= 0.2;
     }
+    if frame.has_reason && content_before(sentence, found.start) >= 4 {
+        // The premise stands in the sentence, and the text knows how to give reasons.
+        confidence -= 0.08;
+    }
+    if has_any(&sentence.lower[found.end..], &RANKS) {
+        // What is concluded is a judgement: it wants evidence rather than a mechanism.
+        confidence -= 0.2;
+    }
     if newness(sentence, found.end, known) >= 0.6 {
         confidence += 0.06;
     }
@@ -133,6 +142,14 @@ fn mechanism(
         },
         focus: sentence.text[found].to_owned(),
     });
+}
+
+fn content_before(sentence: &Sentence<'_>, until: usize) -> usize {
+    sentence
+        .words
+        .iter()
+        .filter(|word| word.is_content() && word.range.end - sentence.start <= until)
+        .count()
 }
 
 /// The share of content words after an offset that were not said before.
@@ -167,6 +184,10 @@ fn step(document: &Document<'_>, index: usize, known: &HashSet<&str>, findings: 
     let skipped = find_any(&sentence.lower, &SKIPS);
     let (found, mut confidence) = if let Some(found) = skipped {
         (found, 0.64_f32)
+    } else if let Some(found) = find_any(&sentence.lower, &SEQUENCES)
+        && conclusion(sentence).is_none()
+    {
+        (found, 0.52)
     } else {
         // A conclusion made of nothing that was said before leaves a step out.
         let Some(found) = conclusion(sentence) else {
@@ -200,7 +221,9 @@ fn step(document: &Document<'_>, index: usize, known: &HashSet<&str>, findings: 
 
 fn unsupported(document: &Document<'_>, index: usize, findings: &mut Vec<Finding>) {
     let sentence = &document.sentences[index];
-    let (found, mut confidence) = if let Some(found) = find_any(&sentence.lower, &HEARSAY) {
+    let (found, mut confidence) = if let Some(found) =
+        find_any(&sentence.lower, &HEARSAY).or_else(|| unnamed_authority(sentence))
+    {
         (found, 0.72_f32)
     } else if let Some(found) = find_any(&sentence.lower, &RANKS) {
         (found, 0.5)
@@ -228,6 +251,68 @@ fn unsupported(document: &Document<'_>, index: usize, findings: &mut Vec<Finding
         severity: Severity::Medium,
         focus: sentence.text[found].to_owned(),
     });
+}
+
+/// "Historians agree", "医生们建议": people of a trade who say so, without a name.
+fn unnamed_authority(sentence: &Sentence<'_>) -> Option<Range<usize>> {
+    const SAYING: &[&str] = &[
+        "agree",
+        "say",
+        "believe",
+        "claim",
+        "think",
+        "recommend",
+        "show",
+        "prove",
+        "confirm",
+        "suggest",
+        "know",
+        "argue",
+        "认为",
+        "说",
+        "表明",
+        "证明",
+        "指出",
+        "显示",
+        "同意",
+        "建议",
+        "相信",
+        "发现",
+        "证实",
+    ];
+    const PEOPLE: &[&str] = &[
+        "ist",
+        "ian",
+        "expert",
+        "doctor",
+        "people",
+        "study",
+        "research",
+        "survey",
+        "researcher",
+        "scholar",
+        "teacher",
+        "家",
+        "学者",
+        "医生",
+        "研究",
+        "调查",
+        "人们",
+        "大家",
+        "老师",
+        "教授",
+        "数据",
+    ];
+    let words = &sentence.words;
+    words.iter().enumerate().find_map(|(at, people)| {
+        let person =
+            PEOPLE.iter().any(|ending| people.base.ends_with(ending)) && people.is_content();
+        let saying = words[at + 1..]
+            .iter()
+            .take(3)
+            .find(|word| SAYING.contains(&word.base.as_str()))?;
+        person.then(|| people.range.start - sentence.start..saying.range.end - sentence.start)
+    })
 }
 
 /// A year, a named source or a measurement is some support.

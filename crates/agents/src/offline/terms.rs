@@ -37,6 +37,7 @@ pub(super) fn undefined(
     document: &Document<'_>,
     earlier: &[Document<'_>],
     topic: &str,
+    care: u8,
 ) -> Vec<Finding> {
     let candidates = candidates(document);
     let mut groups: HashMap<&str, Vec<&Candidate>> = HashMap::new();
@@ -54,6 +55,13 @@ pub(super) fn undefined(
         .into_iter()
         .map(|word| word.base)
         .collect();
+    let glossed: Vec<&str> = candidates
+        .iter()
+        .take(2_000)
+        .filter(|candidate| glosses(document, candidate) == Gloss::Full)
+        .map(|candidate| candidate.key.as_str())
+        .take(200)
+        .collect();
     let mut findings = Vec::new();
     for key in order {
         let group = &groups[key];
@@ -62,6 +70,12 @@ pub(super) fn undefined(
             continue;
         }
         let mut gloss = Gloss::None;
+        if glossed
+            .iter()
+            .any(|known| key.starts_with(*known) || known.ends_with(key))
+        {
+            gloss = Gloss::Full;
+        }
         for candidate in group.iter().take(24) {
             gloss = gloss.max(glosses(document, candidate));
         }
@@ -78,9 +92,17 @@ pub(super) fn undefined(
         }
         confidence -= match gloss {
             Gloss::Full => 1.0,
-            Gloss::Partial => 0.25,
+            Gloss::Partial => match care {
+                0..=2 => 0.03,
+                3 => 0.14,
+                _ => 0.25,
+            },
             Gloss::None => 0.0,
         };
+        if care >= 4 {
+            // In a careful text a single rare word is most often meant to be plain.
+            confidence -= 0.06;
+        }
         if confidence <= 0.3 {
             continue;
         }
@@ -220,7 +242,7 @@ fn may_stand_in_term(sentence: &Sentence<'_>, at: usize) -> bool {
     let word = &sentence.words[at];
     match word.class {
         Class::Rare => !word.may_be(ADVERB) && surface(sentence, word).chars().count() > 1,
-        Class::Common => word.may_be(NOUN | ADJECTIVE),
+        Class::Common => word.may_be(NOUN | ADJECTIVE) && surface(sentence, word) != "means",
         Class::Function | Class::Number => false,
     }
 }
@@ -300,7 +322,8 @@ fn english_run(
     while end < run.end && {
         let word = &words[end];
         word.may_be(NOUN)
-            && !surface(sentence, word).ends_with("ing")
+            && !(word.may_be(VERB) && surface(sentence, &words[last]).ends_with('s'))
+            && (is_capitalised(sentence, last) || !surface(sentence, word).ends_with("ing"))
             && !(word.may_be(VERB) && surface(sentence, word).ends_with('s'))
     } {
         end += 1;
@@ -316,8 +339,11 @@ fn english_run(
         .map(|&at| rarity(sentence, at, shouting))
         .fold(0.0, f32::max);
     let is_name = is_capitalised(sentence, first);
-    if end - begin > 1 && (is_name || rare.len() > 1) {
-        score = score.max(0.6);
+    if end - begin > 1 {
+        score += 0.08;
+        if is_name || rare.len() > 1 {
+            score = score.max(0.62);
+        }
     }
     push(sentence, index, begin..end, score, found);
 }
@@ -592,10 +618,10 @@ fn looks_technical(word: &str) -> bool {
     const ENDINGS: &[&str] = &[
         "tion", "sion", "sis", "ase", "ose", "gen", "phyll", "ity", "ism", "ology", "logy",
         "metry", "graph", "graphy", "oid", "ium", "ide", "cyte", "plasm", "plast", "some", "phil",
-        "phile", "lysis", "ine", "ane", "ene", "ics", "tron", "meter", "scope", "phore", "zyme",
-        "stasis", "trophy", "emia", "itis", "osis", "ule", "cule", "icle", "ant", "ent", "ance",
-        "ence", "ancy", "ency", "tude", "ient", "ment", "ator", "oma", "ton", "yte", "ix", "ex",
-        "ema", "ule", "ion", "erre", "eme",
+        "phile", "lysis", "ine", "ane", "ene", "ics", "tron", "ic", "us", "um", "ia", "meter",
+        "scope", "phore", "zyme", "stasis", "trophy", "emia", "itis", "osis", "ule", "cule",
+        "icle", "ant", "ent", "ance", "ence", "ancy", "ency", "tude", "ient", "ment", "ator",
+        "oma", "ton", "yte", "ix", "ex", "ema", "ule", "ion", "erre", "eme",
     ];
     const BEGINNINGS: &[&str] = &[
         "bio", "photo", "chloro", "hydro", "electro", "thermo", "poly", "mono", "iso", "meta",
@@ -626,7 +652,7 @@ fn chinese_runs(sentence: &Sentence<'_>, index: usize, found: &mut Vec<Candidate
         let mut end = at + 1;
         while end < words.len()
             && end - at < LONGEST
-            && is_nominal(sentence, end)
+            && (is_nominal(sentence, end) || is_tail(sentence, end))
             && words[end - 1].range.end == words[end].range.start
         {
             end += 1;
@@ -634,6 +660,14 @@ fn chinese_runs(sentence: &Sentence<'_>, index: usize, found: &mut Vec<Candidate
         chinese_run(sentence, index, at..end, found);
         at = end;
     }
+}
+
+/// "拉链|法", "海马|体": a single character that makes a term of what stands before it.
+fn is_tail(sentence: &Sentence<'_>, at: usize) -> bool {
+    let word = &sentence.words[at];
+    let mut chars = word.base.chars();
+    let single = chars.next().filter(|_| chars.next().is_none());
+    single.is_some_and(|c| TAILS.contains(c)) && word.class != Class::Function
 }
 
 fn is_nominal(sentence: &Sentence<'_>, at: usize) -> bool {
@@ -660,23 +694,66 @@ fn chinese_run(
         .clone()
         .map(|at| chinese_rarity(sentence, at))
         .fold(0.0, f32::max);
-    if best <= 0.0 {
+    if best <= 0.2 {
+        chinese_compound(sentence, index, run, found);
         return;
     }
     // A verb or a common noun at the edge belongs to the sentence rather than the term.
     let technical: Vec<usize> = run
         .clone()
-        .filter(|&at| chinese_rarity(sentence, at) > 0.25)
+        .filter(|&at| chinese_rarity(sentence, at) > 0.2)
         .collect();
     let (Some(&first), Some(&last)) = (technical.first(), technical.last()) else {
         return;
     };
+    // "遗传|漂变": a common noun directly in front belongs to the term.
+    let first =
+        if first > run.start && words[first - 1].may_be(NOUN) && words[first - 1].frequency < 6_000
+        {
+            first - 1
+        } else {
+            first
+        };
     let mut end = last + 1;
     if end < run.end && words[end].speech & VERB == 0 {
         end += 1;
     }
-    push(sentence, index, first..end, best, found);
+    let mut joined = if end - first > 1 { 0.16 } else { 0.0 };
+    if (first + 1..end).any(|at| is_tail(sentence, at)) {
+        joined = 0.2;
+    }
+    push(sentence, index, first..end, best + joined, found);
 }
+
+/// Two everyday nouns that together may be a term: "损失函数".
+fn chinese_compound(
+    sentence: &Sentence<'_>,
+    index: usize,
+    run: Range<usize>,
+    found: &mut Vec<Candidate>,
+) {
+    let words = &sentence.words;
+    for head in run.clone().skip(1) {
+        let (left, right) = (&words[head - 1], &words[head]);
+        if CHINESE_HEADS.contains(&right.base.as_str())
+            && left.may_be(NOUN)
+            && left.frequency < 9_000
+            && !surface(sentence, right).chars().all(|c| c.is_ascii())
+        {
+            push(sentence, index, head - 1..head + 1, 0.46, found);
+        }
+    }
+}
+
+/// Chinese nouns like [`COMPOUND_HEADS`].
+const CHINESE_HEADS: &[&str] = &[
+    "函数", "定律", "原理", "效应", "定理", "速度", "成本", "系统", "算法", "模型", "机制", "反应",
+    "协议", "结构", "曲线", "方程", "指数", "系数", "理论", "法则", "周期", "循环", "网络", "信号",
+    "电位", "政策", "利率", "曲率", "变量", "空间", "距离", "矩阵", "能量", "质量", "密度", "压力",
+    "阻力", "张力", "电压", "势能", "动能", "平衡", "分布", "样本", "假设", "检验", "验证", "误差",
+    "偏差", "梯度", "链表", "队列", "线程", "进程", "缓存", "索引", "事务", "主义", "制度", "运动",
+    "选择", "作用",
+];
 
 /// How technical one Chinese word looks.
 fn chinese_rarity(sentence: &Sentence<'_>, at: usize) -> f32 {
@@ -692,30 +769,88 @@ fn chinese_rarity(sentence: &Sentence<'_>, at: usize) -> f32 {
             0.55
         };
     }
-    if word.class != Class::Rare {
+    let count = text.chars().count();
+    if word.class != Class::Rare || count < 2 {
         return 0.0;
     }
     let mut score: f32 = match word.frequency {
-        0..=30 => 0.5,
-        31..=150 => 0.44,
-        151..=400 => 0.36,
-        _ => 0.26,
+        0..=150 => 0.4,
+        151..=400 => 0.34,
+        _ => 0.28,
     };
-    if word.speech == VERB || word.speech == ADJECTIVE {
+    let noun = word.speech & NOUN != 0
+        || stands_as_noun(sentence, at)
+        || (at + 1 < sentence.words.len() && is_tail(sentence, at + 1));
+    if !noun {
+        score -= 0.16;
+    }
+    let last = text.chars().next_back();
+    if noun && last.is_some_and(|c| TAILS.contains(c)) {
+        score += 0.18;
+    }
+    if count == 2
+        && last == Some('子')
+        && !text.starts_with([
+            '电', '原', '分', '质', '中', '离', '光', '粒', '量', '算', '因',
+        ])
+    {
         score -= 0.2;
     }
-    const TAILS: &[char] = &[
-        '素', '酶', '体', '质', '性', '率', '量', '值', '数', '律', '理', '论', '学', '法', '式',
-        '子', '核', '膜', '器', '波', '场', '能', '力', '态', '阵', '元', '键', '链', '集', '域',
-        '层', '码', '荷', '程', '用', '应', '制', '义', '本', '准', '频', '矩', '熵', '差', '商',
-        '碱', '酸', '盐', '胞', '肽', '剂', '幂', '根', '域', '栈', '树', '表', '税', '币', '贴',
-        '债',
-    ];
-    if text.chars().next_back().is_some_and(|c| TAILS.contains(&c)) && word.speech & NOUN != 0 {
-        score += 0.16;
+    match count {
+        0..=2 => {}
+        3 => score += 0.05,
+        _ => score += 0.14,
     }
-    if text.chars().count() >= 4 {
+    if count >= 2 && text.chars().filter(|c| SOUNDS.contains(*c)).count() * 2 > count {
+        // A foreign name written by sound; as a rule somebody's law or effect.
         score += 0.08;
     }
     score
 }
+
+/// "…的感抗会…", "达到均衡": what stands as the object or after 的 is used as a noun.
+fn stands_as_noun(sentence: &Sentence<'_>, at: usize) -> bool {
+    let before = at.checked_sub(1).map(|left| &sentence.words[left]);
+    let after = sentence.words.get(at + 1);
+    let led = before.is_some_and(|left| {
+        matches!(
+            left.base.as_str(),
+            "的" | "提出"
+                | "达到"
+                | "叫"
+                | "叫做"
+                | "使用"
+                | "用"
+                | "发生"
+                | "进行"
+                | "产生"
+                | "通过"
+                | "存在"
+                | "形成"
+                | "由"
+                | "和"
+                | "与"
+                | "避免"
+                | "处于"
+                | "出现"
+                | "引起"
+                | "导致"
+                | "涉及"
+                | "利用"
+                | "根据"
+                | "有"
+                | "是"
+                | "实现"
+        )
+    });
+    let ended = after.is_none_or(|right| {
+        right.class == Class::Function || right.range.start > sentence.words[at].range.end
+    });
+    led && ended
+}
+
+/// Last characters of Chinese learned words: substance, body, quality, rate, law, …
+const TAILS: &str = "物素酶体质性率量值数律理论学法式核膜器波场能态衡阵元键链集域层码荷程制义准频矩熵差商碱酸盐胞肽剂幂栈币债液权税轴带晶粒磁压抗阻容感应效度觉欲原毒菌疫苗症瘤线角积商积根系统权约";
+/// Characters that write foreign names by sound.
+const SOUNDS: &str =
+    "斯尔克伦诺瑞利特拉德巴贝叶夫洛维亚里奥科卡恩曼森顿莱弗格姆罗尼米奇布鲁托达安赫兹普朗欧";

@@ -181,8 +181,18 @@ fn absolute(
     let Some(found) = absolute_word(&sentence.lower) else {
         return;
     };
+    if sentence.lower[..found.start].ends_with(['把', '将']) {
+        // An instruction: "add up all the numbers".
+        return;
+    }
     let strong = ABSOLUTE_STRONGLY.contains(&&sentence.lower[found.clone()]);
-    let mut confidence: f32 = if strong { 0.66 } else { 0.47 };
+    // "Every acid is dangerous": the sentence as a whole is about all of a kind.
+    let leads = sentence.lower[..found.start].trim().is_empty();
+    let mut confidence: f32 = match (strong, leads) {
+        (true, _) => 0.66,
+        (false, true) => 0.56,
+        (false, false) => 0.47,
+    };
     if is_limited_nearby(document, index, 1) {
         confidence -= 0.25;
     }
@@ -219,7 +229,12 @@ fn monotone(
     };
     let phrase = &sentence.lower[found.clone()];
     let again = match phrase {
-        "越" => sentence.lower.matches('越').count() > 1 && !sentence.lower.contains("越来越"),
+        "越" => {
+            // "越堆越高" is one verb; "物体越大，就越容易浮" is a law.
+            let (first, last) = (sentence.lower.find('越'), sentence.lower.rfind('越'));
+            let apart = first.zip(last).is_some_and(|(a, b)| b - a > 3 * "越".len());
+            apart && !sentence.lower.contains("越来越")
+        }
         comparative if comparative.starts_with("the ") => {
             [
                 "the more",
