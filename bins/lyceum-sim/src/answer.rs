@@ -139,13 +139,19 @@ fn written(ask: &Ask, mut text: String) -> Answer {
     }
 }
 
-/// A sentence that quotes the user's words, padded to a length in tokens.
+fn question(words: &str) -> String {
+    format!("What do you mean by \"{words}\"?")
+}
+
+/// A question that quotes the user's words, on a line of its own, and as much more as
+/// makes a length in tokens.
 fn speech(words: &str, length: u64) -> String {
     /// Its 48 bytes are 12 tokens.
     const PADDING: &str = "This follows from what was said above, I think. ";
-    let mut text = format!("You said \"{words}\". Why is that so? ");
+    let mut text = question(words);
     let missing = length.saturating_sub(tokens::count(&text));
     if missing > 0 {
+        text.push('\n');
         let times = missing.div_ceil(PADDING.len() as u64 / 4) + 1;
         text.push_str(&PADDING.repeat(usize::try_from(times).unwrap_or(0)));
         let (kept, _) = tokens::truncate(&text, length);
@@ -158,7 +164,7 @@ fn speech(words: &str, length: u64) -> String {
 /// What a prompt that asks for JSON without a schema gets: the shapes Lyceum's own agents
 /// ask for, together in one object.
 fn default_object(words: &str) -> Value {
-    let question = format!("What do you mean by \"{words}\"?");
+    let question = question(words);
     json!({
         "answer": question,
         "gaps": [{
@@ -180,7 +186,8 @@ fn fill(template: &str, ask: &Ask) -> String {
     template.replace(SLOT, marker::find(&ask.user).last().unwrap_or("no-marker"))
 }
 
-/// An exact part of the user's words: from the last mark on, else from the beginning.
+/// An exact part of the user's words, within a sentence: from the last mark on, else from
+/// the beginning.
 fn quote(text: &str) -> &str {
     const MOST_BYTES: usize = 60;
     let start = marker::find(text)
@@ -188,7 +195,8 @@ fn quote(text: &str) -> &str {
         .and_then(|mark| text.rfind(mark))
         .unwrap_or(0);
     let tail = text[start..].trim_start();
-    let end = tail.find(['\n', '"', '\\']).unwrap_or(tail.len());
+    let ends = ['\n', '"', '\\', '.', '!', '?', '。', '！', '？'];
+    let end = tail.find(ends).unwrap_or(tail.len());
     tail[..tail.floor_char_boundary(end.min(MOST_BYTES))].trim_end()
 }
 

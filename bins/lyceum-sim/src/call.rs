@@ -3,13 +3,12 @@
 //! Invariant: dropping a [`Call`] releases its place in the quota and the counters, once,
 //! however it ends.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
+
+use tokio::time::Instant;
 
 use crate::{
     quota::Ticket,
@@ -52,6 +51,7 @@ impl Call {
             .counters
             .active_peak
             .fetch_max(active, Ordering::Relaxed);
+        shared.changed.notify_waiters();
         Self {
             shared,
             ticket,
@@ -66,6 +66,7 @@ impl Call {
     pub(crate) fn stream_opened(&mut self) {
         self.streamed = true;
         add(&self.shared.counters.open_streams, 1);
+        self.shared.changed.notify_waiters();
     }
 
     /// Counts output tokens as sent.
@@ -106,7 +107,8 @@ impl Drop for Call {
         };
         if let Some((key, ticket)) = self.ticket.take() {
             self.shared
-                .settle(Instant::now(), key, ticket, self.sent_tokens);
+                .settle(Instant::now().into_std(), key, ticket, self.sent_tokens);
         }
+        self.shared.changed.notify_waiters();
     }
 }

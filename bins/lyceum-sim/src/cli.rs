@@ -1,9 +1,11 @@
 //! The command line, and its conversion into settings.
 
+mod load;
 mod serve;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use load::Load;
 pub(crate) use serve::Serve;
 
 /// A provider simulator and a load generator for Lyceum.
@@ -18,4 +20,6 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Pretend to be OpenAI and Anthropic until Ctrl-C, then print what was counted.
     Serve(Box<Serve>),
+    /// Be many users who check that every answer is their own.
+    Load(Box<Load>),
 }

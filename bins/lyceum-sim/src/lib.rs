@@ -5,7 +5,7 @@
 //! [`SimConfig`] says what the provider is like; [`Simulator::start`] runs it. Inside, a
 //! request is read by a wire format into one neutral form, answered by a pure function,
 //! priced by a pure [`quota::Meter`], spoilt by a pure fault plan and sent by a body that
-//! follows that plan. Deliberately absent: any code shared with `lyceum-llm`, so that a
+//! follows that plan. [`load`] is the other side: users. Deliberately absent: any code shared with `lyceum-llm`, so that a
 //! mistake there shows here.
 
 mod answer;
@@ -15,6 +15,7 @@ mod call;
 mod config;
 mod example;
 mod fault;
+pub mod load;
 pub mod marker;
 mod plan;
 pub mod quota;

@@ -2,11 +2,17 @@
 
 mod cli;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use lyceum_sim::{SimConfig, Simulator};
+use lyceum_sim::{
+    SimConfig, Simulator,
+    load::{self, LoadConfig},
+};
 use tokio::runtime::{Builder, Runtime};
 
 use cli::{Command, Options};
@@ -15,7 +21,8 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(code) => code,
         Err(error) => {
-            report(&format!("failed to {error:#}"));
+            // Nowhere is left to say that this failed.
+            let _ = writeln!(io::stderr(), "failed to {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -26,6 +33,10 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
         Command::Serve(serve) => {
             let workers = serve.workers;
             runtime(workers)?.block_on(simulate(serve.into_config()?))
+        }
+        Command::Load(load) => {
+            let workers = load.workers;
+            runtime(workers)?.block_on(measure(load.into_config()))
         }
     }
 }
@@ -48,18 +59,39 @@ async fn simulate(config: SimConfig) -> anyhow::Result<ExitCode> {
     let running = Simulator::start(config)
         .await
         .with_context(|| format!("listen on {listen}"))?;
-    print(&format!("lyceum-sim listens on {}", running.url()));
-    tokio::signal::ctrl_c().await.context("wait for the end")?;
-    print(&serde_json::to_string(&running.shutdown().await)?);
+    print(&format!("lyceum-sim listens on {}", running.url()))?;
+    end_signal().await.context("wait for the end")?;
+    print(&serde_json::to_string(&running.shutdown().await)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result goes to stdout")]
-fn print(line: &str) {
-    println!("{line}");
+/// Ctrl-C or, on Unix, SIGTERM.
+async fn end_signal() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
 
-#[expect(clippy::print_stderr, reason = "the command's errors go to stderr")]
-fn report(line: &str) {
-    eprintln!("{line}");
+async fn measure(config: LoadConfig) -> anyhow::Result<ExitCode> {
+    let report = load::run(config).await?;
+    for metric in report.metrics() {
+        print(&serde_json::to_string(&metric)?)?;
+    }
+    Ok(if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{line}").context("write to stdout")
 }

@@ -24,7 +24,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinHandle,
 };
 
@@ -82,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) config: SimConfig,
     pub(crate) script: Script,
     pub(crate) counters: Counters,
+    /// Told of every change of the counters that a caller may wait for.
+    pub(crate) changed: Notify,
     /// The number of the latest request that was not wrong in itself.
     pub(crate) numbered: AtomicU64,
     meters: Mutex<HashMap<u64, Meter>>,
@@ -101,6 +103,7 @@ impl Simulator {
             script: Script::new(config.script.clone()),
             config,
             counters: Counters::default(),
+            changed: Notify::new(),
             numbered: AtomicU64::new(0),
             meters: Mutex::default(),
             recorded: Mutex::default(),
@@ -134,6 +137,23 @@ impl Running {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()
+    }
+
+    /// Waits until the counters are as wanted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&Stats) -> bool) -> Stats {
+        loop {
+            // Made before the look, so that no change between the two is missed.
+            let changed = self.shared.changed.notified();
+            let stats = self.stats();
+            if wanted(&stats) {
+                return stats;
+            }
+            changed.await;
+        }
     }
 
     /// The latest requests, oldest first; at most [`SimConfig::record`] of them.

@@ -4,6 +4,8 @@
 //! `LYCEUM_TEST_PYTHON` names, else `.cache/python` in the workspace, which
 //! `cargo xtask test` creates. Without it these tests fail and say what to run.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::{
     collections::BTreeMap,
     env,

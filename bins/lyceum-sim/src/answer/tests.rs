@@ -28,7 +28,7 @@ fn with_tool() -> Ask {
 fn the_last_mark_comes_back_in_text_and_json() {
     let user = "marker-u9t1 is old\nAtoms marker-u9t2 \"bind\" because";
     let plain = answer(&ask(user), &SimConfig::default());
-    assert_eq!(plain.text, "You said \"marker-u9t2\". Why is that so?");
+    assert_eq!(plain.text, "What do you mean by \"marker-u9t2\"?");
     let wants_json = Ask {
         system: "Answer in JSON.".into(),
         ..ask(user)
@@ -44,7 +44,7 @@ fn without_a_mark_the_beginning_is_quoted() {
     let text = answer(&ask(&long), &SimConfig::default()).text;
     assert_eq!(
         text,
-        format!("You said \"{}\". Why is that so?", "光合作用".repeat(5))
+        format!("What do you mean by \"{}\"?", "光合作用".repeat(5))
     );
 }
 
@@ -64,11 +64,11 @@ fn lengths_limits_and_stops_are_kept() {
     let cut = answer(&limited, &config);
     assert_eq!((cut.tokens, cut.finish), (5, Finish::Length));
     let stopped = Ask {
-        stop: vec!["said".into(), "You".into()],
+        stop: vec!["mean".into(), "What".into()],
         ..ask("x")
     };
     let cut = answer(&stopped, &config);
-    assert_eq!(cut.finish, Finish::StopSequence("You".into()));
+    assert_eq!(cut.finish, Finish::StopSequence("What".into()));
     assert_eq!(cut.text, "");
 }
 

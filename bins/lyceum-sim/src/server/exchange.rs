@@ -1,11 +1,9 @@
 //! A request that was read: priced, admitted, answered or failed on purpose.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
 use super::{
     Shared,
@@ -121,7 +119,8 @@ impl Exchange {
     fn admit(&mut self, cost: Cost) -> Result<Call, Problem> {
         let mut ticket = None;
         if self.shared.config.quotas.any() {
-            let now = Instant::now();
+            // Tokio's clock, so that tests can pause it.
+            let now = Instant::now().into_std();
             let (dialect, headers) = (self.dialect, &mut self.limits);
             let admission = self.shared.with_meter(self.meter, |meter| {
                 let admission = meter.admit(now, cost);
@@ -132,6 +131,7 @@ impl Exchange {
                 Ok(admitted) => ticket = Some((self.meter, admitted)),
                 Err(refusal) => {
                     self.shared.counters.rate_limited(refusal.limit);
+                    self.shared.changed.notify_waiters();
                     return Err(Problem::RateLimited {
                         limit: refusal.limit,
                         retry_after: refusal.retry_after,

@@ -28,7 +28,7 @@ const MAX_BODY_BYTES: usize = 32 << 20;
 
 pub(super) type Reply = Response<SimBody>;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Route {
     Chat,
     Messages,
@@ -63,7 +63,7 @@ pub(super) async fn respond(
         }
     };
     add(&shared.counters.requests, 1);
-    let answered = match check(&shared, route, &parts.headers) {
+    let answered = match check(&shared, dialect, &parts.headers) {
         Ok(()) => match read(body).await {
             Ok(body) => answer(&shared, reset, route, dialect, parts, body).await,
             Err(problem) => Err(problem),
@@ -72,6 +72,7 @@ pub(super) async fn respond(
     };
     answered.unwrap_or_else(|problem| {
         add(&shared.counters.invalid, 1);
+        shared.changed.notify_waiters();
         refusal(dialect, &identity(&shared, 0), &problem)
     })
 }
@@ -128,13 +129,7 @@ async fn read(body: Incoming) -> Result<Bytes, Problem> {
 }
 
 /// The key and, for Anthropic, the version header, which it demands.
-fn check(shared: &Shared, route: Route, headers: &HeaderMap) -> Result<(), Problem> {
-    let ours = matches!(route, Route::Chat | Route::Embeddings);
-    let dialect = if ours {
-        Dialect::OpenAi
-    } else {
-        Dialect::Anthropic
-    };
+fn check(shared: &Shared, dialect: Dialect, headers: &HeaderMap) -> Result<(), Problem> {
     let keys = &shared.config.api_keys;
     let key = credential(dialect, headers);
     if !keys.is_empty() && !keys.iter().any(|known| known.as_bytes() == key) {
@@ -149,11 +144,13 @@ fn check(shared: &Shared, route: Route, headers: &HeaderMap) -> Result<(), Probl
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// The path decides; where both vendors have it, Anthropic's mandatory header does.
 fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
-    if path.starts_with("/v1/messages") || headers.contains_key(ANTHROPIC_VERSION) {
-        Dialect::Anthropic
-    } else {
-        Dialect::OpenAi
+    match path {
+        "/v1/chat/completions" | "/v1/embeddings" => Dialect::OpenAi,
+        "/v1/messages" | "/v1/messages/count_tokens" => Dialect::Anthropic,
+        _ if headers.contains_key(ANTHROPIC_VERSION) => Dialect::Anthropic,
+        _ => Dialect::OpenAi,
     }
 }
 

@@ -65,9 +65,9 @@ def chat():
 def limits_of_the_request():
     answer = ask(max_tokens=3)
     assert answer.stop_reason == "max_tokens" and answer.usage.output_tokens == 3
-    answer = ask(stop_sequences=["said"])
-    assert answer.stop_reason == "stop_sequence" and answer.stop_sequence == "said"
-    assert answer.content[0].text == "You "
+    answer = ask(stop_sequences=["mean"])
+    assert answer.stop_reason == "stop_sequence" and answer.stop_sequence == "mean"
+    assert answer.content[0].text == "What do you "
 
 
 def raw_events():

@@ -65,8 +65,8 @@ def limits_of_the_request():
     answer = ask(max_completion_tokens=3)
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 3
-    answer = ask(stop=["said"])
-    assert answer.choices[0].message.content == "You "
+    answer = ask(stop=["mean"])
+    assert answer.choices[0].message.content == "What do you "
     assert answer.choices[0].finish_reason == "stop"
 
 
