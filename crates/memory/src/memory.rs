@@ -154,7 +154,7 @@ impl Memory {
         self.limits().check_turn(&turn)?;
         let saved = self.sessions.append(scope, &turn).await?;
         if !turn.jobs.is_empty() {
-            self.work.notify_one();
+            self.work.notify_waiters();
         }
         Ok(saved)
     }

@@ -3,7 +3,7 @@
 //! Invariant: a worker in this process is woken when a job is made or ends, and otherwise
 //! sleeps until the next one is due. Deliberately absent: the loop and what a job does.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use crate::{
     Claim, ClaimRequest, ClaimedJob, FailedJob, JobResults, Lease, Memory, MemoryError,
@@ -23,7 +23,10 @@ impl Memory {
     /// leave a job that is due again when its lease ends.
     pub async fn next_job(&self, kinds: &[&str]) -> Result<ClaimedJob, MemoryError> {
         loop {
-            // The permit of a notification that comes between the claim and the wait is kept.
+            // Listening starts before the claim, so a job made between it and the wait is heard.
+            // All workers are woken, as only some of them understand the job.
+            let mut made = pin!(self.work.notified());
+            made.as_mut().enable();
             let wait = match self.claim_job(kinds).await? {
                 Claim::Job(job) => return Ok(*job),
                 Claim::Idle { due_in: None } => self.config.idle_poll,
@@ -32,7 +35,7 @@ impl Memory {
                 } => self.config.idle_poll.min(due_in),
             };
             tokio::select! {
-                () = self.work.notified() => {}
+                () = made => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -53,12 +56,7 @@ impl Memory {
             lease: self.config.lease,
             max_attempts: self.config.max_attempts.max(1),
         };
-        let claim = self.jobs.claim(&request).await?;
-        if matches!(claim, Claim::Job(_)) {
-            // There may be more than one: each worker that finds a job wakes the next.
-            self.work.notify_one();
-        }
-        Ok(claim)
+        Ok(self.jobs.claim(&request).await?)
     }
 
     /// Says that the job is still worked on; call it at least twice per lease.
@@ -85,7 +83,7 @@ impl Memory {
         self.limits().check_results(results)?;
         self.jobs.complete(lease, results).await?;
         if !results.jobs.is_empty() {
-            self.work.notify_one();
+            self.work.notify_waiters();
         }
         Ok(())
     }
@@ -107,7 +105,7 @@ impl Memory {
         let reason = prefix(reason, self.limits().label_bytes);
         let outcome = self.jobs.fail(&job.lease, retry_in, reason).await?;
         // A sleeping worker has to learn when the job is due.
-        self.work.notify_one();
+        self.work.notify_waiters();
         Ok(outcome)
     }
 }
