@@ -390,3 +390,6 @@ fn service(cost: Cost) -> u64 {
         .min(u64::from(u32::MAX))
         + 1
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,9 +283,8 @@ impl Shares {
             let keep = parts.any(|(course, member)| course.remembers(member));
             if !keep {
                 lane_of.remove(&lane.tenant);
-                for flow in lane.flows.values() {
-                    flows.remove(*flow as usize);
-                }
+                let mut numbers: Vec<u32> = lane.flows.values().copied().collect();
+                forget(flows, &mut numbers);
             }
             keep
         });
@@ -306,15 +305,18 @@ impl Lane {
     }
 
     fn forget_idle_flows(&mut self, flows: &mut Slab<Flow>) {
-        let mut known = std::mem::take(&mut self.flows);
-        known.retain(|_, id| {
-            let keep = !self.is_idle(&flows[*id as usize]);
-            if !keep {
-                flows.remove(*id as usize);
+        let idle = |id: &u32| {
+            flows
+                .get(*id as usize)
+                .is_some_and(|flow| self.is_idle(flow))
+        };
+        let mut numbers: Vec<u32> = self.flows.values().copied().filter(idle).collect();
+        for number in &numbers {
+            if let Some(flow) = flows.get(*number as usize) {
+                self.flows.remove(&flow.key);
             }
-            keep
-        });
-        self.flows = known;
+        }
+        forget(flows, &mut numbers);
         self.sweep_at = 2 * self.flows.len() + IDLE;
     }
 }
@@ -324,5 +326,14 @@ impl Flow {
         let waiting = &mut self.waiting[band];
         let at = waiting.partition_point(|(other, _)| *other < turn);
         waiting.remove(at);
+    }
+}
+
+/// Removes flows in the order of their numbers, not of a hash table, so that the numbers
+/// given out later, and with them ties, are the same in every run.
+fn forget(flows: &mut Slab<Flow>, numbers: &mut [u32]) {
+    numbers.sort_unstable();
+    for number in numbers {
+        flows.remove(*number as usize);
     }
 }
