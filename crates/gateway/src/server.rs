@@ -7,12 +7,7 @@
 
 mod connection;
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::server::graceful::GracefulShutdown;
 use lyceum_observe::Lifecycle;
@@ -179,7 +174,8 @@ impl Bound {
             )),
             busy_slots: Arc::new(Semaphore::new(BUSY_CONNECTIONS)),
             graceful: GracefulShutdown::new(),
-            connections: JoinSet::new(),
+            served: JoinSet::new(),
+            refused: JoinSet::new(),
             listener,
             gateway,
             config,
@@ -198,7 +194,8 @@ struct Accepting {
     slots: Arc<Semaphore>,
     busy_slots: Arc<Semaphore>,
     graceful: GracefulShutdown,
-    connections: JoinSet<()>,
+    served: JoinSet<()>,
+    refused: JoinSet<()>,
 }
 
 impl Accepting {
@@ -208,7 +205,8 @@ impl Accepting {
             select! {
                 biased;
                 () = &mut end => return,
-                Some(ended) = self.connections.join_next() => log_panic(ended),
+                Some(ended) = self.served.join_next() => log_panic(ended),
+                Some(ended) = self.refused.join_next() => log_panic(ended),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         // Without it small events wait for the peer's acknowledgement.
@@ -229,13 +227,13 @@ impl Accepting {
         let (gateway, config) = (self.gateway.clone(), self.config);
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             let watcher = self.graceful.watcher();
-            self.connections.spawn(async move {
+            self.served.spawn(async move {
                 connection::serve(gateway, config, stream, watcher).await;
                 drop(slot);
             });
         } else if let Ok(slot) = Arc::clone(&self.busy_slots).try_acquire_owned() {
             counter!(REFUSED_CONNECTIONS, "how" => "busy").increment(1);
-            self.connections.spawn(async move {
+            self.refused.spawn(async move {
                 connection::refuse(config, stream).await;
                 drop(slot);
             });
@@ -250,21 +248,24 @@ impl Accepting {
             gateway,
             config,
             graceful,
-            mut connections,
+            mut served,
             ..
         } = self;
         drop(listener);
-        let finished = timeout(config.finish, graceful.shutdown()).await;
-        if finished.is_err() {
+        let finish = async {
+            graceful.shutdown().await;
+            while served.join_next().await.is_some() {}
+        };
+        if timeout(config.finish, finish).await.is_err() {
             gateway.close_streams();
-            let goodbye = async { while connections.join_next().await.is_some() {} };
+            let goodbye = async { while served.join_next().await.is_some() {} };
             let _ = timeout(GOODBYE, goodbye).await;
         }
-        let cut = gateway.app().connections.load(Ordering::Relaxed);
-        connections.shutdown().await;
+        let cut = served.len();
         if cut > 0 {
             tracing::warn!(cut, "connections were cut at the deadline");
         }
+        served.shutdown().await;
         Stopped { cut }
     }
 }

@@ -101,10 +101,11 @@ pub(crate) async fn chat_stream(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let permit = Arc::clone(&app.streams).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::Busy)?;
     let input: ChatInput = body::json(request, &app.limits).await?;
     let explanation = input.check(&app.limits)?;
+    // Only now: who sends a body slowly must not keep others from streaming.
+    let permit = Arc::clone(&app.streams).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::Busy)?;
     let call = call(who, Some(&explanation.session), app.limits.stream);
     let pace = Pace {
         heartbeat: app.heartbeat,

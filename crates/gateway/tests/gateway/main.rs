@@ -1,0 +1,14 @@
+//! Drives the gateway from outside: real sockets where behaviour of the system counts,
+//! in-memory connections under a paused clock where time does.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod api;
+mod lifecycle;
+mod logs;
+mod refusals;
+mod support;
+mod time;
