@@ -16,7 +16,7 @@ use crate::config::LogFormat;
     after_help = "Without a key, a model file or an Ollama the student works offline, by rules.\n\
                   Settings come from flags, then LYCEUM_* variables (LYCEUM_SERVER__LISTEN), then --config FILE."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -24,20 +24,18 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start the server and the page.
     Serve(Options),
     /// Print the resolved configuration, secrets masked, and which model would answer.
     Check(Options),
     /// Make an API key: prints the key once, and the lines for the configuration file.
     Key(KeyOptions),
-    /// Print the OpenAPI document of the HTTP API.
-    Openapi,
 }
 
 /// The flags of `serve` and `check`; each overrides the same setting elsewhere.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// A TOML configuration file.
     #[arg(long, value_name = "FILE", env = "LYCEUM_CONFIG")]
     pub config: Option<PathBuf>,
@@ -66,7 +64,7 @@ pub struct Options {
 
 /// The flags of `key`.
 #[derive(Debug, Args)]
-pub struct KeyOptions {
+pub(crate) struct KeyOptions {
     /// A name for logs; also the user.
     pub name: String,
     /// The tenant whose data the key reaches.
@@ -76,7 +74,7 @@ pub struct KeyOptions {
 
 impl Options {
     /// The flags given, in the shape of the configuration.
-    pub fn overrides(&self) -> Dict {
+    pub(crate) fn overrides(&self) -> Dict {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let format = self.log_format.map(|format| match format {
             LogFormat::Text => "text".to_owned(),
@@ -93,7 +91,9 @@ impl Options {
             ("log", "filter", self.log.clone()),
         ] {
             let Some(value) = value else { continue };
-            let entry = sections.entry(section.to_owned()).or_insert_with(|| Value::from(Dict::new()));
+            let entry = sections
+                .entry(section.to_owned())
+                .or_insert_with(|| Value::from(Dict::new()));
             if let Value::Dict(_, keys) = entry {
                 keys.insert(key.to_owned(), Value::from(value));
             }

@@ -13,14 +13,14 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
-pub use load::{ConfigError, load};
-pub use resolve::{Resolved, resolve};
-pub use show::show;
+pub(crate) use load::{ConfigError, load};
+pub(crate) use resolve::{Resolved, resolve};
+pub(crate) use show::show;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where and how requests are taken.
     pub server: Server,
     /// Where data is kept.
@@ -42,7 +42,7 @@ pub struct Config {
 /// `[server]`: where and how requests are taken.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Server {
+pub(crate) struct Server {
     /// Address and port. Default `127.0.0.1:8080`. Anything but a loopback address needs `[auth]`.
     pub listen: String,
     /// The largest request body, in bytes. Default 1 MiB; 1 KiB to 64 MiB.
@@ -75,7 +75,7 @@ impl Default for Server {
 /// `[data]`: where data is kept.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Data {
+pub(crate) struct Data {
     /// The data directory. Default: `lyceum` in the platform's data directory.
     pub dir: Option<PathBuf>,
 }
@@ -83,7 +83,7 @@ pub struct Data {
 /// `[model]`: which model answers.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Model {
+pub(crate) struct Model {
     /// `auto` (default), `offline`, `local`, `anthropic`, or a preset of the OpenAI dialect
     /// (`lyceum check --providers` lists them).
     pub provider: Option<String>,
@@ -107,7 +107,7 @@ pub struct Model {
 /// `[queue]`: the provider's quota for this key, and how long work may wait. Unset limits do not apply.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// Requests in any 60 seconds. Default: none.
     pub requests_per_minute: Option<u64>,
     /// Input tokens in any 60 seconds. Default: none.
@@ -135,7 +135,7 @@ impl Default for Queue {
 /// `[auth]`: who may call. With no key the server answers on loopback only.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Auth {
+pub(crate) struct Auth {
     /// The keys; `lyceum key NAME` makes one.
     pub keys: Vec<Key>,
 }
@@ -143,7 +143,7 @@ pub struct Auth {
 /// One `[[auth.keys]]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Key {
+pub(crate) struct Key {
     /// A name for logs.
     pub name: String,
     /// The tenant whose data the key reaches.
@@ -158,7 +158,7 @@ pub struct Key {
 /// `[memory]`: what is remembered and how.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Messages of the conversation that the student sees. Default 10; 2 to 100.
     pub recent_messages: usize,
     /// Memories of earlier conversations that the student sees. Default 3; 0 to 50.
@@ -169,14 +169,18 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { recent_messages: 10, recalled: 3, consolidate: true }
+        Self {
+            recent_messages: 10,
+            recalled: 3,
+            consolidate: true,
+        }
     }
 }
 
 /// `[tools]`: which tools the student has beside the built-in ones.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Tools {
+pub(crate) struct Tools {
     /// A SearXNG instance for web search, e.g. `https://search.example.org`. Default: none.
     pub searxng_url: Option<String>,
     /// A folder of text and Markdown files that the student may look things up in. Default: none.
@@ -186,7 +190,7 @@ pub struct Tools {
 /// `[log]`: what is logged, on standard error.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Log {
+pub(crate) struct Log {
     /// `text` or `json`. Default: text on a terminal, else JSON.
     pub format: Option<LogFormat>,
     /// A filter such as `info,lyceum_llm=debug`. Default `info`.
@@ -195,14 +199,17 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: None, filter: "info".to_owned() }
+        Self {
+            format: None,
+            filter: "info".to_owned(),
+        }
     }
 }
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.

@@ -1,2 +1,107 @@
-//! Being written.
-fn main() {}
+//! The Lyceum server: reads its configuration, wires the layers, runs, drains.
+
+mod banner;
+mod cli;
+mod compose;
+mod config;
+mod health;
+mod key;
+mod provider;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use lyceum_observe::{Telemetry, TelemetryConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::{Cli, Command, Options},
+    config::{LogFormat, Resolved},
+    provider::{Choice, ProcessEnvironment},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(options) => serve(&options).await,
+        Command::Check(options) => check(&options).await,
+        Command::Key(options) => key::make(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            banner::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn resolved(options: &Options) -> Result<Resolved> {
+    Ok(config::resolve(config::load(
+        options.config.as_deref(),
+        options.overrides(),
+    )?)?)
+}
+
+async fn check(options: &Options) -> Result<()> {
+    let resolved = resolved(options)?;
+    let choice = provider::choose(&resolved, &ProcessEnvironment).await?;
+    banner::say(&format!(
+        "{}\n# The model that would answer: {choice}",
+        config::show(&resolved)?.trim_end()
+    ))
+}
+
+async fn serve(options: &Options) -> Result<()> {
+    let resolved = resolved(options)?;
+    let telemetry = telemetry(&resolved)?;
+    let choice = provider::choose(&resolved, &ProcessEnvironment).await?;
+    if let Choice::Local(file) = &choice {
+        banner::say(&format!("Loading {} …", file.display()))?;
+    }
+    let server = compose::compose(&resolved, &choice, &telemetry).await?;
+    banner::started(&resolved, &choice, &server)?;
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone())?);
+    tokio::spawn(telemetry.upkeep());
+    server.run(stop).await;
+    banner::say("Stopped.")
+}
+
+fn telemetry(resolved: &Resolved) -> Result<Telemetry> {
+    let log = &resolved.config.log;
+    let default = if std::io::stderr().is_terminal() {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    };
+    let format = match log.format.unwrap_or(default) {
+        LogFormat::Text => lyceum_observe::LogFormat::Text,
+        LogFormat::Json => lyceum_observe::LogFormat::Json,
+    };
+    Ok(Telemetry::init(&TelemetryConfig {
+        format,
+        filter: log.filter.clone(),
+    })?)
+}
+
+/// The first Ctrl-C or SIGTERM asks for a stop, the second one is not caught.
+fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+        // Somebody who asks again does not want to wait for running requests.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        banner::abandon();
+    })
+}

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lyceum_llm::{Dialect, Preset, ollama_models};
+use lyceum_llm::{Preset, ollama_models};
 use secrecy::SecretString;
 
 use crate::config::{Model, Resolved};
@@ -24,7 +24,7 @@ const HOSTED: [&str; 3] = ["anthropic", "openai", "ark"];
 
 /// Who answers.
 #[derive(Debug, Clone)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// The rules, without a model.
     Offline,
     /// A model file run in this process.
@@ -35,7 +35,7 @@ pub enum Choice {
 
 /// A provider over HTTP.
 #[derive(Debug, Clone)]
-pub struct Hosted {
+pub(crate) struct Hosted {
     /// What is known about it.
     pub preset: &'static Preset,
     /// The model's name.
@@ -48,7 +48,7 @@ pub struct Hosted {
 
 /// Why the provider asked for cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ChoiceError {
+pub(crate) enum ChoiceError {
     /// There is no such provider.
     #[error("there is no provider {name:?}; there are: auto, offline, local, {known}{hint}")]
     Unknown {
@@ -60,7 +60,9 @@ pub enum ChoiceError {
         hint: String,
     },
     /// The provider needs a key.
-    #[error("the provider {name} needs a key: set {variable}, or model.api_key in the configuration")]
+    #[error(
+        "the provider {name} needs a key: set {variable}, or model.api_key in the configuration"
+    )]
     NoKey {
         /// The provider.
         name: &'static str,
@@ -93,24 +95,28 @@ impl fmt::Display for Choice {
 /// An address fit for the screen: what stands before an `@` may be a password.
 fn without_password(address: &str) -> String {
     match (address.find("://"), address.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}://{}", &address[..scheme], &address[at + 1..]),
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://{}", &address[..scheme], &address[at + 1..])
+        }
         _ => address.to_owned(),
     }
 }
 
 /// The environment, read once.
-pub trait Environment {
+pub(crate) trait Environment {
     /// A variable's value, where it is set and not empty.
     fn get(&self, name: &str) -> Option<String>;
 }
 
 /// The process's own environment.
 #[derive(Debug, Clone, Copy)]
-pub struct ProcessEnvironment;
+pub(crate) struct ProcessEnvironment;
 
 impl Environment for ProcessEnvironment {
     fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+        std::env::var(name)
+            .ok()
+            .filter(|value| !value.trim().is_empty())
     }
 }
 
@@ -119,17 +125,28 @@ impl Environment for ProcessEnvironment {
 /// # Errors
 ///
 /// [`ChoiceError`] when the one asked for cannot be used; nothing else is tried then.
-pub async fn choose(resolved: &Resolved, environment: &impl Environment) -> Result<Choice, ChoiceError> {
+pub(crate) async fn choose(
+    resolved: &Resolved,
+    environment: &impl Environment,
+) -> Result<Choice, ChoiceError> {
     let model = &resolved.config.model;
     let folder = resolved.data_dir.join("models");
-    let named_file = model.name.as_deref().filter(|name| Path::new(name).extension().is_some_and(|end| end == "gguf"));
+    let named_file = model
+        .name
+        .as_deref()
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "gguf"));
     match model.provider.as_deref().unwrap_or("auto") {
         "auto" => match named_file {
             Some(file) => Ok(Choice::Local(file.into())),
             None => automatic(model, &folder, environment).await,
         },
         "offline" => Ok(Choice::Offline),
-        "local" => match model.name.clone().map(PathBuf::from).or_else(|| first_gguf(&folder)) {
+        "local" => match model
+            .name
+            .clone()
+            .map(PathBuf::from)
+            .or_else(|| first_gguf(&folder))
+        {
             Some(file) => Ok(Choice::Local(file)),
             None => Err(ChoiceError::NoFile(folder)),
         },
@@ -140,9 +157,17 @@ pub async fn choose(resolved: &Resolved, environment: &impl Environment) -> Resu
     }
 }
 
-async fn automatic(model: &Model, folder: &Path, environment: &impl Environment) -> Result<Choice, ChoiceError> {
+async fn automatic(
+    model: &Model,
+    folder: &Path,
+    environment: &impl Environment,
+) -> Result<Choice, ChoiceError> {
     for preset in HOSTED.iter().filter_map(|name| Preset::by_name(name)) {
-        if preset.key_env.and_then(|variable| environment.get(variable)).is_some() {
+        if preset
+            .key_env
+            .and_then(|variable| environment.get(variable))
+            .is_some()
+        {
             return hosted(preset, model, environment).await;
         }
     }
@@ -168,13 +193,18 @@ async fn hosted(
         (None, None) => None,
     };
     if let (None, false, Some(variable)) = (&key, preset.keyless, preset.key_env) {
-        return Err(ChoiceError::NoKey { name: preset.name, variable });
+        return Err(ChoiceError::NoKey {
+            name: preset.name,
+            variable,
+        });
     }
     let base_url = match (&model.base_url, preset.name) {
         (Some(url), _) => Some(url.clone()),
         (None, "openai") => environment.get("OPENAI_BASE_URL"),
         (None, "anthropic") => environment.get("ANTHROPIC_BASE_URL"),
-        (None, "ollama") => environment.get("OLLAMA_HOST").map(|host| ollama_address(&host)),
+        (None, "ollama") => environment
+            .get("OLLAMA_HOST")
+            .map(|host| ollama_address(&host)),
         (None, _) => None,
     };
     let name = match &model.name {
@@ -183,25 +213,45 @@ async fn hosted(
             Some(name) => name,
             None if preset.name == "ollama" => {
                 let address = base_url.as_deref().unwrap_or(preset.base_url);
-                let found = ollama_models(address, OLLAMA_WAIT).await.unwrap_or_default();
-                found.into_iter().next().ok_or(ChoiceError::NoModel(preset.name))?
+                let found = ollama_models(address, OLLAMA_WAIT)
+                    .await
+                    .unwrap_or_default();
+                let chat = found.into_iter().find(|model| !model.embeds_only);
+                chat.ok_or(ChoiceError::NoModel(preset.name))?.name
             }
             None => return Err(ChoiceError::NoModel(preset.name)),
         },
     };
-    Ok(Choice::Hosted(Box::new(Hosted { preset, model: name, base_url, key })))
+    Ok(Choice::Hosted(Box::new(Hosted {
+        preset,
+        model: name,
+        base_url,
+        key,
+    })))
 }
 
 /// `OLLAMA_HOST` is `host`, `host:port` or an address; the dialect's path is added.
 fn ollama_address(host: &str) -> String {
     let host = host.trim_end_matches('/');
-    let address = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
-    let has_port = address.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok());
-    if has_port { format!("{address}/v1") } else { format!("{address}:11434/v1") }
+    let address = if host.contains("://") {
+        host.to_owned()
+    } else {
+        format!("http://{host}")
+    };
+    let has_port = address
+        .rsplit(':')
+        .next()
+        .is_some_and(|port| port.parse::<u16>().is_ok());
+    if has_port {
+        format!("{address}/v1")
+    } else {
+        format!("{address}:11434/v1")
+    }
 }
 
 fn default_model(provider: &str) -> Option<String> {
-    let models: BTreeMap<String, String> = toml::from_str(include_str!("models.toml")).unwrap_or_default();
+    let models: BTreeMap<String, String> =
+        toml::from_str(include_str!("models.toml")).unwrap_or_default();
     models.get(provider).cloned()
 }
 
@@ -209,7 +259,9 @@ fn default_model(provider: &str) -> Option<String> {
 fn first_gguf(folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?;
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    files.filter(|path| path.extension().is_some_and(|end| end == "gguf")).min()
+    files
+        .filter(|path| path.extension().is_some_and(|end| end == "gguf"))
+        .min()
 }
 
 fn unknown(name: &str) -> ChoiceError {
@@ -220,7 +272,9 @@ fn unknown(name: &str) -> ChoiceError {
     ChoiceError::Unknown {
         name: name.to_owned(),
         known: known.join(", "),
-        hint: hint.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default(),
+        hint: hint
+            .map(|nearest| format!("; did you mean {nearest}?"))
+            .unwrap_or_default(),
     }
 }
 
@@ -232,12 +286,17 @@ mod tests {
     impl Environment for BTreeMap<&str, &str> {
         fn get(&self, name: &str) -> Option<String> {
             // No Ollama of the machine that runs the tests: nothing listens on port 9.
-            let value = BTreeMap::get(self, name).copied().or((name == "OLLAMA_HOST").then_some("127.0.0.1:9"));
+            let value = BTreeMap::get(self, name)
+                .copied()
+                .or((name == "OLLAMA_HOST").then_some("127.0.0.1:9"));
             value.map(str::to_owned)
         }
     }
 
-    async fn chosen(config: Config, environment: &[(&'static str, &'static str)]) -> Result<Choice, ChoiceError> {
+    async fn chosen(
+        config: Config,
+        environment: &[(&'static str, &'static str)],
+    ) -> Result<Choice, ChoiceError> {
         let environment: BTreeMap<&str, &str> = environment.iter().copied().collect();
         choose(&resolve(config).unwrap(), &environment).await
     }
@@ -262,9 +321,16 @@ mod tests {
     async fn the_first_that_is_there_answers() {
         let dir = tempfile::tempdir().unwrap();
         let auto = || config(dir.path(), None, None);
-        let keys = [("ANTHROPIC_API_KEY", "a"), ("OPENAI_API_KEY", "o"), ("ARK_API_KEY", "r")];
+        let keys = [
+            ("ANTHROPIC_API_KEY", "a"),
+            ("OPENAI_API_KEY", "o"),
+            ("ARK_API_KEY", "r"),
+        ];
         assert_eq!(name_of(&chosen(auto(), &keys).await.unwrap()), "anthropic");
-        assert_eq!(name_of(&chosen(auto(), &keys[1..]).await.unwrap()), "openai");
+        assert_eq!(
+            name_of(&chosen(auto(), &keys[1..]).await.unwrap()),
+            "openai"
+        );
         assert_eq!(name_of(&chosen(auto(), &keys[2..]).await.unwrap()), "ark");
         assert_eq!(name_of(&chosen(auto(), &[]).await.unwrap()), "offline");
         fs::create_dir(dir.path().join("models")).unwrap();
@@ -279,8 +345,13 @@ mod tests {
     #[tokio::test]
     async fn addresses_and_models_come_from_where_users_put_them() {
         let dir = tempfile::tempdir().unwrap();
-        let environment = [("OPENAI_API_KEY", "o"), ("OPENAI_BASE_URL", "http://user:pass@127.0.0.1:1/v1")];
-        let choice = chosen(config(dir.path(), None, Some("m")), &environment).await.unwrap();
+        let environment = [
+            ("OPENAI_API_KEY", "o"),
+            ("OPENAI_BASE_URL", "http://user:pass@127.0.0.1:1/v1"),
+        ];
+        let choice = chosen(config(dir.path(), None, Some("m")), &environment)
+            .await
+            .unwrap();
         assert_eq!(choice.to_string(), "m by openai at http://127.0.0.1:1/v1");
         assert_eq!(ollama_address("box"), "http://box:11434/v1");
         assert_eq!(ollama_address("http://box:1/"), "http://box:1/v1");
@@ -289,8 +360,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_missing_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        for (provider, words) in [("opnai", "did you mean openai?"), ("openai", "OPENAI_API_KEY"), ("local", "models"), ("vllm", "--model")] {
-            let error = chosen(config(dir.path(), Some(provider), None), &[]).await.unwrap_err();
+        for (provider, words) in [
+            ("opnai", "did you mean openai?"),
+            ("openai", "OPENAI_API_KEY"),
+            ("local", "models"),
+            ("vllm", "--model"),
+        ] {
+            let error = chosen(config(dir.path(), Some(provider), None), &[])
+                .await
+                .unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }
     }

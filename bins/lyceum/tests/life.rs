@@ -10,7 +10,12 @@ fn lesson(session: &str, text: &str) -> Value {
 }
 
 async fn chat(server: &Server, body: &Value) -> Value {
-    let response = reqwest::Client::new().post(format!("{}/chat", server.url)).json(body).send().await.unwrap();
+    let response = reqwest::Client::new()
+        .post(format!("{}/chat", server.url))
+        .json(body)
+        .send()
+        .await
+        .unwrap();
     let status = response.status();
     let text = response.text().await.unwrap();
     assert!(status.is_success(), "{status}: {text}");
@@ -18,33 +23,70 @@ async fn chat(server: &Server, body: &Value) -> Value {
 }
 
 fn questions(answer: &Value) -> Vec<String> {
-    answer["questions"].as_array().unwrap().iter().map(|q| q.as_str().unwrap().to_owned()).collect()
+    answer["questions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|q| q.as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
 async fn two_explanations_give_different_questions_that_quote_them() {
     let server = Server::offline();
-    let first = chat(&server, &lesson("a", "Things fall because mass somehow attracts mass, so the moon always falls.")).await;
-    let second = chat(&server, &lesson("b", "重力就是让东西掉下来的力，因此所有东西永远往下掉。")).await;
+    let first = chat(
+        &server,
+        &lesson(
+            "a",
+            "Things fall because mass somehow attracts mass, so the moon always falls.",
+        ),
+    )
+    .await;
+    let second = chat(
+        &server,
+        &lesson("b", "重力就是让东西掉下来的力，因此所有东西永远往下掉。"),
+    )
+    .await;
     assert_eq!(first["provider"], "offline");
     let (first, second) = (questions(&first), questions(&second));
     assert!((1..=5).contains(&first.len()), "{first:?}");
     assert!(first.iter().all(|question| !second.contains(question)));
-    assert!(first.iter().any(|question| question.contains("somehow")), "{first:?}");
-    assert!(second.iter().any(|question| question.contains("永远") || question.contains("所有")), "{second:?}");
+    assert!(
+        first.iter().any(|question| question.contains("somehow")),
+        "{first:?}"
+    );
+    assert!(
+        second
+            .iter()
+            .any(|question| question.contains("永远") || question.contains("所有")),
+        "{second:?}"
+    );
 }
 
 #[tokio::test]
 async fn the_conversation_is_kept_across_restart_and_kill() {
     let server = Server::offline();
-    chat(&server, &lesson("kept", "Mass attracts mass. Heavier things fall faster.")).await;
+    chat(
+        &server,
+        &lesson("kept", "Mass attracts mass. Heavier things fall faster."),
+    )
+    .await;
     let dir = server.kill();
     let server = Server::start_in(dir, &["--provider", "offline"], &[]);
     // The contradiction can only be seen by who remembers the first explanation.
-    let answer = chat(&server, &lesson("kept", "Heavier things do not fall faster.")).await;
+    let answer = chat(
+        &server,
+        &lesson("kept", "Heavier things do not fall faster."),
+    )
+    .await;
     let memory = answer["short_term_memory"].as_array().unwrap();
     assert_eq!(memory.len(), 4, "{answer}");
-    let kinds: Vec<&str> = answer["gaps"].as_array().unwrap().iter().filter_map(|gap| gap["kind"].as_str()).collect();
+    let kinds: Vec<&str> = answer["gaps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|gap| gap["kind"].as_str())
+        .collect();
     assert!(kinds.contains(&"contradiction"), "{answer}");
 }
 
@@ -67,11 +109,22 @@ async fn memorize_stores_a_simplified_summary_without_a_model() {
         {"role": "user", "content": "Mass attracts mass."},
         {"role": "assistant", "content": "How?"},
     ]});
-    let response = reqwest::Client::new().post(format!("{}/memorize", server.url)).json(&body).send().await.unwrap();
+    let response = reqwest::Client::new()
+        .post(format!("{}/memorize", server.url))
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), 200);
     let answer: Value = response.json().await.unwrap();
     assert_eq!(answer["provider"], "offline");
-    assert!(answer["summary"].as_str().unwrap().contains("Gravity"), "{answer}");
-    assert!(answer["memory_id"].as_str().is_some_and(|id| !id.is_empty()));
+    assert!(
+        answer["summary"].as_str().unwrap().contains("Gravity"),
+        "{answer}"
+    );
+    assert!(
+        answer["memory_id"]
+            .as_str()
+            .is_some_and(|id| !id.is_empty())
+    );
 }
-

@@ -24,7 +24,8 @@ fn the_page_teaches_survives_reload_and_errors_in_both_languages() {
         .arg(&pictures)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert!(pictures.join("page.png").is_file());
 }

@@ -1,4 +1,3 @@
 //! The server with hosted providers, played by `lyceum-sim`, and what happens when they fail.
 
 mod support;
-

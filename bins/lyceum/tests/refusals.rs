@@ -9,12 +9,25 @@ use support::{Server, lyceum, run};
 /// Runs `serve` and gives what it wrote to standard error; it must fail.
 fn refused(data: &Path, flags: &[&str], env: &[(&str, &str)]) -> String {
     let mut command = lyceum();
-    command.arg("serve").arg("--data-dir").arg(data).args(["--listen", "127.0.0.1:0"]).args(flags);
+    command
+        .arg("serve")
+        .arg("--data-dir")
+        .arg(data)
+        .args(["--listen", "127.0.0.1:0"])
+        .args(flags);
     let output = command.envs(env.iter().copied()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "it started: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        !output.status.success(),
+        "it started: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     assert!(!errors.contains("panicked"), "{errors}");
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {errors}", output.status);
+    assert!(
+        matches!(output.status.code(), Some(1 | 2)),
+        "{:?}: {errors}",
+        output.status
+    );
     errors
 }
 
@@ -22,13 +35,26 @@ fn refused(data: &Path, flags: &[&str], env: &[(&str, &str)]) -> String {
 fn an_unknown_key_names_itself_and_the_nearest_one() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("lyceum.toml");
-    fs::write(&file, "[server]\nlisten_adress = \"127.0.0.1:1\"\n[model]\nnam = \"x\"\n").unwrap();
+    fs::write(
+        &file,
+        "[server]\nlisten_adress = \"127.0.0.1:1\"\n[model]\nnam = \"x\"\n",
+    )
+    .unwrap();
     let errors = refused(dir.path(), &["--config", file.to_str().unwrap()], &[]);
-    assert!(errors.contains("server.listen_adress") || errors.contains("model.nam"), "{errors}");
+    assert!(
+        errors.contains("server.listen_adress") || errors.contains("model.nam"),
+        "{errors}"
+    );
     assert!(errors.contains("did you mean"), "{errors}");
     let errors = refused(dir.path(), &[], &[("LYCEUM_MODEL__NAM", "secret-value")]);
-    assert!(errors.contains("model.nam") && errors.contains("`model.name`"), "{errors}");
-    assert!(errors.contains("environment") && !errors.contains("secret-value"), "{errors}");
+    assert!(
+        errors.contains("model.nam") && errors.contains("`model.name`"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("environment") && !errors.contains("secret-value"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -37,13 +63,23 @@ fn a_wrong_value_names_the_key_and_never_the_value() {
     let file = dir.path().join("lyceum.toml");
     fs::write(&file, "[queue]\nmax_concurrent = \"sk-secret\"\n").unwrap();
     let errors = refused(dir.path(), &["--config", file.to_str().unwrap()], &[]);
-    assert!(errors.contains("queue.max_concurrent") && errors.contains("whole number") || errors.contains("u64"), "{errors}");
+    assert!(
+        errors.contains("queue.max_concurrent") && errors.contains("whole number")
+            || errors.contains("u64"),
+        "{errors}"
+    );
     assert!(!errors.contains("sk-secret"), "{errors}");
     fs::write(&file, "[model]\napi_key = sk-secret\n").unwrap();
     let errors = refused(dir.path(), &["--config", file.to_str().unwrap()], &[]);
-    assert!(errors.contains("line 2") && !errors.contains("sk-secret"), "{errors}");
+    assert!(
+        errors.contains("line 2") && !errors.contains("sk-secret"),
+        "{errors}"
+    );
     let errors = refused(dir.path(), &[], &[("LYCEUM_QUEUE__MAX_CONCURRENT", "0")]);
-    assert!(errors.contains("queue.max_concurrent") && errors.contains('1'), "{errors}");
+    assert!(
+        errors.contains("queue.max_concurrent") && errors.contains('1'),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -51,15 +87,29 @@ fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let dir = tempfile::tempdir().unwrap();
-    let errors = refused(dir.path(), &["--provider", "offline", "--listen", &address], &[]);
-    assert!(errors.contains(&address) && errors.contains("--listen"), "{errors}");
+    let errors = refused(
+        dir.path(),
+        &["--provider", "offline", "--listen", &address],
+        &[],
+    );
+    assert!(
+        errors.contains(&address) && errors.contains("--listen"),
+        "{errors}"
+    );
 }
 
 #[test]
 fn an_open_address_needs_authentication() {
     let dir = tempfile::tempdir().unwrap();
-    let errors = refused(dir.path(), &["--provider", "offline", "--listen", "0.0.0.0:0"], &[]);
-    assert!(errors.contains("auth") && errors.contains("lyceum key"), "{errors}");
+    let errors = refused(
+        dir.path(),
+        &["--provider", "offline", "--listen", "0.0.0.0:0"],
+        &[],
+    );
+    assert!(
+        errors.contains("auth") && errors.contains("lyceum key"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -68,14 +118,20 @@ fn a_data_directory_that_cannot_be_used_is_named() {
     let file = dir.path().join("a-file");
     fs::write(&file, "not a directory").unwrap();
     let errors = refused(&file, &["--provider", "offline"], &[]);
-    assert!(errors.contains("a-file") && errors.contains("--data-dir"), "{errors}");
+    assert!(
+        errors.contains("a-file") && errors.contains("--data-dir"),
+        "{errors}"
+    );
     // Root may write anywhere, so the permission only bites for others.
     let locked = dir.path().join("locked");
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
     if fs::write(locked.join("probe"), "").is_err() {
         let errors = refused(&locked.join("data"), &["--provider", "offline"], &[]);
-        assert!(errors.contains("locked") && errors.contains("--data-dir"), "{errors}");
+        assert!(
+            errors.contains("locked") && errors.contains("--data-dir"),
+            "{errors}"
+        );
     }
 }
 
@@ -86,13 +142,25 @@ fn a_corrupt_database_is_named_and_left_alone() {
     let (code, errors, dir) = server.wait();
     assert_eq!(code, Some(0), "{errors}");
     let data = dir.path().join("data");
-    let database = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
-    let database = database.into_iter().find(|path| path.extension().is_some_and(|e| e == "db")).unwrap();
+    let database = fs::read_dir(&data)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let database = database
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|e| e == "db"))
+        .unwrap();
     let garbage = vec![7_u8; 8192];
     fs::write(&database, &garbage).unwrap();
     let errors = refused(&data, &["--provider", "offline"], &[]);
-    assert!(errors.contains(database.file_name().unwrap().to_str().unwrap()), "{errors}");
-    assert_eq!(fs::read(&database).unwrap(), garbage, "the file was changed");
+    assert!(
+        errors.contains(database.file_name().unwrap().to_str().unwrap()),
+        "{errors}"
+    );
+    assert_eq!(
+        fs::read(&database).unwrap(),
+        garbage,
+        "the file was changed"
+    );
 }
 
 #[test]
@@ -101,7 +169,10 @@ fn a_model_that_is_not_a_model_is_named() {
     let file = dir.path().join("model.gguf");
     fs::write(&file, "this is no model").unwrap();
     let errors = refused(dir.path(), &["--model", file.to_str().unwrap()], &[]);
-    assert!(errors.contains("model.gguf") && errors.contains("GGUF"), "{errors}");
+    assert!(
+        errors.contains("model.gguf") && errors.contains("GGUF"),
+        "{errors}"
+    );
     let errors = refused(dir.path(), &["--model", "/nowhere/model.gguf"], &[]);
     assert!(errors.contains("/nowhere/model.gguf"), "{errors}");
 }
@@ -117,13 +188,24 @@ fn a_provider_without_its_key_says_which_variable_is_missing() {
 
 #[test]
 fn check_masks_secrets_and_help_reads_well() {
-    let output = run(&["check"], &[("HOME", "/tmp"), ("LYCEUM_MODEL__API_KEY", "sk-very-secret"), ("OLLAMA_HOST", "127.0.0.1:9")]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let output = run(
+        &["check"],
+        &[
+            ("HOME", "/tmp"),
+            ("LYCEUM_MODEL__API_KEY", "sk-very-secret"),
+            ("OLLAMA_HOST", "127.0.0.1:9"),
+        ],
+    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("listen = \"127.0.0.1:8080\"") && text.contains("********"), "{text}");
+    assert!(
+        text.contains("listen = \"127.0.0.1:8080\"") && text.contains("********"),
+        "{text}"
+    );
     assert!(!text.contains("sk-very-secret"), "{text}");
     let help = String::from_utf8(run(&["--help"], &[]).stdout).unwrap();
-    for word in ["serve", "check", "key", "openapi"] {
+    for word in ["serve", "check", "key"] {
         assert!(help.contains(word), "{help}");
     }
 }
@@ -132,5 +214,8 @@ fn check_masks_secrets_and_help_reads_well() {
 fn a_new_key_is_stored_as_a_digest_only() {
     let output = run(&["key", "alice", "--tenant", "school"], &[]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && text.contains("sha256") && text.contains("tenant = \"school\""), "{text}");
+    assert!(
+        output.status.success() && text.contains("sha256") && text.contains("tenant = \"school\""),
+        "{text}"
+    );
 }

@@ -1,13 +1,20 @@
 //! The feynman student, with and without a model, and the ReAct loop it thinks by.
 
+mod consolidate;
+mod feynman;
 mod gaps;
+mod mind;
 pub mod offline;
 mod prompts;
 mod questions;
 mod react;
 mod structured;
+mod summarise;
 
+pub use consolidate::Consolidator;
+pub use feynman::{Feynman, FeynmanConfig, WorkflowError};
 pub use gaps::{GapError, parse_gaps};
+pub use mind::Mind;
 pub use questions::parse_questions;
-pub use react::{ReAct, ReActEvent, ReActLimits, ReActOutcome};
+pub use react::{ReAct, ReActEvent, ReActLimits, ReActOutcome, Watch};
 pub use structured::extract_json;

@@ -30,7 +30,7 @@ static PROMPTS: LazyLock<Environment<'static>> = LazyLock::new(|| {
 /// A prompt could not be rendered: its file and the values given to it disagree.
 #[derive(Debug, thiserror::Error)]
 #[error("render the prompt {name}")]
-pub struct PromptError {
+pub(crate) struct PromptError {
     name: &'static str,
     #[source]
     source: minijinja::Error,

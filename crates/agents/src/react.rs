@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, future::join_all};
+use async_trait::async_trait;
+use futures_util::{Stream, StreamExt, future::join_all};
 use lyceum_core::{
-    CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, Message, QueuePosition,
-    Tokens, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
+    CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, Message,
+    QueuePosition, Tokens, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
 };
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ pub struct ReActLimits {
     pub max_steps: usize,
     /// Input and output tokens of all calls together. Default 60,000.
     pub max_tokens: Tokens,
-    /// Output tokens of one call. Default 2,000.
+    /// Output tokens of one call, silent reasoning included. Default 4,000.
     pub max_output: Tokens,
 }
 
@@ -38,7 +39,7 @@ impl Default for ReActLimits {
         Self {
             max_steps: 4,
             max_tokens: Tokens(60_000),
-            max_output: Tokens(2_000),
+            max_output: Tokens(4_000),
         }
     }
 }
@@ -48,8 +49,17 @@ impl Default for ReActLimits {
 pub enum ReActEvent {
     /// A model call waits for its turn.
     Queued(QueuePosition),
+    /// More of the answer's text.
+    Text(String),
     /// A tool was called.
     Tool(ToolTrace),
+}
+
+/// Somebody who watches a loop. The loop waits for it, so a slow watcher slows the loop.
+#[async_trait]
+pub trait Watch: Send + Sync {
+    /// Sees an event.
+    async fn saw(&self, event: ReActEvent);
 }
 
 /// The end of a loop.
@@ -95,7 +105,7 @@ impl ReAct {
         &self,
         call: &CallContext,
         mut messages: Vec<Message>,
-        mut watch: impl FnMut(ReActEvent) + Send,
+        watch: &dyn Watch,
     ) -> Result<ReActOutcome, ChatError> {
         let native = self.model.traits().native_tools;
         let mut tools = Vec::new();
@@ -105,12 +115,7 @@ impl ReAct {
             let last = step >= self.limits.max_steps || usage.total() >= self.limits.max_tokens;
             let request = self.request(messages.clone(), native && !last);
             let stream = self.model.stream(call.clone(), Arc::new(request));
-            let answer = ChatAnswer::collect(stream.inspect(|event| {
-                if let Ok(ChatEvent::Queued(position)) = event {
-                    watch(ReActEvent::Queued(*position));
-                }
-            }))
-            .await?;
+            let answer = ChatAnswer::collect(watched(stream, watch)).await?;
             usage += answer.usage.unwrap_or_default();
             let wanted = self.wanted(&answer, native);
             if last || wanted.is_empty() {
@@ -135,7 +140,7 @@ impl ReAct {
             for (wish, trace) in wanted.iter().zip(results) {
                 messages.push(observation(wish, &trace, native));
                 let trace = shorten(trace);
-                watch(ReActEvent::Tool(trace.clone()));
+                watch.saw(ReActEvent::Tool(trace.clone())).await;
                 tools.push(trace);
             }
             step += 1;
@@ -151,7 +156,6 @@ impl ReAct {
             tools,
             tool_choice: ToolChoice::Auto,
             max_output: Some(self.limits.max_output),
-            temperature: Some(0.2),
             ..ChatRequest::new(messages)
         }
     }
@@ -228,6 +232,21 @@ impl ReAct {
             sources => format!("{}\nsources: {}", output.content, sources.join(" ")),
         })
     }
+}
+
+/// The same stream; what it says is seen before it goes on.
+pub(crate) fn watched<'a>(
+    stream: ChatStream,
+    watch: &'a dyn Watch,
+) -> impl Stream<Item = Result<ChatEvent, ChatError>> + Send + 'a {
+    stream.then(async move |event| {
+        match &event {
+            Ok(ChatEvent::Queued(position)) => watch.saw(ReActEvent::Queued(*position)).await,
+            Ok(ChatEvent::Text(text)) => watch.saw(ReActEvent::Text(text.clone())).await,
+            _ => {}
+        }
+        event
+    })
 }
 
 fn observation(wish: &ToolCall, trace: &ToolTrace, native: bool) -> Message {

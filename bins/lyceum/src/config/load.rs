@@ -19,7 +19,7 @@ const PREFIX: &str = "LYCEUM_";
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file given does not exist or cannot be read.
     #[error("cannot read the configuration file {path}: {source}")]
     Unreadable {
@@ -71,17 +71,24 @@ fn hint(nearest: Option<&str>) -> String {
 /// # Errors
 ///
 /// [`ConfigError`] when the file cannot be read, a key is unknown or a value does not fit.
-pub fn load(file: Option<&Path>, flags: Dict) -> Result<Config, ConfigError> {
+pub(crate) fn load(file: Option<&Path>, flags: Dict) -> Result<Config, ConfigError> {
     let mut figment = Figment::new();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
         check_syntax(path, &text)?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    let known_elsewhere = |key: &figment::value::UncasedStr| key == "config" || key.starts_with("test_");
+    let known_elsewhere =
+        |key: &figment::value::UncasedStr| key == "config" || key.starts_with("test_");
     figment = figment
-        .merge(Env::prefixed(PREFIX).filter(move |key| !known_elsewhere(key)).split("__"))
+        .merge(
+            Env::prefixed(PREFIX)
+                .filter(move |key| !known_elsewhere(key))
+                .split("__"),
+        )
         .merge(Serialized::globals(flags));
     figment.extract().map_err(explain)
 }
@@ -92,7 +99,11 @@ fn check_syntax(path: &Path, text: &str) -> Result<(), ConfigError> {
         Ok(_) => Ok(()),
         Err(error) => {
             let line = error.span().map_or(0, |span| {
-                text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
+                text.get(..span.start)
+                    .unwrap_or_default()
+                    .matches('\n')
+                    .count()
+                    + 1
             });
             Err(ConfigError::Value {
                 key: None,
@@ -125,7 +136,11 @@ fn explain(error: figment::Error) -> ConfigError {
                 section => format!("{section}.{name}"),
             };
             let nearest = nearest(&field, known).map(full);
-            ConfigError::UnknownKey { key: full(&field), origin, nearest }
+            ConfigError::UnknownKey {
+                key: full(&field),
+                origin,
+                nearest,
+            }
         }
         kind => ConfigError::Value {
             key: (!path.is_empty()).then_some(path),
@@ -145,11 +160,17 @@ fn nearest(field: &str, known: &[&'static str]) -> Option<&'static str> {
 /// Figment's own words would repeat the value.
 fn describe(kind: &Kind) -> String {
     match kind {
-        Kind::InvalidType(actual, expected) => format!("found {}, expected {expected}", type_of(actual)),
-        Kind::InvalidValue(actual, expected) => format!("found {}, expected {expected}", type_of(actual)),
+        Kind::InvalidType(actual, expected) => {
+            format!("found {}, expected {expected}", type_of(actual))
+        }
+        Kind::InvalidValue(actual, expected) => {
+            format!("found {}, expected {expected}", type_of(actual))
+        }
         Kind::MissingField(field) => format!("`{field}` is missing"),
         Kind::UnknownVariant(_, known) => format!("expected one of {}", known.join(", ")),
-        Kind::InvalidLength(length, expected) => format!("found {length} items, expected {expected}"),
+        Kind::InvalidLength(length, expected) => {
+            format!("found {length} items, expected {expected}")
+        }
         _ => "the value does not fit".to_owned(),
     }
 }

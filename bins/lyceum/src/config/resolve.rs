@@ -9,7 +9,7 @@ use super::{Config, ConfigError};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// The written form, with defaults.
     pub config: Config,
     /// Where to listen.
@@ -23,20 +23,56 @@ pub struct Resolved {
 /// # Errors
 ///
 /// [`ConfigError::Invalid`] naming the key and what is allowed.
-pub fn resolve(config: Config) -> Result<Resolved, ConfigError> {
+pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
     let listen = listen(&config.server.listen)?;
     let server = &config.server;
-    range("server.max_body_bytes", server.max_body_bytes as u64, 1 << 10, 64 << 20)?;
-    range("server.request_timeout_seconds", server.request_timeout_seconds, 1, 3600)?;
-    range("server.max_connections", server.max_connections as u64, 1, 1_000_000)?;
+    range(
+        "server.max_body_bytes",
+        server.max_body_bytes as u64,
+        1 << 10,
+        64 << 20,
+    )?;
+    range(
+        "server.request_timeout_seconds",
+        server.request_timeout_seconds,
+        1,
+        3600,
+    )?;
+    range(
+        "server.max_connections",
+        server.max_connections as u64,
+        1,
+        1_000_000,
+    )?;
     range("server.drain_seconds", server.drain_seconds, 0, 600)?;
-    range("server.stop_timeout_seconds", server.stop_timeout_seconds, 1, 3600)?;
+    range(
+        "server.stop_timeout_seconds",
+        server.stop_timeout_seconds,
+        1,
+        3600,
+    )?;
     let model = &config.model;
     for (key, value, most) in [
-        ("model.connect_timeout_seconds", model.connect_timeout_seconds, 120),
-        ("model.first_token_timeout_seconds", model.first_token_timeout_seconds, 600),
-        ("model.chunk_timeout_seconds", model.chunk_timeout_seconds, 600),
-        ("model.total_timeout_seconds", model.total_timeout_seconds, 3600),
+        (
+            "model.connect_timeout_seconds",
+            model.connect_timeout_seconds,
+            120,
+        ),
+        (
+            "model.first_token_timeout_seconds",
+            model.first_token_timeout_seconds,
+            600,
+        ),
+        (
+            "model.chunk_timeout_seconds",
+            model.chunk_timeout_seconds,
+            600,
+        ),
+        (
+            "model.total_timeout_seconds",
+            model.total_timeout_seconds,
+            3600,
+        ),
     ] {
         if let Some(value) = value {
             range(key, value, 1, most)?;
@@ -45,8 +81,14 @@ pub fn resolve(config: Config) -> Result<Resolved, ConfigError> {
     let queue = &config.queue;
     for (key, value) in [
         ("queue.requests_per_minute", queue.requests_per_minute),
-        ("queue.input_tokens_per_minute", queue.input_tokens_per_minute),
-        ("queue.output_tokens_per_minute", queue.output_tokens_per_minute),
+        (
+            "queue.input_tokens_per_minute",
+            queue.input_tokens_per_minute,
+        ),
+        (
+            "queue.output_tokens_per_minute",
+            queue.output_tokens_per_minute,
+        ),
     ] {
         if let Some(value) = value {
             range(key, value, 1, 1_000_000_000_000)?;
@@ -54,13 +96,22 @@ pub fn resolve(config: Config) -> Result<Resolved, ConfigError> {
     }
     range("queue.max_concurrent", queue.max_concurrent, 1, 100_000)?;
     range("queue.capacity", queue.capacity as u64, 1, 10_000_000)?;
-    range("memory.recent_messages", config.memory.recent_messages as u64, 2, 100)?;
+    range(
+        "memory.recent_messages",
+        config.memory.recent_messages as u64,
+        2,
+        100,
+    )?;
     range("memory.recalled", config.memory.recalled as u64, 0, 50)?;
     let data_dir = match &config.data.dir {
         Some(dir) => dir.clone(),
         None => platform_dir()?,
     };
-    Ok(Resolved { config, listen, data_dir })
+    Ok(Resolved {
+        config,
+        listen,
+        data_dir,
+    })
 }
 
 /// Accepts `host:port` with an address or `localhost`; a bare port means loopback.
@@ -82,13 +133,17 @@ fn range(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), Con
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::Invalid { key, detail: format!("{value} is outside {least} to {most}") })
+    Err(ConfigError::Invalid {
+        key,
+        detail: format!("{value} is outside {least} to {most}"),
+    })
 }
 
 fn platform_dir() -> Result<PathBuf, ConfigError> {
-    let dirs = directories::ProjectDirs::from("", "", "lyceum").ok_or_else(|| ConfigError::Invalid {
-        key: "data.dir",
-        detail: "this account has no home directory: give --data-dir".to_owned(),
-    })?;
+    let dirs =
+        directories::ProjectDirs::from("", "", "lyceum").ok_or_else(|| ConfigError::Invalid {
+            key: "data.dir",
+            detail: "this account has no home directory: give --data-dir".to_owned(),
+        })?;
     Ok(dirs.data_dir().to_owned())
 }

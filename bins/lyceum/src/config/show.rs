@@ -7,7 +7,7 @@ use super::Resolved;
 /// # Errors
 ///
 /// Only if a value cannot be written as TOML, which the types rule out.
-pub fn show(resolved: &Resolved) -> Result<String, toml::ser::Error> {
+pub(crate) fn show(resolved: &Resolved) -> Result<String, toml::ser::Error> {
     let mut config = resolved.config.clone();
     config.server.listen = resolved.listen.to_string();
     config.data.dir = Some(resolved.data_dir.clone());

@@ -32,9 +32,16 @@ impl Server {
 
     pub fn start_in(dir: TempDir, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = lyceum();
-        command.arg("serve").args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path().join("data"));
+        command
+            .arg("serve")
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(dir.path().join("data"));
         command.args(flags).envs(env.iter().copied());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut errors = child.stderr.take().unwrap();
         let errors = std::thread::spawn(move || {
             let mut text = Vec::new();
@@ -52,7 +59,13 @@ impl Server {
                 break banner[start + at..].trim().to_owned();
             }
         };
-        Self { child, url, banner, dir, errors: Some(errors) }
+        Self {
+            child,
+            url,
+            banner,
+            dir,
+            errors: Some(errors),
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -61,7 +74,10 @@ impl Server {
 
     /// Sends a signal by its name, e.g. `TERM`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -89,7 +105,9 @@ impl Drop for Server {
 /// The program with an environment that holds no key and no setting of this machine.
 pub fn lyceum() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     // No Ollama of this machine: a port where nothing listens.
     command.env("OLLAMA_HOST", "127.0.0.1:9");
     command.stdin(Stdio::null());
@@ -98,11 +116,19 @@ pub fn lyceum() -> Command {
 
 /// Runs the program to its end.
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
-    lyceum().args(args).envs(env.iter().copied()).output().unwrap()
+    lyceum()
+        .args(args)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
 }
 
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
 }
 
 /// The Python with the packages of `tests/requirements.txt`.
@@ -111,7 +137,11 @@ pub fn python() -> PathBuf {
         Some(path) => PathBuf::from(path),
         None => root().join(".cache/python/bin/python"),
     };
-    assert!(python.is_file(), "{} is missing: run `cargo xtask setup`", python.display());
+    assert!(
+        python.is_file(),
+        "{} is missing: run `cargo xtask setup`",
+        python.display()
+    );
     python
 }
 
@@ -121,6 +151,10 @@ pub fn model() -> PathBuf {
         Some(path) => PathBuf::from(path),
         None => root().join(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
     };
-    assert!(model.is_file(), "{} is missing: run `cargo xtask setup`", model.display());
+    assert!(
+        model.is_file(),
+        "{} is missing: run `cargo xtask setup`",
+        model.display()
+    );
     model
 }

@@ -1,0 +1,70 @@
+//! What the program says to the person who started it.
+
+use std::{
+    io::{self, Write},
+    process,
+};
+
+use anyhow::Result;
+
+use crate::{compose::Server, config::Resolved, provider::Choice};
+
+/// Prints a line or more to standard output.
+pub(crate) fn say(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints an error with its causes to standard error.
+pub(crate) fn complain(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Many errors repeat their cause in their own text.
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says what was chosen; the address stands last.
+pub(crate) fn started(resolved: &Resolved, choice: &Choice, server: &Server) -> Result<()> {
+    let queue = &resolved.config.queue;
+    let quotas = [
+        ("requests", queue.requests_per_minute),
+        ("input tokens", queue.input_tokens_per_minute),
+        ("output tokens", queue.output_tokens_per_minute),
+    ];
+    let set: Vec<String> = quotas
+        .iter()
+        .filter_map(|(what, limit)| limit.map(|limit| format!("{limit} {what} a minute")))
+        .collect();
+    let quota = if set.is_empty() {
+        "no quota set".to_owned()
+    } else {
+        set.join(", ")
+    };
+    let who = match resolved.config.auth.keys.len() {
+        0 => "everybody on this machine".to_owned(),
+        1 => "one key".to_owned(),
+        n => format!("{n} keys"),
+    };
+    say(&format!(
+        "Lyceum {version}\n  model    {choice}\n  store    {store}\n  queue    {concurrent} calls at once, {quota}\n  access   {who}\n  page     http://{address}",
+        version = env!("CARGO_PKG_VERSION"),
+        store = server.database.display(),
+        concurrent = queue.max_concurrent,
+        address = server.address(),
+    ))
+}
+
+/// Ends the process at once: the second signal.
+#[expect(clippy::exit, reason = "the person asked twice")]
+pub(crate) fn abandon() {
+    let _ = writeln!(io::stderr().lock(), "stopped without waiting");
+    process::exit(130);
+}

@@ -1,0 +1,334 @@
+//! Wires the layers: the one place that knows them all.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use lyceum_agents::{Consolidator, Feynman, FeynmanConfig, Mind};
+use lyceum_core::{ChatModel, Tool};
+use lyceum_gateway::{
+    ApiKey, AuthConfig, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
+};
+use lyceum_llm::{
+    Anthropic, AnthropicConfig, Dialect, Metered, OpenAi, OpenAiConfig, Queued, Retrying, Timeouts,
+};
+use lyceum_llm_local::{LocalConfig, LocalModel};
+use lyceum_memory::{Memory, MemoryConfig};
+use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
+use lyceum_queue::{Queue, QueueConfig, Quotas, RetryPolicy};
+use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
+use lyceum_tools::{Calculator, Clock, Documents, Limited, Limits, Recall, WebSearch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{self, Config, Resolved},
+    health,
+    provider::{Choice, Hosted},
+};
+
+/// The store's file inside the data directory.
+const DATABASE: &str = "lyceum.db";
+/// How often completed conversations are looked for, and how long they must have been idle (R2.8).
+const CLEAN_EVERY: Duration = Duration::from_secs(10 * 60);
+const IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// Everything, ready to run.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The store's file.
+    pub database: PathBuf,
+    bound: Bound,
+    store: Arc<SqliteStore>,
+    memory: Memory,
+    consolidator: Option<Consolidator>,
+    health: Health,
+}
+
+impl Server {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.bound.local_addr()
+    }
+
+    /// Serves until `stop`, drains, ends the background work and closes the store.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let background = TaskTracker::new();
+        let stop_background = CancellationToken::new();
+        if let Some(consolidator) = self.consolidator {
+            background.spawn(consolidator.run(stop_background.clone()));
+        }
+        background.spawn(clean(self.memory, stop_background.clone()));
+        background.close();
+        self.health.enter(Lifecycle::Ready);
+        let stopped = self.bound.serve(stop).await;
+        tracing::info!(cut = stopped.cut, "requests are done");
+        // A job in hand goes back by its lease and is done after the next start.
+        stop_background.cancel();
+        background.wait().await;
+        self.store.close().await;
+    }
+}
+
+/// Opens the store, builds model, tools, student and gateway, and binds the address.
+///
+/// # Errors
+///
+/// Whatever cannot be opened, built or bound, in words for the person who started it.
+pub(crate) async fn compose(
+    resolved: &Resolved,
+    choice: &Choice,
+    telemetry: &Telemetry,
+) -> Result<Server> {
+    let config = &resolved.config;
+    describe_metrics();
+    let database = database(&resolved.data_dir)?;
+    let store = Arc::new(SqliteStore::open(&database, SqliteOptions::default())?);
+    let memory = Memory::new(
+        store.clone(),
+        store.clone(),
+        store.clone(),
+        MemoryConfig::default(),
+    );
+    let queue = queue(&config.queue);
+    let (mind, model) = mind(choice, config, &queue).await?;
+    let tools = tools(&config.tools, &memory).await?;
+    let student = Feynman::new(
+        mind.clone(),
+        tools,
+        memory.clone(),
+        FeynmanConfig {
+            recent: config.memory.recent_messages,
+            recalled: config.memory.recalled,
+            consolidate: config.memory.consolidate,
+            ..FeynmanConfig::default()
+        },
+    )?;
+    let health = Health::default();
+    health.register(
+        "store",
+        Importance::Critical,
+        health::StoreProbe(memory.clone()),
+    );
+    let capacity = config.queue.capacity;
+    health.register("model", Importance::Advisory, move || {
+        health::queue(&queue, capacity)
+    });
+    let metrics = telemetry.clone();
+    let services = Services {
+        student: Arc::new(student),
+        health: health.clone(),
+        metrics: Box::new(move || metrics.render()),
+        process: telemetry.process().clone(),
+        info: Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            service_id: format!("lyceum-{}", std::process::id()),
+            provider: mind.name().to_owned(),
+            model,
+        },
+    };
+    let gateway = Gateway::new(&gateway_config(config)?, services);
+    let bound = lyceum_gateway::Server::new(gateway, server_config(&config.server))
+        .bind(resolved.listen)
+        .await?;
+    let consolidator = config
+        .memory
+        .consolidate
+        .then(|| Consolidator::new(memory.clone(), mind));
+    Ok(Server {
+        database,
+        bound,
+        store,
+        memory,
+        consolidator,
+        health,
+    })
+}
+
+fn describe_metrics() {
+    lyceum_observe::describe(lyceum_gateway::METRICS);
+    lyceum_llm::metrics::describe();
+    lyceum_tools::metrics::describe();
+}
+
+fn database(dir: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(dir).with_context(|| {
+        format!(
+            "cannot use {} as the data directory: choose another with --data-dir",
+            dir.display()
+        )
+    })?;
+    Ok(dir.join(DATABASE))
+}
+
+fn queue(config: &config::Queue) -> Queue {
+    Queue::new(QueueConfig {
+        quotas: Quotas {
+            requests: config.requests_per_minute,
+            input_tokens: config.input_tokens_per_minute,
+            output_tokens: config.output_tokens_per_minute,
+            concurrency: Some(u32::try_from(config.max_concurrent).unwrap_or(u32::MAX)),
+            ..Quotas::default()
+        },
+        capacity: config.capacity,
+        ..QueueConfig::default()
+    })
+}
+
+/// The mind and its model's name.
+async fn mind(choice: &Choice, config: &Config, queue: &Queue) -> Result<(Mind, Option<String>)> {
+    match choice {
+        Choice::Offline => Ok((Mind::Offline, None)),
+        Choice::Local(file) => {
+            let path = file.clone();
+            let open = move || LocalModel::open(path, LocalConfig::default());
+            let model = tokio::task::spawn_blocking(open).await??;
+            let name = model.model().to_owned();
+            Ok((Mind::Model(Arc::new(Metered::new(model))), Some(name)))
+        }
+        Choice::Hosted(hosted) => {
+            let model = match hosted.preset.dialect {
+                Dialect::OpenAi => stack(openai(hosted, config, queue)?, queue),
+                Dialect::Anthropic => stack(anthropic(hosted, config, queue)?, queue),
+            };
+            Ok((Mind::Model(model), Some(hosted.model.clone())))
+        }
+    }
+}
+
+/// The decorators around a hosted provider, outermost first.
+fn stack(provider: impl ChatModel + Clone + 'static, queue: &Queue) -> Arc<dyn ChatModel> {
+    Arc::new(Metered::new(Retrying::new(
+        Queued::new(provider, queue.clone()),
+        RetryPolicy::default(),
+    )))
+}
+
+fn openai(hosted: &Hosted, config: &Config, queue: &Queue) -> Result<OpenAi> {
+    let mut built = OpenAiConfig::from_preset(hosted.preset, &hosted.model);
+    if let Some(url) = &hosted.base_url {
+        built.base_url.clone_from(url);
+    }
+    built.api_key.clone_from(&hosted.key);
+    built.timeouts = timeouts(&config.model);
+    built.queue = Some(queue.clone());
+    Ok(OpenAi::new(built)?)
+}
+
+fn anthropic(hosted: &Hosted, config: &Config, queue: &Queue) -> Result<Anthropic> {
+    let mut built = AnthropicConfig::from_preset(hosted.preset, &hosted.model);
+    if let Some(url) = &hosted.base_url {
+        built.base_url.clone_from(url);
+    }
+    built.api_key.clone_from(&hosted.key);
+    built.timeouts = timeouts(&config.model);
+    built.queue = Some(queue.clone());
+    Ok(Anthropic::new(built)?)
+}
+
+fn timeouts(model: &config::Model) -> Timeouts {
+    let default = Timeouts::default();
+    let or = |seconds: Option<u64>, default| seconds.map_or(default, Duration::from_secs);
+    Timeouts {
+        connect: or(model.connect_timeout_seconds, default.connect),
+        first_token: or(model.first_token_timeout_seconds, default.first_token),
+        between_chunks: or(model.chunk_timeout_seconds, default.between_chunks),
+        total: or(model.total_timeout_seconds, default.total),
+    }
+}
+
+async fn tools(config: &config::Tools, memory: &Memory) -> Result<Vec<Arc<dyn Tool>>> {
+    let mut tools: Vec<Arc<dyn Tool>> = vec![
+        Arc::new(Calculator::default()),
+        Arc::new(Clock::default()),
+        Arc::new(Recall::new(memory.clone())),
+    ];
+    if let Some(folder) = &config.documents {
+        tools.push(Arc::new(
+            Documents::open(folder).await.context("tools.documents")?,
+        ));
+    }
+    if let Some(url) = &config.searxng_url {
+        tools.push(Arc::new(
+            WebSearch::searxng(url).context("tools.searxng_url")?,
+        ));
+    }
+    let limited = |tool| -> Arc<dyn Tool> { Arc::new(Limited::new(tool, Limits::default())) };
+    Ok(tools.into_iter().map(limited).collect())
+}
+
+fn gateway_config(config: &Config) -> Result<GatewayConfig> {
+    let mut built = GatewayConfig::default();
+    built.limits.body_bytes = config.server.max_body_bytes;
+    built.limits.request = Duration::from_secs(config.server.request_timeout_seconds);
+    let keys = config
+        .auth
+        .keys
+        .iter()
+        .map(api_key)
+        .collect::<Result<_>>()?;
+    built.auth = AuthConfig { keys };
+    Ok(built)
+}
+
+fn api_key(key: &config::Key) -> Result<ApiKey> {
+    let wrong = || format!("auth.keys: the key named {:?}", key.name);
+    let tenant = key.tenant.parse().with_context(wrong)?;
+    let user = key
+        .user
+        .as_ref()
+        .unwrap_or(&key.name)
+        .parse()
+        .with_context(wrong)?;
+    let sha256 = digest(&key.sha256).with_context(|| {
+        format!(
+            "{}: sha256 must be 64 hexadecimal digits; `lyceum key NAME` prints them",
+            wrong()
+        )
+    })?;
+    Ok(ApiKey {
+        name: key.name.clone(),
+        tenant,
+        user,
+        sha256,
+    })
+}
+
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn server_config(server: &config::Server) -> ServerConfig {
+    ServerConfig {
+        connections: server.max_connections,
+        drain: Duration::from_secs(server.drain_seconds),
+        finish: Duration::from_secs(server.stop_timeout_seconds),
+        ..ServerConfig::default()
+    }
+}
+
+/// Removes completed conversations that nobody used for a while, until it is cancelled.
+async fn clean(memory: Memory, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(CLEAN_EVERY))
+        .await
+        .is_some()
+    {
+        match memory.expire(IDLE).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed completed conversations"),
+            Err(error) => tracing::warn!(error = %error, "cannot remove completed conversations"),
+        }
+    }
+}

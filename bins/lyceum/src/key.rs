@@ -1,0 +1,33 @@
+//! `lyceum key`: makes an API key.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use lyceum_gateway::ApiKey;
+use rand::{TryRngCore, rngs::OsRng};
+
+use crate::{banner, cli::KeyOptions};
+
+/// Random bytes of a key: 256 bits cannot be guessed.
+const KEY_BYTES: usize = 32;
+
+/// Prints a new key, once, and the lines for the configuration file, which hold its digest only.
+pub(crate) fn make(options: &KeyOptions) -> Result<()> {
+    let tenant = lyceum_core::TenantId::new(&options.tenant)?;
+    let name = lyceum_core::UserId::new(&options.name)?;
+    let mut bytes = [0; KEY_BYTES];
+    OsRng.try_fill_bytes(&mut bytes)?;
+    let key = format!("lyc-{}", hex(&bytes));
+    banner::say(&format!(
+        "The key, shown only now:\n\n  {key}\n\nAdd to the configuration file:\n\n[[auth.keys]]\nname = \"{name}\"\ntenant = \"{tenant}\"\nsha256 = \"{}\"",
+        hex(&ApiKey::digest(&key)),
+    ))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

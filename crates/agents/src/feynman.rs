@@ -1,0 +1,212 @@
+//! Feynman: the student that you teach, as a workflow graph.
+//!
+//! `user_input_handler → gap_identifier → question_generator`. The turn is stored in one
+//! transaction with the job that remembers it, after the questions are complete.
+//!
+//! Invariant: turns of one conversation never overlap; a turn that is dropped or fails
+//! leaves nothing behind. Deliberately absent: HTTP, SQL, and which model it is.
+
+mod graph;
+mod think;
+mod turns;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use lyceum_core::{
+    CallContext, Conversation, Explanation, Lesson, Memorized, Role, Student, TeachError,
+    TeachEvent, TeachStream, Tool, Turn,
+};
+use lyceum_memory::{Memory, MemoryError, MemoryKind, NewMemory, NewMessage, NewTurn, TurnId};
+
+use crate::{Mind, ReActLimits, consolidate, summarise::summarise};
+use graph::{LessonState, Progress, Workflow};
+use turns::Turns;
+
+pub use graph::WorkflowError;
+
+/// How the student works.
+#[derive(Debug, Clone)]
+pub struct FeynmanConfig {
+    /// Messages of the conversation that the student sees. Default 10.
+    pub recent: usize,
+    /// Memories of other conversations that the student sees. Default 3.
+    pub recalled: usize,
+    /// Whether turns are remembered in the background; a [`Consolidator`](crate::Consolidator)
+    /// has to run. Default true.
+    pub consolidate: bool,
+    /// What looking for gaps may spend.
+    pub react: ReActLimits,
+}
+
+impl Default for FeynmanConfig {
+    fn default() -> Self {
+        Self {
+            recent: 10,
+            recalled: 3,
+            consolidate: true,
+            react: ReActLimits::default(),
+        }
+    }
+}
+
+/// The student. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Feynman(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    mind: Mind,
+    memory: Memory,
+    config: FeynmanConfig,
+    workflow: Workflow,
+    turns: Turns,
+}
+
+impl Feynman {
+    /// A student with a mind, the tools it may call and a memory.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkflowError`] when the workflow does not compile, which only a change of its
+    /// code can cause.
+    pub fn new(
+        mind: Mind,
+        tools: Vec<Arc<dyn Tool>>,
+        memory: Memory,
+        config: FeynmanConfig,
+    ) -> Result<Self, WorkflowError> {
+        let workflow = Workflow::new(mind.clone(), tools, memory.clone(), &config)?;
+        Ok(Self(Arc::new(Inner {
+            mind,
+            memory,
+            config,
+            workflow,
+            turns: Turns::default(),
+        })))
+    }
+}
+
+impl Inner {
+    /// Stores the turn. The words were said already, so a store that fails does not take
+    /// them back: the result says that they were not kept.
+    async fn keep(&self, call: &CallContext, state: &mut LessonState) {
+        let turn_id = TurnId::random();
+        let jobs = if self.config.consolidate {
+            vec![consolidate::job(&turn_id)]
+        } else {
+            Vec::new()
+        };
+        let message = |turn: &Turn| NewMessage {
+            role: turn.role,
+            content: turn.content.clone(),
+        };
+        let mut messages: Vec<NewMessage> = state.imported.iter().map(message).collect();
+        messages.push(NewMessage {
+            role: Role::User,
+            content: state.explanation.clone(),
+        });
+        messages.push(NewMessage {
+            role: Role::Assistant,
+            content: state.answer.clone(),
+        });
+        let turn = NewTurn {
+            turn_id,
+            topic: state.topic.clone(),
+            messages,
+            jobs,
+        };
+        if let Err(error) = self.memory.save_turn(&call.scope, turn).await {
+            tracing::error!(error = %error, label = error.label(), "a turn could not be stored");
+            state.degraded.push("conversation_not_saved".to_owned());
+        }
+    }
+
+    fn lesson(explanation: Explanation, state: LessonState) -> Lesson {
+        let mut memory = state.short_term_memory;
+        memory.push(Turn {
+            role: Role::User,
+            content: state.explanation,
+        });
+        memory.push(Turn {
+            role: Role::Assistant,
+            content: state.answer,
+        });
+        Lesson {
+            session: explanation.session,
+            questions: state.question_queue,
+            gaps: state.unclear_points,
+            short_term_memory: memory,
+            provider: state.provider,
+            model: state.model,
+            degraded: state.degraded,
+            tools: state.tools,
+            usage: state.usage,
+        }
+    }
+}
+
+#[async_trait]
+impl Student for Feynman {
+    fn teach(&self, call: CallContext, explanation: Explanation) -> TeachStream {
+        let inner = self.0.clone();
+        Box::pin(async_stream::try_stream! {
+            let call = CallContext { scope: call.scope.with_session(explanation.session.clone()), ..call };
+            let _turn = inner.turns.begin(&call.scope).await;
+            let mut state = None;
+            let mut events = inner.workflow.stream(&call, &explanation);
+            while let Some(event) = events.next().await {
+                match event? {
+                    Progress::Event(event) => yield event,
+                    Progress::Done(done) => state = Some(*done),
+                }
+            }
+            // The workflow's stream ends with its state or with an error.
+            if let Some(mut state) = state {
+                inner.keep(&call, &mut state).await;
+                yield TeachEvent::Finished(Box::new(Inner::lesson(explanation, state)));
+            }
+        })
+    }
+
+    async fn memorize(
+        &self,
+        call: CallContext,
+        conversation: Conversation,
+    ) -> Result<Memorized, TeachError> {
+        let inner = &self.0;
+        let Conversation {
+            topic,
+            history,
+            session,
+        } = conversation;
+        let call = match session {
+            Some(session) => CallContext {
+                scope: call.scope.with_session(session),
+                ..call
+            },
+            None => call,
+        };
+        let scope = call.scope.clone();
+        let summary = summarise(&inner.mind, call, &topic, &history).await;
+        let memory = NewMemory::new(MemoryKind::Summary, topic, summary.text.clone());
+        let id = inner
+            .memory
+            .remember(&scope, memory)
+            .await
+            .map_err(storage)?;
+        Ok(Memorized {
+            id: id.to_string(),
+            summary: summary.text,
+            provider: summary.provider,
+        })
+    }
+}
+
+fn storage(error: MemoryError) -> TeachError {
+    TeachError::Storage {
+        retryable: error.is_retryable(),
+        source: error.into(),
+    }
+}

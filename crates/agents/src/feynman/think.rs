@@ -1,0 +1,264 @@
+//! What the two thinking nodes do: find the gaps, ask about them.
+//!
+//! Invariant: a model that answers in any form gives questions. Where its answer cannot
+//! be used the rules step in, and the result says so in `degraded`. A model call that
+//! fails is an error: the learner is told, and nothing is made up.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lyceum_core::{
+    CallContext, ChatAnswer, ChatError, ChatModel, ChatRequest, Gap, Message, Role, Tokens, Tool,
+    ToolTrace, Turn, Usage,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Mind, ReAct, ReActEvent, ReActLimits, Watch,
+    gaps::parse_gaps,
+    mind::OFFLINE,
+    offline::{self, Lecture},
+    prompts,
+    questions::parse_questions,
+    react::watched,
+};
+
+/// Questions asked about one explanation by a model.
+const MAX_QUESTIONS: usize = 3;
+/// Characters of one earlier message that are shown to a model.
+const HISTORY_CHARS: usize = 4_000;
+/// Output tokens for the questions, with room for models that reason first.
+const QUESTION_TOKENS: Tokens = Tokens(3_000);
+/// The same for a small model, which rambles.
+const SMALL_QUESTION_TOKENS: Tokens = Tokens(120);
+/// Context of a small model that is filled with history, in characters.
+const SMALL_HISTORY_CHARS: usize = 600;
+
+/// What there is to think about.
+#[derive(Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) explanation: &'a str,
+    /// The conversation before the explanation.
+    pub(crate) history: &'a [Turn],
+    /// What was taught in other conversations.
+    pub(crate) knowledge: &'a [String],
+}
+
+impl Subject<'_> {
+    fn lecture(&self) -> Lecture<'_> {
+        Lecture {
+            topic: self.topic,
+            text: self.explanation,
+            earlier: self.history,
+        }
+    }
+
+    /// The student's earlier questions.
+    fn asked(&self) -> Vec<String> {
+        let mine = self
+            .history
+            .iter()
+            .filter(|turn| turn.role == Role::Assistant);
+        mine.flat_map(|turn| parse_questions(&turn.content))
+            .collect()
+    }
+
+    fn messages(&self, prompt: String, history_chars: usize) -> Vec<Message> {
+        let mut messages = vec![Message::system(prompt)];
+        for turn in self.history {
+            let content: String = turn.content.chars().take(history_chars).collect();
+            messages.push(Message::new(turn.role, content));
+        }
+        messages.push(Message::user(format!(
+            "{}: {}",
+            self.topic, self.explanation
+        )));
+        messages
+    }
+}
+
+/// The gaps found, and at what cost.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) gaps: Vec<Gap>,
+    pub(crate) tools: Vec<ToolTrace>,
+    pub(crate) usage: Usage,
+    pub(crate) degraded: bool,
+}
+
+/// The questions asked, and at what cost.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) text: String,
+    pub(crate) questions: Vec<String>,
+    pub(crate) provider: String,
+    pub(crate) model: Option<String>,
+    pub(crate) usage: Usage,
+    pub(crate) degraded: bool,
+}
+
+/// Finds the gaps: by rules offline and for a small model, which follows no form; else by
+/// the ReAct loop, one repair of its answer, then the rules.
+pub(crate) async fn find_gaps(
+    mind: &Mind,
+    tools: &[Arc<dyn Tool>],
+    limits: ReActLimits,
+    call: &CallContext,
+    subject: &Subject<'_>,
+    watch: &dyn Watch,
+) -> Result<Found, ChatError> {
+    let model = match mind {
+        Mind::Model(model) if !model.traits().small => model,
+        Mind::Model(_) | Mind::Offline => {
+            return Ok(Found {
+                gaps: offline::analyse(&subject.lecture()),
+                ..Found::default()
+            });
+        }
+    };
+    let specs: Vec<_> = tools.iter().map(|tool| tool.spec()).collect();
+    let native_tools = model.traits().native_tools;
+    let prompt = render(
+        "gap_identifier",
+        json!({"topic": subject.topic, "knowledge": subject.knowledge, "tools": specs, "native_tools": native_tools}),
+    )?;
+    let mut messages = subject.messages(prompt, HISTORY_CHARS);
+    let react = ReAct::new(model.clone(), tools.to_vec(), limits);
+    // The answer's text is JSON for us, not words for the learner.
+    let watch = &Silent(watch);
+    let outcome = react.run(call, messages.clone(), watch).await?;
+    let mut found = Found {
+        tools: outcome.tools,
+        usage: outcome.usage,
+        ..Found::default()
+    };
+    if let Ok(gaps) = parse_gaps(&outcome.answer.text, subject.explanation) {
+        found.gaps = gaps;
+        return Ok(found);
+    }
+    messages.push(Message::assistant(outcome.answer.text));
+    messages.push(Message::user(render("gap_repair", json!({}))?));
+    let repair = ReAct::new(
+        model.clone(),
+        Vec::new(),
+        ReActLimits {
+            max_steps: 1,
+            ..limits
+        },
+    );
+    let outcome = repair.run(call, messages, watch).await?;
+    found.usage += outcome.usage;
+    found.gaps = parse_gaps(&outcome.answer.text, subject.explanation).unwrap_or_else(|error| {
+        tracing::warn!(error = %error, model = model.name(), "the model's gaps cannot be read; the rules find them");
+        found.degraded = true;
+        offline::analyse(&subject.lecture())
+    });
+    Ok(found)
+}
+
+/// Passes on everything but the text.
+struct Silent<'a>(&'a dyn Watch);
+
+#[async_trait]
+impl Watch for Silent<'_> {
+    async fn saw(&self, event: ReActEvent) {
+        if !matches!(event, ReActEvent::Text(_)) {
+            self.0.saw(event).await;
+        }
+    }
+}
+
+/// Asks about the gaps, streaming the words as they come.
+pub(crate) async fn ask(
+    mind: &Mind,
+    call: &CallContext,
+    subject: &Subject<'_>,
+    gaps: &[Gap],
+    watch: &dyn Watch,
+) -> Result<Asked, ChatError> {
+    let Mind::Model(model) = mind else {
+        return Ok(by_rules(subject, gaps, watch).await);
+    };
+    let request = question_request(model, subject, gaps)?;
+    let mut asked = Asked {
+        provider: model.name().to_owned(),
+        ..Asked::default()
+    };
+    let stream = model.stream(call.clone(), Arc::new(request));
+    let answer = ChatAnswer::collect(watched(stream, watch)).await?;
+    asked.usage = answer.usage.unwrap_or_default();
+    if let Some(provider) = answer.provider {
+        asked.provider = provider.as_ref().to_owned();
+    }
+    asked.model = answer.model.map(|model| model.as_ref().to_owned());
+    asked.questions = parse_questions(&answer.text);
+    asked.text = answer.text;
+    if asked.questions.is_empty() {
+        asked.degraded = true;
+        let separator = if asked.text.is_empty() { "" } else { "\n\n" };
+        watch.saw(ReActEvent::Text(separator.to_owned())).await;
+        let rules = by_rules(subject, gaps, watch).await;
+        asked.text = format!("{}{separator}{}", asked.text, rules.text);
+        asked.questions = rules.questions;
+    }
+    Ok(asked)
+}
+
+fn question_request(
+    model: &Arc<dyn ChatModel>,
+    subject: &Subject<'_>,
+    gaps: &[Gap],
+) -> Result<ChatRequest, ChatError> {
+    let small = model.traits().small;
+    let most = if small { 2 } else { MAX_QUESTIONS };
+    let gaps: Vec<_> = gaps.iter().take(most).collect();
+    let count = match gaps.len() {
+        0 | 1 => "one question".to_owned(),
+        more => format!("{more} questions"),
+    };
+    let (name, history, max_output) = match small {
+        true => (
+            "question_generator_small",
+            SMALL_HISTORY_CHARS,
+            SMALL_QUESTION_TOKENS,
+        ),
+        false => ("question_generator", HISTORY_CHARS, QUESTION_TOKENS),
+    };
+    let prompt = render(
+        name,
+        json!({"topic": subject.topic, "count": count, "gaps": gaps}),
+    )?;
+    Ok(ChatRequest {
+        max_output: Some(max_output),
+        // Hosted reasoning models refuse any temperature but their own.
+        temperature: small.then_some(0.3),
+        ..ChatRequest::new(subject.messages(prompt, history))
+    })
+}
+
+async fn by_rules(subject: &Subject<'_>, gaps: &[Gap], watch: &dyn Watch) -> Asked {
+    let questions = offline::questions(&subject.lecture(), gaps, &subject.asked());
+    let mut text = String::new();
+    for (at, question) in questions.iter().enumerate() {
+        let line = if questions.len() == 1 {
+            question.clone()
+        } else {
+            format!("{}. {question}\n", at + 1)
+        };
+        watch.saw(ReActEvent::Text(line.clone())).await;
+        text.push_str(&line);
+    }
+    Asked {
+        text,
+        questions,
+        provider: OFFLINE.to_owned(),
+        ..Asked::default()
+    }
+}
+
+fn render(name: &'static str, values: Value) -> Result<String, ChatError> {
+    prompts::render(name, values).map_err(|error| ChatError::Protocol {
+        detail: error.to_string(),
+    })
+}
