@@ -92,6 +92,11 @@ impl Engine {
         self.held.clear();
     }
 
+    /// Counts an answer that nobody waited for, in line or under way.
+    pub(crate) fn count_abandoned(&self) {
+        self.tally.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Answers one request into its stream.
     pub(crate) fn answer(
         &mut self,
@@ -99,14 +104,45 @@ impl Engine {
         events: &Events,
     ) -> Result<Outcome, ChatError> {
         let prompt = self.prompt(request)?;
-        let send = |event: ChatEvent| events.try_send(Ok(event)).is_ok();
-        send(ChatEvent::Started {
-            provider: Arc::clone(&self.provider),
-            model: Arc::clone(&self.model),
-        });
+        send(
+            events,
+            ChatEvent::Started {
+                provider: Arc::clone(&self.provider),
+                model: Arc::clone(&self.model),
+            },
+        );
+        let Some((shared, logits)) = self.read(&prompt, events)? else {
+            return Ok(Outcome::Abandoned);
+        };
+        let asked = request.max_output.map(|most| usize::try_from(most.0));
+        let limit = asked
+            .map_or(self.defaults.max_output, |most| most.unwrap_or(usize::MAX))
+            .min(self.llama.context() - prompt.len());
+        let Some((written, finish)) = self.write(request, limit, logits, events)? else {
+            return Ok(Outcome::Abandoned);
+        };
+        let usage = Usage {
+            input: Tokens(prompt.len() as u64),
+            output: Tokens(written as u64),
+            cached_input: Tokens(shared as u64),
+            cache_write: Tokens(0),
+        };
+        send(events, ChatEvent::Usage(usage));
+        // Counted first, so that who has seen the answer finds it counted.
+        self.tally.finished.fetch_add(1, Ordering::Relaxed);
+        send(events, ChatEvent::Finished(finish));
+        Ok(Outcome::Finished)
+    }
 
+    /// Reads the prompt from where it differs from the cache. Gives the number of tokens
+    /// that were cached and the logits after the last, or nothing when nobody listens.
+    fn read(
+        &mut self,
+        prompt: &[u32],
+        events: &Events,
+    ) -> Result<Option<(usize, Vec<f32>)>, ChatError> {
         // At least one token has to be read again, for its logits.
-        let shared = shared_prefix(&self.held, &prompt).min(prompt.len() - 1);
+        let shared = shared_prefix(&self.held, prompt).min(prompt.len() - 1);
         self.llama.truncate(shared);
         self.held.truncate(shared);
         self.tally
@@ -115,18 +151,25 @@ impl Engine {
         let mut logits = Vec::new();
         for chunk in prompt[shared..].chunks(PREFILL_CHUNK) {
             if events.is_closed() {
-                return Ok(Outcome::Abandoned);
+                return Ok(None);
             }
             logits = self.feed(chunk)?;
             self.tally
                 .read
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
+        Ok(Some((shared, logits)))
+    }
 
-        let asked = request.max_output.map(|most| usize::try_from(most.0));
-        let limit = asked
-            .map_or(self.defaults.max_output, |most| most.unwrap_or(usize::MAX))
-            .min(self.llama.context() - prompt.len());
+    /// Writes at most `limit` tokens. Gives their number, the end of the turn not counted,
+    /// and why they ended, or nothing when nobody listens.
+    fn write(
+        &mut self,
+        request: &ChatRequest,
+        limit: usize,
+        mut logits: Vec<f32>,
+        events: &Events,
+    ) -> Result<Option<(usize, FinishReason)>, ChatError> {
         let mut sampler = Sampler::new(
             request.temperature.unwrap_or(self.defaults.temperature),
             request.top_p.unwrap_or(self.defaults.top_p),
@@ -148,44 +191,24 @@ impl Engine {
             written += 1;
             self.tally.written.fetch_add(1, Ordering::Relaxed);
             match stops.push(&joiner.push(self.vocabulary.bytes(token))) {
-                Scan::Clear(text) => {
-                    if !text.is_empty() && !send(ChatEvent::Text(text)) {
-                        return Ok(Outcome::Abandoned);
-                    }
-                }
+                Scan::Clear(text) => send_text(events, text),
                 Scan::Stopped(text) => {
-                    stops = StopTexts::new(&[]);
-                    joiner = TextJoiner::default();
-                    if !text.is_empty() {
-                        send(ChatEvent::Text(text));
-                    }
-                    break FinishReason::Stop;
+                    send_text(events, text);
+                    return Ok(Some((written, FinishReason::Stop)));
                 }
             }
             if events.is_closed() {
-                return Ok(Outcome::Abandoned);
+                return Ok(None);
             }
             if written < limit {
                 logits = self.feed(&[token])?;
             }
         };
-        let rest = match stops.push(&joiner.finish()) {
-            Scan::Clear(text) => text + &stops.finish(),
-            Scan::Stopped(text) => text,
-        };
-        if !rest.is_empty() {
-            send(ChatEvent::Text(rest));
+        match stops.push(&joiner.finish()) {
+            Scan::Clear(text) => send_text(events, text + &stops.finish()),
+            Scan::Stopped(text) => send_text(events, text),
         }
-        send(ChatEvent::Usage(Usage {
-            input: Tokens(prompt.len() as u64),
-            output: Tokens(written as u64),
-            cached_input: Tokens(shared as u64),
-            cache_write: Tokens(0),
-        }));
-        // Counted first, so that who has seen the answer finds it counted.
-        self.tally.finished.fetch_add(1, Ordering::Relaxed);
-        send(ChatEvent::Finished(finish));
-        Ok(Outcome::Finished)
+        Ok(Some((written, finish)))
     }
 
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ChatError> {
@@ -250,6 +273,17 @@ impl Engine {
             tokens if tokens >= context => Err(too_long(&tokens.to_string())),
             _ => Ok(prompt),
         }
+    }
+}
+
+/// Sends an event; a reader that left is noticed by [`Events::is_closed`].
+fn send(events: &Events, event: ChatEvent) {
+    let _ = events.try_send(Ok(event));
+}
+
+fn send_text(events: &Events, text: String) {
+    if !text.is_empty() {
+        send(events, ChatEvent::Text(text));
     }
 }
 
