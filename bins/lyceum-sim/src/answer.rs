@@ -67,21 +67,20 @@ fn invent(ask: &Ask, config: &SimConfig, request: u64) -> Answer {
         return called([call]);
     }
     let words = quote(&ask.user);
-    match &ask.json {
-        Some(JsonForm::Schema(schema)) => {
-            written(ask, example::of_schema(schema, words).to_string())
-        }
-        Some(JsonForm::Object) => written(ask, default_object(words).to_string()),
+    let text = match &ask.json {
+        Some(JsonForm::Schema(schema)) => example::of_schema(schema, words).to_string(),
+        Some(JsonForm::Object) => default_object(words).to_string(),
         None if ask.system.contains("JSON") || ask.user.contains("JSON") => {
-            written(ask, default_object(words).to_string())
+            default_object(words).to_string()
         }
         None => {
-            let length = config
-                .output
-                .map(|spread| spread.sample(config.seed, request, Purpose::Length));
-            written(ask, speech(words, length.unwrap_or(0)))
+            let length = config.output.map_or(0, |spread| {
+                spread.sample(config.seed, request, Purpose::Length)
+            });
+            speech(words, length)
         }
-    }
+    };
+    written(ask, text)
 }
 
 fn tool_call(ask: &Ask, config: &SimConfig, request: u64) -> Option<Call> {

@@ -80,6 +80,8 @@ pub enum Spread<V> {
 
 /// A quantity that can be spread.
 pub trait Quantity: Copy + PartialOrd {
+    /// The most that is ever sampled, so that no setting exhausts memory or the clock.
+    const MOST: Self;
     /// As a number.
     fn to_f64(self) -> f64;
     /// From a number that is not negative.
@@ -89,6 +91,7 @@ pub trait Quantity: Copy + PartialOrd {
 }
 
 impl Quantity for Duration {
+    const MOST: Self = Self::from_secs(24 * 60 * 60);
     fn to_f64(self) -> f64 {
         self.as_secs_f64()
     }
@@ -107,6 +110,8 @@ impl Quantity for Duration {
     reason = "lengths of answers are far below 2^53, and the cast saturates"
 )]
 impl Quantity for u64 {
+    /// Above the longest answers that vendors allow (128,000 tokens).
+    const MOST: Self = 200_000;
     fn to_f64(self) -> f64 {
         self as f64
     }
@@ -123,14 +128,15 @@ impl<V: Quantity> Spread<V> {
     pub(crate) fn sample(&self, seed: u64, request: u64, purpose: Purpose) -> V {
         /// The standard normal distribution's quantile of 0.99.
         const Z99: f64 = 2.326_347_874;
-        match *self {
+        let value = match *self {
             Self::Fixed(value) => value,
             Self::LogNormal { p50, p99 } => {
                 let sigma = (p99.to_f64() / p50.to_f64()).ln() / Z99;
                 let z = random::normal(seed, request, purpose);
                 V::from_f64(p50.to_f64() * (sigma * z).exp())
             }
-        }
+        };
+        if value > V::MOST { V::MOST } else { value }
     }
 }
 
@@ -206,6 +212,15 @@ mod tests {
         for wrong in ["", "fast", "p50=2s,p99=1s", "p50=0,p99=1", "1h", "p99=1s"] {
             assert!(wrong.parse::<Spread<Duration>>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn no_sample_passes_the_most() {
+        let long = Spread::Fixed(u64::MAX);
+        assert_eq!(long.sample(1, 1, Purpose::Length), u64::MOST);
+        let slow: Spread<Duration> = "p50=1s,p99=100000000m".parse().unwrap();
+        let samples = (0..1_000).map(|n| slow.sample(1, n, Purpose::FirstToken));
+        assert_eq!(samples.max(), Some(Duration::MOST));
     }
 
     #[test]

@@ -13,9 +13,13 @@ mod report;
 mod sse;
 mod user;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use http::{Uri, uri::Authority};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use tokio::{task::JoinSet, time::Instant};
 
 pub use dialect::Endpoint;
@@ -103,6 +107,9 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+    /// The API key cannot be sent in a header.
+    #[error("send the API key: it holds characters that no header can")]
+    Key,
     /// There are no users or no turns.
     #[error("run {users} users with {turns} turns a conversation: both must be at least 1")]
     Empty {
@@ -113,21 +120,24 @@ pub enum LoadError {
     },
 }
 
-/// Where the requests go.
+/// Where all requests go, and what all of them carry.
 #[derive(Debug)]
 struct Target {
     addr: SocketAddr,
-    authority: Authority,
-    prefix: String,
+    path: Uri,
+    headers: HeaderMap,
+    /// Tells the sessions of this run from those of earlier ones on the same server.
+    run: u64,
 }
 
 impl Target {
-    async fn resolve(target: &str) -> Result<Self, LoadError> {
+    async fn resolve(config: &LoadConfig) -> Result<Self, LoadError> {
+        let target = config.target.as_str();
         let wrong = || LoadError::Target {
             target: target.to_owned(),
         };
         let uri: Uri = target.parse().map_err(|_| wrong())?;
-        let authority = uri.authority().ok_or_else(wrong)?.clone();
+        let authority = uri.authority().ok_or_else(wrong)?;
         if uri.scheme_str() != Some("http") {
             return Err(wrong());
         }
@@ -141,10 +151,18 @@ impl Target {
             .next()
             .ok_or_else(wrong)?;
         let prefix = uri.path().trim_end_matches('/');
+        let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+        let path = format!("{prefix}{}", config.endpoint.path());
+        let key = config.api_key.as_deref();
+        let mut headers = config.endpoint.headers(key).map_err(|_| LoadError::Key)?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+        headers.insert(header::HOST, host);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Self {
             addr,
-            authority,
-            prefix: prefix.strip_suffix("/v1").unwrap_or(prefix).to_owned(),
+            path: path.parse().map_err(|_| wrong())?,
+            headers,
+            run: now.map_or(0, |since| since.as_secs()),
         })
     }
 }
@@ -165,7 +183,7 @@ pub async fn run(config: LoadConfig) -> Result<Report, LoadError> {
             turns: config.turns,
         });
     }
-    let target = Arc::new(Target::resolve(&config.target).await?);
+    let target = Arc::new(Target::resolve(&config).await?);
     let config = Arc::new(config);
     let clock = Arc::new(user::Clock::new(&config, Instant::now()));
     let mut users = JoinSet::new();

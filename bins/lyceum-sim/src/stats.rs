@@ -13,7 +13,7 @@ use crate::{fault::Fault, quota::Limit};
 /// A snapshot of the counters, also `GET /sim/stats`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Requests for answers or embeddings that arrived.
+    /// Requests for answers, embeddings or token counts that arrived.
     pub requests: u64,
     /// Answers that left whole.
     pub answered: u64,

@@ -9,7 +9,7 @@ use lyceum_sim::{
     quota::{Accounting, Quotas},
 };
 
-const LATENCY_HELP: &str = "Spreads are written as 300ms or p50=300ms,p99=2s (log-normal).\n\
+const AFTER_HELP: &str = "Spreads are written as 300ms or p50=300ms,p99=2s (log-normal).\n\
     Faults are written as FAULT=5%, FAULT/10 (every tenth) or FAULT@3,7,20-30 (by number), \
     FAULT being one of 429, 500, 529, hang, hang-in-body, reset, truncate, malformed, \
     error-event, trickle.\n\n\
@@ -18,7 +18,7 @@ const LATENCY_HELP: &str = "Spreads are written as 300ms or p50=300ms,p99=2s (lo
     --output p50=150,p99=800 --requests-per-minute 500 --fault 529=1% --fault reset=0.5%";
 
 #[derive(Debug, Args)]
-#[command(after_help = LATENCY_HELP)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]

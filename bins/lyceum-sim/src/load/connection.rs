@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
@@ -46,22 +46,14 @@ impl Connection {
     pub(super) async fn send(
         &mut self,
         target: &Target,
-        path: &str,
-        headers: &[(&'static str, String)],
         body: Bytes,
     ) -> hyper::Result<Response<Incoming>> {
-        let mut request = Request::post(format!("{}{path}", target.prefix))
-            .header(header::HOST, target.authority.as_str())
-            .header(header::CONTENT_TYPE, "application/json");
-        for (name, value) in headers {
-            request = request.header(*name, value);
-        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.path.clone();
+        *request.headers_mut() = target.headers.clone();
         self.sender.ready().await?;
-        match request.body(Full::new(body)) {
-            Ok(request) => self.sender.send_request(request).await,
-            // Only a key that is no header value leads here; the server then refuses it.
-            Err(_) => self.sender.send_request(Request::default()).await,
-        }
+        self.sender.send_request(request).await
     }
 }
 

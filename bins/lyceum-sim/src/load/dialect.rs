@@ -3,6 +3,7 @@
 //! The shapes of `/chat` and `/chat/stream` are those of Lyceum's own API (requirements
 //! R1.4 and R1.5); the others are the vendors'.
 
+use http::{HeaderMap, HeaderValue, header, header::InvalidHeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -57,18 +58,25 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn headers(self, key: Option<&str>) -> Vec<(&'static str, String)> {
-        match self {
-            Self::Anthropic | Self::AnthropicStream => {
-                let version = ("anthropic-version", "2023-06-01".to_owned());
-                let key = key.map(|key| ("x-api-key", key.to_owned()));
-                [version].into_iter().chain(key).collect()
-            }
-            _ => key
-                .map(|key| ("authorization", format!("Bearer {key}")))
-                .into_iter()
-                .collect(),
+    pub(super) fn headers(self, key: Option<&str>) -> Result<HeaderMap, InvalidHeaderValue> {
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, JSON);
+        let anthropic = matches!(self, Self::Anthropic | Self::AnthropicStream);
+        if anthropic {
+            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
         }
+        match key {
+            None => {}
+            Some(key) if anthropic => {
+                headers.insert("x-api-key", HeaderValue::from_str(key)?);
+            }
+            Some(key) => {
+                let bearer = HeaderValue::from_str(&format!("Bearer {key}"))?;
+                headers.insert(header::AUTHORIZATION, bearer);
+            }
+        }
+        Ok(headers)
     }
 }
 

@@ -76,7 +76,6 @@ pub(super) struct User {
     config: Arc<LoadConfig>,
     target: Arc<Target>,
     clock: Arc<Clock>,
-    headers: Vec<(&'static str, String)>,
     connection: Option<Connection>,
     /// Turns begun so far.
     turn: u64,
@@ -100,7 +99,6 @@ impl User {
     ) -> Self {
         Self {
             number,
-            headers: config.endpoint.headers(config.api_key.as_deref()),
             config,
             target,
             clock,
@@ -115,7 +113,8 @@ impl User {
     pub(super) async fn run(mut self) -> Tally {
         while self.clock.next(Instant::now()) {
             if self.turn.is_multiple_of(self.config.turns) {
-                self.session = format!("load-{}-{}", self.number, self.turn / self.config.turns);
+                let conversation = self.turn / self.config.turns;
+                self.session = format!("load-{}-{}-{conversation}", self.target.run, self.number);
                 self.memory = empty_memory();
             }
             self.turn += 1;
@@ -144,7 +143,8 @@ impl User {
                     if !matches!(failure, Failure::Refused { .. }) {
                         self.connection = None;
                     }
-                    sleep(failure.retry_after().unwrap_or(AFTER_FAILURE)).await;
+                    let wait = failure.retry_after().unwrap_or_default();
+                    sleep(wait.max(AFTER_FAILURE)).await;
                 }
             }
         }
@@ -165,9 +165,8 @@ impl User {
                 .await
                 .map_err(|_| Failure::Connect)?,
         };
-        let path = self.config.endpoint.path();
         let response = connection
-            .send(&self.target, path, &self.headers, body)
+            .send(&self.target, body)
             .await
             .map_err(|_| Failure::Closed)?;
         let status = response.status();

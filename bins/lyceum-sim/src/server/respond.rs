@@ -107,6 +107,7 @@ async fn answer(
         Route::CountTokens => {
             let ask = anthropic::read_for_count(&body)?;
             known_model(shared, &ask.model)?;
+            add(&shared.counters.answered, 1);
             Ok(reply(
                 StatusCode::OK,
                 JSON,

@@ -91,6 +91,25 @@ async fn every_kind_of_failure_has_its_name() {
 }
 
 #[tokio::test]
+async fn keys_and_paths_are_sent_as_each_format_wants_them() {
+    let sim = Simulator::start(SimConfig {
+        api_keys: vec!["secret".into()],
+        ..SimConfig::default()
+    })
+    .await
+    .unwrap();
+    for endpoint in [Endpoint::OpenAi, Endpoint::AnthropicStream] {
+        let right = LoadConfig {
+            api_key: Some("secret".into()),
+            ..forty(format!("{}/v1/", sim.url()), endpoint)
+        };
+        assert!(load::run(right).await.unwrap().is_clean());
+        let wrong = load::run(forty(sim.url(), endpoint)).await.unwrap();
+        assert_eq!(errors(&wrong), [("status_401", 40)]);
+    }
+}
+
+#[tokio::test]
 async fn a_broken_connection_costs_one_request() {
     let sim = Simulator::start(SimConfig {
         faults: vec![FaultRule::at(Fault::Reset, 5..=7)],
@@ -195,6 +214,12 @@ async fn impossible_runs_are_refused() {
             "{target}: {refused}"
         );
     }
+    let key = LoadConfig {
+        api_key: Some("two\nlines".into()),
+        ..with("http://127.0.0.1:1", 1)
+    };
+    let refused = load::run(key).await.unwrap_err();
+    assert!(matches!(refused, LoadError::Key), "{refused}");
     let refused = load::run(with("http://127.0.0.1:1", 0)).await.unwrap_err();
     assert!(matches!(refused, LoadError::Empty { .. }));
 }
