@@ -1,0 +1,231 @@
+//! Building a graph by name.
+//!
+//! Invariant: building never fails; every mistake waits for `compile`, which reports the
+//! first one with its names. Deliberately absent: any checking here.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Command, CompileError, Context, Graph, NodeError, NodeName, SendTo, State, Worker,
+    compile::compile,
+    node::{self, NodeFn},
+};
+
+/// Where a route leads: node names and sends.
+#[derive(Debug, Clone, Default)]
+pub struct Route {
+    pub(crate) goto: Vec<NodeName>,
+    pub(crate) sends: Vec<SendTo>,
+}
+
+/// What the function of a route may return.
+pub trait Routes {
+    /// Says where the route leads.
+    fn into_route(self) -> Route;
+}
+
+impl Routes for Route {
+    fn into_route(self) -> Route {
+        self
+    }
+}
+
+impl Routes for &str {
+    fn into_route(self) -> Route {
+        Route {
+            goto: vec![self.into()],
+            sends: Vec::new(),
+        }
+    }
+}
+
+impl Routes for NodeName {
+    fn into_route(self) -> Route {
+        Route {
+            goto: vec![self],
+            sends: Vec::new(),
+        }
+    }
+}
+
+impl Routes for Vec<&str> {
+    fn into_route(self) -> Route {
+        Route {
+            goto: self.into_iter().map(Into::into).collect(),
+            sends: Vec::new(),
+        }
+    }
+}
+
+impl Routes for Vec<SendTo> {
+    fn into_route(self) -> Route {
+        Route {
+            goto: Vec::new(),
+            sends: self,
+        }
+    }
+}
+
+pub(crate) type RouteFn<S> = Arc<dyn Fn(&S) -> Route + Send + Sync>;
+
+pub(crate) struct NodeSpec<S: State, C, E> {
+    pub(crate) name: NodeName,
+    pub(crate) run: NodeFn<S, C, E>,
+    pub(crate) deferred: bool,
+}
+
+/// Collects nodes and edges; [`GraphBuilder::compile`] checks them.
+///
+/// `S` is the state, `C` what nodes find in `Context::shared`, `E` what they emit.
+pub struct GraphBuilder<S: State, C = (), E = ()> {
+    pub(crate) nodes: Vec<NodeSpec<S, C, E>>,
+    pub(crate) edges: Vec<(NodeName, NodeName)>,
+    pub(crate) joins: Vec<(Vec<NodeName>, NodeName)>,
+    pub(crate) routes: Vec<(NodeName, RouteFn<S>)>,
+    pub(crate) declared: Vec<(NodeName, Vec<NodeName>)>,
+}
+
+impl<S, C, E> GraphBuilder<S, C, E>
+where
+    S: State,
+    C: Send + Sync + 'static,
+    E: Send + 'static,
+{
+    /// A graph without nodes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            nodes: Vec::new(),
+            edges: Vec::new(),
+            joins: Vec::new(),
+            routes: Vec::new(),
+            declared: Vec::new(),
+        }
+    }
+
+    /// Adds a node: an async function of a snapshot and a context.
+    #[must_use]
+    pub fn node<F, Fut, R>(self, name: impl Into<NodeName>, node: F) -> Self
+    where
+        F: Fn(Arc<S>, Context<C, E>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, NodeError>> + Send + 'static,
+        R: Into<Command<S>>,
+    {
+        self.add(name.into(), node::plain(node), false)
+    }
+
+    /// Adds a node that runs only when nothing else is left to run: a last word on
+    /// branches of different lengths.
+    #[must_use]
+    pub fn deferred_node<F, Fut, R>(self, name: impl Into<NodeName>, node: F) -> Self
+    where
+        F: Fn(Arc<S>, Context<C, E>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, NodeError>> + Send + 'static,
+        R: Into<Command<S>>,
+    {
+        self.add(name.into(), node::plain(node), true)
+    }
+
+    /// Adds a node that runs once for each payload sent to it.
+    #[must_use]
+    pub fn worker<T, F, Fut, R>(self, worker: Worker<T>, node: F) -> Self
+    where
+        T: DeserializeOwned + 'static,
+        F: Fn(T, Arc<S>, Context<C, E>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, NodeError>> + Send + 'static,
+        R: Into<Command<S>>,
+    {
+        self.add(worker.name().into(), node::worker(node), false)
+    }
+
+    fn add(mut self, name: NodeName, run: NodeFn<S, C, E>, deferred: bool) -> Self {
+        self.nodes.push(NodeSpec {
+            name,
+            run,
+            deferred,
+        });
+        self
+    }
+
+    /// Runs `to` in the step after `from`. Several edges into one node run it once a step.
+    #[must_use]
+    pub fn edge(mut self, from: impl Into<NodeName>, to: impl Into<NodeName>) -> Self {
+        self.edges.push((from.into(), to.into()));
+        self
+    }
+
+    /// Runs `to` once after all of `from` have run, however many steps that takes.
+    #[must_use]
+    pub fn join<N: Into<NodeName>>(
+        mut self,
+        from: impl IntoIterator<Item = N>,
+        to: impl Into<NodeName>,
+    ) -> Self {
+        self.joins
+            .push((from.into_iter().map(Into::into).collect(), to.into()));
+        self
+    }
+
+    /// Chooses among the declared targets after each run of `from`. The function sees the
+    /// state after all writes of the step were merged; it must be pure.
+    #[must_use]
+    pub fn route<N: Into<NodeName>, R: Routes>(
+        mut self,
+        from: impl Into<NodeName>,
+        targets: impl IntoIterator<Item = N>,
+        choose: impl Fn(&S) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let from = from.into();
+        self.routes.push((
+            from.clone(),
+            Arc::new(move |state| choose(state).into_route()),
+        ));
+        self.destinations(from, targets)
+    }
+
+    /// Declares where the commands of `from` may go or send.
+    #[must_use]
+    pub fn destinations<N: Into<NodeName>>(
+        mut self,
+        from: impl Into<NodeName>,
+        targets: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.declared
+            .push((from.into(), targets.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Checks the graph.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake found, see [`CompileError`].
+    pub fn compile(self) -> Result<Graph<S, C, E>, CompileError> {
+        compile(self)
+    }
+}
+
+impl<S, C, E> Default for GraphBuilder<S, C, E>
+where
+    S: State,
+    C: Send + Sync + 'static,
+    E: Send + 'static,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: State, C, E> fmt::Debug for GraphBuilder<S, C, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GraphBuilder")
+            .field(
+                "nodes",
+                &self.nodes.iter().map(|node| &node.name).collect::<Vec<_>>(),
+            )
+            .field("edges", &self.edges)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,83 @@
+//! How one run is made.
+//!
+//! Invariant: every limit is at least one. Deliberately absent: what belongs to the graph.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{Mode, event::Modes};
+
+/// Steps after which a cycle is taken for endless; a person rarely waits for a hundred
+/// model calls, and a test that loops should fail in milliseconds.
+const STEP_LIMIT: u64 = 100;
+
+/// Events buffered between a run and its stream; a page of streamed text.
+const EVENT_BUFFER: usize = 64;
+
+/// The configuration of one run.
+#[derive(Debug, Clone)]
+pub struct RunConfig<C = ()> {
+    pub(crate) shared: Arc<C>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) step_limit: u64,
+    pub(crate) max_concurrency: NonZeroUsize,
+    pub(crate) modes: Modes,
+    pub(crate) event_buffer: usize,
+}
+
+impl<C> RunConfig<C> {
+    /// A run whose nodes find this value in `Context::shared`.
+    #[must_use]
+    pub fn new(shared: impl Into<Arc<C>>) -> Self {
+        Self {
+            shared: shared.into(),
+            cancel: CancellationToken::new(),
+            step_limit: STEP_LIMIT,
+            max_concurrency: NonZeroUsize::MAX,
+            modes: Modes::ALL,
+            event_buffer: EVENT_BUFFER,
+        }
+    }
+
+    /// Cancels the run when this token is cancelled. Default: a token of its own.
+    #[must_use]
+    pub fn cancellation(mut self, token: CancellationToken) -> Self {
+        self.cancel = token;
+        self
+    }
+
+    /// The most steps a run may take, at least 1. Default: 100.
+    #[must_use]
+    pub fn step_limit(mut self, steps: u64) -> Self {
+        self.step_limit = steps.max(1);
+        self
+    }
+
+    /// The most nodes that run at once; the others of a step wait. Default: no limit.
+    #[must_use]
+    pub fn max_concurrency(mut self, nodes: NonZeroUsize) -> Self {
+        self.max_concurrency = nodes;
+        self
+    }
+
+    /// Which events a stream carries beside the last one. Default: all of them.
+    #[must_use]
+    pub fn modes(mut self, modes: impl IntoIterator<Item = Mode>) -> Self {
+        self.modes = modes.into_iter().collect();
+        self
+    }
+
+    /// The most events that wait for the reader, at least 1. Default: 64.
+    #[must_use]
+    pub fn event_buffer(mut self, events: usize) -> Self {
+        self.event_buffer = events.max(1);
+        self
+    }
+}
+
+impl<C: Default> Default for RunConfig<C> {
+    fn default() -> Self {
+        Self::new(C::default())
+    }
+}

@@ -1,0 +1,153 @@
+//! A compiled graph and its runs.
+//!
+//! Invariant: a graph is immutable and cheap to clone; runs share nothing but it.
+//! Deliberately absent: spawned tasks: a run proceeds while it is polled.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use futures_util::{Stream, future::BoxFuture};
+use tokio::sync::mpsc::{self, Receiver};
+
+use crate::{
+    Event, EventKind, Input, NodeName, Output, RunConfig, RunError, State, driver::drive,
+    node::NodeFn, outlet::EventSender, topology::Topology,
+};
+
+/// A checked graph, ready to run any number of times at once.
+pub struct Graph<S: State, C = (), E = ()> {
+    pub(crate) topology: Arc<Topology<S>>,
+    pub(crate) nodes: Arc<[NodeFn<S, C, E>]>,
+}
+
+impl<S, C, E> Graph<S, C, E>
+where
+    S: State,
+    C: Send + Sync + 'static,
+    E: Send + 'static,
+{
+    pub(crate) fn new(topology: Arc<Topology<S>>, nodes: Arc<[NodeFn<S, C, E>]>) -> Self {
+        Self { topology, nodes }
+    }
+
+    /// The names of the nodes, sorted.
+    #[must_use]
+    pub fn node_names(&self) -> &[NodeName] {
+        &self.topology.names
+    }
+
+    /// Runs the graph to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] when a node fails, writes collide or the step limit is reached.
+    /// A cancelled run is not an error, see [`Output::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the nodes that run; nothing continues behind it.
+    pub async fn run(
+        &self,
+        input: impl Into<Input<S>>,
+        config: RunConfig<C>,
+    ) -> Result<Output<S>, RunError> {
+        drive(self.clone(), input.into(), config, None).await
+    }
+
+    /// Runs the graph as a stream of events: the last one is `Finished` or an error.
+    ///
+    /// The run proceeds only while the stream is polled, so a slow reader slows it down
+    /// instead of filling memory. Dropping the stream drops the nodes that run.
+    #[must_use = "a stream runs nothing until it is polled"]
+    pub fn stream(&self, input: impl Into<Input<S>>, config: RunConfig<C>) -> RunStream<S, E> {
+        let (sender, events) = mpsc::channel(config.event_buffer);
+        let sender = Arc::new(EventSender {
+            sender,
+            modes: config.modes,
+        });
+        let run = drive(self.clone(), input.into(), config, Some(sender));
+        RunStream {
+            run: Some(Box::pin(run)),
+            result: None,
+            events,
+            seq: 0,
+        }
+    }
+}
+
+impl<S: State, C, E> Clone for Graph<S, C, E> {
+    fn clone(&self) -> Self {
+        Self {
+            topology: self.topology.clone(),
+            nodes: self.nodes.clone(),
+        }
+    }
+}
+
+impl<S: State, C, E> fmt::Debug for Graph<S, C, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph")
+            .field("nodes", &self.topology.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The events of one run, and the run itself: see [`Graph::stream`].
+#[must_use = "a stream runs nothing until it is polled"]
+pub struct RunStream<S: State, E = ()> {
+    run: Option<BoxFuture<'static, Result<Output<S>, RunError>>>,
+    result: Option<Result<Output<S>, RunError>>,
+    events: Receiver<Event<S, E>>,
+    seq: u64,
+}
+
+impl<S: State, E> RunStream<S, E> {
+    fn number(&mut self, mut event: Event<S, E>) -> Event<S, E> {
+        self.seq += 1;
+        event.seq = self.seq;
+        event
+    }
+}
+
+impl<S: State, E> Stream for RunStream<S, E> {
+    type Item = Result<Event<S, E>, RunError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(Some(event)) = self.events.poll_recv(cx) {
+            return Poll::Ready(Some(Ok(self.number(event))));
+        }
+        if let Some(run) = &mut self.run
+            && let Poll::Ready(result) = run.as_mut().poll(cx)
+        {
+            self.run = None;
+            self.result = Some(result);
+        }
+        // Polling the run may have filled the buffer; its events come before its result.
+        if let Poll::Ready(Some(event)) = self.events.poll_recv(cx) {
+            return Poll::Ready(Some(Ok(self.number(event))));
+        }
+        if self.run.is_some() {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.result.take().map(|result| {
+            result.map(|output| {
+                let (step, kind) = (output.steps, EventKind::Finished(output));
+                self.number(Event { seq: 0, step, kind })
+            })
+        }))
+    }
+}
+
+impl<S: State, E> Unpin for RunStream<S, E> {}
+
+impl<S: State, E> fmt::Debug for RunStream<S, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunStream")
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! Mistakes that `compile` finds, and how it words them.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+use std::sync::Arc;
+
+use lyceum_graph::{CompileError, Context, END, GraphBuilder, NodeError, START, State};
+
+#[derive(State, Clone, Default)]
+struct Empty {}
+
+async fn idle(_: Arc<Empty>, _: Context) -> Result<(), NodeError> {
+    Ok(())
+}
+
+/// A graph of idle nodes.
+fn nodes<const N: usize>(names: [&str; N]) -> GraphBuilder<Empty> {
+    names
+        .into_iter()
+        .fold(GraphBuilder::new(), |builder, name| {
+            builder.node(name, idle)
+        })
+}
+
+fn error(builder: GraphBuilder<Empty>) -> String {
+    builder.compile().unwrap_err().to_string()
+}
+
+#[test]
+fn names_are_checked_and_a_near_one_is_suggested() {
+    let builder = nodes(["critic"]).edge(START, "critc").edge("critic", END);
+    assert_eq!(
+        error(builder),
+        "compile the graph: __start__ leads to or from the unknown node critc; did you mean critic?"
+    );
+    let builder = nodes(["critic"]).edge(START, "xyz").edge("critic", END);
+    assert!(error(builder).ends_with("the unknown node xyz"));
+    let builder = nodes(["a", "a"]).edge(START, "a").edge("a", END);
+    assert_eq!(error(builder), "compile the graph: two nodes are called a");
+    assert!(error(nodes([END])).ends_with("the name __end__ is reserved"));
+    let routed = |target| {
+        nodes(["a"])
+            .edge(START, "a")
+            .edge("a", END)
+            .route("a", [target], |_: &Empty| END)
+    };
+    assert!(error(routed("b")).contains("unknown node b"));
+    assert!(routed("a").compile().is_ok());
+}
+
+#[test]
+fn every_node_lies_on_a_path_from_start_to_end() {
+    assert!(error(nodes(["a"]).edge("a", END)).ends_with("no edge leaves START"));
+    let builder = nodes(["a", "b"])
+        .edge(START, "a")
+        .edge("a", END)
+        .edge("b", "a");
+    assert!(error(builder).contains("node b cannot be reached"));
+    let builder = nodes(["a", "b"])
+        .edge(START, "a")
+        .edge("a", "b")
+        .edge("b", "a");
+    assert!(error(builder).contains("node a cannot reach END"));
+    let builder = nodes(["a", "b"])
+        .edge(START, "a")
+        .edge(START, "b")
+        .edge("a", END);
+    assert!(error(builder).contains("node b cannot reach END"));
+    assert!(error(nodes(["a"]).edge(START, "a").edge(END, "a")).contains("wrong way round"));
+}
+
+#[test]
+fn a_join_has_distinct_sources() {
+    let graph = || {
+        nodes(["a", "b"])
+            .edge(START, "a")
+            .edge(START, "b")
+            .edge("b", END)
+    };
+    let none: [&str; 0] = [];
+    assert!(error(graph().join(none, "b")).contains("has no sources"));
+    assert!(error(graph().join(["a", "a"], "b")).contains("names a twice"));
+    assert!(error(graph().join([START], "b")).contains("wrong way round"));
+    assert!(matches!(
+        graph().join(["a", "c"], "b").compile().unwrap_err(),
+        CompileError::UnknownNode { .. }
+    ));
+    assert!(graph().join(["a"], END).compile().is_ok());
+}
