@@ -1,4 +1,4 @@
-//! Being written.
+#![doc = include_str!("../README.md")]
 
 mod answer;
 mod anthropic;
@@ -7,10 +7,16 @@ mod config;
 mod dns;
 mod estimate;
 mod failure;
+mod fallback;
 pub mod headers;
+mod metered;
+pub mod metrics;
 mod ollama;
 mod openai;
+mod opening;
 mod preset;
+mod queued;
+mod retrying;
 pub mod sse;
 mod transport;
 mod wire;
@@ -18,6 +24,10 @@ mod wire;
 pub use anthropic::{Anthropic, AnthropicConfig};
 pub use config::{BuildError, Timeouts};
 pub use estimate::{estimate, text_tokens};
+pub use fallback::Fallback;
+pub use metered::Metered;
 pub use ollama::{OllamaModel, ollama_models};
 pub use openai::{OpenAi, OpenAiConfig};
 pub use preset::{Dialect, OutputLimit, Preset, Quirks, SchemaSupport};
+pub use queued::Queued;
+pub use retrying::Retrying;

@@ -167,16 +167,17 @@ impl Transport {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> ChatError {
-        if error.is_connect() {
-            if let Some(host) = self.url.host_str() {
-                self.resolver.forget(host);
-            }
-            if error.is_timeout() {
-                return ChatError::Timeout {
-                    stage: TimeoutStage::Connect,
-                    after: self.timeouts.connect,
-                };
-            }
+        if !error.is_connect() {
+            return interrupted(error);
+        }
+        if let Some(host) = self.url.host_str() {
+            self.resolver.forget(host);
+        }
+        if error.is_timeout() {
+            return ChatError::Timeout {
+                stage: TimeoutStage::Connect,
+                after: self.timeouts.connect,
+            };
         }
         ChatError::Connect {
             provider: self.provider.to_string(),
@@ -199,7 +200,7 @@ impl fmt::Debug for Transport {
     }
 }
 
-/// A connection that broke in the middle of an answer.
+/// A connection that broke after it was made: the provider may have seen the request.
 pub(crate) fn interrupted(error: reqwest::Error) -> ChatError {
     ChatError::Interrupted {
         source: Box::new(error.without_url()),

@@ -3,6 +3,12 @@
 //! The fixtures were written for this file after the shapes described in the Claude API
 //! documentation: "Messages", "Streaming messages", "Errors", "Structured outputs".
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};
@@ -32,11 +38,11 @@ fn start() -> Value {
             "cache_creation_input_tokens": 5, "output_tokens": 1}}})
 }
 
-fn block(index: u32, content_block: Value) -> Value {
+fn block(index: u32, content_block: &Value) -> Value {
     json!({"type": "content_block_start", "index": index, "content_block": content_block})
 }
 
-fn delta(index: u32, delta: Value) -> Value {
+fn delta(index: u32, delta: &Value) -> Value {
     json!({"type": "content_block_delta", "index": index, "delta": delta})
 }
 
@@ -71,15 +77,15 @@ async fn thinking_text_and_usage() {
         start(),
         block(
             0,
-            json!({"type": "thinking", "thinking": "", "signature": ""}),
+            &json!({"type": "thinking", "thinking": "", "signature": ""}),
         ),
         json!({"type": "ping"}),
-        delta(0, json!({"type": "thinking_delta", "thinking": "Leaves."})),
-        delta(0, json!({"type": "signature_delta", "signature": "EqQB"})),
+        delta(0, &json!({"type": "thinking_delta", "thinking": "Leaves."})),
+        delta(0, &json!({"type": "signature_delta", "signature": "EqQB"})),
         stop(0),
-        block(1, json!({"type": "text", "text": ""})),
-        delta(1, json!({"type": "text_delta", "text": "光合"})),
-        delta(1, json!({"type": "text_delta", "text": "作用"})),
+        block(1, &json!({"type": "text", "text": ""})),
+        delta(1, &json!({"type": "text_delta", "text": "光合"})),
+        delta(1, &json!({"type": "text_delta", "text": "作用"})),
         stop(1),
         json!({"type": "an_event_of_the_future", "index": 3}),
         message_delta,
@@ -109,21 +115,21 @@ async fn tool_calls_are_numbered_among_themselves() {
     let json_delta = |index, text: &str| {
         delta(
             index,
-            json!({"type": "input_json_delta", "partial_json": text}),
+            &json!({"type": "input_json_delta", "partial_json": text}),
         )
     };
     let [message_delta, message_stop] = end("tool_use");
     let body = [
         start(),
-        block(0, json!({"type": "text", "text": ""})),
-        delta(0, json!({"type": "text_delta", "text": "Let me see."})),
+        block(0, &json!({"type": "text", "text": ""})),
+        delta(0, &json!({"type": "text_delta", "text": "Let me see."})),
         stop(0),
-        block(1, tool("toolu_a", "search")),
+        block(1, &tool("toolu_a", "search")),
         json_delta(1, ""),
         json_delta(1, "{\"q\": \"x"),
         json_delta(1, "\"}"),
         stop(1),
-        block(2, tool("toolu_b", "now")),
+        block(2, &tool("toolu_b", "now")),
         json_delta(2, ""),
         stop(2),
         message_delta,
@@ -146,7 +152,7 @@ async fn tool_calls_are_numbered_among_themselves() {
 #[tokio::test]
 async fn an_answer_is_the_same_split_at_every_byte() {
     let [message_delta, message_stop] = end("max_tokens");
-    let text = delta(0, json!({"type": "text_delta", "text": "学生"}));
+    let text = delta(0, &json!({"type": "text_delta", "text": "学生"}));
     let body = stream_of(&[start(), text, message_delta, message_stop]);
     let bytes: Vec<u8> = body.bytes().flat_map(|byte| chunk([byte])).collect();
     let server = Server::saying([stream_head(), bytes, END.to_vec()].concat()).await;
@@ -161,7 +167,7 @@ async fn an_answer_is_the_same_split_at_every_byte() {
 
 #[tokio::test]
 async fn a_stream_without_its_end_is_truncated() {
-    let text = delta(0, json!({"type": "text_delta", "text": "half"}));
+    let text = delta(0, &json!({"type": "text_delta", "text": "half"}));
     let server = Server::saying(events(&stream_of(&[start(), text.clone()]))).await;
     let (seen, error) = drain(ask(&server.anthropic(Timeouts::default()))).await;
     assert_eq!(error.unwrap().label(), "truncated");

@@ -2,6 +2,12 @@
 //!
 //! The OpenAI dialect stands for both where the transport alone decides.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::{

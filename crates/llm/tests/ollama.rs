@@ -1,5 +1,11 @@
 //! Finding an Ollama, after its API documentation, "List Local Models".
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -5,6 +5,12 @@
 //! DeepSeek API reference ("Create Chat Completion") and Alibaba Cloud Model Studio
 //! ("OpenAI compatible - Chat").
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -23,7 +29,7 @@ fn stream_of(chunks: &[Value]) -> String {
 }
 
 /// A chunk with one choice.
-fn delta(delta: Value, finish: Option<&str>) -> Value {
+fn delta(delta: &Value, finish: Option<&str>) -> Value {
     json!({
         "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m-2026",
         "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}],
@@ -56,15 +62,15 @@ async fn text_reasoning_and_usage() {
             "completion_tokens_details": {"reasoning_tokens": 9}},
     });
     let chunks = [
-        delta(json!({"role": "assistant", "content": ""}), None),
+        delta(&json!({"role": "assistant", "content": ""}), None),
         delta(
-            json!({"reasoning_content": "Leaves ", "content": null}),
+            &json!({"reasoning_content": "Leaves ", "content": null}),
             None,
         ),
-        delta(json!({"reasoning": "matter."}), None),
-        delta(json!({"content": "光合\n"}), None),
-        delta(json!({"content": "作用"}), None),
-        delta(json!({}), Some("stop")),
+        delta(&json!({"reasoning": "matter."}), None),
+        delta(&json!({"content": "光合\n"}), None),
+        delta(&json!({"content": "作用"}), None),
+        delta(&json!({}), Some("stop")),
         usage,
     ];
     let answer = answer(&chunks).await;
@@ -85,8 +91,8 @@ async fn text_reasoning_and_usage() {
 #[tokio::test]
 async fn events_come_in_the_promised_order() {
     let chunks = [
-        delta(json!({"content": "x"}), None),
-        delta(json!({}), Some("length")),
+        delta(&json!({"content": "x"}), None),
+        delta(&json!({}), Some("length")),
     ];
     let server = Server::saying(events(&stream_of(&chunks))).await;
     let (seen, error) = drain(ask(&server.openai(Timeouts::default()))).await;
@@ -107,7 +113,7 @@ async fn parallel_tool_calls_are_told_apart() {
     let piece = |index: u32, id: Value, name: Value, arguments: &str| {
         let function = json!({"name": name, "arguments": arguments});
         let call = json!({"index": index, "id": id, "type": "function", "function": function});
-        delta(json!({"tool_calls": [call]}), None)
+        delta(&json!({"tool_calls": [call]}), None)
     };
     let answer = answer(&[
         piece(0, json!("call_a"), json!("search"), ""),
@@ -115,7 +121,7 @@ async fn parallel_tool_calls_are_told_apart() {
         piece(1, json!("call_b"), json!("calculate"), "{}"),
         // Some servers repeat fields as empty texts.
         piece(0, json!(""), json!(""), "\"x\"}"),
-        delta(json!({}), Some("tool_calls")),
+        delta(&json!({}), Some("tool_calls")),
     ])
     .await;
     let expected = [
@@ -133,12 +139,12 @@ fn of_call(call: &ToolCall) -> (&str, &str, &str) {
 
 #[tokio::test]
 async fn tool_calls_without_numbers_are_told_apart_by_their_ids() {
-    let piece = |call: Value| delta(json!({"tool_calls": [call]}), None);
+    let piece = |call: Value| delta(&json!({"tool_calls": [call]}), None);
     let answer = answer(&[
         piece(json!({"id": "a", "function": {"name": "f", "arguments": "{\"x\""}})),
         piece(json!({"function": {"arguments": ":1}"}})),
         piece(json!({"id": "b", "function": {"name": "g", "arguments": "{}"}})),
-        delta(json!({}), Some("stop")),
+        delta(&json!({}), Some("stop")),
     ])
     .await;
     let calls: Vec<_> = answer.tool_calls.iter().map(of_call).collect();

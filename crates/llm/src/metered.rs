@@ -1,0 +1,125 @@
+//! Counts, times and traces every call of a model.
+//!
+//! Invariant: each polled stream is counted once, as `ok`, as its error, or as
+//! `cancelled` when it was dropped before its end.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use lyceum_core::{CallContext, ChatEvent, ChatModel, ChatRequest, ChatStream, ModelTraits, Usage};
+use tokio::time::Instant;
+use tracing::{Instrument, Span, field::Empty};
+
+use crate::{answer::is_content, metrics};
+
+/// Meters a model; see [`metrics`](crate::metrics) for what is recorded. Every call has a
+/// span `llm_call`, whose fields follow OpenTelemetry's conventions for generative AI.
+#[derive(Debug, Clone)]
+pub struct Metered {
+    model: Arc<dyn ChatModel>,
+}
+
+impl Metered {
+    /// Meters `model`.
+    #[must_use]
+    pub fn new(model: impl ChatModel + 'static) -> Self {
+        Self {
+            model: Arc::new(model),
+        }
+    }
+}
+
+impl ChatModel for Metered {
+    fn name(&self) -> &str {
+        self.model.name()
+    }
+
+    fn traits(&self) -> ModelTraits {
+        self.model.traits()
+    }
+
+    fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
+        let model = Arc::clone(&self.model);
+        Box::pin(async_stream::try_stream! {
+            let mut meter = Meter::start(model.name(), &call);
+            let span = meter.span.clone();
+            let mut stream = model.stream(call, request);
+            while let Some(event) = stream.next().instrument(span.clone()).await {
+                match event {
+                    Ok(event) => {
+                        meter.note(&event);
+                        yield event;
+                    }
+                    Err(error) => {
+                        meter.status = error.label();
+                        Err(error)?;
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// One call in progress; it is recorded when it is dropped.
+struct Meter {
+    started: Instant,
+    span: Span,
+    /// The provider that answers, once it is known; the model asked until then.
+    provider: Arc<str>,
+    status: &'static str,
+    usage: Option<Usage>,
+    begun: bool,
+}
+
+impl Meter {
+    fn start(name: &str, call: &CallContext) -> Self {
+        let span = tracing::info_span!(
+            "llm_call",
+            request = %call.request,
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = name,
+            gen_ai.response.model = Empty,
+            gen_ai.usage.input_tokens = Empty,
+            gen_ai.usage.output_tokens = Empty,
+            status = Empty,
+        );
+        Self {
+            started: Instant::now(),
+            span,
+            provider: name.into(),
+            status: "cancelled",
+            usage: None,
+            begun: false,
+        }
+    }
+
+    fn note(&mut self, event: &ChatEvent) {
+        match event {
+            ChatEvent::Started { provider, model } => {
+                self.span.record("gen_ai.provider.name", &**provider);
+                self.span.record("gen_ai.response.model", &**model);
+                self.provider = Arc::clone(provider);
+            }
+            ChatEvent::Usage(usage) => self.usage = Some(*usage),
+            ChatEvent::Finished(_) => self.status = "ok",
+            event if !self.begun && is_content(event) => {
+                self.begun = true;
+                metrics::first_token(&self.provider, self.started.elapsed());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.span.record("status", self.status);
+        if let Some(usage) = self.usage {
+            self.span.record("gen_ai.usage.input_tokens", usage.input.0);
+            self.span
+                .record("gen_ai.usage.output_tokens", usage.output.0);
+        }
+        let took = self.started.elapsed();
+        metrics::ended(&self.provider, self.status, took, self.usage);
+    }
+}

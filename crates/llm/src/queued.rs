@@ -1,0 +1,198 @@
+//! A model behind a queue: each call waits for its turn, says where it stands, and
+//! settles what it reserved.
+//!
+//! Invariant: every reservation ends exactly once: settled with the provider's usage,
+//! refunded when nothing was sent, else counted in full, also when the stream is
+//! dropped. A refusal for rate or load is never an error as long as waiting may help.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use lyceum_core::{
+    CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, ModelTraits,
+    QueuePosition, TimeoutStage, Usage,
+};
+use lyceum_queue::{Ask, Estimate, Queue, Refused, Reservation, WaitError};
+
+use crate::{answer::is_content, estimate::estimate, metrics};
+
+/// How often one call goes back into the queue after the provider refused it for rate or
+/// load. The queue slows down each time, so more means that the provider is down.
+const MAX_RETURNS: u32 = 5;
+
+/// Lets a queue decide when calls of a model are sent.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    model: Arc<dyn ChatModel>,
+    queue: Queue,
+    estimate: fn(&ChatRequest) -> Estimate,
+}
+
+impl Queued {
+    /// Sends calls of `model` when `queue` lets them. Reservations follow [`estimate`].
+    #[must_use]
+    pub fn new(model: impl ChatModel + 'static, queue: Queue) -> Self {
+        Self {
+            model: Arc::new(model),
+            queue,
+            estimate,
+        }
+    }
+
+    /// The same with another estimate, e.g. a tokenizer's.
+    #[must_use]
+    pub fn with_estimate(mut self, estimate: fn(&ChatRequest) -> Estimate) -> Self {
+        self.estimate = estimate;
+        self
+    }
+}
+
+impl ChatModel for Queued {
+    fn name(&self) -> &str {
+        self.model.name()
+    }
+
+    fn traits(&self) -> ModelTraits {
+        self.model.traits()
+    }
+
+    fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
+        let this = self.clone();
+        Box::pin(async_stream::try_stream! {
+            let estimate = (this.estimate)(&request);
+            let mut returns = 0;
+            'queue: loop {
+                let ask = Ask::from_call(&call, estimate);
+                let mut waiter = this.queue.enqueue(ask).map_err(refused)?;
+                let mut places = waiter.updates();
+                let reservation = loop {
+                    let next = tokio::select! {
+                        biased;
+                        turn = &mut waiter => Next::Turn(turn),
+                        Some(place) = places.next() => Next::Place(place),
+                    };
+                    match next {
+                        Next::Turn(turn) => break turn.map_err(gone)?,
+                        Next::Place(place) => yield ChatEvent::Queued(place),
+                    }
+                };
+                let mut account = Account::new(reservation);
+                let mut begun = false;
+                // What comes before the content belongs to a call that may come to nothing.
+                let mut held = Vec::new();
+                let mut stream = this.model.stream(call.clone(), Arc::clone(&request));
+                while let Some(event) = stream.next().await {
+                    match event {
+                        Ok(event) => {
+                            account.note(&event);
+                            begun |= is_content(&event) || matches!(event, ChatEvent::Finished(_));
+                            held.push(event);
+                            if begun {
+                                for event in held.drain(..) {
+                                    yield event;
+                                }
+                            }
+                        }
+                        Err(error) => {
+                            account.failed(&error);
+                            if is_throttle(&error) {
+                                this.queue.throttled(error.retry_after());
+                                metrics::throttled(this.name(), &error);
+                                if !begun && returns < MAX_RETURNS {
+                                    returns += 1;
+                                    continue 'queue;
+                                }
+                            }
+                            Err(error)?;
+                        }
+                    }
+                }
+                return;
+            }
+        })
+    }
+}
+
+/// What a waiting call hears.
+enum Next {
+    Turn(Result<Reservation, WaitError>),
+    Place(QueuePosition),
+}
+
+/// What becomes of a reservation. Dropping it counts at least what was reserved.
+struct Account {
+    reservation: Option<Reservation>,
+    usage: Option<Usage>,
+}
+
+impl Account {
+    fn new(reservation: Reservation) -> Self {
+        Self {
+            reservation: Some(reservation),
+            usage: None,
+        }
+    }
+
+    fn note(&mut self, event: &ChatEvent) {
+        match event {
+            ChatEvent::Usage(usage) => {
+                self.usage = Some(*usage);
+                if let Some(reservation) = &mut self.reservation {
+                    reservation.saw(*usage);
+                }
+            }
+            ChatEvent::Finished(_) => {
+                // Without usage nobody knows what was used.
+                if let (Some(usage), Some(reservation)) = (self.usage, self.reservation.take()) {
+                    reservation.settle(usage);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, error: &ChatError) {
+        let unsent = matches!(
+            error,
+            ChatError::Connect { .. }
+                | ChatError::Timeout {
+                    stage: TimeoutStage::Connect,
+                    ..
+                }
+        );
+        if let Some(reservation) = self.reservation.take().filter(|_| unsent) {
+            reservation.refund();
+        }
+    }
+}
+
+/// Whether the provider refused the call because of its quota or load.
+fn is_throttle(error: &ChatError) -> bool {
+    match error {
+        ChatError::RateLimited { .. } | ChatError::Unavailable { status: 529, .. } => true,
+        ChatError::Unavailable {
+            status: 503,
+            retry_after,
+            ..
+        } => retry_after.is_some(),
+        _ => false,
+    }
+}
+
+fn refused(refused: Refused) -> ChatError {
+    match refused.retry_after() {
+        Some(retry_after) => ChatError::Shed { retry_after },
+        // It alone exceeds the quota: a smaller request is needed.
+        None => ChatError::Rejected {
+            status: 413,
+            message: refused.to_string(),
+        },
+    }
+}
+
+/// Nobody waits for the call any more: its deadline passed, or its conversation ended.
+fn gone(_: WaitError) -> ChatError {
+    ChatError::Shed {
+        retry_after: Duration::from_secs(1),
+    }
+}
