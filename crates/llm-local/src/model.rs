@@ -35,6 +35,9 @@ const NAME: &str = "local";
 /// Models below this number of parameters count as small.
 const SMALL_BELOW: u64 = 3_000_000_000;
 
+/// The longest line that may be configured; its end would wait for hours.
+const MOST_WAITING: usize = 1024;
+
 /// Events of an answer besides its tokens and its places in line.
 const EXTRA_EVENTS: usize = 8;
 
@@ -50,7 +53,7 @@ pub struct LocalConfig {
     pub context: Option<Tokens>,
     /// The most tokens of an answer whose request does not say.
     pub max_output: Tokens,
-    /// How many requests may wait while one is answered; at least one.
+    /// How many requests may wait while one is answered, 1 to 1,024.
     pub waiting: usize,
     /// The temperature of requests that do not say, 0 to 2; zero always takes the
     /// likeliest token.
@@ -148,7 +151,7 @@ impl LocalModel {
             Arc::clone(&tally),
             names,
         );
-        let queue = Arc::new(Queue::new(config.waiting.max(1)));
+        let queue = Arc::new(Queue::new(config.waiting.clamp(1, MOST_WAITING)));
         let line = Arc::clone(&queue);
         std::thread::Builder::new()
             .name("local-model".into())
