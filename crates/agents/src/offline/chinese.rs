@@ -161,6 +161,17 @@ pub(super) fn words(sentence: &str, start: usize) -> Vec<Word> {
     found
 }
 
+/// Whether a word of four characters is made of two everyday words: "化学|反应".
+pub(super) fn is_transparent(word: &str) -> bool {
+    let Some((cut, _)) = word.char_indices().nth(2) else {
+        return false;
+    };
+    let (left, right) = word.split_at(cut);
+    [left, right]
+        .iter()
+        .all(|half| SEGMENTER.has_word(half) && SEGMENTER.suggest_freq(half) >= 2_000)
+}
+
 /// Takes a guessed word apart again.
 fn push_letters(word: &str, start: usize, found: &mut Vec<Word>) {
     for (at, c) in word.char_indices() {

@@ -26,6 +26,9 @@ const MOST: usize = 3;
 /// Claims compared through one shared word.
 const PER_WORD: usize = 12;
 
+/// Stands for "go up" and "go down" among the pairs.
+const RISE: usize = usize::MAX;
+
 /// Pairs of opposites of general language; the second of a pair carries a minus.
 const OPPOSITES: &[(&[&str], &[&str])] = &[
     (
@@ -69,14 +72,14 @@ const OPPOSITES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "increase", "rise", "grow", "climb", "expand", "raise", "up", "more", "gain", "higher",
+            "increase", "rise", "grow", "climb", "expand", "raise", "more", "gain", "higher",
             "greater", "增加", "上升", "提高", "升高", "增大", "变大", "上涨", "增长", "增多",
             "变多", "扩大", "上调", "提升", "变高",
         ],
         &[
-            "decrease", "fall", "drop", "decline", "shrink", "reduce", "down", "less", "lose",
-            "fewer", "lower", "减少", "下降", "降低", "减小", "变小", "下跌", "缩小", "变少",
-            "下调", "减弱", "变低", "降",
+            "decrease", "fall", "drop", "decline", "shrink", "reduce", "less", "lose", "fewer",
+            "lower", "减少", "下降", "降低", "减小", "变小", "下跌", "缩小", "变少", "下调",
+            "减弱", "变低", "降",
         ],
     ),
     (
@@ -400,6 +403,24 @@ fn claim(sentence: &Sentence<'_>, range: Range<usize>, index: usize, source: usi
             }
             continue;
         }
+        let moved = |word: &&Word| {
+            matches!(
+                word.base.as_str(),
+                "go" | "come" | "move" | "drive" | "push" | "turn" | "bring"
+            )
+        };
+        if matches!(base, "up" | "down") {
+            // "Prices go up" is a rise; "slow down" only repeats its verb.
+            if at
+                .checked_sub(1)
+                .and_then(|left| words.get(left))
+                .is_some_and(moved)
+            {
+                claim.pairs.push(RISE);
+                claim.negative ^= base == "down";
+            }
+            continue;
+        }
         if let Some((pair, minus)) = opposite(base) {
             claim.pairs.push(pair);
             claim.negative ^= minus;
@@ -474,6 +495,10 @@ fn is_filler(base: &str) -> bool {
             | "能够"
             | "要"
             | "想"
+            | "变"
+            | "变得"
+            | "给"
+            | "越来越"
     )
 }
 
@@ -541,7 +566,9 @@ fn contradicts(old: &Claim, new: &Claim, document: &Document<'_>) -> bool {
             (shared >= 2 && alike >= 0.6)
                 || (shared >= 2 && contained && alike >= 0.5 && same_subject)
         } else {
-            (same_subject && (alike >= 0.5 || contained)) || alike >= 0.75
+            (same_subject && (alike >= 0.5 || contained))
+                || alike >= 0.75
+                || (shared >= 2 && alike >= 0.6)
         };
         if enough {
             return true;

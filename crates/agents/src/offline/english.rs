@@ -125,6 +125,9 @@ fn classify(lower: &str) -> (String, Class, u8) {
         };
         return (base, class, speech);
     }
+    if let Some(speech) = closed_compound(lower) {
+        return (plain_singular(lower), Class::Common, speech);
+    }
     if let Some((left, right)) = lower.split_once('-')
         && let (Some((_, a)), Some((_, b))) = (look_up(left), look_up(right))
     {
@@ -138,6 +141,57 @@ fn classify(lower: &str) -> (String, Class, u8) {
     }
     let speech = if lower.ends_with("ly") { ADVERB } else { 0 };
     (plain_singular(lower), Class::Rare, speech)
+}
+
+/// "landowner", "bookshelf": two everyday words written as one.
+fn closed_compound(lower: &str) -> Option<u8> {
+    if !lower.is_ascii() || lower.len() < 7 || lower.len() > 16 {
+        return None;
+    }
+    (3..=lower.len() - 3).find_map(|cut| {
+        let (left, right) = lower.split_at(cut);
+        let known = VOCABULARY
+            .get(left)
+            .is_some_and(|s| s & (NOUN | ADJECTIVE | VERB) != 0);
+        let (_, speech) = known.then(|| simple(right)).flatten()?;
+        (speech & (NOUN | VERB) != 0).then_some(NOUN)
+    })
+}
+
+/// A word of the vocabulary, or its plural.
+fn simple(word: &str) -> Option<(&str, u8)> {
+    let found = |word: &str| {
+        VOCABULARY
+            .get_key_value(word)
+            .map(|(word, speech)| (*word, *speech))
+    };
+    found(word).or_else(|| word.strip_suffix('s').and_then(found))
+}
+
+/// Whether a word is made of an everyday verb by a learned ending: "vibration".
+pub(super) fn is_derived(word: &str) -> bool {
+    [
+        ("ation", "ate"),
+        ("ation", "e"),
+        ("ation", ""),
+        ("ion", ""),
+        ("ion", "e"),
+        ("ance", ""),
+        ("ence", ""),
+        ("ability", "able"),
+        ("ity", ""),
+        ("ity", "e"),
+        ("al", ""),
+        ("al", "e"),
+        ("ic", ""),
+        ("ive", "e"),
+        ("ive", ""),
+    ]
+    .iter()
+    .any(|(ending, instead)| {
+        word.strip_suffix(ending)
+            .is_some_and(|stem| stem.len() > 2 && look_up(&format!("{stem}{instead}")).is_some())
+    })
 }
 
 /// The base form and parts of speech of a word in or derivable from the vocabulary.

@@ -36,6 +36,8 @@ pub(super) struct Frame {
     pub has_half_example: bool,
     pub has_limit: bool,
     pub has_definition: bool,
+    /// Sentences that give a reason, of all sentences, 0–1.
+    pub reasoning: f32,
 }
 
 impl Frame {
@@ -53,6 +55,12 @@ impl Frame {
                 || document.text.chars().any(|c| c.is_ascii_digit()),
             has_limit: any(&LIMIT),
             has_definition,
+            reasoning: document
+                .sentences
+                .iter()
+                .filter(|sentence| has_any(&sentence.lower, &REASON))
+                .count() as f32
+                / document.sentences.len().max(1) as f32,
         }
     }
 
@@ -79,13 +87,8 @@ impl Frame {
     }
 }
 
-/// Whether the text has a limit that no marker announces: something is said not to happen
-/// under a condition.
+/// Whether the text has a limit that no marker announces: something is said not to be so.
 pub(super) fn has_quiet_limit(document: &Document<'_>) -> bool {
-    const CONDITIONS: &[&str] = &[
-        "if", "when", "where", "in a", "in the", "for", "with", "如果", "要是", "在", "的话", "时",
-        "对",
-    ];
     const DENIALS: &[&str] = &[
         "not", "no", "never", "rarely", "hardly", "nothing", "doesn't", "don't", "isn't", "won't",
         "can't", "cannot", "不", "没",
@@ -94,7 +97,7 @@ pub(super) fn has_quiet_limit(document: &Document<'_>) -> bool {
         .sentences
         .iter()
         .skip(1)
-        .any(|sentence| has_any(&sentence.lower, CONDITIONS) && has_any(&sentence.lower, DENIALS))
+        .any(|sentence| has_any(&sentence.lower, DENIALS))
 }
 
 /// Whether the sentence is, or continues, an example.

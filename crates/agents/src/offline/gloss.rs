@@ -248,7 +248,6 @@ fn chinese(before: &str, after: &str) -> Gloss {
         "即",
         "定义",
         "什么是",
-        "就是",
         "又称",
         "也叫",
         "俗称",
@@ -263,6 +262,13 @@ fn chinese(before: &str, after: &str) -> Gloss {
     ];
     if named.iter().any(|word| lead.ends_with(word)) {
         return Gloss::Full;
+    }
+    // "这个最小的情形就是基准情形" names what stands before; "它就是B树" does not.
+    if let Some(named) = lead.strip_suffix("就是") {
+        let clause = named.rsplit(['，', '。', ',']).next().unwrap_or_default();
+        if clause.chars().count() >= 6 {
+            return Gloss::Full;
+        }
     }
     let rest = after.trim_start_matches(['"', '”', '」', '』', '》', ' ']);
     let defines = [

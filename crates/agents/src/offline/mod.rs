@@ -63,7 +63,7 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
     let mut findings = contradiction::find(&document, &earlier);
     findings.extend(shape::find(&document));
     findings.extend(steps::find(&document, frame));
-    findings.extend(wording::find(&document));
+    findings.extend(wording::find(&document, frame));
     findings.extend(terms::undefined(
         &document,
         &earlier,

@@ -146,8 +146,21 @@ pub(super) fn comparison(lower: &str) -> Option<Range<usize>> {
         let near = &lower[lower.floor_char_boundary(found.start.saturating_sub(12))
             ..lower.floor_char_boundary(found.end + 8)];
         let idiom = has_any(near, &NOT_ANALOGY);
-        (!idiom).then_some(found)
+        // "听起来像，是因为" likens nothing.
+        let loose = *phrase == "像" && lower[found.end..].starts_with(['，', '。', '不', '是']);
+        (!idiom && !loose).then_some(found)
     })
+}
+
+/// "和人脑一样工作": likened as a whole rather than in one measure.
+fn likened(lower: &str) -> Option<Range<usize>> {
+    let at = lower.find("一样")?;
+    let before = &lower[..at];
+    let clause = before.rsplit(['，', '。', ',']).next().unwrap_or_default();
+    let joined = clause.contains(['和', '跟', '像', '同', '与', '如']) && !clause.ends_with('不');
+    let after = lower[at + "一样".len()..].chars().next();
+    let measure = after.is_some_and(|c| "大长多高重快的宽深远".contains(c));
+    (joined && !measure).then(|| at..at + "一样".len())
 }
 
 /// "Plates float like rafts": a verb compared with "like".
@@ -173,7 +186,9 @@ fn analogy(
     sentence: &Sentence<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let found = comparison(&sentence.lower).or_else(|| compared_action(sentence));
+    let found = comparison(&sentence.lower)
+        .or_else(|| compared_action(sentence))
+        .or_else(|| likened(&sentence.lower));
     let Some(found) = found else {
         return;
     };
@@ -226,11 +241,16 @@ fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
     if be == 0 || be > 6 {
         return None;
     }
-    let term: Vec<&Word> = words[..be]
+    // "The logarithm of a number is …": what is defined stands before "of".
+    let until = words[..be]
+        .iter()
+        .position(|word| word.base == "of")
+        .unwrap_or(be);
+    let term: Vec<&Word> = words[..until]
         .iter()
         .filter(|word| word.is_content())
         .collect();
-    let named = words[..be].iter().all(|word| {
+    let named = words[..until].iter().all(|word| {
         word.is_content()
             || matches!(
                 word.base.as_str(),
@@ -266,6 +286,9 @@ fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
                 | "that"
                 | "because"
                 | "about"
+                | "its"
+                | "their"
+                | "one"
         )
         || words[be].base != "is" && words[be].base != "are";
     if !defines {
@@ -276,7 +299,15 @@ fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
             .iter()
             .any(|other| other.is_content() && same_root(&word.base, &other.base))
     };
-    // In "a prime number is a number that …" the head noun is the class, not a circle.
+    // In "a prime number is a number that …" the head noun is the class, not a circle; in
+    // "a fair price is one that is fair" the quality is what had to be explained.
+    let quality = term.len() == 2 && !term[0].may_be(NOUN) && repeats(term[0]);
+    if quality {
+        return Some(
+            sentence.text[term[0].range.start - sentence.start..term[1].range.end - sentence.start]
+                .to_owned(),
+        );
+    }
     term.iter().all(|word| repeats(word)).then(|| {
         let from = term[0].range.start - sentence.start;
         let to = term[term.len() - 1].range.end - sentence.start;

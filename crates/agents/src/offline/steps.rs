@@ -8,8 +8,8 @@ use lyceum_core::{GapKind, Severity};
 use super::{
     finding::{Finding, Frame, is_example},
     markers::{
-        CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, MEANS, RANKS, REASON, SEQUENCES,
-        SKIPS,
+        CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, LIMIT, MEANS, RANKS, REASON,
+        SEQUENCES, SKIPS,
     },
     text::{Document, Language, Sentence, find_any, find_phrase, has_any},
 };
@@ -87,7 +87,9 @@ fn mechanism(
     findings: &mut Vec<Finding>,
 ) {
     let sentence = &document.sentences[index];
-    let (found, mut confidence) = if let Some(found) = conclusion(sentence) {
+    let concluded = conclusion(sentence);
+    let is_conclusion = concluded.is_some();
+    let (found, mut confidence) = if let Some(found) = concluded {
         (found, 0.52_f32)
     } else if let Some(found) = find_any(&sentence.lower, &CAUSES_STRONGLY) {
         (found, 0.5)
@@ -118,11 +120,35 @@ fn mechanism(
     if sentence.lower.contains('=') {
         confidence -= 0.2;
     }
-    if frame.has_reason && content_before(sentence, found.start) >= 4 {
-        // The premise stands in the sentence, and the text knows how to give reasons.
-        confidence -= 0.08;
+    confidence -= match content_before(sentence, found.start) {
+        // A full premise stands in the sentence.
+        6.. if is_conclusion => 0.16,
+        4.. if is_conclusion || frame.has_reason => 0.08,
+        _ => 0.0,
+    };
+    if is_conclusion && sentence.lower[found.clone()].ends_with("why") {
+        confidence -= 0.1;
     }
-    if has_any(&sentence.lower[found.end..], &RANKS) {
+    if !is_conclusion && is_definition(sentence, found.start) {
+        confidence -= 0.25;
+    }
+    if frame.care() >= 3 {
+        confidence -= 0.06;
+    }
+    if frame.reasoning >= 0.28 {
+        confidence -= 0.06;
+    }
+    if is_denied(&sentence.lower[..found.start]) || has_any(&sentence.lower, &LIMIT) {
+        // It says what does not happen, or where it ends.
+        confidence -= 0.15;
+    }
+    let opens = sentence.lower[..found.start].trim().is_empty();
+    if opens && index > 0 && is_conclusion && newness(sentence, found.end, known) >= 0.6 {
+        // A new sentence that concludes something new leaves a step out.
+        confidence -= 0.2;
+    }
+    let judged = if is_conclusion { found.end } else { 0 };
+    if has_any(&sentence.lower[judged..], &RANKS) {
         // What is concluded is a judgement: it wants evidence rather than a mechanism.
         confidence -= 0.2;
     }
@@ -142,6 +168,34 @@ fn mechanism(
         },
         focus: sentence.text[found].to_owned(),
     });
+}
+
+/// "A catalyst is a substance that speeds up …": the effect is what the word means.
+fn is_definition(sentence: &Sentence<'_>, until: usize) -> bool {
+    let before = &sentence.lower[..until];
+    match sentence.language {
+        Language::English => {
+            has_any(before, &["is", "are", "means"])
+                && has_any(
+                    before,
+                    &["that", "which", "how", "when", "who", "to", "means"],
+                )
+        }
+        Language::Chinese => {
+            let body = sentence.text.trim_end_matches(['。', '！', '.', '；']);
+            let tail: Vec<char> = body.chars().rev().take(5).collect();
+            before.contains('是') && tail.contains(&'的')
+        }
+    }
+}
+
+fn is_denied(before: &str) -> bool {
+    has_any(
+        before,
+        &[
+            "not", "cannot", "never", "can't", "doesn't", "不", "没", "并非",
+        ],
+    )
 }
 
 fn content_before(sentence: &Sentence<'_>, until: usize) -> usize {
@@ -194,10 +248,16 @@ fn step(document: &Document<'_>, index: usize, known: &HashSet<&str>, findings: 
             return;
         };
         let before = newness(sentence, 0, known);
-        if newness(sentence, found.end, known) < 0.8 || before < 0.5 || index == 0 {
+        if index > 0
+            && sentence.lower[..found.start].trim().is_empty()
+            && newness(sentence, found.end, known) >= 0.6
+        {
+            (found, 0.58)
+        } else if newness(sentence, found.end, known) < 0.8 || before < 0.5 || index == 0 {
             return;
+        } else {
+            (found, 0.46)
         }
-        (found, 0.46)
     };
     if has_any(&sentence.lower, &REASON) {
         confidence -= 0.25;

@@ -8,7 +8,8 @@ use std::{collections::HashMap, ops::Range};
 use lyceum_core::{GapKind, Severity};
 
 use super::{
-    english::{ADJECTIVE, ADVERB, NOUN, VERB},
+    chinese,
+    english::{self, ADJECTIVE, ADVERB, NOUN, VERB},
     finding::{Finding, is_example},
     gloss::{Gloss, glosses},
     text::{Class, Document, Language, Sentence, Word, is_chinese},
@@ -93,7 +94,7 @@ pub(super) fn undefined(
         confidence -= match gloss {
             Gloss::Full => 1.0,
             Gloss::Partial => match care {
-                0..=2 => 0.03,
+                0..=2 => 0.02,
                 3 => 0.14,
                 _ => 0.25,
             },
@@ -101,7 +102,7 @@ pub(super) fn undefined(
         };
         if care >= 4 {
             // In a careful text a single rare word is most often meant to be plain.
-            confidence -= 0.06;
+            confidence -= 0.1;
         }
         if confidence <= 0.3 {
             continue;
@@ -345,8 +346,42 @@ fn english_run(
             score = score.max(0.62);
         }
     }
+    if is_name
+        && words[begin..end]
+            .iter()
+            .any(|word| PLACE_HEADS.contains(&word.base.as_str()))
+    {
+        return;
+    }
     push(sentence, index, begin..end, score, found);
 }
+
+/// After a name they make the name of a place, a person or a group.
+const PLACE_HEADS: &[&str] = &[
+    "mountain",
+    "river",
+    "lake",
+    "city",
+    "street",
+    "university",
+    "company",
+    "island",
+    "ocean",
+    "sea",
+    "bridge",
+    "war",
+    "empire",
+    "family",
+    "school",
+    "desert",
+    "valley",
+    "king",
+    "queen",
+    "president",
+    "country",
+    "coast",
+    "bay",
+];
 
 /// Two everyday nouns that together may be a term: "opportunity cost", "base case".
 fn everyday_compound(
@@ -589,6 +624,9 @@ fn rarity(sentence: &Sentence<'_>, at: usize, shouting: bool) -> f32 {
     if text.contains('_') || (upper > 0 && !text.starts_with(char::is_uppercase)) {
         return 0.62;
     }
+    if text.contains('-') {
+        return if upper > 0 { 0.62 } else { 0.5 };
+    }
     if is_capitalised(sentence, at) && !shouting {
         // A lone capitalised word in mid-sentence is most often a name.
         return if looks_technical(&word.base) {
@@ -597,10 +635,10 @@ fn rarity(sentence: &Sentence<'_>, at: usize, shouting: bool) -> f32 {
             0.2
         };
     }
-    if text.contains('-') {
-        return 0.5;
+    if english::is_derived(&word.base) {
+        return 0.45;
     }
-    let mut score: f32 = 0.42;
+    let mut score: f32 = 0.47;
     if looks_technical(&word.base) {
         score += 0.2;
     }
@@ -664,7 +702,9 @@ fn chinese_runs(sentence: &Sentence<'_>, index: usize, found: &mut Vec<Candidate
 
 /// "拉链|法", "海马|体": a single character that makes a term of what stands before it.
 fn is_tail(sentence: &Sentence<'_>, at: usize) -> bool {
-    let word = &sentence.words[at];
+    let Some(word) = sentence.words.get(at) else {
+        return false;
+    };
     let mut chars = word.base.chars();
     let single = chars.next().filter(|_| chars.next().is_none());
     single.is_some_and(|c| TAILS.contains(c)) && word.class != Class::Function
@@ -690,18 +730,22 @@ fn chinese_run(
     found: &mut Vec<Candidate>,
 ) {
     let words = &sentence.words;
+    let slot = stands_as_noun(sentence, &run);
     let best = run
         .clone()
-        .map(|at| chinese_rarity(sentence, at))
+        .map(|at| chinese_rarity(sentence, at, slot))
         .fold(0.0, f32::max);
     if best <= 0.2 {
-        chinese_compound(sentence, index, run, found);
+        chinese_compound(sentence, index, run, slot, found);
         return;
     }
     // A verb or a common noun at the edge belongs to the sentence rather than the term.
     let technical: Vec<usize> = run
         .clone()
-        .filter(|&at| chinese_rarity(sentence, at) > 0.2)
+        .filter(|&at| chinese_rarity(sentence, at, slot) > 0.2)
+        .filter(|&at| {
+            slot || words[at].may_be(NOUN) || words[at].base.is_ascii() || is_tail(sentence, at + 1)
+        })
         .collect();
     let (Some(&first), Some(&last)) = (technical.first(), technical.last()) else {
         return;
@@ -715,7 +759,7 @@ fn chinese_run(
             first
         };
     let mut end = last + 1;
-    if end < run.end && words[end].speech & VERB == 0 {
+    if end < run.end && (slot || words[end].may_be(NOUN)) {
         end += 1;
     }
     let mut joined = if end - first > 1 { 0.16 } else { 0.0 };
@@ -730,13 +774,16 @@ fn chinese_compound(
     sentence: &Sentence<'_>,
     index: usize,
     run: Range<usize>,
+    slot: bool,
     found: &mut Vec<Candidate>,
 ) {
     let words = &sentence.words;
     for head in run.clone().skip(1) {
         let (left, right) = (&words[head - 1], &words[head]);
-        if CHINESE_HEADS.contains(&right.base.as_str())
-            && left.may_be(NOUN)
+        if is_tail(sentence, head) && "法率性论律式学定主".contains(right.base.as_str()) {
+            push(sentence, index, head - 1..head + 1, 0.5, found);
+        } else if CHINESE_HEADS.contains(&right.base.as_str())
+            && (left.may_be(NOUN) || slot)
             && left.frequency < 9_000
             && !surface(sentence, right).chars().all(|c| c.is_ascii())
         {
@@ -756,7 +803,7 @@ const CHINESE_HEADS: &[&str] = &[
 ];
 
 /// How technical one Chinese word looks.
-fn chinese_rarity(sentence: &Sentence<'_>, at: usize) -> f32 {
+fn chinese_rarity(sentence: &Sentence<'_>, at: usize, slot: bool) -> f32 {
     let word = &sentence.words[at];
     let text = surface(sentence, word);
     if !text.chars().any(is_chinese) {
@@ -774,13 +821,14 @@ fn chinese_rarity(sentence: &Sentence<'_>, at: usize) -> f32 {
         return 0.0;
     }
     let mut score: f32 = match word.frequency {
-        0..=150 => 0.4,
+        // Guessed by the segmenter: often no word at all.
+        0..=1 => 0.32,
+        2..=30 => 0.46,
+        31..=150 => 0.41,
         151..=400 => 0.34,
         _ => 0.28,
     };
-    let noun = word.speech & NOUN != 0
-        || stands_as_noun(sentence, at)
-        || (at + 1 < sentence.words.len() && is_tail(sentence, at + 1));
+    let noun = word.speech & NOUN != 0 || slot || is_tail(sentence, at + 1);
     if !noun {
         score -= 0.16;
     }
@@ -796,6 +844,9 @@ fn chinese_rarity(sentence: &Sentence<'_>, at: usize) -> f32 {
     {
         score -= 0.2;
     }
+    if count == 4 && chinese::is_transparent(text) {
+        score -= 0.15;
+    }
     match count {
         0..=2 => {}
         3 => score += 0.05,
@@ -808,49 +859,29 @@ fn chinese_rarity(sentence: &Sentence<'_>, at: usize) -> f32 {
     score
 }
 
-/// "…的感抗会…", "达到均衡": what stands as the object or after 的 is used as a noun.
-fn stands_as_noun(sentence: &Sentence<'_>, at: usize) -> bool {
-    let before = at.checked_sub(1).map(|left| &sentence.words[left]);
-    let after = sentence.words.get(at + 1);
-    let led = before.is_some_and(|left| {
-        matches!(
-            left.base.as_str(),
-            "的" | "提出"
-                | "达到"
-                | "叫"
-                | "叫做"
-                | "使用"
-                | "用"
-                | "发生"
-                | "进行"
-                | "产生"
-                | "通过"
-                | "存在"
-                | "形成"
-                | "由"
-                | "和"
-                | "与"
-                | "避免"
-                | "处于"
-                | "出现"
-                | "引起"
-                | "导致"
-                | "涉及"
-                | "利用"
-                | "根据"
-                | "有"
-                | "是"
-                | "实现"
-        )
-    });
-    let ended = after.is_none_or(|right| {
-        right.class == Class::Function || right.range.start > sentence.words[at].range.end
+/// "…的感抗会…", "通过反向传播来": what stands between grammar words is used as a noun,
+/// whatever the segmenter calls it.
+fn stands_as_noun(sentence: &Sentence<'_>, run: &Range<usize>) -> bool {
+    const LEADS: &[&str] = &[
+        "的", "提出", "达到", "叫", "叫做", "使用", "用", "发生", "进行", "产生", "通过", "经过",
+        "存在", "形成", "由", "和", "与", "避免", "处于", "出现", "引起", "导致", "涉及", "利用",
+        "根据", "有", "是", "实现", "采用", "靠", "依靠", "属于", "称为", "了", "跟", "还有", "做",
+    ];
+    let words = &sentence.words;
+    let first = &words[run.start];
+    let led = match run.start.checked_sub(1).map(|left| &words[left]) {
+        Some(left) => left.range.end < first.range.start || LEADS.contains(&left.base.as_str()),
+        None => true,
+    };
+    let ended = words.get(run.end).is_none_or(|right| {
+        let apart = right.range.start > words[run.end - 1].range.end;
+        apart || right.class == Class::Function && right.base != "了" && right.base != "着"
     });
     led && ended
 }
 
 /// Last characters of Chinese learned words: substance, body, quality, rate, law, …
-const TAILS: &str = "物素酶体质性率量值数律理论学法式核膜器波场能态衡阵元键链集域层码荷程制义准频矩熵差商碱酸盐胞肽剂幂栈币债液权税轴带晶粒磁压抗阻容感应效度觉欲原毒菌疫苗症瘤线角积商积根系统权约";
+const TAILS: &str = "物素酶体质性率量值数律理论学法式核膜器波场能态衡树表图阵元键链集域层码荷程制义准频矩熵差商碱酸盐胞肽剂幂栈币债液权税轴带晶粒磁压抗阻容感应效度觉欲原毒菌疫苗症瘤线角积商积根系统权约";
 /// Characters that write foreign names by sound.
 const SOUNDS: &str =
     "斯尔克伦诺瑞利特拉德巴贝叶夫洛维亚里奥科卡恩曼森顿莱弗格姆罗尼米奇布鲁托达安赫兹普朗欧";

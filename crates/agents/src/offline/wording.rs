@@ -3,13 +3,13 @@
 use lyceum_core::{GapKind, Severity};
 
 use super::{
-    finding::{Finding, is_example, is_limited_nearby},
+    finding::{Finding, Frame, is_example, is_limited_nearby},
     markers::{ABSOLUTE, ABSOLUTE_STRONGLY, DEGREE, HEDGED, MONOTONE, REASON, VAGUE},
     text::{Document, Sentence, find_any, find_phrase, has_any},
 };
 
 /// Finds vague words, over-generalisations and unbounded "the more, the more".
-pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
+pub(super) fn find(document: &Document<'_>, frame: Frame) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, sentence) in document.sentences.iter().enumerate() {
         if sentence.is_question {
@@ -17,7 +17,7 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
         }
         vague(document, index, sentence, &mut findings);
         absolute(document, index, sentence, &mut findings);
-        monotone(document, index, sentence, &mut findings);
+        monotone(document, frame, index, sentence, &mut findings);
     }
     findings
 }
@@ -186,6 +186,18 @@ fn absolute(
         return;
     }
     let strong = ABSOLUTE_STRONGLY.contains(&&sentence.lower[found.clone()]);
+    let before = &sentence.lower[..found.start];
+    let clause = before
+        .rfind([',', '，', ':', '：'])
+        .map_or(before, |cut| &before[cut..]);
+    if ["not ", "n't ", "cannot ", "不", "没", "并非"]
+        .iter()
+        .any(|no| clause.contains(no))
+        && !clause.contains("不管")
+    {
+        // "Not the same everywhere" says the opposite of an over-generalisation.
+        return;
+    }
     // "Every acid is dangerous": the sentence as a whole is about all of a kind.
     let leads = sentence.lower[..found.start].trim().is_empty();
     let mut confidence: f32 = match (strong, leads) {
@@ -201,6 +213,14 @@ fn absolute(
     }
     if has_any(&sentence.lower, &REASON) {
         confidence -= 0.1;
+    }
+    if has_any(
+        before,
+        &[
+            "if", "when", "where", "to", "for", "如果", "要是", "给", "向",
+        ],
+    ) {
+        confidence -= 0.15;
     }
     let at = sentence.start + found.start..sentence.start + found.end;
     findings.push(Finding {
@@ -220,6 +240,7 @@ fn absolute(
 /// "The more …, the more …" has an end somewhere.
 fn monotone(
     document: &Document<'_>,
+    frame: Frame,
     index: usize,
     sentence: &Sentence<'_>,
     findings: &mut Vec<Finding>,
@@ -229,6 +250,7 @@ fn monotone(
     };
     let phrase = &sentence.lower[found.clone()];
     let again = match phrase {
+        "只要" => sentence.lower[found.end..].contains('就'),
         "越" => {
             // "越堆越高" is one verb; "物体越大，就越容易浮" is a law.
             let (first, last) = (sentence.lower.find('越'), sentence.lower.rfind('越'));
@@ -262,7 +284,7 @@ fn monotone(
     if !again {
         return;
     }
-    let mut confidence: f32 = 0.6;
+    let mut confidence: f32 = if frame.has_limit { 0.5 } else { 0.6 };
     if is_limited_nearby(document, index, 1) {
         confidence -= 0.25;
     }
