@@ -34,7 +34,8 @@ pub struct Rule {
     pub user: Option<String>,
     /// A part of a tool result with which the conversation ends.
     pub tool: Option<String>,
-    /// How often the rule answers; `None` is without limit.
+    /// How often the rule answers; `None` is without limit. An answer that the quota or a
+    /// fault keeps from arriving whole does not count.
     pub times: Option<u32>,
     /// The answer.
     pub reply: Reply,

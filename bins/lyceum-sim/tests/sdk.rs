@@ -77,14 +77,19 @@ fn python(package: &str) -> PathBuf {
         .output();
     let found = import.as_ref().is_ok_and(|output| output.status.success());
     let requirements = workspace().join("tests/requirements.txt");
-    let venv = python.parent().and_then(Path::parent).unwrap_or(&python);
+    let create = match env::var_os("LYCEUM_TEST_PYTHON") {
+        Some(_) => String::new(),
+        None => format!(
+            "python3 -m venv {} && ",
+            workspace().join(".cache/python").display()
+        ),
+    };
     assert!(
         found,
         "the Python {python} does not have the package {package}. Install it with:\n  \
-         python3 -m venv {venv} && {python} -m pip install -r {requirements}\n\
-         or run `cargo xtask test`, or set LYCEUM_TEST_PYTHON. ({import:?})",
+         {create}{python} -m pip install -r {requirements}\n\
+         or run `cargo xtask test`. ({import:?})",
         python = python.display(),
-        venv = venv.display(),
         requirements = requirements.display(),
     );
     python

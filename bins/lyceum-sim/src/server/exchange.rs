@@ -74,14 +74,15 @@ impl Exchange {
         let fault = fault::decide(&config.faults, config.seed, self.number);
         if let Some(fault) = fault {
             shared.counters.fault(fault);
-            if fault == Fault::HangBeforeHeaders {
+            if fault != Fault::Trickle {
                 shared.script.give_back(rule);
+            }
+            if fault == Fault::HangBeforeHeaders {
                 // Dropped, with the call, when the client leaves.
                 std::future::pending::<()>().await;
             }
             if let Some(problem) = status_of(fault, ask.stream) {
                 call.faulted();
-                shared.script.give_back(rule);
                 return self.refuse(&problem);
             }
             if matches!(fault, Fault::Reset | Fault::Truncate | Fault::ErrorEvent) {

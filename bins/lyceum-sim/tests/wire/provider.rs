@@ -225,7 +225,10 @@ async fn tokens_come_when_they_are_due() {
 #[tokio::test]
 async fn a_script_plays_an_agents_model() {
     let sim = start(SimConfig {
-        faults: vec![FaultRule::at(Fault::Overloaded, 1..=1)],
+        faults: vec![
+            FaultRule::at(Fault::Overloaded, 1..=1),
+            FaultRule::at(Fault::Truncate, 2..=2),
+        ],
         script: vec![
             Rule::tool_call("calculate", json!({"expression": "2+2"}))
                 .when_user("2+2")
@@ -238,7 +241,8 @@ async fn a_script_plays_an_agents_model() {
     .await;
     let question = chat("what is 2+2, marker-u5t1?");
     assert_eq!(ask(&sim, &question).await.status, 503);
-    // The failed attempt did not use the rule up.
+    assert_eq!(ask(&sim, &question).await.status, 200);
+    // The failed attempts did not use the rule up.
     let call = ask(&sim, &question).await.json();
     let call = &call["choices"][0]["message"];
     assert_eq!(call["tool_calls"][0]["function"]["name"], "calculate");
