@@ -47,6 +47,12 @@ impl NodeError {
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source
     }
+
+    /// Takes the failure out, to be downcast by value.
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.source
+    }
 }
 
 impl fmt::Display for NodeError {
