@@ -77,7 +77,7 @@ impl Feynman {
         memory: Memory,
         config: FeynmanConfig,
     ) -> Result<Self, WorkflowError> {
-        let workflow = Workflow::new(mind.clone(), tools, memory.clone(), &config)?;
+        let workflow = Workflow::new(mind.clone(), tools, memory.clone(), config.clone())?;
         Ok(Self(Arc::new(Inner {
             mind,
             memory,
@@ -102,7 +102,7 @@ impl Inner {
             role: turn.role,
             content: turn.content.clone(),
         };
-        let mut messages: Vec<NewMessage> = state.imported.iter().map(message).collect();
+        let mut messages: Vec<NewMessage> = state.unsaved.iter().map(message).collect();
         messages.push(NewMessage {
             role: Role::User,
             content: state.explanation.clone(),
@@ -155,11 +155,11 @@ impl Student for Feynman {
             let call = CallContext { scope: call.scope.with_session(explanation.session.clone()), ..call };
             let _turn = inner.turns.begin(&call.scope).await;
             let mut state = None;
-            let mut events = inner.workflow.stream(&call, &explanation);
+            let mut events = inner.workflow.stream(call.clone(), &explanation);
             while let Some(event) = events.next().await {
                 match event? {
                     Progress::Event(event) => yield event,
-                    Progress::Done(done) => state = Some(*done),
+                    Progress::Done(done) => state = Some(Arc::unwrap_or_clone(done)),
                 }
             }
             // The workflow's stream ends with its state or with an error.

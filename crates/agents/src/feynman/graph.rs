@@ -1,69 +1,89 @@
-//! The workflow `user_input_handler → gap_identifier → question_generator → END`.
+//! The workflow `user_input_handler → gap_identifier → question_generator → END` on the
+//! graph runtime: state, nodes, and how their errors come back.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, future::ready};
 use lyceum_core::{
-    CallContext, Explanation, Gap, TeachError, TeachEvent, Tool, ToolTrace, Turn, Usage,
+    CallContext, ChatError, Explanation, Gap, TeachError, TeachEvent, Tool, ToolTrace, Turn, Usage,
 };
-use lyceum_memory::{ContextLimits, Memory};
-use tokio::sync::mpsc;
+use lyceum_graph::{
+    CompileError, Context, END, Event, EventKind, Graph, GraphBuilder, NodeError, RunConfig,
+    RunError, START, State,
+};
+use lyceum_memory::{ContextLimits, Memory, MemoryError};
 
 use super::{
     FeynmanConfig,
     think::{self, Subject},
 };
-use crate::{Mind, ReActEvent, ReActLimits, Watch};
+use crate::{Mind, ReActEvent, Watch};
 
-#[derive(Debug, Clone, Default)]
+const LISTEN: &str = "user_input_handler";
+const FIND: &str = "gap_identifier";
+const ASK: &str = "question_generator";
+
+/// The workflow does not compile, which only a change of its code can cause.
+#[derive(Debug, thiserror::Error)]
+#[error("compile the student's workflow")]
+pub struct WorkflowError(#[from] CompileError);
+
+/// What a lesson knows; each node fills in its part.
+#[derive(State, Debug, Clone, Default)]
 pub(super) struct LessonState {
     pub(super) topic: String,
     pub(super) explanation: String,
+    /// The conversation before the explanation, as the client will get it back.
     pub(super) short_term_memory: Vec<Turn>,
-    pub(super) imported: Vec<Turn>,
+    /// The part of it that the store does not have yet.
+    pub(super) unsaved: Vec<Turn>,
+    /// What was taught in other conversations.
     pub(super) knowledge: Vec<String>,
     pub(super) unclear_points: Vec<Gap>,
     pub(super) question_queue: Vec<String>,
+    /// The student's words, as they were streamed.
     pub(super) answer: String,
+    #[state(append)]
     pub(super) tools: Vec<ToolTrace>,
+    #[state(add)]
     pub(super) usage: Usage,
     pub(super) provider: String,
     pub(super) model: Option<String>,
+    #[state(append)]
     pub(super) degraded: Vec<String>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("compile")]
-pub struct WorkflowError;
-
-pub(super) enum Progress {
-    Event(TeachEvent),
-    Done(Box<LessonState>),
+/// What the nodes of one run share.
+#[derive(Debug)]
+struct Shared {
+    parts: Parts,
+    call: CallContext,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Workflow {
+struct Parts {
     mind: Mind,
-    tools: Vec<Arc<dyn Tool>>,
+    tools: Arc<[Arc<dyn Tool>]>,
     memory: Memory,
-    recent: usize,
-    recalled: usize,
-    react: ReActLimits,
+    config: FeynmanConfig,
 }
 
-struct Sender(mpsc::Sender<Result<Progress, TeachError>>);
+type Ctx = Context<Shared, TeachEvent>;
+type Lesson = Arc<LessonState>;
 
-#[async_trait]
-impl Watch for Sender {
-    async fn saw(&self, event: ReActEvent) {
-        let event = match event {
-            ReActEvent::Queued(p) => TeachEvent::Queued(p),
-            ReActEvent::Text(t) => TeachEvent::Text(t),
-            ReActEvent::Tool(t) => TeachEvent::Tool(t),
-        };
-        let _ = self.0.send(Ok(Progress::Event(event))).await;
-    }
+/// An event of a run, or its end.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Event(TeachEvent),
+    Done(Lesson),
+}
+
+/// The compiled workflow.
+#[derive(Debug, Clone)]
+pub(super) struct Workflow {
+    graph: Graph<LessonState, Shared, TeachEvent>,
+    parts: Parts,
 }
 
 impl Workflow {
@@ -71,118 +91,192 @@ impl Workflow {
         mind: Mind,
         tools: Vec<Arc<dyn Tool>>,
         memory: Memory,
-        config: &FeynmanConfig,
+        config: FeynmanConfig,
     ) -> Result<Self, WorkflowError> {
+        let graph = GraphBuilder::new()
+            .node(LISTEN, listen)
+            .node(FIND, find)
+            .node(ASK, ask)
+            .edge(START, LISTEN)
+            .edge(LISTEN, FIND)
+            .edge(FIND, ASK)
+            .edge(ASK, END)
+            .compile()?;
         Ok(Self {
-            mind,
-            tools,
-            memory,
-            recent: config.recent,
-            recalled: config.recalled,
-            react: config.react,
+            graph,
+            parts: Parts {
+                mind,
+                tools: tools.into(),
+                memory,
+                config,
+            },
         })
     }
 
+    /// Runs the workflow. It proceeds while the stream is polled; dropping it cancels the nodes.
     pub(super) fn stream(
         &self,
-        call: &CallContext,
-        e: &Explanation,
-    ) -> BoxStream<'static, Result<Progress, TeachError>> {
-        let (this, call, e) = (self.clone(), call.clone(), e.clone());
-        Box::pin(async_stream::stream! {
-            let (s, mut r) = mpsc::channel(16);
-            let run = this.run(call, e, Sender(s));
-            tokio::pin!(run);
-            let mut result = None;
-            loop {
-                tokio::select! {
-                    biased;
-                    event = r.recv() => match event { Some(e) => yield e, None => break },
-                    out = &mut run, if result.is_none() => result = Some(out),
-                }
-                if result.is_some() { while let Ok(e) = r.try_recv() { yield e; } break; }
-            }
-            match result { Some(Ok(s)) => yield Ok(Progress::Done(Box::new(s))), Some(Err(e)) => yield Err(e), None => {} }
-        })
-    }
-
-    async fn run(
-        self,
         call: CallContext,
-        e: Explanation,
-        out: Sender,
-    ) -> Result<LessonState, TeachError> {
-        let mut s = LessonState {
-            topic: e.topic,
-            explanation: e.text,
-            ..Default::default()
+        explanation: &Explanation,
+    ) -> impl Stream<Item = Result<Progress, TeachError>> + Send + Unpin + use<> {
+        let lesson = LessonState {
+            topic: explanation.topic.clone(),
+            explanation: explanation.text.clone(),
+            short_term_memory: explanation.short_term_memory.clone(),
+            ..LessonState::default()
         };
-        let ctx = self
-            .memory
-            .context(
-                &call.scope,
-                &format!("{} {}", s.topic, s.explanation),
-                ContextLimits {
-                    recent: self.recent,
-                    knowledge: self.recalled,
-                },
-            )
-            .await
-            .map_err(super::storage)?;
-        let stored: Vec<Turn> = ctx
-            .recent
-            .iter()
-            .map(|m| Turn {
-                role: m.role,
-                content: m.content.clone(),
-            })
-            .collect();
-        s.degraded = ctx.degraded.iter().map(|d| format!("memory.{d}")).collect();
-        s.imported = if stored.is_empty() {
-            e.short_term_memory.clone()
-        } else {
-            vec![]
+        let shared = Shared {
+            parts: self.parts.clone(),
+            call,
         };
-        s.short_term_memory = if e.short_term_memory.is_empty() {
-            stored
-        } else {
-            e.short_term_memory
-        };
-        s.knowledge = ctx.knowledge.into_iter().map(|k| k.text).collect();
-        let subject = Subject {
-            topic: &s.topic,
-            explanation: &s.explanation,
-            history: &s.short_term_memory,
-            knowledge: &s.knowledge,
-        };
-        let _ = out
-            .0
-            .send(Ok(Progress::Event(TeachEvent::Node("gap_identifier"))))
-            .await;
-        let found =
-            think::find_gaps(&self.mind, &self.tools, self.react, &call, &subject, &out).await?;
-        let _ = out
-            .0
-            .send(Ok(Progress::Event(TeachEvent::Gaps(found.gaps.clone()))))
-            .await;
-        let _ = out
-            .0
-            .send(Ok(Progress::Event(TeachEvent::Node("question_generator"))))
-            .await;
-        let asked = think::ask(&self.mind, &call, &subject, &found.gaps, &out).await?;
-        s.unclear_points = found.gaps;
-        s.tools = found.tools;
-        s.usage = found.usage + asked.usage;
-        s.question_queue = asked.questions;
-        s.answer = asked.text.trim().to_owned();
-        s.provider = asked.provider;
-        s.model = asked.model;
-        if found.degraded {
-            s.degraded.push("gap_identifier".into());
+        let events = self.graph.stream(lesson, RunConfig::new(shared));
+        events.filter_map(|event| ready(event.map(progress).map_err(teach_error).transpose()))
+    }
+}
+
+fn progress(event: Event<LessonState, TeachEvent>) -> Option<Progress> {
+    match event.kind {
+        EventKind::Started { node } => {
+            let known = [LISTEN, FIND, ASK]
+                .into_iter()
+                .find(|name| *name == node.as_str());
+            known.map(|name| Progress::Event(TeachEvent::Node(name)))
         }
-        if asked.degraded {
-            s.degraded.push("question_generator".into());
-        }
-        Ok(s)
+        EventKind::Custom { value, .. } => Some(Progress::Event(value)),
+        EventKind::Finished(output) => Some(Progress::Done(output.state)),
+        _ => None,
+    }
+}
+
+/// Reads the conversation and what was taught before.
+async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> {
+    let Shared { parts, call } = &**ctx.shared();
+    let limits = ContextLimits {
+        recent: parts.config.recent,
+        knowledge: parts.config.recalled,
+    };
+    let query = format!("{}\n{}", lesson.topic, lesson.explanation);
+    let known = parts
+        .memory
+        .context(&call.scope, &query, limits)
+        .await
+        .map_err(NodeError::permanent)?;
+    let stored = known.recent.into_iter().map(|message| Turn {
+        role: message.role,
+        content: message.content,
+    });
+    let stored: Vec<Turn> = stored.collect();
+    let degraded: Vec<String> = known
+        .degraded
+        .iter()
+        .map(|part| format!("memory.{part}"))
+        .collect();
+    let taught: Vec<String> = known
+        .knowledge
+        .into_iter()
+        .map(|memory| memory.text)
+        .collect();
+    let update = LessonStateUpdate::new()
+        .knowledge(taught)
+        .degraded(degraded);
+    // What the client remembers is its own view of the conversation and is used as it is;
+    // it is kept as well where the store has nothing of this conversation.
+    Ok(
+        match (lesson.short_term_memory.is_empty(), stored.is_empty()) {
+            (true, _) => update.short_term_memory(stored),
+            (false, true) => update.unsaved(lesson.short_term_memory.clone()),
+            (false, false) => update,
+        },
+    )
+}
+
+/// Finds the gaps.
+async fn find(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> {
+    let Shared { parts, call } = &**ctx.shared();
+    let (tools, limits) = (&*parts.tools, parts.config.react);
+    let found = think::find_gaps(
+        &parts.mind,
+        tools,
+        limits,
+        call,
+        &subject(&lesson),
+        &Audience(&ctx),
+    )
+    .await;
+    let found = found.map_err(NodeError::permanent)?;
+    ctx.emit(TeachEvent::Gaps(found.gaps.clone())).await;
+    let update = LessonStateUpdate::new()
+        .unclear_points(found.gaps)
+        .tools(found.tools)
+        .usage(found.usage);
+    Ok(if found.degraded {
+        update.degraded([FIND.to_owned()])
+    } else {
+        update
+    })
+}
+
+/// Asks about them.
+async fn ask(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> {
+    let Shared { parts, call } = &**ctx.shared();
+    let asked = think::ask(
+        &parts.mind,
+        call,
+        &subject(&lesson),
+        &lesson.unclear_points,
+        &Audience(&ctx),
+    )
+    .await;
+    let asked = asked.map_err(NodeError::permanent)?;
+    let update = LessonStateUpdate::new()
+        .question_queue(asked.questions)
+        .answer(asked.text.trim())
+        .usage(asked.usage)
+        .provider(asked.provider)
+        .model(asked.model);
+    Ok(if asked.degraded {
+        update.degraded([ASK.to_owned()])
+    } else {
+        update
+    })
+}
+
+fn subject(lesson: &LessonState) -> Subject<'_> {
+    Subject {
+        topic: &lesson.topic,
+        explanation: &lesson.explanation,
+        history: &lesson.short_term_memory,
+        knowledge: &lesson.knowledge,
+    }
+}
+
+/// Whoever follows the run hears what a node sees.
+struct Audience<'a>(&'a Ctx);
+
+#[async_trait]
+impl Watch for Audience<'_> {
+    async fn saw(&self, event: ReActEvent) {
+        let event = match event {
+            ReActEvent::Queued(position) => TeachEvent::Queued(position),
+            ReActEvent::Text(text) => TeachEvent::Text(text),
+            ReActEvent::Tool(trace) => TeachEvent::Tool(trace),
+        };
+        self.0.emit(event).await;
+    }
+}
+
+/// The error that the node met, as it was.
+fn teach_error(error: RunError) -> TeachError {
+    match error {
+        RunError::Node { source, .. } => match source.into_inner().downcast::<ChatError>() {
+            Ok(error) => TeachError::Model(*error),
+            Err(other) => match other.downcast::<MemoryError>() {
+                Ok(error) => super::storage(*error),
+                Err(source) => TeachError::Workflow { source },
+            },
+        },
+        other => TeachError::Workflow {
+            source: other.into(),
+        },
     }
 }
