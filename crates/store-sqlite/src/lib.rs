@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod jobs;
 mod memories;
+mod postings;
 mod readers;
 mod row;
 mod scope;

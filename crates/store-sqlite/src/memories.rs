@@ -1,31 +1,26 @@
 //! The memory port: rows, the index of their words, and the search over it.
 //!
-//! The index is a plain table of postings per owner instead of FTS5. FTS5 counts words over
+//! The index of words (`postings`) is one per owner instead of FTS5's one per file. FTS5 counts words over
 //! the whole file, so a search would cost time in proportion to all tenants' memories and one
 //! tenant's words would move another's ranking; and it knows no Chinese words. How words are
 //! found and weighed is `lyceum_memory::lexical`, the same for every store.
-
-use std::collections::HashMap;
 
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
     MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
     StoreError, Timestamp,
-    lexical::{Corpus, Document, Posting, query_terms},
+    lexical::{Corpus, Document, query_terms},
 };
 use rusqlite::{Connection, Error, OptionalExtension, Row, params, types::Type};
 
 use crate::{
     SqliteStore,
     error::Failure,
+    postings,
     row::{id_at, limit_of, unsigned},
     scope::Owner,
 };
-
-/// A word that more memories of one owner hold counts in the newest of them only, which bounds
-/// a search; a word that common says little.
-const MAX_POSTINGS: i64 = 20_000;
 
 /// How many memories of equal score are looked at beyond the limit, to put the newest first.
 const TIES: usize = 100;
@@ -34,10 +29,6 @@ pub(crate) const LIST: &str = "\
     SELECT name, kind, topic, text, importance, session, created_at FROM memory \
     WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
     AND (created_at, name) < (?4, ?5) ORDER BY created_at DESC, name DESC LIMIT ?6";
-
-pub(crate) const POSTINGS: &str = "\
-    SELECT memory, count, length FROM posting WHERE owner = ?1 AND term = ?2 \
-    ORDER BY memory DESC LIMIT ?3";
 
 const GET: &str = "\
     SELECT name, kind, topic, text, importance, session, created_at FROM memory \
@@ -89,12 +80,7 @@ fn index(
     memory: i64,
     document: &Document,
 ) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO posting (owner, term, memory, count, length) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    for (term, count) in &document.terms {
-        insert.execute(params![owner, term, memory, count, document.length])?;
-    }
+    postings::add(connection, owner, memory, document)?;
     count(connection, owner, 1, i64::from(document.length))
 }
 
@@ -112,11 +98,7 @@ fn delete(connection: &Connection, owner: i64, name: &str) -> rusqlite::Result<b
     // The words are found again the way they were found first: an index by memory would cost
     // more on every write than this on a rare deletion.
     let document = Document::new(&[&topic, &text]);
-    let mut forget = connection
-        .prepare_cached("DELETE FROM posting WHERE owner = ?1 AND term = ?2 AND memory = ?3")?;
-    for term in document.terms.keys() {
-        forget.execute(params![owner, term, id])?;
-    }
+    postings::remove(connection, owner, id, &document)?;
     connection
         .prepare_cached("DELETE FROM memory WHERE id = ?1")?
         .execute([id])?;
@@ -138,7 +120,7 @@ fn count(connection: &Connection, owner: i64, documents: i64, length: i64) -> ru
 pub(crate) fn rebuild(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .execute_batch("DELETE FROM posting; UPDATE owner SET documents = 0, total_length = 0;")?;
-    let mut all = connection.prepare("SELECT owner, id, topic, text FROM memory")?;
+    let mut all = connection.prepare("SELECT owner, id, topic, text FROM memory ORDER BY id")?;
     let mut rows = all.query([])?;
     while let Some(row) = rows.next()? {
         let (topic, text): (String, String) = (row.get(2)?, row.get(3)?);
@@ -169,24 +151,15 @@ fn search(
                 total_length: unsigned(row.get(1)?),
             })
         })?;
-    let mut scores: HashMap<i64, f64> = HashMap::new();
-    let mut holders = connection.prepare_cached(POSTINGS)?;
-    for term in query_terms(query) {
-        let postings = holders
-            .query_map(params![owner, term, MAX_POSTINGS], |row| {
-                Ok(Posting {
-                    document: row.get(0)?,
-                    count: row.get(1)?,
-                    length: row.get(2)?,
-                })
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        corpus.add(&postings, &mut scores);
-    }
+    let terms = query_terms(query)
+        .iter()
+        .map(|term| postings::of_term(connection, owner, term))
+        .collect::<Result<_, _>>()?;
+    let scores = corpus.rank(terms, limit);
     let mut get = connection
         .prepare_cached("SELECT name, topic, text, created_at FROM memory WHERE id = ?1")?;
     let mut found = Vec::new();
-    for (id, score) in best(scores, limit) {
+    for (id, score) in scores.best(limit, TIES) {
         found.push(get.query_row([id], |row| {
             Ok(Recollection {
                 id: id_at(row, 0, MemoryId::new)?,
@@ -200,20 +173,6 @@ fn search(
     found.sort_by(Recollection::by_rank);
     found.truncate(limit);
     Ok(found)
-}
-
-/// The best `limit` memories, and up to [`TIES`] more that are as good as the last of them.
-fn best(scores: HashMap<i64, f64>, limit: usize) -> Vec<(i64, f64)> {
-    let mut all: Vec<(i64, f64)> = scores.into_iter().collect();
-    all.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(b.cmp(a)));
-    let Some(&(_, last)) = limit.checked_sub(1).and_then(|at| all.get(at)) else {
-        all.truncate(limit);
-        return all;
-    };
-    let ties = all[limit..].iter().take(TIES);
-    let ties = ties.take_while(|(_, score)| *score == last).count();
-    all.truncate(limit + ties);
-    all
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<MemoryRecord> {

@@ -34,7 +34,7 @@ async fn hot_queries_use_their_indexes() {
                 (sessions::EXPIRE, "session_by_idleness"),
                 (sessions::EXPIRE, "job_by_session"),
                 (memories::LIST, "memory_by_age"),
-                (memories::POSTINGS, "PRIMARY KEY (owner=? AND term=?)"),
+                (postings::OF_TERM, "PRIMARY KEY (owner=? AND term=?)"),
                 (jobs::NEXT, "job_due"),
                 (jobs::DEAD, "job_dead"),
             ]

@@ -1,7 +1,5 @@
 //! The memory port over plain maps.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use lyceum_core::Scope;
 
@@ -73,21 +71,21 @@ impl MemoryStore for InMemory {
             documents: shelf.len() as u64,
             total_length: shelf.iter().map(|(_, d)| u64::from(d.length)).sum(),
         };
-        let mut scores = HashMap::new();
-        for term in query_terms(query) {
-            let postings: Vec<Posting> = (0..)
-                .zip(shelf)
-                .filter_map(|(document, (_, of))| {
-                    let &count = of.terms.get(&term)?;
+        let terms = query_terms(query)
+            .iter()
+            .map(|term| {
+                let holders = (0..).zip(shelf).filter_map(|(document, (_, of))| {
+                    let &count = of.terms.get(term)?;
                     Some(Posting {
                         document,
                         count,
                         length: of.length,
                     })
-                })
-                .collect();
-            corpus.add(&postings, &mut scores);
-        }
+                });
+                holders.collect()
+            })
+            .collect();
+        let scores = corpus.rank(terms, limit);
         let mut found: Vec<Recollection> = (0..)
             .zip(shelf)
             .filter_map(|(document, (record, _))| {
@@ -95,7 +93,7 @@ impl MemoryStore for InMemory {
                     id: record.id.clone(),
                     topic: record.topic.clone(),
                     text: record.text.clone(),
-                    score: *scores.get(&document)?,
+                    score: scores.get(document)?,
                     created_at: record.created_at,
                 })
             })

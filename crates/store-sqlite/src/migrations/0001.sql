@@ -67,15 +67,14 @@ CREATE TABLE memory (
 ) STRICT;
 CREATE INDEX memory_by_age ON memory (owner, created_at DESC, name DESC);
 
--- Which memories hold a term: the words of one owner stand together, so that a search reads
--- nothing of another's.
+-- Which memories hold a term, packed (see postings.rs). The words of one owner stand together,
+-- so that a search reads nothing of another's.
 CREATE TABLE posting (
-    owner  INTEGER NOT NULL,
-    term   TEXT NOT NULL,
-    memory INTEGER NOT NULL,
-    count  INTEGER NOT NULL,
-    length INTEGER NOT NULL,
-    PRIMARY KEY (owner, term, memory)
+    owner   INTEGER NOT NULL,
+    term    TEXT NOT NULL,
+    first   INTEGER NOT NULL,
+    entries BLOB NOT NULL,
+    PRIMARY KEY (owner, term, first)
 ) STRICT, WITHOUT ROWID;
 
 -- phase: 0 waits until due_at, 1 is leased until due_at, 2 died at due_at.
