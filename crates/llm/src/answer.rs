@@ -37,7 +37,7 @@ pub(crate) trait Reader: Send + 'static {
     fn is_done(&self) -> bool;
 
     /// Why the model stopped; `None` as long as the answer's end was not seen.
-    fn finish(&mut self) -> Option<FinishReason>;
+    fn finish(&self) -> Option<FinishReason>;
 }
 
 /// The stream of one call. `body` makes the request's JSON when the stream is polled.
@@ -53,6 +53,7 @@ where
 {
     Box::pin(async_stream::try_stream! {
         let clock = Clock::start(transport.timeouts, deadline);
+        clock.check_total()?;
         let (mut response, form) = transport.send(body()?, &clock).await?;
         let mut intake = Intake::new(reader);
         let mut progress = None;

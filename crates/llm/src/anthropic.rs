@@ -108,9 +108,11 @@ impl ChatModel for Anthropic {
     }
 
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
-        let (model, max_output) = (Arc::clone(&self.model), self.max_output);
-        let body = move || request::body(&request, &model, max_output);
-        let reader = EventReader::new(Arc::clone(&self.transport));
+        let asked = request.model.as_deref();
+        let asked = asked.map_or_else(|| Arc::clone(&self.model), Arc::from);
+        let reader = EventReader::new(Arc::clone(&self.transport), Arc::clone(&asked));
+        let max_output = self.max_output;
+        let body = move || request::body(&request, &asked, max_output);
         answer(Arc::clone(&self.transport), call.deadline, body, reader)
     }
 }

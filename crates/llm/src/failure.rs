@@ -121,7 +121,7 @@ pub(crate) fn protocol(detail: impl std::fmt::Display) -> ChatError {
 
 /// Removes the key and control characters and caps the length.
 fn clean(text: &str, key: Option<&SecretString>) -> String {
-    let redacted = match key.map(ExposeSecret::expose_secret) {
+    let redacted = match key.map(|key| key.expose_secret().trim()) {
         Some(key) if !key.is_empty() && text.contains(key) => text.replace(key, "[redacted]"),
         _ => text.to_owned(),
     };
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn words_are_capped_and_cleaned() {
-        let key = SecretString::from("sk-very-secret");
+        let key = SecretString::from("sk-very-secret\n");
         let body = format!("bad key sk-very-secret\u{1b}[31m {}", "長".repeat(600));
         let error = Complaint::of_body(body.as_bytes()).into_error(401, None, Some(&key));
         let ChatError::Authentication { message, .. } = error else {

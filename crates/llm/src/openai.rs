@@ -105,9 +105,11 @@ impl ChatModel for OpenAi {
     }
 
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
-        let (model, quirks) = (Arc::clone(&self.model), self.quirks);
-        let body = move || request::body(&request, &model, quirks);
-        let reader = ChunkReader::new(Arc::clone(&self.transport));
+        let asked = request.model.as_deref();
+        let asked = asked.map_or_else(|| Arc::clone(&self.model), Arc::from);
+        let reader = ChunkReader::new(Arc::clone(&self.transport), Arc::clone(&asked));
+        let quirks = self.quirks;
+        let body = move || request::body(&request, &asked, quirks);
         answer(Arc::clone(&self.transport), call.deadline, body, reader)
     }
 }

@@ -155,9 +155,9 @@ impl Transport {
 
     /// The beginning of an error's body; what cannot be read in time is left out.
     async fn error_body(&self, mut response: Response, clock: &Clock) -> Vec<u8> {
-        let mut body = Vec::new();
+        let (mut body, since) = (Vec::new(), Instant::now());
         while body.len() < MAX_ERROR_BYTES {
-            match clock.between_chunks(Instant::now(), response.chunk()).await {
+            match clock.between_chunks(since, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
                 Ok(Ok(None) | Err(_)) | Err(_) => break,
             }

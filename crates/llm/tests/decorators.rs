@@ -1,115 +1,21 @@
-//! The decorators over a model that does as it is told, in paused time.
+//! Retrying, falling back, metering and the whole stack, over a model that does as it is
+//! told, in paused time.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
-
+mod actor;
 mod recorder;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
-use lyceum_core::{
-    CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream,
-    FinishReason, Message, Scope, SessionId, Tokens, Usage,
+use actor::{
+    Actor, Do, SECOND, answer, ask, call, collect, events, hello, limited, one_at_a_time, started,
+    starts, text,
 };
+use futures_util::StreamExt;
+use lyceum_core::{ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest};
 use lyceum_llm::{Fallback, Metered, Queued, Retrying};
-use lyceum_queue::{Queue, QueueConfig, Quotas, RetryPolicy};
+use lyceum_queue::RetryPolicy;
 use recorder::Recorder;
 use tokio::time::Instant;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-enum Do {
-    Say(ChatEvent),
-    Fail(ChatError),
-    Hang,
-}
-
-/// Plays one script for each call; the calls that were made, with their requests.
-#[derive(Debug, Clone)]
-struct Actor {
-    name: &'static str,
-    scripts: Arc<Mutex<VecDeque<Vec<Do>>>>,
-    calls: Arc<Mutex<Vec<Arc<ChatRequest>>>>,
-}
-
-impl Actor {
-    fn new(name: &'static str, scripts: impl IntoIterator<Item = Vec<Do>>) -> Self {
-        Self {
-            name,
-            scripts: Arc::new(Mutex::new(scripts.into_iter().collect())),
-            calls: Arc::default(),
-        }
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.lock().unwrap().len()
-    }
-}
-
-impl ChatModel for Actor {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn stream(&self, _call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
-        let this = self.clone();
-        Box::pin(async_stream::try_stream! {
-            this.calls.lock().unwrap().push(request);
-            let script = this.scripts.lock().unwrap().pop_front().expect("a script");
-            for action in script {
-                match action {
-                    Do::Say(event) => yield event,
-                    Do::Fail(error) => Err(error)?,
-                    Do::Hang => std::future::pending().await,
-                }
-            }
-        })
-    }
-}
-
-fn started() -> Do {
-    Do::Say(ChatEvent::Started {
-        provider: "actor".into(),
-        model: "m".into(),
-    })
-}
-
-fn text(text: &str) -> Do {
-    Do::Say(ChatEvent::Text(text.into()))
-}
-
-fn used() -> Usage {
-    Usage {
-        input: Tokens(10),
-        output: Tokens(5),
-        ..Usage::default()
-    }
-}
-
-fn answer(words: &str) -> Vec<Do> {
-    vec![
-        started(),
-        text(words),
-        Do::Say(ChatEvent::Usage(used())),
-        Do::Say(ChatEvent::Finished(FinishReason::Stop)),
-    ]
-}
-
-fn limited(retry_after: Option<Duration>) -> Vec<Do> {
-    vec![Do::Fail(ChatError::RateLimited {
-        retry_after,
-        message: "slow down".into(),
-    })]
-}
 
 fn down() -> ChatError {
     ChatError::Unavailable {
@@ -119,54 +25,8 @@ fn down() -> ChatError {
     }
 }
 
-fn call() -> CallContext {
-    CallContext::new(Scope::local())
-}
-
-fn hello() -> Arc<ChatRequest> {
-    Arc::new(ChatRequest::new([Message::user("hello")]))
-}
-
-fn ask(model: &dyn ChatModel) -> ChatStream {
-    model.stream(call(), hello())
-}
-
-async fn collect(model: &dyn ChatModel) -> Result<ChatAnswer, ChatError> {
-    ChatAnswer::collect(ask(model)).await
-}
-
-async fn events(mut stream: ChatStream) -> (Vec<ChatEvent>, Option<ChatError>) {
-    let mut events = Vec::new();
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => events.push(event),
-            Err(error) => return (events, Some(error)),
-        }
-    }
-    (events, None)
-}
-
-fn starts(events: &[ChatEvent]) -> usize {
-    let started = |event: &&ChatEvent| matches!(event, ChatEvent::Started { .. });
-    events.iter().filter(started).count()
-}
-
 fn retrying(model: &Actor) -> Retrying {
     Retrying::new(model.clone(), RetryPolicy::default())
-}
-
-fn queue(quotas: Quotas) -> Queue {
-    Queue::new(QueueConfig {
-        quotas,
-        ..QueueConfig::default()
-    })
-}
-
-fn one_at_a_time() -> Queue {
-    queue(Quotas {
-        concurrency: Some(1),
-        ..Quotas::default()
-    })
 }
 
 // === Retrying ===
@@ -301,136 +161,6 @@ async fn the_last_models_error_is_the_chains() {
     let second = Actor::new("b", [limited(None)]);
     let model = Fallback::new(Arc::new(first), [Arc::new(second) as Arc<dyn ChatModel>]);
     assert_eq!(collect(&model).await.unwrap_err().label(), "rate_limited");
-}
-
-// === Queued ===
-
-#[tokio::test(start_paused = true)]
-async fn a_waiting_call_says_where_it_stands() {
-    let actor = Actor::new("a", [vec![text("slow"), Do::Hang], answer("hi")]);
-    let queue = one_at_a_time();
-    let model = Queued::new(actor.clone(), queue.clone());
-    let mut first = ask(&model);
-    assert_eq!(
-        first.next().await.unwrap().unwrap(),
-        ChatEvent::Text("slow".into())
-    );
-
-    let mut second = ask(&model);
-    let Some(Ok(ChatEvent::Queued(place))) = second.next().await else {
-        panic!("it waits");
-    };
-    assert_eq!((place.position, actor.calls()), (1, 1));
-    drop(first);
-    let answer = ChatAnswer::collect(second).await.unwrap();
-    assert_eq!((answer.text.as_str(), queue.snapshot().running), ("hi", 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn usage_settles_the_reservation_and_a_drop_does_not() {
-    let quotas = Quotas {
-        tokens: Some(100_000),
-        ..Quotas::default()
-    };
-    let used_after = async |script: Vec<Do>| {
-        let queue = queue(quotas);
-        let model = Queued::new(Actor::new("a", [script]), queue.clone());
-        let mut stream = ask(&model);
-        while let Some(Ok(event)) = stream.next().await {
-            if matches!(event, ChatEvent::Finished(_) | ChatEvent::Text(_)) {
-                break;
-            }
-        }
-        drop(stream);
-        queue.snapshot().tokens.unwrap().used
-    };
-    let usage = || Do::Say(ChatEvent::Usage(used()));
-    let finished = || Do::Say(ChatEvent::Finished(FinishReason::Stop));
-    assert_eq!(used_after(vec![usage(), finished()]).await, 15);
-    let reserved = used_after(vec![finished()]).await;
-    assert!(reserved > 1_000, "nobody knows what was used: {reserved}");
-    let seen = used_after(vec![usage(), text("x"), Do::Hang]).await;
-    assert_eq!(seen, reserved + 2, "10 input tokens were seen, 8 reserved");
-    let unreachable = ChatError::Connect {
-        provider: "a".into(),
-        source: "refused".into(),
-    };
-    assert_eq!(used_after(vec![Do::Fail(unreachable)]).await, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refusal_for_rate_waits_instead_of_failing() {
-    let busy = vec![Do::Fail(ChatError::Unavailable {
-        status: 529,
-        retry_after: None,
-        message: String::new(),
-    })];
-    let busy = [vec![started(), Do::Say(ChatEvent::Usage(used()))], busy];
-    let busy = busy.into_iter().flatten().collect();
-    let actor = Actor::new("a", [limited(Some(7 * SECOND)), busy, answer("hi")]);
-    let model = Queued::new(actor.clone(), one_at_a_time());
-    let began = Instant::now();
-    let (seen, error) = events(ask(&model)).await;
-    assert!(error.is_none(), "{error:?}");
-    assert!(
-        began.elapsed() >= 9 * SECOND,
-        "7 s as told and 2 s by default"
-    );
-    assert!(matches!(seen[0], ChatEvent::Queued(_)), "the wait is shown");
-    assert_eq!(starts(&seen), 1, "of the refused call nothing is shown");
-    assert_eq!(actor.calls(), 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_provider_that_always_refuses_fails_in_the_end() {
-    let actor = Actor::new("a", (0..10).map(|_| limited(None)));
-    let model = Queued::new(actor.clone(), one_at_a_time());
-    assert_eq!(collect(&model).await.unwrap_err().label(), "rate_limited");
-    assert_eq!(actor.calls(), 6);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_queue_refuses_is_told_apart() {
-    let quotas = Quotas {
-        tokens: Some(100),
-        ..Quotas::default()
-    };
-    let model = Queued::new(Actor::new("a", []), queue(quotas));
-    let error = collect(&model).await.unwrap_err();
-    assert_eq!(error.label(), "rejected", "no wait makes it fit");
-
-    let full = Queue::new(QueueConfig {
-        capacity: 0,
-        quotas: Quotas {
-            concurrency: Some(1),
-            ..Quotas::default()
-        },
-        ..QueueConfig::default()
-    });
-    let model = Queued::new(Actor::new("a", [vec![text("x"), Do::Hang]]), full);
-    let mut first = ask(&model);
-    first.next().await;
-    let error = collect(&model).await.unwrap_err();
-    assert_eq!(error.label(), "shed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn cancelling_a_conversation_ends_its_waiting_calls() {
-    let queue = one_at_a_time();
-    let actor = Actor::new("a", [vec![text("x"), Do::Hang]]);
-    let model = Queued::new(actor.clone(), queue.clone());
-    let mut first = ask(&model);
-    first.next().await;
-    let session = SessionId::new("s").unwrap();
-    let scope = Scope::local().with_session(session.clone());
-    let mut second = model.stream(CallContext::new(scope.clone()), hello());
-    second.next().await;
-    assert_eq!(queue.cancel_conversation(&scope.tenant, &session), 1);
-    assert_eq!(
-        ChatAnswer::collect(second).await.unwrap_err().label(),
-        "shed"
-    );
-    assert_eq!(actor.calls(), 1);
 }
 
 // === Metered, and all together ===

@@ -151,6 +151,17 @@ async fn a_callers_deadline_ends_the_call() {
 }
 
 #[tokio::test]
+async fn a_call_past_its_deadline_is_not_sent() {
+    let server = Server::saying(events(DONE)).await;
+    let mut call = call();
+    call.deadline = Some(Instant::now());
+    let stream = server.openai(patient()).stream(call, hello());
+    let error = ChatAnswer::collect(stream).await.unwrap_err();
+    assert_eq!(stage(&error), Some(TimeoutStage::Total));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn nobody_listens() {
     let server = Server::saying("").await;
     let mut config = server.openai_config(patient());

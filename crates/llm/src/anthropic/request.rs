@@ -35,7 +35,7 @@ pub(super) fn body(
 ) -> Result<Vec<u8>, ChatError> {
     let body = Body {
         request,
-        model: request.model.as_deref().unwrap_or(model),
+        model,
         max_output: request.max_output.unwrap_or(max_output),
     };
     serde_json::to_vec(&body).map_err(unwritable)

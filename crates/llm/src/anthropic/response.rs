@@ -100,6 +100,8 @@ struct OpenCall {
 /// Reads one answer.
 pub(super) struct EventReader {
     transport: Arc<Transport>,
+    /// The model that was asked, for servers that do not say which one answers.
+    asked: Arc<str>,
     usage: WireUsage,
     calls: u32,
     open: Option<OpenCall>,
@@ -108,9 +110,10 @@ pub(super) struct EventReader {
 }
 
 impl EventReader {
-    pub(super) fn new(transport: Arc<Transport>) -> Self {
+    pub(super) fn new(transport: Arc<Transport>, asked: Arc<str>) -> Self {
         Self {
             transport,
+            asked,
             usage: WireUsage::default(),
             calls: 0,
             open: None,
@@ -157,7 +160,10 @@ impl EventReader {
     fn message(&mut self, message: WireMessage<'_>, out: &mut Vec<ChatEvent>) {
         out.push(ChatEvent::Started {
             provider: Arc::clone(&self.transport.provider),
-            model: message.model.map_or_else(Arc::default, |m| m.0.into()),
+            model: match message.model {
+                Some(model) => model.0.into(),
+                None => Arc::clone(&self.asked),
+            },
         });
         for (index, block) in (0..).zip(message.content) {
             self.start_block(index, block, out);
@@ -271,7 +277,7 @@ impl Reader for EventReader {
         self.done
     }
 
-    fn finish(&mut self) -> Option<FinishReason> {
+    fn finish(&self) -> Option<FinishReason> {
         self.finish.clone()
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn body(
     };
     let body = Body {
         request,
-        model: request.model.as_deref().unwrap_or(model),
+        model,
         quirks,
         instruction,
     };

@@ -108,6 +108,8 @@ impl WireUsage {
 /// Reads one answer.
 pub(super) struct ChunkReader {
     transport: Arc<Transport>,
+    /// The model that was asked, for servers that do not say which one answers.
+    asked: Arc<str>,
     started: bool,
     /// Whether there was any content.
     spoke: bool,
@@ -118,9 +120,10 @@ pub(super) struct ChunkReader {
 }
 
 impl ChunkReader {
-    pub(super) fn new(transport: Arc<Transport>) -> Self {
+    pub(super) fn new(transport: Arc<Transport>, asked: Arc<str>) -> Self {
         Self {
             transport,
+            asked,
             started: false,
             spoke: false,
             calls: 0,
@@ -137,7 +140,10 @@ impl ChunkReader {
         }
         if !self.started {
             self.started = true;
-            let model = chunk.model.map_or_else(Arc::default, |m| m.0.into());
+            let model = match chunk.model {
+                Some(model) => model.0.into(),
+                None => Arc::clone(&self.asked),
+            };
             let provider = Arc::clone(&self.transport.provider);
             out.push(ChatEvent::Started { provider, model });
         }
@@ -226,7 +232,7 @@ impl Reader for ChunkReader {
         self.done
     }
 
-    fn finish(&mut self) -> Option<FinishReason> {
+    fn finish(&self) -> Option<FinishReason> {
         // "[DONE]" says that the answer is complete, for servers that give no reason.
         let implied = (self.done && self.spoke).then_some(FinishReason::Stop);
         self.finish.clone().or(implied)

@@ -1,0 +1,143 @@
+//! A model behind a queue, in paused time.
+
+mod actor;
+
+use actor::{
+    Actor, Do, SECOND, answer, ask, collect, events, hello, limited, one_at_a_time, queue, started,
+    starts, text, used,
+};
+use futures_util::StreamExt;
+use lyceum_core::{
+    CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, FinishReason, Scope, SessionId,
+};
+use lyceum_llm::Queued;
+use lyceum_queue::{Queue, QueueConfig, Quotas};
+use tokio::time::Instant;
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_call_says_where_it_stands() {
+    let actor = Actor::new("a", [vec![text("slow"), Do::Hang], answer("hi")]);
+    let queue = one_at_a_time();
+    let model = Queued::new(actor.clone(), queue.clone());
+    let mut first = ask(&model);
+    assert_eq!(
+        first.next().await.unwrap().unwrap(),
+        ChatEvent::Text("slow".into())
+    );
+
+    let mut second = ask(&model);
+    let Some(Ok(ChatEvent::Queued(place))) = second.next().await else {
+        panic!("it waits");
+    };
+    assert_eq!((place.position, actor.calls()), (1, 1));
+    drop(first);
+    let answer = ChatAnswer::collect(second).await.unwrap();
+    assert_eq!((answer.text.as_str(), queue.snapshot().running), ("hi", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_settles_the_reservation_and_a_drop_does_not() {
+    let quotas = Quotas {
+        tokens: Some(100_000),
+        ..Quotas::default()
+    };
+    let used_after = async |script: Vec<Do>| {
+        let queue = queue(quotas);
+        let model = Queued::new(Actor::new("a", [script]), queue.clone());
+        let mut stream = ask(&model);
+        while let Some(Ok(event)) = stream.next().await {
+            if matches!(event, ChatEvent::Finished(_) | ChatEvent::Text(_)) {
+                break;
+            }
+        }
+        drop(stream);
+        queue.snapshot().tokens.unwrap().used
+    };
+    let usage = || Do::Say(ChatEvent::Usage(used()));
+    let finished = || Do::Say(ChatEvent::Finished(FinishReason::Stop));
+    assert_eq!(used_after(vec![usage(), finished()]).await, 15);
+    let reserved = used_after(vec![finished()]).await;
+    assert!(reserved > 1_000, "nobody knows what was used: {reserved}");
+    let seen = used_after(vec![usage(), text("x"), Do::Hang]).await;
+    assert_eq!(seen, reserved + 2, "10 input tokens were seen, 8 reserved");
+    let unreachable = ChatError::Connect {
+        provider: "a".into(),
+        source: "refused".into(),
+    };
+    assert_eq!(used_after(vec![Do::Fail(unreachable)]).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_rate_waits_instead_of_failing() {
+    let busy = vec![Do::Fail(ChatError::Unavailable {
+        status: 529,
+        retry_after: None,
+        message: String::new(),
+    })];
+    let busy = [vec![started(), Do::Say(ChatEvent::Usage(used()))], busy];
+    let busy = busy.into_iter().flatten().collect();
+    let actor = Actor::new("a", [limited(Some(7 * SECOND)), busy, answer("hi")]);
+    let model = Queued::new(actor.clone(), one_at_a_time());
+    let began = Instant::now();
+    let (seen, error) = events(ask(&model)).await;
+    assert!(error.is_none(), "{error:?}");
+    assert!(
+        began.elapsed() >= 9 * SECOND,
+        "7 s as told and 2 s by default"
+    );
+    assert!(matches!(seen[0], ChatEvent::Queued(_)), "the wait is shown");
+    assert_eq!(starts(&seen), 1, "of the refused call nothing is shown");
+    assert_eq!(actor.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_always_refuses_fails_in_the_end() {
+    let actor = Actor::new("a", (0..10).map(|_| limited(None)));
+    let model = Queued::new(actor.clone(), one_at_a_time());
+    assert_eq!(collect(&model).await.unwrap_err().label(), "rate_limited");
+    assert_eq!(actor.calls(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_queue_refuses_is_told_apart() {
+    let quotas = Quotas {
+        tokens: Some(100),
+        ..Quotas::default()
+    };
+    let model = Queued::new(Actor::new("a", []), queue(quotas));
+    let error = collect(&model).await.unwrap_err();
+    assert_eq!(error.label(), "rejected", "no wait makes it fit");
+
+    let full = Queue::new(QueueConfig {
+        capacity: 0,
+        quotas: Quotas {
+            concurrency: Some(1),
+            ..Quotas::default()
+        },
+        ..QueueConfig::default()
+    });
+    let model = Queued::new(Actor::new("a", [vec![text("x"), Do::Hang]]), full);
+    let mut first = ask(&model);
+    first.next().await;
+    let error = collect(&model).await.unwrap_err();
+    assert_eq!(error.label(), "shed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_a_conversation_ends_its_waiting_calls() {
+    let queue = one_at_a_time();
+    let actor = Actor::new("a", [vec![text("x"), Do::Hang]]);
+    let model = Queued::new(actor.clone(), queue.clone());
+    let mut first = ask(&model);
+    first.next().await;
+    let session = SessionId::new("s").unwrap();
+    let scope = Scope::local().with_session(session.clone());
+    let mut second = model.stream(CallContext::new(scope.clone()), hello());
+    second.next().await;
+    assert_eq!(queue.cancel_conversation(&scope.tenant, &session), 1);
+    assert_eq!(
+        ChatAnswer::collect(second).await.unwrap_err().label(),
+        "shed"
+    );
+    assert_eq!(actor.calls(), 1);
+}
