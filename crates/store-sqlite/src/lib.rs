@@ -11,6 +11,7 @@
 
 mod error;
 mod file;
+mod inbox;
 mod jobs;
 mod memories;
 mod postings;

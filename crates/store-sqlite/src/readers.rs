@@ -5,10 +5,7 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     thread::{self, JoinHandle},
 };
 
@@ -16,20 +13,13 @@ use lyceum_memory::StoreError;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::{OpenError, error::Failure, file};
+use crate::{OpenError, error::Failure, file, inbox::Inbox};
 
-enum Order {
-    Read(Box<dyn FnOnce(&Connection) + Send>),
-    Stop,
-}
+type Read = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The way to the reading threads. They end when this is dropped.
+/// The way to the reading threads. They end when this is closed or dropped.
 #[derive(Debug)]
-pub(crate) struct Readers {
-    orders: SyncSender<Order>,
-    capacity: usize,
-    threads: usize,
-}
+pub(crate) struct Readers(Inbox<Read>);
 
 impl Readers {
     /// Starts `threads` readers of the file; also gives the handles to join them by.
@@ -38,26 +28,21 @@ impl Readers {
         threads: usize,
         capacity: usize,
     ) -> Result<(Self, Vec<JoinHandle<()>>), OpenError> {
-        let (orders, inbox) = sync_channel(capacity);
-        let inbox = Arc::new(Mutex::new(inbox));
+        let (inbox, orders) = Inbox::new(capacity);
+        let orders = Arc::new(Mutex::new(orders));
         let spawn = |_| {
             let connection = file::reader(path)?;
-            let inbox = Arc::clone(&inbox);
+            let orders = Arc::clone(&orders);
             thread::Builder::new()
                 .name("sqlite-reader".into())
-                .spawn(move || run(&connection, &inbox))
+                .spawn(move || run(&connection, &orders))
                 .map_err(|source| OpenError::Engine {
                     path: path.to_owned(),
                     source: source.into(),
                 })
         };
-        let handles = (0..threads).map(spawn).collect::<Result<Vec<_>, _>>()?;
-        let readers = Self {
-            orders,
-            capacity,
-            threads,
-        };
-        Ok((readers, handles))
+        let handles = (0..threads).map(spawn).collect::<Result<_, _>>()?;
+        Ok((Self(inbox), handles))
     }
 
     /// Runs `read` inside a transaction, so that all its statements see the same state.
@@ -66,41 +51,30 @@ impl Readers {
         read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let order = Order::Read(Box::new(move |connection| {
+        self.0.send(Box::new(move |connection| {
             if reply.is_closed() {
                 return;
             }
             let result = in_transaction(connection, read).map_err(StoreError::from);
-            // Nobody waits any more where this fails, and nothing was changed.
+            // Where this fails nobody waits any more, and nothing was changed.
             drop(reply.send(result));
-        }));
-        self.orders
-            .try_send(order)
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => StoreError::Overloaded {
-                    waiting: self.capacity,
-                },
-                TrySendError::Disconnected(_) => StoreError::Closed,
-            })?;
+        }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Ends the threads once the reads before this are done; does not wait for that.
-    /// A full queue keeps a thread alive until this is dropped.
-    pub(crate) fn stop(&self) {
-        for _ in 0..self.threads {
-            drop(self.orders.try_send(Order::Stop));
-        }
+    pub(crate) fn close(&self) {
+        self.0.close();
     }
 }
 
-fn run(connection: &Connection, inbox: &Mutex<Receiver<Order>>) {
+fn run(connection: &Connection, orders: &Mutex<Receiver<Read>>) {
     loop {
-        // One thread waits in the queue, the others for it: whoever gets an order lets go.
-        let order = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        // One thread waits for an order, the others for it: whoever gets one lets go.
+        let order = orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match order {
-            Ok(Order::Read(read)) => read(connection),
-            Ok(Order::Stop) | Err(_) => return,
+            Ok(read) => read(connection),
+            Err(_) => return,
         }
     }
 }

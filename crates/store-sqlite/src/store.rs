@@ -94,8 +94,8 @@ impl SqliteStore {
     ///
     /// A dropped call closes the store as well, without waiting for it.
     pub async fn close(&self) {
-        self.readers.stop();
-        self.writer.stop().await;
+        self.readers.close();
+        self.writer.close().await;
     }
 
     /// Runs `write` in the writing thread, inside the transaction that it shares with other

@@ -8,18 +8,18 @@
 
 use std::{
     fs::File,
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
-    },
+    sync::{Arc, mpsc::Receiver},
     thread::{self, JoinHandle},
 };
 
 use lyceum_memory::{Clock, StoreError, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use crate::error::{Failure, classify};
+use crate::{
+    error::{Failure, classify},
+    inbox::Inbox,
+};
 
 /// The most writes that share a transaction, so that the first does not wait for too many.
 const BATCH: usize = 256;
@@ -29,16 +29,12 @@ type Settle = Box<dyn FnOnce(&Committed) + Send>;
 type Begun<'a> = Result<(&'a Connection, Timestamp), &'a Arc<rusqlite::Error>>;
 type Write = Box<dyn FnOnce(Begun<'_>) -> Option<Settle> + Send>;
 
-enum Order {
-    Write(Write),
-    Stop(oneshot::Sender<()>),
-}
-
-/// The way to the writing thread. The thread ends when this is dropped.
+/// The way to the writing thread. The thread ends when this is closed or dropped.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    orders: SyncSender<Order>,
-    capacity: usize,
+    inbox: Inbox<Write>,
+    /// Closed when the thread has ended.
+    ended: watch::Receiver<()>,
 }
 
 /// What the thread owns.
@@ -53,11 +49,15 @@ pub(crate) struct Thread {
 
 impl Writer {
     pub(crate) fn spawn(capacity: usize, thread: Thread) -> std::io::Result<Self> {
-        let (orders, inbox) = sync_channel(capacity);
+        let (inbox, orders) = Inbox::new(capacity);
+        let (running, ended) = watch::channel(());
         thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || thread.run(&inbox))?;
-        Ok(Self { orders, capacity })
+            .spawn(move || {
+                thread.run(&orders);
+                drop(running);
+            })?;
+        Ok(Self { inbox, ended })
     }
 
     /// Runs `write` inside a transaction and waits until that is committed.
@@ -66,7 +66,7 @@ impl Writer {
         write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.order(Order::Write(Box::new(move |begun| {
+        self.inbox.send(Box::new(move |begun| {
             if reply.is_closed() {
                 return None;
             }
@@ -83,60 +83,37 @@ impl Writer {
                 // Nobody waits any more: the caller knows that the write may have happened.
                 drop(reply.send(outcome));
             }))
-        })))?;
+        }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Ends the thread once the writes before this one are done, and waits for it.
-    pub(crate) async fn stop(&self) {
-        let (reply, stopped) = oneshot::channel();
-        if self.order(Order::Stop(reply)).is_ok() {
-            // An error means that the thread has ended already.
-            drop(stopped.await);
-        }
-    }
-
-    fn order(&self, order: Order) -> Result<(), StoreError> {
-        self.orders
-            .try_send(order)
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => StoreError::Overloaded {
-                    waiting: self.capacity,
-                },
-                TrySendError::Disconnected(_) => StoreError::Closed,
-            })
+    /// Ends the thread once the writes before this are done, and waits until it has
+    /// closed the file.
+    pub(crate) async fn close(&self) {
+        self.inbox.close();
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 }
 
 impl Thread {
-    fn run(self, inbox: &Receiver<Order>) {
-        let mut stopped = None;
-        while stopped.is_none() {
-            match inbox.recv() {
-                Ok(Order::Write(first)) => stopped = self.batch(first, inbox),
-                Ok(Order::Stop(reply)) => stopped = Some(reply),
-                Err(_) => break,
-            }
+    fn run(self, orders: &Receiver<Write>) {
+        while let Ok(first) = orders.recv() {
+            self.batch(first, orders);
         }
         self.close();
-        if let Some(reply) = stopped {
-            // Whoever closed the store may have stopped waiting.
-            let _ = reply.send(());
-        }
     }
 
-    /// Commits a write together with those that wait behind it; gives the order to stop
-    /// where it met one.
-    fn batch(&self, first: Write, inbox: &Receiver<Order>) -> Option<oneshot::Sender<()>> {
+    /// Commits a write together with those that wait behind it.
+    fn batch(&self, first: Write, orders: &Receiver<Write>) {
         if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
             let error = Arc::new(error);
             if let Some(settle) = first(Err(&error)) {
                 settle(&Ok(()));
             }
-            return None;
+            return;
         }
         let mut settles: Vec<Settle> = Vec::new();
-        let mut stopped = None;
         let mut next = Some(first);
         while let Some(write) = next.take() {
             settles.extend(write(Ok((&self.connection, self.clock.now()))));
@@ -144,17 +121,12 @@ impl Thread {
             if self.connection.is_autocommit() || settles.len() >= BATCH {
                 break;
             }
-            match inbox.try_recv() {
-                Ok(Order::Write(write)) => next = Some(write),
-                Ok(Order::Stop(reply)) => stopped = Some(reply),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
-            }
+            next = orders.try_recv().ok();
         }
         let committed = self.commit().map_err(Arc::new);
         for settle in settles {
             settle(&committed);
         }
-        stopped
     }
 
     fn commit(&self) -> rusqlite::Result<()> {

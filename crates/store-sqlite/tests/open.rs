@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Seek, SeekFrom, Write},
     path::Path,
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use lyceum_core::{Role, Scope, SessionId};
 use lyceum_memory::{
     Claim, ClaimRequest, JobStore, NewJob, NewMessage, NewTurn, SessionStore, StoreError, TurnId,
@@ -125,6 +127,9 @@ fn other_files_are_refused_and_left_alone() {
     let error = open(&text).unwrap_err();
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
     assert_eq!(fs::read_to_string(&text).unwrap(), content);
+    fs::write(&text, "short").unwrap();
+    let error = open(&text).unwrap_err();
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
 
     let other = directory.path().join("other.db");
     let connection = rusqlite::Connection::open(&other).unwrap();
@@ -132,6 +137,24 @@ fn other_files_are_refused_and_left_alone() {
     drop(connection);
     let error = open(&other).unwrap_err();
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("l.db")).unwrap();
+    store
+        .append(&scope(), &turn("1", "secret".into()))
+        .await
+        .unwrap();
+    for file in fs::read_dir(directory.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", file.path());
+    }
 }
 
 #[tokio::test]
@@ -176,22 +199,41 @@ async fn a_full_disk_is_an_error_and_ends_by_itself() {
         ..SqliteOptions::default()
     };
     let store = SqliteStore::open(&path, small.clone()).unwrap();
-    let mut stored = 0;
-    let error = loop {
-        let turn = turn(&stored.to_string(), "x".repeat(20_000));
-        match store.append(&scope(), &turn).await {
-            Ok(_) => stored += 1,
-            Err(error) => break error,
+    // Several at a time, so that those which fit share a transaction with those which do not.
+    let (mut names, mut acknowledged) = (0.., BTreeSet::new());
+    let errors = loop {
+        let turns: Vec<NewTurn> = names
+            .by_ref()
+            .take(8)
+            .map(|name| turn(&name.to_string(), "x".repeat(9_000)))
+            .collect();
+        let scope = scope();
+        let appends = turns.iter().map(|turn| store.append(&scope, turn));
+        let mut errors = Vec::new();
+        for (turn, result) in turns.iter().zip(join_all(appends).await) {
+            match result {
+                Ok(_) => drop(acknowledged.insert(turn.turn_id.clone())),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            break errors;
         }
     };
-    assert!(matches!(error, StoreError::NoSpace), "{error:?}");
-    assert!(error.is_retryable() && stored > 5);
+    assert!(
+        errors
+            .iter()
+            .any(|error| matches!(error, StoreError::NoSpace)),
+        "{errors:?}"
+    );
+    assert!(errors.iter().all(StoreError::is_retryable), "{errors:?}");
     let messages = store.messages(&scope(), None, 1000).await.unwrap();
+    let stored: BTreeSet<TurnId> = messages.iter().map(|m| m.turn_id.clone()).collect();
     assert_eq!(
-        messages.len(),
-        stored,
+        stored, acknowledged,
         "what was acknowledged is there, and nothing else"
     );
+    assert!(stored.len() > 8);
 
     let other = Scope::local().with_session(SessionId::new("other").unwrap());
     assert!(store.delete(&scope()).await.unwrap());
@@ -213,7 +255,7 @@ async fn more_callers_than_may_wait_are_refused() {
     let turns: Vec<NewTurn> = (0..500).map(|n| turn(&n.to_string(), "x".into())).collect();
     let scope = scope();
     let appends = turns.iter().map(|turn| store.append(&scope, turn));
-    let results = futures_util::future::join_all(appends).await;
+    let results = join_all(appends).await;
     let refused = results
         .iter()
         .filter(|result| matches!(result, Err(StoreError::Overloaded { waiting: 2 })))
@@ -222,4 +264,25 @@ async fn more_callers_than_may_wait_are_refused() {
     assert!(refused > 0 && stored > 0 && refused + stored == 500);
     let messages = store.messages(&scope, None, 1000).await.unwrap();
     assert_eq!(messages.len(), stored);
+}
+
+#[tokio::test]
+async fn closing_finishes_what_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    let one = SqliteOptions {
+        waiting: 20,
+        readers: 1,
+        ..SqliteOptions::default()
+    };
+    let store = SqliteStore::open(&path, one).unwrap();
+    let turns: Vec<NewTurn> = (0..20).map(|n| turn(&n.to_string(), "x".into())).collect();
+    let scope = scope();
+    let appends = join_all(turns.iter().map(|t| store.append(&scope, t)));
+    let reads = join_all((0..20).map(|_| store.session(&scope)));
+    // Both queues fill up before the store is closed, because futures are polled in order.
+    let (appended, read, ()) = tokio::join!(appends, reads, store.close());
+    assert!(appended.iter().all(Result::is_ok) && read.iter().all(Result::is_ok));
+    let store = open(&path).unwrap();
+    assert_eq!(store.messages(&scope, None, 100).await.unwrap().len(), 20);
 }
