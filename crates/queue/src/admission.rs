@@ -7,11 +7,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use lyceum_core::{QueuePosition, SessionId, TenantId, Usage};
+use lyceum_core::{QueuePosition, Scope, SessionId, TenantId, Usage};
 
 use crate::{
     Ask, Estimate, ObservedLimits, QueueConfig, QueueSnapshot, QuotaUse, Refused,
-    estimate::{CallerKey, Estimator},
+    estimate::{CallerId, Estimator},
     eta::{Forecast, Outlook},
     order::{BANDS, Index, Order, Place, Served, Urgency, band_of},
     quota::{Cost, Hold, Limiter, Settlement},
@@ -26,7 +26,7 @@ pub(crate) type Owner = usize;
 pub(crate) struct Ticket {
     hold: Hold,
     served: Option<Served>,
-    caller: CallerKey,
+    caller: CallerId,
     given: Estimate,
     pub(crate) band: usize,
     /// How long the call waited, in nanoseconds.
@@ -62,7 +62,7 @@ pub(crate) enum Decision {
 struct Waiting {
     owner: Owner,
     cost: Cost,
-    caller: CallerKey,
+    caller: CallerId,
     given: Estimate,
     deadline: Option<u64>,
     /// The likely wait at arrival, to learn from.
@@ -90,7 +90,7 @@ impl Admission {
             config,
             order: Order::new(ageing, config.aged_turn),
             limiter: Limiter::new(config, now),
-            estimator: Estimator::default(),
+            estimator: Estimator::new(),
             forecast: Forecast::new(config.aged_turn),
             deadlines: Default::default(),
             wanted: Cost {
@@ -112,17 +112,14 @@ impl Admission {
         owner: Owner,
         now: u64,
     ) -> Result<Admitted, Refused> {
-        let caller = (ask.scope.agent.clone(), ask.kind);
-        let estimate = if self.config.learn_estimates {
-            let calls = self.limiter.running.saturating_add(1);
-            self.estimator.correct(&caller, ask.estimate, calls)
-        } else {
-            ask.estimate
-        };
-        let cost = Cost {
-            input: estimate.input.0,
-            output: estimate.output.0,
-        };
+        let Scope {
+            tenant,
+            user,
+            agent,
+            session,
+        } = ask.scope;
+        let caller = self.estimator.caller(agent, ask.kind);
+        let cost = self.cost(caller, ask.estimate);
         self.limiter.possible(cost)?;
         let band = band_of(ask.priority);
         if self.order.len() == 0
@@ -142,7 +139,7 @@ impl Admission {
             return Err(self.forecast.full(self.order.len()));
         }
         let index = self.order.insert(
-            ask.scope,
+            (tenant, user, session),
             Urgency {
                 band,
                 critical: ask.critical,
@@ -175,6 +172,23 @@ impl Admission {
             }
         }
         Ok(Admitted::Waiting(index))
+    }
+
+    /// What a call reserves: its estimate, corrected unless that alone makes it too large.
+    fn cost(&self, caller: CallerId, given: Estimate) -> Cost {
+        let cost = |estimate: Estimate| Cost {
+            input: estimate.input.0,
+            output: estimate.output.0,
+        };
+        if !self.config.learn_estimates {
+            return cost(given);
+        }
+        let calls = self.limiter.running.saturating_add(1);
+        let corrected = cost(self.estimator.correct(caller, given, calls));
+        match self.limiter.possible(corrected) {
+            Ok(()) => corrected,
+            Err(_) => cost(given),
+        }
     }
 
     /// The next decision; to be asked again until it is [`Decision::Wait`].
@@ -283,8 +297,8 @@ impl Admission {
             output: usage.output.0,
         };
         self.forecast.ran(run, ticket.hold.cost, used);
-        let (caller, given) = (&ticket.caller, ticket.given);
-        self.estimator.learn(caller, given, input, usage.output.0);
+        self.estimator
+            .learn(ticket.caller, ticket.given, input, usage.output.0);
         let output = usage.output.0;
         self.end(ticket, Settlement::Used { input, output }, now);
     }

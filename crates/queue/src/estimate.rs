@@ -23,27 +23,47 @@ struct Caller {
     output: Smoothed,
 }
 
-/// Who estimates: an agent and the kind of its call.
-pub(crate) type CallerKey = (AgentId, &'static str);
+/// Who estimates: a place among the callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallerId(u16);
 
 /// See the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Estimator {
-    callers: HashMap<CallerKey, Caller>,
-    others: Caller,
+    ids: HashMap<(AgentId, &'static str), CallerId>,
+    /// The first one stands for all that came too late.
+    callers: Vec<Caller>,
 }
 
 impl Estimator {
+    pub(crate) fn new() -> Self {
+        Self {
+            ids: HashMap::new(),
+            callers: vec![Caller::default()],
+        }
+    }
+
+    /// Names a caller: an agent and the kind of its call.
+    pub(crate) fn caller(&mut self, agent: AgentId, kind: &'static str) -> CallerId {
+        let key = (agent, kind);
+        if let Some(id) = self.ids.get(&key) {
+            return *id;
+        }
+        if self.callers.len() > CALLERS {
+            return CallerId(0);
+        }
+        let id = CallerId(self.callers.len() as u16);
+        self.callers.push(Caller::default());
+        self.ids.insert(key, id);
+        id
+    }
+
     /// The estimate that experience suggests in place of the caller's own.
     ///
     /// Quotas bound the sum of all calls. Of `calls` that vary independently the sum varies
     /// by the root of their number only, so each needs that much less of a margin.
-    pub(crate) fn correct(&self, key: &CallerKey, given: Estimate, calls: u32) -> Estimate {
-        let caller = match self.callers.get(key) {
-            Some(caller) => caller,
-            None if self.callers.len() >= CALLERS => &self.others,
-            None => return given,
-        };
+    pub(crate) fn correct(&self, id: CallerId, given: Estimate, calls: u32) -> Estimate {
+        let caller = &self.callers[usize::from(id.0)];
         if caller.output.seen() < WARM {
             return given;
         }
@@ -57,14 +77,8 @@ impl Estimator {
     }
 
     /// Learns from a call that was given as `given` and used `input` and `output` tokens.
-    pub(crate) fn learn(&mut self, key: &CallerKey, given: Estimate, input: u64, output: u64) {
-        let caller = if let Some(known) = self.callers.get_mut(key) {
-            known
-        } else if self.callers.len() < CALLERS {
-            self.callers.entry(key.clone()).or_default()
-        } else {
-            &mut self.others
-        };
+    pub(crate) fn learn(&mut self, id: CallerId, given: Estimate, input: u64, output: u64) {
+        let caller = &mut self.callers[usize::from(id.0)];
         let ratio = input as f64 / given.input.0.max(1) as f64;
         caller.input_ratio.learn(ratio);
         caller.output.learn(output as f64);
@@ -77,17 +91,28 @@ mod tests {
 
     #[test]
     fn estimates_approach_the_real_use() {
-        let mut estimator = Estimator::default();
-        let key = (AgentId::new("feynman").unwrap(), "gaps");
+        let mut estimator = Estimator::new();
+        let id = estimator.caller(AgentId::new("feynman").unwrap(), "gaps");
         let given = Estimate::new(1_000, 4_096);
-        assert_eq!(estimator.correct(&key, given, 4), given);
+        assert_eq!(estimator.correct(id, given, 4), given);
         for i in 0..200 {
-            estimator.learn(&key, given, 1_200, 280 + i % 40);
+            estimator.learn(id, given, 1_200, 280 + i % 40);
         }
-        let corrected = estimator.correct(&key, given, 4);
+        let corrected = estimator.correct(id, given, 4);
         assert!((1_200..1_260).contains(&corrected.input.0), "{corrected:?}");
         assert!((300..340).contains(&corrected.output.0), "{corrected:?}");
-        let short = estimator.correct(&key, Estimate::new(1_000, 50), 1);
+        let short = estimator.correct(id, Estimate::new(1_000, 50), 1);
         assert_eq!(short.output, Tokens(50), "the caller's own limit holds");
+    }
+
+    #[test]
+    fn callers_are_bounded() {
+        let mut estimator = Estimator::new();
+        for number in 0..2_000 {
+            estimator.caller(AgentId::new(format!("agent-{number}")).unwrap(), "");
+        }
+        assert_eq!(estimator.ids.len(), CALLERS);
+        let late = estimator.caller(AgentId::new("late").unwrap(), "");
+        assert_eq!(late, CallerId(0));
     }
 }

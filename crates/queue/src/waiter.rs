@@ -171,62 +171,66 @@ impl fmt::Debug for Updates {
 #[must_use = "dropping a reservation counts its whole estimate as used"]
 pub struct Reservation {
     queue: Queue,
-    ticket: Option<Ticket>,
+    /// Boxed, because a waiter is as large as the reservation it turns into.
+    held: Option<Box<Held>>,
+}
+
+struct Held {
+    ticket: Ticket,
     seen: Usage,
-    waited: Duration,
 }
 
 impl Reservation {
     pub(crate) fn new(queue: Queue, ticket: Ticket) -> Self {
-        let waited = Duration::from_nanos(ticket.waited);
+        let seen = Usage::default();
         Self {
             queue,
-            ticket: Some(ticket),
-            seen: Usage::default(),
-            waited,
+            held: Some(Box::new(Held { ticket, seen })),
         }
     }
 
     /// How long the call waited for its turn.
     #[must_use]
     pub fn waited(&self) -> Duration {
-        self.waited
+        let waited = self.held.as_ref().map_or(0, |held| held.ticket.waited);
+        Duration::from_nanos(waited)
     }
 
     /// Notes usage that was reported before the end, so that a drop counts at least that.
     pub fn saw(&mut self, usage: Usage) {
-        self.seen = usage;
+        if let Some(held) = &mut self.held {
+            held.seen = usage;
+        }
     }
 
     /// Ends the call with the usage that the upstream reported; the difference from what
     /// was set aside is given back or charged.
     pub fn settle(mut self, usage: Usage) {
-        self.end(End::Used(&usage));
+        if let Some(held) = self.held.take() {
+            self.queue.end(held.ticket, End::Used(&usage));
+        }
     }
 
     /// Ends a call that was never sent; everything is given back.
     pub fn refund(mut self) {
-        self.end(End::Unsent);
-    }
-
-    fn end(&mut self, end: End<'_>) {
-        if let Some(ticket) = self.ticket.take() {
-            self.queue.end(ticket, end);
+        if let Some(held) = self.held.take() {
+            self.queue.end(held.ticket, End::Unsent);
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let seen = self.seen;
-        self.end(End::Uncertain(&seen));
+        if let Some(held) = self.held.take() {
+            self.queue.end(held.ticket, End::Uncertain(&held.seen));
+        }
     }
 }
 
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation")
-            .field("waited", &self.waited)
+            .field("waited", &self.waited())
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ mod shares;
 
 use std::collections::VecDeque;
 
-use lyceum_core::{Priority, Scope, SessionId, TenantId};
+use lyceum_core::{Priority, SessionId, TenantId, UserId};
 use slab::Slab;
 
 use shares::{FlowId, Shares, Turn};
@@ -20,6 +20,9 @@ use shares::{FlowId, Shares, Turn};
 pub(crate) type Index = u32;
 
 pub(crate) const BANDS: usize = 3;
+
+/// Who asks: a tenant, and in it a conversation or else a user.
+pub(crate) type Asker = (TenantId, UserId, Option<SessionId>);
 
 pub(crate) fn band_of(priority: Priority) -> usize {
     match priority {
@@ -59,8 +62,6 @@ pub(crate) struct Entry<T> {
     pub(crate) band: u8,
     flow: FlowId,
     turn: Turn,
-    /// The arrival number, unique.
-    sequence: u64,
     service: u64,
     pub(crate) arrived: u64,
     pub(crate) payload: T,
@@ -127,7 +128,7 @@ impl<T> Order<T> {
         let arrivals = &mut self.bands[band].arrivals;
         while let Some((sequence, index)) = arrivals.front() {
             match self.entries.get(*index as usize) {
-                Some(entry) if entry.sequence == *sequence => return Some(entry.arrived),
+                Some(entry) if entry.turn.sequence == *sequence => return Some(entry.arrived),
                 _ => arrivals.pop_front(),
             };
         }
@@ -135,7 +136,7 @@ impl<T> Order<T> {
     }
 
     /// Adds a call.
-    pub(crate) fn insert(&mut self, scope: Scope, urgency: Urgency, payload: T) -> Index {
+    pub(crate) fn insert(&mut self, asker: Asker, urgency: Urgency, payload: T) -> Index {
         self.sequence += 1;
         let sequence = self.sequence;
         let turn = Turn::new(urgency.critical, sequence);
@@ -144,12 +145,11 @@ impl<T> Order<T> {
         let place = (urgency.band, turn, index);
         let (flow, band) = self
             .shares
-            .push(scope, urgency.weight, place, urgency.service);
+            .push(asker, urgency.weight, place, urgency.service);
         vacant.insert(Entry {
             band: band as u8,
             flow,
             turn,
-            sequence,
             service: urgency.service,
             arrived: urgency.arrived,
             payload,
@@ -240,7 +240,7 @@ impl<T> Order<T> {
             let entries = &self.entries;
             band.arrivals.retain(|(sequence, index)| {
                 let entry = entries.get(*index as usize);
-                entry.is_some_and(|entry| entry.sequence == *sequence)
+                entry.is_some_and(|entry| entry.turn.sequence == *sequence)
             });
         }
     }

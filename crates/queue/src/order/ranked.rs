@@ -39,21 +39,24 @@ impl RankedSet {
             self.rebuild();
             return;
         };
+        let at = if self.chunks[at].keys.len() == CHUNK {
+            self.split(at);
+            at + usize::from(self.chunks[at + 1].low <= key)
+        } else {
+            at
+        };
         let keys = &mut self.chunks[at].keys;
-        let Err(place) = keys.binary_search(&key) else {
-            return;
-        };
-        keys.insert(place, key);
-        if keys.len() <= CHUNK {
+        if let Err(place) = keys.binary_search(&key) {
+            keys.insert(place, key);
             self.add(at, true);
-            return;
         }
-        let upper = keys.split_off(CHUNK / 2);
-        let chunk = Chunk {
-            low: upper[0],
-            keys: upper,
-        };
-        self.chunks.insert(at + 1, chunk);
+    }
+
+    /// Splits a full chunk in two.
+    fn split(&mut self, at: usize) {
+        let keys = self.chunks[at].keys.split_off(CHUNK / 2);
+        let low = keys[0];
+        self.chunks.insert(at + 1, Chunk { low, keys });
         self.rebuild();
     }
 

@@ -13,11 +13,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use lyceum_core::{Scope, SessionId, TenantId, UserId};
+use lyceum_core::{SessionId, TenantId, UserId};
 use slab::Slab;
 
 use super::{
-    BANDS, Index,
+    Asker, BANDS, Index,
     course::{Course, Member},
 };
 
@@ -38,7 +38,8 @@ enum FlowKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     uncritical: u32,
-    sequence: u64,
+    /// The arrival number, unique.
+    pub(super) sequence: u64,
 }
 
 impl Turn {
@@ -100,15 +101,13 @@ impl Shares {
     /// Adds a call that consumes `service` tokens to its conversation.
     pub(super) fn push(
         &mut self,
-        scope: Scope,
+        (tenant, user, session): Asker,
         weight: u32,
         (band, turn, index): (usize, Turn, Index),
         service: u64,
     ) -> (FlowId, usize) {
-        let lane_id = self.lane(scope.tenant, weight);
-        let key = scope
-            .session
-            .map_or(FlowKey::User(scope.user), FlowKey::Session);
+        let lane_id = self.lane(tenant, weight);
+        let key = session.map_or(FlowKey::User(user), FlowKey::Session);
         let id = self.flow(lane_id, key, turn.sequence);
         let flow = &mut self.flows[id as usize];
         let lane = &mut self.lanes[lane_id as usize];

@@ -4,11 +4,13 @@
 //! that counts exact sliding minutes; ten minutes of 500 conversations take
 //! milliseconds. Deterministic for a seed. Deliberately absent: the async driver.
 
+mod backlog;
 mod crowd;
 mod judge;
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
+pub use backlog::Backlog;
 pub use crowd::Crowd;
 
 use crate::{
