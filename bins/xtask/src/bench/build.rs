@@ -1,0 +1,63 @@
+//! Builds the programs that are measured, as the README's first command builds them.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::say;
+use crate::root;
+
+/// The programs that are measured.
+#[derive(Debug)]
+pub(super) struct Programs {
+    /// The server.
+    pub(super) lyceum: PathBuf,
+    /// The simulated provider and the users.
+    pub(super) sim: PathBuf,
+}
+
+/// The part of cargo's messages that says where a program is.
+#[derive(Debug, Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Builds both in release; cargo says where they are, wherever its target folder is.
+    pub(super) fn build() -> Result<Self> {
+        say("building lyceum and lyceum-sim in release");
+        let output = Command::new("cargo")
+            .args(["build", "--release", "--package=lyceum", "--bin=lyceum"])
+            .args(["--package=lyceum-sim", "--bin=lyceum-sim"])
+            .arg("--message-format=json-render-diagnostics")
+            .current_dir(root())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot start cargo")?;
+        if !output.status.success() {
+            bail!("the build failed");
+        }
+        let built: Vec<PathBuf> = output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice::<Message>(line).ok()?.executable)
+            .collect();
+        let program = |name: &str| {
+            let found = built
+                .iter()
+                .find(|path| path.file_stem().is_some_and(|stem| stem == name));
+            found
+                .cloned()
+                .with_context(|| format!("cargo built no {name}"))
+        };
+        Ok(Self {
+            lyceum: program("lyceum")?,
+            sim: program("lyceum-sim")?,
+        })
+    }
+}
