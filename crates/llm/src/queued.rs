@@ -94,14 +94,17 @@ impl ChatModel for Queued {
                             }
                         }
                         Err(error) => {
-                            account.failed(&error);
-                            if is_throttle(&error) {
+                            let throttle = is_throttle(&error);
+                            if throttle {
+                                // Before the slot is free, or the next call runs into the
+                                // same wall.
                                 this.queue.throttled(error.retry_after());
                                 metrics::throttled(this.name(), &error);
-                                if !begun && returns < MAX_RETURNS {
-                                    returns += 1;
-                                    continue 'queue;
-                                }
+                            }
+                            account.failed(&error);
+                            if throttle && !begun && returns < MAX_RETURNS {
+                                returns += 1;
+                                continue 'queue;
                             }
                             Err(error)?;
                         }

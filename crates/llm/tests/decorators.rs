@@ -134,10 +134,10 @@ async fn the_next_model_answers_under_its_own_name() {
     let answer = ChatAnswer::collect(model.stream(call(), Arc::new(request))).await;
     assert_eq!(answer.unwrap().text, "hi");
     assert_eq!(
-        first.calls.lock().unwrap()[0].model.as_deref(),
+        first.calls.lock().unwrap()[0].1.model.as_deref(),
         Some("a-large")
     );
-    assert_eq!(third.calls.lock().unwrap()[0].model, None);
+    assert_eq!(third.calls.lock().unwrap()[0].1.model, None);
     assert_eq!(model.name(), "a");
 }
 

@@ -91,6 +91,22 @@ async fn a_refusal_for_rate_waits_instead_of_failing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_holds_the_others_back_too() {
+    let mut refusal = limited(Some(7 * SECOND));
+    refusal.insert(0, Do::Take(SECOND));
+    let actor = Actor::new("a", [refusal, answer("1"), answer("2")]);
+    let model = Queued::new(actor.clone(), one_at_a_time());
+    let began = Instant::now();
+    let (first, second) = tokio::join!(collect(&model), collect(&model));
+    first.unwrap();
+    second.unwrap();
+    let calls = actor.calls.lock().unwrap();
+    let waits: Vec<_> = calls.iter().map(|call| call.0 - began).collect();
+    assert_eq!(waits.len(), 3);
+    assert!(waits[1] >= 8 * SECOND, "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_always_refuses_fails_in_the_end() {
     let actor = Actor::new("a", (0..10).map(|_| limited(None)));
     let model = Queued::new(actor.clone(), one_at_a_time());

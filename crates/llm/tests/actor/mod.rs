@@ -18,6 +18,7 @@ use lyceum_core::{
     FinishReason, Message, Scope, Tokens, Usage,
 };
 use lyceum_queue::{Queue, QueueConfig, Quotas};
+use tokio::time::Instant;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,15 +26,17 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) enum Do {
     Say(ChatEvent),
     Fail(ChatError),
+    /// Takes that long over the next action.
+    Take(Duration),
     Hang,
 }
 
-/// Plays one script for each call; the calls that were made, with their requests.
+/// Plays one script for each call, and remembers when it was called and with what.
 #[derive(Debug, Clone)]
 pub(crate) struct Actor {
     name: &'static str,
     scripts: Arc<Mutex<VecDeque<Vec<Do>>>>,
-    pub(crate) calls: Arc<Mutex<Vec<Arc<ChatRequest>>>>,
+    pub(crate) calls: Arc<Mutex<Vec<(Instant, Arc<ChatRequest>)>>>,
 }
 
 impl Actor {
@@ -58,12 +61,13 @@ impl ChatModel for Actor {
     fn stream(&self, _call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
         let this = self.clone();
         Box::pin(async_stream::try_stream! {
-            this.calls.lock().unwrap().push(request);
+            this.calls.lock().unwrap().push((Instant::now(), request));
             let script = this.scripts.lock().unwrap().pop_front().expect("a script");
             for action in script {
                 match action {
                     Do::Say(event) => yield event,
                     Do::Fail(error) => Err(error)?,
+                    Do::Take(time) => tokio::time::sleep(time).await,
                     Do::Hang => std::future::pending().await,
                 }
             }
