@@ -10,9 +10,19 @@ function element(name, content, className) {
   return node;
 }
 
+// Words in backticks are code.
+function prose(text) {
+  return (text ?? "").split("`").map((part, at) => (at % 2 ? element("code", part) : part));
+}
+
 function resolve(document_, schema) {
   const name = schema?.$ref?.split("/").pop();
-  return name ? { name, ...document_.components.schemas[name] } : (schema ?? {});
+  const whole = name ? { name, ...document_.components.schemas[name] } : { ...schema };
+  for (const part of (whole.allOf ?? []).map((one) => resolve(document_, one))) {
+    whole.properties = { ...whole.properties, ...part.properties };
+    whole.required = [...(whole.required ?? []), ...(part.required ?? [])];
+  }
+  return whole;
 }
 
 function typeOf(document_, schema) {
@@ -43,7 +53,7 @@ function fields(document_, schema) {
     return element("tr", [
       element("td", element("code", name)),
       element("td", typeOf(document_, property) + needed),
-      element("td", words),
+      element("td", prose(words)),
     ]);
   });
   return element("table", [head, ...rows]);
@@ -68,9 +78,10 @@ function operationView(document_, method, path, operation) {
   const view = element("details", element("summary", [
     element("span", method.toUpperCase(), "method"),
     element("code", path),
-    ` ${operation.summary ?? ""}`,
+    " ",
+    ...prose(operation.summary),
   ]));
-  if (operation.description) view.append(element("p", operation.description));
+  if (operation.description) view.append(element("p", prose(operation.description)));
   view.append(example(method, path, operation));
   if (operation.requestBody) {
     view.append(element("h3", "Body"), ...contents(document_, operation.requestBody.content));
@@ -83,10 +94,20 @@ function operationView(document_, method, path, operation) {
   return view;
 }
 
+function shapes(document_) {
+  return Object.entries(document_.components?.schemas ?? {}).map(([name, schema]) =>
+    element("details", [
+      element("summary", element("code", name)),
+      element("p", prose(schema.description)),
+      fields(document_, schema),
+    ]),
+  );
+}
+
 function show(document_) {
   document.getElementById("title").textContent = `${document_.info.title} ${document_.info.version}`;
   document.getElementById("description").textContent = document_.info.description ?? "";
-  const groups = new Map();
+  const groups = new Map((document_.tags ?? []).map((tag) => [tag.name, []]));
   for (const [path, methods] of Object.entries(document_.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       const group = operation.tags?.[0] ?? "other";
@@ -97,6 +118,7 @@ function show(document_) {
   const main = document.getElementById("operations");
   main.replaceChildren();
   for (const [group, views] of groups) main.append(element("h2", group), ...views);
+  main.append(element("h2", "shapes"), ...shapes(document_));
   main.setAttribute("aria-busy", "false");
 }
 

@@ -90,7 +90,7 @@ async fn run(app: &App, mut request: Request, next: Next) -> Response {
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
     match timeout(within, handled).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => ApiError::Panicked.into_response(),
+        Ok(Err(_panic)) => ApiError::Internal { what: "panic" }.into_response(),
         Err(_elapsed) => ApiError::Timeout { after: within }.into_response(),
     }
 }

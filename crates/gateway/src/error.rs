@@ -55,7 +55,7 @@ pub(crate) enum ApiError {
     #[error("{}", public(.0))]
     Student(#[source] TeachError),
     #[error("the server failed: the request id leads the operator to the cause")]
-    Panicked,
+    Internal { what: &'static str },
 }
 
 impl ApiError {
@@ -75,7 +75,7 @@ impl ApiError {
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Cut => StatusCode::BAD_GATEWAY,
             Self::Student(error) => status_of(error),
-            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -124,7 +124,7 @@ impl ApiError {
             Self::StreamTimeout => "stream_timeout",
             Self::Cut => "cut",
             Self::Student(error) => error.label(),
-            Self::Panicked => "panicked",
+            Self::Internal { what } => what,
         }
     }
 
@@ -137,7 +137,7 @@ impl ApiError {
                 let error = error as &(dyn Error + 'static);
                 tracing::warn!(reason, error, "student failed");
             }
-            Self::Panicked => tracing::error!(reason, "handler panicked"),
+            Self::Internal { .. } => tracing::error!(reason, "request failed inside"),
             _ if self.status().is_server_error() => tracing::warn!(reason, "request failed"),
             _ => tracing::debug!(reason, "request refused"),
         }

@@ -195,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn every_file_of_the_pages_is_sent() {
+        for folder in ["ui", "docs-page"] {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            for file in std::fs::read_dir(folder).unwrap() {
+                let name = file.unwrap().file_name().into_string().unwrap();
+                assert!(FILES.iter().any(|(known, ..)| *known == name), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn pages_hold_no_inline_script_or_style() {
         for page in Assets::new().0.iter().filter(|asset| asset.is_page()) {
             let text = std::str::from_utf8(&page.content)

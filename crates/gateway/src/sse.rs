@@ -93,7 +93,7 @@ pub(crate) fn lesson(
                 }
                 Ok(Some(Err(error))) => break Some(ApiError::Student(error)),
                 Ok(None) => break Some(ApiError::Cut),
-                Err(_panic) => break Some(ApiError::Panicked),
+                Err(_panic) => break Some(ApiError::Internal { what: "panic" }),
             }
         };
         drop(source);

@@ -24,6 +24,7 @@ use crate::{
 };
 
 /// Health in the shape of `application/health+json`, and the figures of the last minute.
+/// Callers without a key, where keys are configured, get the first three fields only.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct HealthOutput {
@@ -35,25 +36,32 @@ struct HealthOutput {
     /// `starting`, `ready` or `draining`.
     lifecycle: &'static str,
     #[serde(flatten)]
-    detail: Option<HealthDetail>,
+    #[schema(inline)]
+    detail: HealthDetail,
 }
 
 /// What only callers with a key see.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct HealthDetail {
     /// The program's version.
-    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     /// Which replica answers.
-    service_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_id: Option<String>,
     /// Who answers the learners: a provider's name, or `offline`.
-    provider: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
     /// The model, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     /// The figures.
-    metrics: HealthMetrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<HealthMetrics>,
     /// One list per check, keyed `name:responseTime`.
-    checks: BTreeMap<String, Vec<CheckOutput>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<BTreeMap<String, Vec<CheckOutput>>>,
 }
 
 /// The process and its last minute.
@@ -138,7 +146,7 @@ pub(crate) async fn health(
         status: report.status.as_str(),
         timestamp: rfc3339(OffsetDateTime::now_utc()),
         lifecycle: report.lifecycle.as_str(),
-        detail: caller.map(|_| detail(&app, &report)),
+        detail: caller.map(|_| detail(&app, &report)).unwrap_or_default(),
     };
     let mut response = json(&output)?;
     *response.status_mut() = status_code(report.status != Status::Fail);
@@ -277,11 +285,11 @@ fn detail(app: &App, report: &Report) -> HealthDetail {
     let process = app.services.process.stats();
     let limit = process.memory_limit_bytes;
     HealthDetail {
-        version: info.version,
-        service_id: info.service_id,
-        provider: info.provider,
+        version: Some(info.version),
+        service_id: Some(info.service_id),
+        provider: Some(info.provider),
         model: info.model,
-        metrics: HealthMetrics {
+        metrics: Some(HealthMetrics {
             requests: RequestMetrics {
                 active: app.active.load(Ordering::Relaxed),
                 queued: queued.sum::<f64>() as u64,
@@ -300,8 +308,8 @@ fn detail(app: &App, report: &Report) -> HealthDetail {
             },
             connections: app.connections.load(Ordering::Relaxed),
             uptime_seconds: app.uptime().as_secs(),
-        },
-        checks: report.checks.iter().map(check).collect(),
+        }),
+        checks: Some(report.checks.iter().map(check).collect()),
     }
 }
 

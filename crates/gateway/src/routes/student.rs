@@ -192,7 +192,8 @@ async fn finish(mut lesson: TeachStream) -> Result<Lesson, ApiError> {
 
 /// Answers with JSON. Values made of strings and numbers always serialise.
 pub(super) fn json(value: &impl Serialize) -> Result<Response, ApiError> {
-    let body = serde_json::to_vec(value).map_err(|_| ApiError::Panicked)?;
+    let body = serde_json::to_vec(value);
+    let body = body.map_err(|_| ApiError::Internal { what: "serialise" })?;
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(
         header::CONTENT_TYPE,

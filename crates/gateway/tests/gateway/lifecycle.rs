@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use lyceum_core::{TeachEvent, TeachStream};
 use lyceum_gateway::{ApiKey, AuthConfig, BindError, GatewayConfig, Server, ServerConfig, Stopped};
-use lyceum_observe::Health;
+use lyceum_observe::{Health, Lifecycle};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{EXPLANATION, Reply, Scripted, gateway, listen, post, request, serve};
+use crate::support::{EXPLANATION, Reply, Scripted, gateway, listen, post, request, serve, soon};
 
 /// A student that says one word and then thinks for ever; the first token is cancelled when
 /// somebody begins to think, the second when the thinking is dropped.
@@ -58,7 +58,7 @@ async fn a_client_that_leaves_a_stream_ends_the_work() {
     read_until(&mut client, "data: \"hm\"").await;
     assert!(!dropped.is_cancelled());
     drop(client);
-    dropped.cancelled().await;
+    soon(dropped.cancelled()).await;
 }
 
 #[tokio::test]
@@ -67,9 +67,9 @@ async fn a_client_that_leaves_before_the_first_event_ends_the_work() {
         let (student, begun, dropped) = endless(0);
         let server = serve(student).await;
         let client = open(server.address, path).await;
-        begun.cancelled().await;
+        soon(begun.cancelled()).await;
         drop(client);
-        dropped.cancelled().await;
+        soon(dropped.cancelled()).await;
     }
 }
 
@@ -95,10 +95,11 @@ async fn a_drain_is_seen_before_it_is_felt() {
     assert!(!before.contains("connection: close"), "{before}");
 
     server.shutdown.cancel();
-    // The runtime has one thread: when this task runs again, the server has seen it.
-    while health.lifecycle() != lyceum_observe::Lifecycle::Draining {
+    // The runtime has one thread: after a few turns the server has seen it.
+    for _ in 0..100 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(health.lifecycle(), Lifecycle::Draining);
     client.write_all(keep_alive).await.unwrap();
     let reply = Reply::read(&mut client).await;
     assert_eq!(reply.status, 503);
@@ -135,7 +136,7 @@ async fn a_stop_waits_for_requests_and_closes_idle_connections() {
     let server = serve(student).await;
     let mut idle = TcpStream::connect(server.address).await.unwrap();
     let mut client = open(server.address, "/chat").await;
-    begun.cancelled().await;
+    soon(begun.cancelled()).await;
     server.shutdown.cancel();
     let mut nothing = Vec::new();
     idle.read_to_end(&mut nothing).await.unwrap();
@@ -158,7 +159,7 @@ async fn at_the_deadline_streams_are_told_and_the_rest_is_cut() {
     };
     let server = listen(gateway, config).await;
     let mut silent = open(server.address, "/chat").await;
-    begun.cancelled().await;
+    soon(begun.cancelled()).await;
     let mut stream = open(server.address, "/chat/stream").await;
     read_until(&mut stream, "data: \"hm\"").await;
     server.shutdown.cancel();
@@ -168,7 +169,7 @@ async fn at_the_deadline_streams_are_told_and_the_rest_is_cut() {
     // From here on nothing but the server's own patience is waited for.
     tokio::time::pause();
     assert_eq!(server.stopped.await.unwrap(), Stopped { cut: 1 });
-    dropped.cancelled().await;
+    soon(dropped.cancelled()).await;
     assert_eq!(Reply::read(&mut silent).await.status, 0);
 }
 
@@ -182,7 +183,7 @@ async fn connections_beyond_the_limit_are_told_so() {
     };
     let server = listen(gateway, config).await;
     let _held = open(server.address, "/chat").await;
-    begun.cancelled().await;
+    soon(begun.cancelled()).await;
     let reply = server.send(request("GET", "/livez", &[], b"")).await;
     assert_eq!(reply.status, 503);
     assert_eq!(reply.header("retry-after"), Some("5"));

@@ -6,6 +6,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -140,7 +142,7 @@ pub(crate) fn all_events(explanation: &Explanation) -> [TeachEvent; 7] {
     [
         TeachEvent::Queued(QueuePosition {
             position: 2,
-            estimated_wait: Some(std::time::Duration::from_millis(1_500)),
+            estimated_wait: Some(Duration::from_millis(1_500)),
         }),
         TeachEvent::Node("gap_identifier"),
         TeachEvent::Tool(tool()),
@@ -241,6 +243,13 @@ pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
 
 pub(crate) const EXPLANATION: &str = r#"{"topic":"photosynthesis","explanation":"Plants turn light into sugar.","session_id":"s-1"}"#;
 
+/// What a future gives; a test that would wait for ever fails instead. No limit of the
+/// gateway is longer than ten minutes, and under a paused clock they cost nothing.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    let patience = Duration::from_secs(700);
+    timeout(patience, future).await.unwrap()
+}
+
 /// An answer, its chunks joined.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -254,7 +263,7 @@ impl Reply {
     pub(crate) async fn read(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Self {
         let mut bytes = Vec::new();
         // A reset after the answer is how a server closes on a client that still writes.
-        let _ = stream.read_to_end(&mut bytes).await;
+        let _ = soon(stream.read_to_end(&mut bytes)).await;
         Self::parse(&bytes)
     }
 

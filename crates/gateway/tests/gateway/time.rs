@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{EXPLANATION, Reply, Scripted, gateway, post};
+use crate::support::{EXPLANATION, Reply, Scripted, gateway, post, soon};
 
 /// A connection to a server with default limits.
 fn connect(student: std::sync::Arc<Scripted>, buffer: usize) -> DuplexStream {
@@ -92,7 +92,7 @@ async fn slow_headers_and_idle_connections_are_closed() {
         client.write_all(sent.as_bytes()).await.unwrap();
         let begun = Instant::now();
         let mut read = Vec::new();
-        let _ = client.read_to_end(&mut read).await;
+        let _ = soon(client.read_to_end(&mut read)).await;
         assert_eq!(begun.elapsed().as_secs(), limit.as_secs(), "{sent:?}");
     }
     // A drop every few seconds gains nothing.
@@ -148,7 +148,7 @@ async fn an_answer_that_takes_too_long_is_given_up_and_its_work_dropped() {
     );
     assert_eq!(reply.status, 408);
     assert!(reply.detail().contains("within 120 s"));
-    dropped.cancelled().await;
+    soon(dropped.cancelled()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,15 +161,15 @@ async fn a_client_that_does_not_read_is_cut_off_and_costs_bounded_memory() {
         let (guard, saying) = (drops.clone().drop_guard(), saying.clone());
         Box::pin(stream::repeat_with(move || {
             let _held = &guard;
-            saying.fetch_add(1_024, std::sync::atomic::Ordering::Relaxed);
-            Ok(TeachEvent::Text("x".repeat(1_024)))
+            saying.fetch_add(16 << 10, std::sync::atomic::Ordering::Relaxed);
+            Ok(TeachEvent::Text("x".repeat(16 << 10)))
         }))
     });
     let mut client = connect(student, 1_024);
     let request = post("/chat/stream", &[], EXPLANATION.as_bytes());
     client.write_all(&request).await.unwrap();
     let begun = Instant::now();
-    dropped.cancelled().await;
+    soon(dropped.cancelled()).await;
     let config = ServerConfig::default();
     assert_eq!(begun.elapsed().as_secs(), config.write_stall.as_secs());
     let said = said.load(std::sync::atomic::Ordering::Relaxed);
