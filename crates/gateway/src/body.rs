@@ -19,6 +19,9 @@ use crate::{config::Limits, error::ApiError};
 /// hold inside fields that are skipped.
 const MAX_DEPTH: usize = 128;
 
+/// The most memory taken on a client's word alone, in bytes.
+const MAX_RESERVED: usize = 16 << 10;
+
 /// The most of a parser's message that is repeated to the client, in bytes.
 const MAX_MESSAGE: usize = 300;
 
@@ -73,7 +76,7 @@ async fn collect(
         return Err(ApiError::TooLarge { limit_bytes });
     }
     let reading = async {
-        let mut bytes = Vec::with_capacity(announced as usize);
+        let mut bytes = Vec::with_capacity((announced as usize).min(MAX_RESERVED));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| ApiError::Malformed {
                 detail: "the body broke off: send it whole".to_owned(),

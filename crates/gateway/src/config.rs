@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::auth::AuthConfig;
 
+/// Longer waits count as this one: a sum with the clock must not overflow.
+pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How the gateway answers.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
@@ -15,7 +18,7 @@ pub struct GatewayConfig {
     /// Who may call.
     pub auth: AuthConfig,
     /// The silence after which an open stream carries a comment, so that proxies keep
-    /// it open; default 15 s, must not be zero.
+    /// it open; default 15 s, at least 1 s.
     pub heartbeat: Duration,
 }
 
@@ -29,7 +32,7 @@ impl Default for GatewayConfig {
     }
 }
 
-/// Sizes and times of requests and streams. Zero allows nothing.
+/// Sizes and times of requests and streams. Zero allows nothing; a day is the longest time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The largest request body, counted on the bytes that arrive; default 1 MiB.
@@ -69,7 +72,7 @@ impl Default for Limits {
     }
 }
 
-/// How connections are served.
+/// How connections are served. A day is the longest time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerConfig {
     /// The longest a client may take to send a request's headers, and the longest an

@@ -28,6 +28,9 @@ use crate::{
     traffic::{Minute, Traffic},
 };
 
+/// More would be noise, and zero would never end.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// What the server says about itself in `/health`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
@@ -132,7 +135,7 @@ impl Gateway {
         let openapi = serde_json::to_vec(&document).unwrap_or_default();
         let app = Arc::new(App {
             limits: config.limits,
-            heartbeat: config.heartbeat,
+            heartbeat: config.heartbeat.max(SHORTEST_HEARTBEAT),
             keys: Keys::new(&config.auth),
             services,
             assets: Assets::new(),

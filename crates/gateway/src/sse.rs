@@ -25,6 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::LONGEST,
     dto::{ChatGap, ChatOutput, ChatTool, convert},
     error::ApiError,
 };
@@ -57,9 +58,9 @@ pub(crate) fn lesson(
     async_stream::stream! {
         let mut frames = Frames::default();
         let began = Instant::now();
-        let end_of_life = began + pace.total;
-        let mut patience = began + pace.first_event;
-        let mut heartbeat_at = began + pace.heartbeat;
+        let end_of_life = began + pace.total.min(LONGEST);
+        let mut patience = began + pace.first_event.min(LONGEST);
+        let mut heartbeat_at = began + pace.heartbeat.min(LONGEST);
         let failure = loop {
             let next = AssertUnwindSafe(source.next()).catch_unwind();
             let event = select! {
@@ -73,14 +74,14 @@ pub(crate) fn lesson(
                     if Instant::now() >= patience.min(end_of_life) {
                         break Some(ApiError::StreamTimeout);
                     }
-                    heartbeat_at += pace.heartbeat;
+                    heartbeat_at += pace.heartbeat.min(LONGEST);
                     yield Bytes::from_static(b": \n\n");
                     continue;
                 }
             };
             let now = Instant::now();
-            patience = now + pace.between_events;
-            heartbeat_at = now + pace.heartbeat;
+            patience = now + pace.between_events.min(LONGEST);
+            heartbeat_at = now + pace.heartbeat.min(LONGEST);
             match event {
                 Ok(Some(Ok(TeachEvent::Finished(lesson)))) => {
                     yield frames.event("result", &ChatOutput::from(*lesson));

@@ -16,7 +16,12 @@ use metrics::gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_io_timeout::TimeoutWriter;
 
-use crate::{config::ServerConfig, error::ApiError, gateway::Gateway, metrics::CONNECTIONS};
+use crate::{
+    config::{LONGEST, ServerConfig},
+    error::ApiError,
+    gateway::Gateway,
+    metrics::CONNECTIONS,
+};
 
 /// hyper's own lower bound for a connection's buffer.
 const MIN_BUFFER: usize = 8_192;
@@ -58,7 +63,7 @@ fn http(config: ServerConfig) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_read)
+        .header_read_timeout(config.header_read.min(LONGEST))
         .max_header_size(config.header_bytes)
         .max_buf_size(config.buffer_bytes.max(MIN_BUFFER));
     builder
@@ -69,7 +74,7 @@ fn bounded<I: AsyncRead + AsyncWrite>(
     config: ServerConfig,
 ) -> TokioIo<std::pin::Pin<Box<TimeoutWriter<I>>>> {
     let mut io = TimeoutWriter::new(io);
-    io.set_timeout(Some(config.write_stall));
+    io.set_timeout(Some(config.write_stall.min(LONGEST)));
     TokioIo::new(Box::pin(io))
 }
 

@@ -178,3 +178,40 @@ async fn a_client_that_does_not_read_is_cut_off_and_costs_bounded_memory() {
         "{said} bytes were made for nobody"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn limits_without_end_are_taken_as_long_ones() {
+    let forever = Duration::MAX;
+    let limits = Limits {
+        body_read: forever,
+        request: forever,
+        first_event: forever,
+        between_events: forever,
+        stream: forever,
+        ..Limits::default()
+    };
+    let config = GatewayConfig {
+        limits,
+        heartbeat: Duration::ZERO,
+        ..GatewayConfig::default()
+    };
+    let server = ServerConfig {
+        header_read: forever,
+        write_stall: forever,
+        ..ServerConfig::default()
+    };
+    let gateway = gateway(speaks_after(&[2]), &config, Health::default());
+    let server = Server::new(gateway, server);
+    let (mut client, io) = duplex(1 << 20);
+    tokio::spawn(async move { server.connection(io).await });
+    let request = post("/chat/stream", &[], EXPLANATION.as_bytes());
+    client.write_all(&request).await.unwrap();
+    let mut text = String::new();
+    while !text.contains("data: \"2\"") {
+        let mut bytes = [0; 1_024];
+        let read = soon(client.read(&mut bytes)).await.unwrap();
+        assert_ne!(read, 0, "closed after {text:?}");
+        text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+    }
+    assert!(text.matches(": \n\n").count() <= 2, "{text}");
+}
