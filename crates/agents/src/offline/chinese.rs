@@ -16,6 +16,8 @@ static SEGMENTER: LazyLock<Jieba> = LazyLock::new(Jieba::new);
 
 /// Occurrences in the segmenter's corpus from which a word counts as everyday language.
 const COMMON_FROM: usize = 900;
+/// The same for set phrases of four characters, which are rarer as a whole.
+const IDIOM_FROM: usize = 300;
 /// What an everyday word counts as: common, and too plain to be part of a term.
 const EVERYDAY_FREQUENCY: usize = 20_000;
 
@@ -145,7 +147,7 @@ pub(super) fn words(sentence: &str, start: usize) -> Vec<Word> {
             Class::Number
         } else if speech == FUNCTION {
             Class::Function
-        } else if frequency >= COMMON_FROM {
+        } else if frequency >= COMMON_FROM || tag.tag == "i" && frequency >= IDIOM_FROM {
             Class::Common
         } else {
             Class::Rare
@@ -174,7 +176,27 @@ pub(super) fn is_transparent(word: &str) -> bool {
 
 /// Takes a guessed word apart again.
 fn push_letters(word: &str, start: usize, found: &mut Vec<Word>) {
-    for (at, c) in word.char_indices() {
+    // "有|磁畴": what is left when grammar is taken off may be a word.
+    let lead: usize = word
+        .chars()
+        .take_while(|c| PLAIN.contains(*c))
+        .map(char::len_utf8)
+        .sum();
+    let rest = &word[lead..];
+    let whole = lead > 0 && rest.chars().count() >= 2 && !rest.chars().any(|c| PLAIN.contains(c));
+    let letters = if whole { &word[..lead] } else { word };
+    if whole {
+        push_letters(letters, start, found);
+        found.push(Word {
+            range: start + lead..start + word.len(),
+            base: rest.to_owned(),
+            class: Class::Rare,
+            speech: NOUN,
+            frequency: 1,
+        });
+        return;
+    }
+    for (at, c) in letters.char_indices() {
         let speech = if PLAIN.contains(c) {
             FUNCTION
         } else {
@@ -195,7 +217,7 @@ fn push_letters(word: &str, start: usize, found: &mut Vec<Word>) {
 }
 
 fn is_numeral(c: char) -> bool {
-    "零〇一二两三四五六七八九十百千万亿".contains(c) || c.is_ascii_digit()
+    "零〇半一二两三四五六七八九十百千万亿".contains(c) || c.is_ascii_digit()
 }
 
 /// The part of speech of a tag of the ICTCLAS set that the segmenter uses.

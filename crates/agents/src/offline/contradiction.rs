@@ -10,6 +10,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
+    sync::LazyLock,
 };
 
 use lyceum_core::{GapKind, Severity};
@@ -17,7 +18,7 @@ use lyceum_core::{GapKind, Severity};
 use super::{
     english::{self, ADVERB},
     finding::Finding,
-    markers::{CONTRAST, CORRECTS},
+    markers::{CONTRAST, CORRECTS, FORMS, Phrases, section},
     text::{Class, Document, Language, Sentence, Word, has_any},
 };
 
@@ -30,212 +31,27 @@ const PER_WORD: usize = 12;
 const RISE: usize = usize::MAX;
 
 /// Pairs of opposites of general language; the second of a pair carries a minus.
-const OPPOSITES: &[(&[&str], &[&str])] = &[
-    (
-        &["cause", "导致", "引起", "造成"],
-        &["prevent", "avoid", "防止", "避免", "阻止"],
-    ),
-    (&["allow", "允许"], &["forbid", "block", "禁止"]),
-    (
-        &["create", "build", "创建"],
-        &["destroy", "delete", "破坏", "销毁"],
-    ),
-    (
-        &["win", "succeed", "success", "成功", "赢"],
-        &["lose", "fail", "failure", "失败", "输"],
-    ),
-    (
-        &["help", "protect", "保护", "帮助"],
-        &["harm", "damage", "hurt", "损害", "伤害"],
-    ),
-    (&["attract", "吸引"], &["repel", "排斥"]),
-    (&["import", "进口"], &["export", "出口"]),
-    (
-        &["connect", "join", "连接"],
-        &["separate", "split", "断开", "分开"],
-    ),
-    (
-        &["contain", "include", "have", "含有", "包含", "包括"],
-        &["lack", "exclude", "缺乏", "缺少"],
-    ),
-    (&["healthy", "健康"], &["unhealthy", "不健康"]),
-    (&["rich", "富"], &["poor", "穷"]),
-    (&["dry", "干燥", "干"], &["wet", "moist", "潮湿", "湿"]),
-    (&["early", "早"], &["late", "晚"]),
-    (&["near", "close", "近", "更近"], &["far", "远", "更远"]),
-    (&["push", "推"], &["pull", "拉"]),
-    (&["alive", "活"], &["dead", "死"]),
-    (&["thick", "厚", "浓"], &["thin", "薄", "稀"]),
-    (
-        &["clockwise", "顺时针"],
-        &["anticlockwise", "counterclockwise", "逆时针"],
-    ),
-    (
-        &[
-            "increase", "rise", "grow", "climb", "expand", "raise", "more", "gain", "higher",
-            "greater", "增加", "上升", "提高", "升高", "增大", "变大", "上涨", "增长", "增多",
-            "变多", "扩大", "上调", "提升", "变高",
-        ],
-        &[
-            "decrease", "fall", "drop", "decline", "shrink", "reduce", "less", "lose", "fewer",
-            "lower", "减少", "下降", "降低", "减小", "变小", "下跌", "缩小", "变少", "下调",
-            "减弱", "变低", "降",
-        ],
-    ),
-    (
-        &[
-            "faster",
-            "fast",
-            "quick",
-            "quickly",
-            "accelerate",
-            "speed",
-            "变快",
-            "加快",
-            "更快",
-            "加速",
-            "快",
-        ],
-        &[
-            "slower", "slow", "slowly", "变慢", "减慢", "更慢", "减速", "慢",
-        ],
-    ),
-    (
-        &[
-            "hot", "warm", "heat", "hotter", "warmer", "热", "加热", "变热",
-        ],
-        &["cold", "cool", "colder", "cooler", "冷", "冷却", "变冷"],
-    ),
-    (
-        &["expand", "膨胀", "变松"],
-        &["contract", "compress", "收缩", "压缩"],
-    ),
-    (
-        &["absorb", "吸收", "吸入", "吸热"],
-        &["release", "emit", "释放", "放出", "排出", "放热"],
-    ),
-    (
-        &["true", "correct", "right", "正确", "真"],
-        &["false", "wrong", "incorrect", "错误", "假"],
-    ),
-    (
-        &["possible", "can", "可能"],
-        &["impossible", "unable", "不可能"],
-    ),
-    (
-        &["big", "large", "bigger", "larger", "大", "更大", "较大"],
-        &["small", "little", "smaller", "tiny", "小", "更小", "较小"],
-    ),
-    (
-        &["strong", "stronger", "强", "更强"],
-        &["weak", "weaker", "weaken", "弱", "更弱"],
-    ),
-    (
-        &["heavy", "heavier", "重", "更重"],
-        &["light", "lighter", "轻", "更轻"],
-    ),
-    (&["safe", "安全"], &["dangerous", "unsafe", "危险"]),
-    (
-        &["good", "beneficial", "有益", "有利", "好"],
-        &["bad", "harmful", "有害", "不利", "坏"],
-    ),
-    (
-        &["start", "begin", "开始"],
-        &["stop", "end", "停止", "结束"],
-    ),
-    (&["open", "打开"], &["close", "closed", "关闭"]),
-    (
-        &["cheap", "cheaper", "便宜"],
-        &["expensive", "costly", "贵", "昂贵"],
-    ),
-    (&["positive", "正"], &["negative", "负"]),
-    (&["odd", "奇数"], &["even", "偶数"]),
-    (&["stable", "稳定"], &["unstable", "不稳定"]),
-    (&["mutable", "可变"], &["immutable", "不可变"]),
-    (&["solid", "固体"], &["liquid", "液体"]),
-    (&["finite", "有限"], &["infinite", "无限"]),
-    (
-        &["easy", "simple", "容易", "简单"],
-        &["hard", "difficult", "complex", "困难", "难", "复杂"],
-    ),
-    (
-        &["same", "identical", "相同", "一样"],
-        &["different", "不同", "不一样"],
-    ),
-    (
-        &["high", "高", "更高", "较高"],
-        &["low", "低", "更低", "较低"],
-    ),
-    (
-        &["many", "much", "多", "更多", "较多"],
-        &["few", "little", "少", "更少", "较少"],
-    ),
-    (
-        &["long", "longer", "长", "更长"],
-        &["short", "shorter", "短", "更短"],
-    ),
-    (&["reliable", "可靠"], &["unreliable", "不可靠"]),
-    (
-        &["need", "require", "需要"],
-        &["needless", "无需", "不需要", "不用"],
-    ),
-    (&["visible", "可见"], &["invisible", "不可见"]),
-    (&["reversible", "可逆"], &["irreversible", "不可逆"]),
-];
+static OPPOSITES: LazyLock<HashMap<&'static str, (usize, bool)>> = LazyLock::new(|| {
+    let mut opposites = HashMap::new();
+    let lines = include_str!("data/opposites.txt").lines();
+    for (pair, line) in lines.filter(|line| !line.starts_with('#')).enumerate() {
+        for (side, minus) in line.split('|').zip([false, true]) {
+            for word in side.split(',') {
+                opposites.entry(word.trim()).or_insert((pair, minus));
+            }
+        }
+    }
+    opposites
+});
 
 /// Negations of English; Chinese ones are parts of words.
-const NEGATIONS: &[&str] = &[
-    "not",
-    "no",
-    "never",
-    "cannot",
-    "can't",
-    "isn't",
-    "aren't",
-    "wasn't",
-    "weren't",
-    "don't",
-    "doesn't",
-    "didn't",
-    "won't",
-    "wouldn't",
-    "shouldn't",
-    "couldn't",
-    "hasn't",
-    "haven't",
-    "neither",
-    "nor",
-    "none",
-    "nobody",
-    "nothing",
-];
+static NEGATIONS: Phrases = LazyLock::new(|| section(FORMS, "negations"));
 
 /// Chinese words that begin with a negating character and do not negate.
-const NOT_NEGATING: &[&str] = &[
-    "不断",
-    "不同",
-    "不仅",
-    "不但",
-    "不过",
-    "不如",
-    "不管",
-    "不论",
-    "不止",
-    "不只",
-    "不久",
-    "不少",
-    "不得不",
-    "不足",
-    "无论",
-    "无数",
-    "没事",
-    "不错",
-    "不等",
-    "不禁",
-    "不妨",
-    "不光",
-    "不一样",
-];
+static NOT_NEGATING: Phrases = LazyLock::new(|| section(FORMS, "not_negating"));
+
+/// Words too plain to say what a claim is about.
+static FILLERS: Phrases = LazyLock::new(|| section(FORMS, "fillers"));
 
 #[derive(Debug, Default)]
 struct Claim {
@@ -475,31 +291,7 @@ fn affirmed(language: Language, base: &str) -> Option<&str> {
 }
 
 fn is_filler(base: &str) -> bool {
-    matches!(
-        base,
-        "thing"
-            | "way"
-            | "also"
-            | "then"
-            | "say"
-            | "mean"
-            | "get"
-            | "go"
-            | "make"
-            | "会"
-            | "能"
-            | "可以"
-            | "进行"
-            | "成为"
-            | "就是"
-            | "能够"
-            | "要"
-            | "想"
-            | "变"
-            | "变得"
-            | "给"
-            | "越来越"
-    )
+    FILLERS.contains(&base)
 }
 
 fn negates(language: Language, base: &str, lower: &str) -> bool {
@@ -529,18 +321,7 @@ fn opposite(base: &str) -> Option<(usize, bool)> {
 }
 
 fn listed_opposite(base: &str) -> Option<(usize, bool)> {
-    OPPOSITES
-        .iter()
-        .enumerate()
-        .find_map(|(pair, (plus, minus))| {
-            if plus.contains(&base) {
-                Some((pair, false))
-            } else if minus.contains(&base) {
-                Some((pair, true))
-            } else {
-                None
-            }
-        })
+    OPPOSITES.get(base).copied()
 }
 
 fn contradicts(old: &Claim, new: &Claim, document: &Document<'_>) -> bool {

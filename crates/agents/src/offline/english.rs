@@ -165,7 +165,13 @@ fn simple(word: &str) -> Option<(&str, u8)> {
             .get_key_value(word)
             .map(|(word, speech)| (*word, *speech))
     };
-    found(word).or_else(|| word.strip_suffix('s').and_then(found))
+    found(word)
+        .or_else(|| word.strip_suffix('s').and_then(found))
+        .or_else(|| {
+            word.trim_end_matches('s')
+                .strip_suffix("er")
+                .and_then(found)
+        })
 }
 
 /// Whether a word is made of an everyday verb by a learned ending: "vibration".

@@ -9,7 +9,7 @@ use lyceum_core::{GapKind, Severity};
 
 use super::{
     markers::{CONTRAST, EXAMPLE, HALF_EXAMPLES, LIMIT, REASON},
-    text::{Document, has_any},
+    text::{Class, Document, Sentence, has_any},
 };
 
 /// A possible gap.
@@ -51,8 +51,7 @@ impl Frame {
         Self {
             has_reason: any(&REASON),
             has_example: any(&EXAMPLE),
-            has_half_example: any(&HALF_EXAMPLES)
-                || document.text.chars().any(|c| c.is_ascii_digit()),
+            has_half_example: any(&HALF_EXAMPLES) || document.sentences.iter().any(has_figure),
             has_limit: any(&LIMIT),
             has_definition,
             reasoning: document
@@ -87,6 +86,14 @@ impl Frame {
     }
 }
 
+/// Whether a sentence gives a number; "一" is an article as often.
+fn has_figure(sentence: &Sentence<'_>) -> bool {
+    sentence
+        .words
+        .iter()
+        .any(|word| word.class == Class::Number && !word.base.starts_with('一'))
+}
+
 /// Whether the text has a limit that no marker announces: something is said not to be so.
 pub(super) fn has_quiet_limit(document: &Document<'_>) -> bool {
     const DENIALS: &[&str] = &[
@@ -109,7 +116,11 @@ pub(super) fn is_example(document: &Document<'_>, index: usize) -> bool {
 /// Whether the sentence or the next one says where it stops being true.
 pub(super) fn is_limited_nearby(document: &Document<'_>, index: usize, reach: usize) -> bool {
     let sentences = &document.sentences;
-    has_any(&sentences[index].lower, &LIMIT)
+    sentences
+        .iter()
+        .skip(index + 1)
+        .take(reach)
+        .any(|s| has_any(&s.lower, &LIMIT))
         || sentences
             .iter()
             .skip(index)

@@ -192,7 +192,6 @@ fn english(sentence: &Sentence<'_>, candidate: &Candidate, before: &str, after: 
                 | "this"
                 | "each"
                 | "like"
-                | "how"
         );
         let noun = follower.may_be(NOUN) && !follower.may_be(ADJECTIVE | VERB | FUNCTION)
             || follower.class == Class::Number;
@@ -297,9 +296,6 @@ fn chinese(before: &str, after: &str) -> Gloss {
         "是：",
         "定义为",
         "可以理解为",
-        "表示",
-        "代表",
-        "描述",
         "简单说",
         "简单来说",
         "说的是",
@@ -339,7 +335,8 @@ fn chinese(before: &str, after: &str) -> Gloss {
     let begins = before.trim().is_empty() || before.trim_end().ends_with(['，', ',', '。']);
     if begins
         && [
-            "会", "能", "负责", "用来", "可以", "把", "包括", "由", "通过", "越",
+            "表示", "代表", "描述", "会", "能", "负责", "用来", "可以", "把", "包括", "由", "通过",
+            "越",
         ]
         .iter()
         .any(|word| rest.starts_with(word))

@@ -71,18 +71,6 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
         frame.care(),
     ));
     let bar = frame.bar();
-    if std::env::var("OFFDBG").is_ok() {
-        eprintln!("{frame:?} bar {bar}");
-        for f in &findings {
-            eprintln!(
-                "  {:.2} {} {:?} [{}]",
-                f.confidence,
-                f.kind.as_str(),
-                document.quote(&f.range),
-                f.focus
-            );
-        }
-    } // DEBUG
     findings
         .retain(|finding| finding.confidence >= bar && !document.quote(&finding.range).is_empty());
     let mut kept = reduced(findings);

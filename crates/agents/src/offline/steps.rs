@@ -6,10 +6,11 @@ use std::{collections::HashSet, ops::Range};
 use lyceum_core::{GapKind, Severity};
 
 use super::{
+    english::ADJECTIVE,
     finding::{Finding, Frame, is_example},
     markers::{
-        CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, LIMIT, MEANS, RANKS, REASON,
-        SEQUENCES, SKIPS,
+        ASSERTIONS, CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, LIMIT, MEANS, RANKS,
+        REASON, SEQUENCES, SKIPS,
     },
     text::{Document, Language, Sentence, find_any, find_phrase, has_any},
 };
@@ -21,7 +22,7 @@ pub(super) fn find(document: &Document<'_>, frame: Frame) -> Vec<Finding> {
     for (index, sentence) in document.sentences.iter().enumerate() {
         if !sentence.is_question {
             mechanism(document, frame, index, &known, &mut findings);
-            step(document, index, &known, &mut findings);
+            step(document, frame, index, &known, &mut findings);
             unsupported(document, index, &mut findings);
         }
         known.extend(
@@ -143,7 +144,7 @@ fn mechanism(
         confidence -= 0.15;
     }
     let opens = sentence.lower[..found.start].trim().is_empty();
-    if opens && index > 0 && is_conclusion && newness(sentence, found.end, known) >= 0.6 {
+    if opens && index > 0 && is_conclusion && newness(sentence, found.end, known) >= 0.5 {
         // A new sentence that concludes something new leaves a step out.
         confidence -= 0.2;
     }
@@ -233,7 +234,13 @@ fn around(sentence: &Sentence<'_>, at: &Range<usize>) -> Range<usize> {
     }
 }
 
-fn step(document: &Document<'_>, index: usize, known: &HashSet<&str>, findings: &mut Vec<Finding>) {
+fn step(
+    document: &Document<'_>,
+    frame: Frame,
+    index: usize,
+    known: &HashSet<&str>,
+    findings: &mut Vec<Finding>,
+) {
     let sentence = &document.sentences[index];
     let skipped = find_any(&sentence.lower, &SKIPS);
     let (found, mut confidence) = if let Some(found) = skipped {
@@ -250,9 +257,10 @@ fn step(document: &Document<'_>, index: usize, known: &HashSet<&str>, findings: 
         let before = newness(sentence, 0, known);
         if index > 0
             && sentence.lower[..found.start].trim().is_empty()
-            && newness(sentence, found.end, known) >= 0.6
+            && newness(sentence, found.end, known) >= 0.5
+            && !sentence.lower[found.clone()].ends_with("why")
         {
-            (found, 0.58)
+            (found, if frame.has_reason { 0.5 } else { 0.58 })
         } else if newness(sentence, found.end, known) < 0.8 || before < 0.5 || index == 0 {
             return;
         } else {
@@ -281,11 +289,13 @@ fn step(document: &Document<'_>, index: usize, known: &HashSet<&str>, findings: 
 
 fn unsupported(document: &Document<'_>, index: usize, findings: &mut Vec<Finding>) {
     let sentence = &document.sentences[index];
-    let (found, mut confidence) = if let Some(found) =
-        find_any(&sentence.lower, &HEARSAY).or_else(|| unnamed_authority(sentence))
+    let (found, mut confidence) = if let Some(found) = find_any(&sentence.lower, &HEARSAY)
+        .or_else(|| assertion(sentence))
+        .or_else(|| unnamed_authority(sentence))
     {
         (found, 0.72_f32)
-    } else if let Some(found) = find_any(&sentence.lower, &RANKS) {
+    } else if let Some(found) = find_any(&sentence.lower, &RANKS).or_else(|| superlative(sentence))
+    {
         (found, 0.5)
     } else {
         return;
@@ -311,6 +321,27 @@ fn unsupported(document: &Document<'_>, index: usize, findings: &mut Vec<Finding
         severity: Severity::Medium,
         focus: sentence.text[found].to_owned(),
     });
+}
+
+/// "Obviously, …" opens a clause; "felt clearly better" does not.
+fn assertion(sentence: &Sentence<'_>) -> Option<Range<usize>> {
+    find_any(&sentence.lower, &ASSERTIONS).filter(|found| {
+        let before = sentence.lower[..found.start].trim_end();
+        before.is_empty() || before.ends_with([',', ';', ':', '—']) || before.ends_with("and")
+    })
+}
+
+/// "The greatest achievement": ranked first by its form.
+fn superlative(sentence: &Sentence<'_>) -> Option<Range<usize>> {
+    sentence.words.windows(2).find_map(|pair| {
+        let text = &sentence.lower
+            [pair[1].range.start - sentence.start..pair[1].range.end - sentence.start];
+        let ranked = pair[0].base == "the"
+            && text.ends_with("est")
+            && pair[1].may_be(ADJECTIVE)
+            && pair[1].base != text;
+        ranked.then(|| pair[0].range.start - sentence.start..pair[1].range.end - sentence.start)
+    })
 }
 
 /// "Historians agree", "医生们建议": people of a trade who say so, without a name.
