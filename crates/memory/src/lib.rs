@@ -21,6 +21,7 @@ pub mod lexical;
 mod memory;
 mod record;
 mod session;
+pub mod transfer;
 mod worker;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
@@ -37,5 +38,6 @@ pub use record::{
     MemoryCursor, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection, UnknownKind,
 };
 pub use session::{
-    NewMessage, NewTurn, Saved, Session, SessionCursor, SessionStore, StoredMessage, Summary,
+    NewMessage, NewTurn, Saved, Session, SessionArchive, SessionCursor, SessionStore,
+    StoredMessage, Summary,
 };

@@ -180,3 +180,25 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// `idle`, and says how many. The operator's clean-up: the one call without a scope.
     async fn expire(&self, idle: Duration, limit: usize) -> Result<usize, StoreError>;
 }
+
+/// Takes sessions from elsewhere.
+///
+/// # Cancel safety
+///
+/// A dropped call may or may not have happened; it can be repeated.
+#[async_trait]
+pub trait SessionArchive: Send + Sync + fmt::Debug {
+    /// Stores the session with its messages as they were, under the scope's session id and
+    /// numbered anew from 1. One that is there already stays as it is; says whether it was new.
+    /// Its turn ids are known from then on, their contents' digests are not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::SessionRequired`] for a scope without a session.
+    async fn restore(
+        &self,
+        scope: &Scope,
+        session: &Session,
+        messages: &[StoredMessage],
+    ) -> Result<bool, StoreError>;
+}

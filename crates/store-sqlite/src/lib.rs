@@ -9,6 +9,7 @@
 //! touches a row except through its tenant, user and agent.
 //! Deliberately absent: several processes on one file; scaling out is another store's work.
 
+mod archive;
 mod error;
 mod file;
 mod inbox;

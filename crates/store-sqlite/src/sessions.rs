@@ -126,12 +126,12 @@ fn replayed(
                 last_seq: unsigned(row.get(1)?),
                 replayed: true,
             };
-            Ok((saved, row.get::<_, [u8; 32]>(2)?))
+            Ok((saved, row.get::<_, Option<[u8; 32]>>(2)?))
         })
         .optional()?;
     match stored {
         None => Ok(None),
-        Some((saved, known)) if known == digest => Ok(Some(saved)),
+        Some((saved, known)) if known.is_none_or(|known| known == digest) => Ok(Some(saved)),
         Some(_) => Err(Failure::Store(StoreError::TurnConflict {
             turn: turn.turn_id.clone(),
         })),

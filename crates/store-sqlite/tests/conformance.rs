@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use lyceum_memory::{
-    JobStore, ManualClock, MemoryStore, SessionStore, Timestamp,
+    JobStore, ManualClock, MemoryStore, SessionArchive, SessionStore, Timestamp,
     conformance::{Subject, verify},
 };
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
@@ -17,6 +17,9 @@ impl Subject for OnDisk {
         &self.0
     }
     fn memories(&self) -> &dyn MemoryStore {
+        &self.0
+    }
+    fn archive(&self) -> &dyn SessionArchive {
         &self.0
     }
     fn jobs(&self) -> &dyn JobStore {

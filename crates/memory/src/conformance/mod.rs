@@ -6,6 +6,7 @@
 mod jobs;
 mod memories;
 mod sessions;
+mod transfers;
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +14,10 @@ use async_trait::async_trait;
 use lyceum_core::{AgentId, Role, Scope, SessionId, TenantId, UserId};
 use serde_json::json;
 
-use crate::{JobStore, MemoryStore, NewJob, NewMessage, NewTurn, SessionStore, StoreError, TurnId};
+use crate::{
+    JobStore, MemoryStore, NewJob, NewMessage, NewTurn, SessionArchive, SessionStore, StoreError,
+    TurnId,
+};
 
 /// A store under test and its clock.
 #[async_trait]
@@ -22,6 +26,8 @@ pub trait Subject: Send + Sync {
     fn sessions(&self) -> &dyn SessionStore;
     /// The store of memories; the same database as the sessions'.
     fn memories(&self) -> &dyn MemoryStore;
+    /// The archive of sessions; the same database as the sessions'.
+    fn archive(&self) -> &dyn SessionArchive;
     /// The store of jobs; the same database as the sessions'.
     fn jobs(&self) -> &dyn JobStore;
     /// Moves the store's clock forward.
@@ -55,7 +61,8 @@ impl From<StoreError> for Violation {
 pub async fn verify(subject: &dyn Subject) -> Result<(), Violation> {
     sessions::verify(subject).await?;
     memories::verify(subject).await?;
-    jobs::verify(subject).await
+    jobs::verify(subject).await?;
+    transfers::verify(subject).await
 }
 
 /// Checks that a value is the expected one.
@@ -160,6 +167,9 @@ mod tests {
             &self.0
         }
         fn memories(&self) -> &dyn MemoryStore {
+            &self.0
+        }
+        fn archive(&self) -> &dyn SessionArchive {
             &self.0
         }
         fn jobs(&self) -> &dyn JobStore {

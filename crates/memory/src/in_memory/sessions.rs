@@ -7,14 +7,16 @@ use lyceum_core::{Scope, SessionId};
 
 use super::{InMemory, Owner};
 use crate::{
-    NewTurn, Saved, Session, SessionCursor, SessionStore, StoreError, StoredMessage, TurnId,
+    NewTurn, Saved, Session, SessionArchive, SessionCursor, SessionStore, StoreError,
+    StoredMessage, TurnId,
 };
 
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) session: Session,
     messages: Vec<StoredMessage>,
-    turns: HashMap<TurnId, (Saved, [u8; 32])>,
+    /// With the digest of the content, which is not known of a restored turn.
+    turns: HashMap<TurnId, (Saved, Option<[u8; 32]>)>,
 }
 
 fn key(scope: &Scope) -> Result<(Owner, SessionId), StoreError> {
@@ -48,7 +50,8 @@ impl SessionStore for InMemory {
             let conflict = || StoreError::TurnConflict {
                 turn: turn.turn_id.clone(),
             };
-            return (*stored == digest).then_some(replayed).ok_or_else(conflict);
+            let same = stored.is_none_or(|stored| stored == digest);
+            return same.then_some(replayed).ok_or_else(conflict);
         }
         let first_seq = row.session.messages + 1;
         for (seq, message) in (first_seq..).zip(&turn.messages) {
@@ -68,7 +71,8 @@ impl SessionStore for InMemory {
             last_seq: row.session.messages,
             replayed: false,
         };
-        row.turns.insert(turn.turn_id.clone(), (saved, digest));
+        row.turns
+            .insert(turn.turn_id.clone(), (saved, Some(digest)));
         state.add_jobs(scope, &turn.jobs, now);
         Ok(saved)
     }
@@ -148,5 +152,48 @@ impl SessionStore for InMemory {
             state.sessions.remove(key);
         }
         Ok(expired.len())
+    }
+}
+
+#[async_trait]
+impl SessionArchive for InMemory {
+    async fn restore(
+        &self,
+        scope: &Scope,
+        session: &Session,
+        messages: &[StoredMessage],
+    ) -> Result<bool, StoreError> {
+        let key = key(scope)?;
+        let mut state = self.state();
+        if state.sessions.contains_key(&key) {
+            return Ok(false);
+        }
+        let (mut turns, mut numbered) = (HashMap::new(), Vec::new());
+        for (seq, message) in (1..).zip(messages) {
+            let message = StoredMessage {
+                seq,
+                ..message.clone()
+            };
+            let place = Saved {
+                first_seq: seq,
+                last_seq: seq,
+                replayed: false,
+            };
+            let turn = turns.entry(message.turn_id.clone());
+            turn.or_insert((place, None)).0.last_seq = seq;
+            numbered.push(message);
+        }
+        let session = Session {
+            id: key.1.clone(),
+            messages: numbered.len() as u64,
+            ..session.clone()
+        };
+        let row = Row {
+            session,
+            messages: numbered,
+            turns,
+        };
+        state.sessions.insert(key, row);
+        Ok(true)
     }
 }

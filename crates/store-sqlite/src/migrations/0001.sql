@@ -38,7 +38,8 @@ CREATE TABLE turn (
     name      TEXT NOT NULL,
     first_seq INTEGER NOT NULL,
     last_seq  INTEGER NOT NULL,
-    digest    BLOB NOT NULL,
+    -- NULL where the turn was imported: its content is taken on trust.
+    digest    BLOB,
     PRIMARY KEY (session, name)
 ) STRICT, WITHOUT ROWID;
 
