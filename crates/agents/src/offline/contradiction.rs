@@ -18,7 +18,7 @@ use lyceum_core::{GapKind, Severity};
 use super::{
     english::{self, ADVERB},
     finding::Finding,
-    markers::{CONTRAST, CORRECTS, FORMS, Phrases, section},
+    markers::{CORRECTS, FORMS, Phrases, TURNS, section},
     text::{Class, Document, Language, Sentence, Word, has_any},
 };
 
@@ -355,18 +355,16 @@ fn contradicts(old: &Claim, new: &Claim, document: &Document<'_>) -> bool {
             return true;
         }
     }
-    if old.negative == new.negative
-        && same_pairs
-        && old.numbers.len() == 1
-        && new.numbers.len() == 1
-        && shared >= 2
-        && alike >= 0.7
-        && same_subject
-    {
-        let (a, b) = (&old.numbers[0], &new.numbers[0]);
-        return a.0 != b.0 && a.1 == b.1;
-    }
-    false
+    let alike_enough = shared >= 2 && alike >= 0.7 && same_subject;
+    old.negative == new.negative && same_pairs && alike_enough && differ_in_one(old, new)
+}
+
+/// Whether the numbers of two claims are the same but for one of the same unit.
+fn differ_in_one(old: &Claim, new: &Claim) -> bool {
+    let pairs = || old.numbers.iter().zip(&new.numbers);
+    old.numbers.len() == new.numbers.len()
+        && pairs().all(|(a, b)| a.1 == b.1)
+        && pairs().filter(|(a, b)| a.0 != b.0).count() == 1
 }
 
 /// Whether the sentence of a claim announces that it limits what stands before it.
@@ -374,5 +372,5 @@ fn turns_against(claim: &Claim, document: &Document<'_>) -> bool {
     document
         .sentences
         .get(claim.sentence)
-        .is_some_and(|sentence| has_any(&sentence.lower, &CONTRAST))
+        .is_some_and(|sentence| has_any(&sentence.lower, &TURNS))
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use lyceum_core::{GapKind, Severity};
 
 use super::{
-    markers::{CONTRAST, EXAMPLE, HALF_EXAMPLES, LIMIT, REASON},
+    markers::{CONTRAST, EXAMPLE, HALF_EXAMPLES, HALF_REASONS, LIMIT, REASON},
     text::{Class, Document, Sentence, has_any},
 };
 
@@ -36,6 +36,12 @@ pub(super) struct Frame {
     pub has_half_example: bool,
     pub has_limit: bool,
     pub has_definition: bool,
+    /// Statements are tied together, without a word of reason.
+    pub has_half_reason: bool,
+    /// Something is denied or contrasted, without a word of limits.
+    pub has_half_limit: bool,
+    /// The number of words.
+    pub words: usize,
     /// Sentences that give a reason, of all sentences, 0–1.
     pub reasoning: f32,
 }
@@ -54,6 +60,9 @@ impl Frame {
             has_half_example: any(&HALF_EXAMPLES) || document.sentences.iter().any(has_figure),
             has_limit: any(&LIMIT),
             has_definition,
+            has_half_reason: any(&HALF_REASONS),
+            has_half_limit: any(&CONTRAST) || has_quiet_limit(document),
+            words: document.word_count(),
             reasoning: document
                 .sentences
                 .iter()
@@ -63,26 +72,25 @@ impl Frame {
         }
     }
 
-    /// How many of the four marks of a careful explanation are there, 0–4.
-    pub(super) fn care(self) -> u8 {
-        [
-            self.has_reason,
-            self.has_example || self.has_half_example,
-            self.has_limit,
-            self.has_definition,
-        ]
-        .into_iter()
-        .map(u8::from)
-        .sum()
+    /// How much of a careful explanation is there, 0–4: a definition, reasons, an example,
+    /// limits; signs that are weaker than the words for it count in part.
+    pub(super) fn care(self) -> f32 {
+        let graded = |full: bool, half: bool, worth: f32| match (full, half) {
+            (true, _) => 1.0,
+            (false, true) => worth,
+            (false, false) => 0.0,
+        };
+        graded(self.has_definition, false, 0.0)
+            + graded(self.has_reason, self.has_half_reason, 0.5)
+            + graded(self.has_example, self.has_half_example, 0.7)
+            + graded(self.has_limit, self.has_half_limit, 0.7)
     }
 
-    /// The confidence a finding needs: a careful text gets the benefit of the doubt.
+    /// The confidence a finding needs. A careful text gets the benefit of the doubt, and so
+    /// does a long one: the more is said, the more looks like a gap by chance.
     pub(super) fn bar(self) -> f32 {
-        match self.care() {
-            0..=2 => 0.45,
-            3 => 0.52,
-            _ => 0.6,
-        }
+        let long = ((self.words as f32 - 60.0) / 50.0).clamp(0.0, 2.0);
+        0.45 + 0.075 * (self.care() - 2.0).max(0.0) + 0.04 * long
     }
 }
 
@@ -119,7 +127,7 @@ pub(super) fn is_limited_nearby(document: &Document<'_>, index: usize, reach: us
     sentences
         .iter()
         .skip(index + 1)
-        .take(reach)
+        .take(reach.saturating_sub(1))
         .any(|s| has_any(&s.lower, &LIMIT))
         || sentences
             .iter()

@@ -87,6 +87,15 @@ pub(super) static HALF_EXAMPLES: Phrases = LazyLock::new(|| section(MARKERS, "ha
 /// Assurances instead of evidence, at the beginning of a clause.
 pub(super) static ASSERTIONS: Phrases = LazyLock::new(|| section(MARKERS, "assertions"));
 
+/// Quantities that want a source: weaker members of [`RANKS`].
+pub(super) static FIGURES: Phrases = LazyLock::new(|| section(MARKERS, "figures"));
+
+/// The members of [`CONTRAST`] that limit what was said rather than compare.
+pub(super) static TURNS: Phrases = LazyLock::new(|| section(MARKERS, "turns"));
+
+/// Ties statements together without the words of [`REASON`].
+pub(super) static HALF_REASONS: Phrases = LazyLock::new(|| section(MARKERS, "half_reasons"));
+
 /// Reads one section of a data file; empty when there is none.
 pub(super) fn section(file: &'static str, name: &str) -> Vec<&'static str> {
     file.split("\n[")
@@ -131,6 +140,9 @@ mod tests {
             &SEQUENCES,
             &HALF_EXAMPLES,
             &ASSERTIONS,
+            &FIGURES,
+            &TURNS,
+            &HALF_REASONS,
         ] {
             assert!(!list.is_empty());
             for phrase in list.iter() {

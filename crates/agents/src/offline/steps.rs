@@ -9,8 +9,8 @@ use super::{
     english::ADJECTIVE,
     finding::{Finding, Frame, is_example},
     markers::{
-        ASSERTIONS, CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, HEARSAY, LIMIT, MEANS, RANKS,
-        REASON, SEQUENCES, SKIPS,
+        ASSERTIONS, CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, FIGURES, HEARSAY, LIMIT, MEANS,
+        RANKS, REASON, SEQUENCES, SKIPS,
     },
     text::{Document, Language, Sentence, find_any, find_phrase, has_any},
 };
@@ -133,7 +133,7 @@ fn mechanism(
     if !is_conclusion && is_definition(sentence, found.start) {
         confidence -= 0.25;
     }
-    if frame.care() >= 3 {
+    if frame.care() >= 2.9 {
         confidence -= 0.06;
     }
     if frame.reasoning >= 0.28 {
@@ -297,6 +297,8 @@ fn unsupported(document: &Document<'_>, index: usize, findings: &mut Vec<Finding
     } else if let Some(found) = find_any(&sentence.lower, &RANKS).or_else(|| superlative(sentence))
     {
         (found, 0.5)
+    } else if let Some(found) = find_any(&sentence.lower, &FIGURES) {
+        (found, 0.46)
     } else {
         return;
     };

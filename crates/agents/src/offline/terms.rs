@@ -41,7 +41,7 @@ pub(super) fn undefined(
     document: &Document<'_>,
     earlier: &[Document<'_>],
     topic: &str,
-    care: u8,
+    care: f32,
 ) -> Vec<Finding> {
     let candidates = candidates(document);
     let mut groups: HashMap<&str, Vec<&Candidate>> = HashMap::new();
@@ -99,14 +99,10 @@ pub(super) fn undefined(
         }
         confidence -= match gloss {
             Gloss::Full => 1.0,
-            Gloss::Partial => match care {
-                0..=2 => 0.02,
-                3 => 0.14,
-                _ => 0.25,
-            },
+            Gloss::Partial => 0.02 + 0.11 * (care - 2.0).max(0.0),
             Gloss::None => 0.0,
         };
-        if care >= 4 {
+        if care >= 3.6 {
             // In a careful text a single rare word is most often meant to be plain.
             confidence -= 0.1;
         }

@@ -38,7 +38,7 @@ pub(super) fn of(document: &Document<'_>) -> Utterance {
     if count <= 8 && is_greeting(bare) {
         return Utterance::Greeting;
     }
-    if count <= 16 && has_any(&lower, &META) {
+    if count <= 16 && has_any(&lower, META) {
         return Utterance::Meta;
     }
     if !document.sentences.is_empty()

@@ -65,6 +65,9 @@ fn vague(
         let mild = matches!(
             word,
             "things"
+                | "various"
+                | "这些东西"
+                | "那些东西"
                 | "etc"
                 | "and so on"
                 | "等等"

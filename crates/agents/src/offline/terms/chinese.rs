@@ -117,14 +117,14 @@ fn compound(
     found: &mut Vec<Candidate>,
 ) {
     let words = &sentence.words;
-    for head in run.clone().skip(1) {
+    for head in run.skip(1) {
         let (left, right) = (&words[head - 1], &words[head]);
         if is_tail(sentence, head) && "法率性论律式学定主".contains(right.base.as_str()) {
             push(sentence, index, head - 1..head + 1, 0.5, found);
         } else if COMPOUND_HEADS.contains(&right.base.as_str())
             && (left.may_be(NOUN) || slot)
             && left.frequency < 9_000
-            && !surface(sentence, right).chars().all(|c| c.is_ascii())
+            && !surface(sentence, right).is_ascii()
         {
             push(sentence, index, head - 1..head + 1, 0.46, found);
         }

@@ -127,7 +127,7 @@ fn run(
     let mut begin = first;
     while begin > run.start && {
         let word = &words[begin - 1];
-        word.may_be(NOUN) && !word.may_be(VERB)
+        word.may_be(NOUN) && !word.may_be(VERB | ADJECTIVE)
     } {
         begin -= 1;
     }
@@ -152,8 +152,10 @@ fn run(
         .map(|&at| rarity(sentence, at, shouting))
         .fold(0.0, f32::max);
     let is_name = is_capitalised(sentence, first);
-    if end - begin > 1 {
+    if end > last + 1 {
         score += 0.08;
+    }
+    if end - begin > 1 {
         if is_name || rare.len() > 1 {
             score = score.max(0.62);
         }
