@@ -9,12 +9,13 @@ use anyhow::Result;
 
 use crate::{compose::Server, config::Resolved, provider::Choice};
 
-/// Prints a line or more to standard output.
+/// Prints a line or more to standard output. Nobody reading is no error.
 pub(crate) fn say(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()?;
-    Ok(())
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Prints an error with its causes to standard error.

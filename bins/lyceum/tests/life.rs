@@ -68,7 +68,7 @@ async fn the_conversation_is_kept_across_restart_and_kill() {
     let server = Server::offline();
     chat(
         &server,
-        &lesson("kept", "Mass attracts mass. Heavier things fall faster."),
+        &lesson("kept", "The moon is a planet. It pulls the sea towards itself."),
     )
     .await;
     let dir = server.kill();
@@ -76,7 +76,7 @@ async fn the_conversation_is_kept_across_restart_and_kill() {
     // The contradiction can only be seen by who remembers the first explanation.
     let answer = chat(
         &server,
-        &lesson("kept", "Heavier things do not fall faster."),
+        &lesson("kept", "The moon is not a planet."),
     )
     .await;
     let memory = answer["short_term_memory"].as_array().unwrap();

@@ -13,8 +13,10 @@ fn refused(data: &Path, flags: &[&str], env: &[(&str, &str)]) -> String {
         .arg("serve")
         .arg("--data-dir")
         .arg(data)
-        .args(["--listen", "127.0.0.1:0"])
         .args(flags);
+    if !flags.contains(&"--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
     let output = command.envs(env.iter().copied()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(

@@ -139,11 +139,16 @@ fn range(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), Con
     })
 }
 
+/// `$XDG_DATA_HOME/lyceum` or `~/.local/share/lyceum`, and its like elsewhere.
 fn platform_dir() -> Result<PathBuf, ConfigError> {
-    let dirs =
-        directories::ProjectDirs::from("", "", "lyceum").ok_or_else(|| ConfigError::Invalid {
-            key: "data.dir",
-            detail: "this account has no home directory: give --data-dir".to_owned(),
-        })?;
-    Ok(dirs.data_dir().to_owned())
+    use etcetera::AppStrategy;
+    let names = etcetera::AppStrategyArgs {
+        app_name: "lyceum".to_owned(),
+        ..Default::default()
+    };
+    let dirs = etcetera::choose_app_strategy(names).map_err(|_| ConfigError::Invalid {
+        key: "data.dir",
+        detail: "this account has no home directory: give --data-dir".to_owned(),
+    })?;
+    Ok(dirs.data_dir())
 }
