@@ -111,7 +111,7 @@ impl App {
     }
 }
 
-/// The HTTP face of a student: a service from requests to responses. Clones share everything.
+/// The HTTP face of a student. Clones share everything.
 #[derive(Clone)]
 pub struct Gateway {
     router: Router,
@@ -182,7 +182,7 @@ impl Gateway {
     /// # Cancel safety
     ///
     /// Dropping the future, or the body of a stream's answer, drops the student's work.
-    pub fn answer(
+    pub(crate) fn answer(
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {

@@ -64,12 +64,13 @@ pub(crate) fn lesson(
         let failure = loop {
             let next = AssertUnwindSafe(source.next()).catch_unwind();
             let event = select! {
+                // In this order a student that never pauses cannot outlast the server.
                 biased;
-                event = next => event,
                 () = closing.cancelled() => {
                     yield Bytes::from(format!("retry: {RETRY_MILLIS}\n\n"));
                     break Some(ApiError::Closing);
                 }
+                event = next => event,
                 () = sleep_until(heartbeat_at.min(patience).min(end_of_life)) => {
                     if Instant::now() >= patience.min(end_of_life) {
                         break Some(ApiError::StreamTimeout);
@@ -87,6 +88,7 @@ pub(crate) fn lesson(
                     yield frames.event("result", &ChatOutput::from(*lesson));
                     break None;
                 }
+                Ok(Some(Ok(_))) if now >= end_of_life => break Some(ApiError::StreamTimeout),
                 Ok(Some(Ok(event))) => {
                     if let Some(frame) = frames.progress(event) {
                         yield frame;
@@ -159,5 +161,48 @@ impl Frames {
         }
         let _ = write!(frame, "data: {data}\n\n");
         frame.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    async fn of_a_student_that_never_pauses(total: Duration, closing: bool) -> String {
+        let pace = Pace {
+            heartbeat: LONGEST,
+            first_event: LONGEST,
+            between_events: LONGEST,
+            total,
+        };
+        let source = stream::repeat_with(|| Ok(TeachEvent::Text("and".into())));
+        let token = CancellationToken::new();
+        if closing {
+            token.cancel();
+        }
+        let frames: Vec<Bytes> = lesson(Box::pin(source), pace, token)
+            .take(100)
+            .collect()
+            .await;
+        String::from_utf8(frames.concat()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_student_that_never_pauses_is_stopped_by_the_limit() {
+        let text = of_a_student_that_never_pauses(Duration::ZERO, false).await;
+        assert!(text.contains("did not answer in time"), "{text}");
+        assert!(text.ends_with("data: \"[END_OF_STREAM]\"\n\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_student_that_never_pauses_is_stopped_with_the_server() {
+        let text = of_a_student_that_never_pauses(LONGEST, true).await;
+        assert!(
+            text.starts_with("retry: 1000\n\nid: 1\nevent: error\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("data: \"[END_OF_STREAM]\"\n\n"), "{text}");
     }
 }
