@@ -19,7 +19,8 @@ use futures_util::future::join_all;
 use metrics::gauge;
 use serde::Serialize;
 
-pub use check::{Check, CheckReport, Importance, Observation, Probe};
+use check::Check;
+pub use check::{CheckReport, Importance, Observation, Probe};
 
 use crate::metrics::{HEALTH_CHECK, HEALTH_LIFECYCLE};
 

@@ -11,8 +11,7 @@ mod process;
 mod telemetry;
 
 pub use health::{
-    Check, CheckReport, Health, HealthConfig, Importance, Lifecycle, Observation, Probe, Report,
-    Status,
+    CheckReport, Health, HealthConfig, Importance, Lifecycle, Observation, Probe, Report, Status,
 };
 pub use metrics::{Kind, METRICS, MetricSpec, describe};
 pub use process::{ProcessStats, ProcessWatch};

@@ -3,7 +3,7 @@
 //! Invariant: at most one probe of a check runs at a time; who asks meanwhile waits
 //! for its result. A probe that takes too long is a failure, not a wait.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::{
@@ -121,7 +121,7 @@ impl CheckReport {
 }
 
 /// A registered dependency.
-pub struct Check {
+pub(super) struct Check {
     name: String,
     importance: Importance,
     config: HealthConfig,
@@ -134,15 +134,6 @@ struct Answer {
     at: Instant,
     took: Duration,
     observation: Observation,
-}
-
-impl fmt::Debug for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Check")
-            .field("name", &self.name)
-            .field("importance", &self.importance)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Check {
