@@ -3,14 +3,16 @@
 //! Invariant: building never fails; every mistake waits for `compile`, which reports the
 //! first one with its names. Deliberately absent: any checking here.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Command, CompileError, Context, Graph, NodeError, NodeName, SendTo, State, Worker,
+    Command, CompileError, Context, Failure, Graph, Input, NodeError, NodeName, RetryPolicy,
+    SendTo, State, Worker,
     compile::compile,
     node::{self, NodeFn},
+    subgraph::{Subgraph, subgraph},
 };
 
 /// Where a route leads: node names and sends.
@@ -76,6 +78,14 @@ pub(crate) struct NodeSpec<S: State, C, E> {
     pub(crate) deferred: bool,
 }
 
+/// One setting of one node, applied by `compile` when all nodes are known.
+pub(crate) enum Setting {
+    Retry(RetryPolicy),
+    TimeLimit(Duration),
+    IdleLimit(Duration),
+    Rescue(&'static str),
+}
+
 /// Collects nodes and edges; [`GraphBuilder::compile`] checks them.
 ///
 /// `S` is the state, `C` what nodes find in `Context::shared`, `E` what they emit.
@@ -85,6 +95,7 @@ pub struct GraphBuilder<S: State, C = (), E = ()> {
     pub(crate) joins: Vec<(Vec<NodeName>, NodeName)>,
     pub(crate) routes: Vec<(NodeName, RouteFn<S>)>,
     pub(crate) declared: Vec<(NodeName, Vec<NodeName>)>,
+    pub(crate) settings: Vec<(NodeName, Setting)>,
 }
 
 impl<S, C, E> GraphBuilder<S, C, E>
@@ -102,6 +113,7 @@ where
             joins: Vec::new(),
             routes: Vec::new(),
             declared: Vec::new(),
+            settings: Vec::new(),
         }
     }
 
@@ -138,6 +150,96 @@ where
         R: Into<Command<S>>,
     {
         self.add(worker.name().into(), node::worker(node), false)
+    }
+
+    /// Adds a graph as a node: each run of the node runs it from an empty state.
+    ///
+    /// `enter` makes its input of the outer state; `leave` makes the node's result of its
+    /// final state. Its events carry the node's name in their path, its interrupts are the
+    /// run's, and in a thread its progress is kept like the outer graph's.
+    #[must_use]
+    pub fn subgraph<T, I, R>(
+        self,
+        name: impl Into<NodeName>,
+        graph: Graph<T, C, E>,
+        enter: impl Fn(&S) -> I + Send + Sync + 'static,
+        leave: impl Fn(Arc<T>) -> R + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: State,
+        I: Into<Input<T>>,
+        R: Into<Command<S>>,
+    {
+        let keep_state = false;
+        self.add(
+            name.into(),
+            subgraph(Subgraph {
+                graph,
+                enter,
+                leave,
+                keep_state,
+            }),
+            false,
+        )
+    }
+
+    /// Adds a graph as a node that continues from its own last state in each run of the
+    /// node. It keeps that state only in a thread.
+    #[must_use]
+    pub fn subgraph_with_memory<T, I, R>(
+        self,
+        name: impl Into<NodeName>,
+        graph: Graph<T, C, E>,
+        enter: impl Fn(&S) -> I + Send + Sync + 'static,
+        leave: impl Fn(Arc<T>) -> R + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: State,
+        I: Into<Input<T>>,
+        R: Into<Command<S>>,
+    {
+        let keep_state = true;
+        self.add(
+            name.into(),
+            subgraph(Subgraph {
+                graph,
+                enter,
+                leave,
+                keep_state,
+            }),
+            false,
+        )
+    }
+
+    /// Tries a node again after transient failures and time-outs.
+    #[must_use]
+    pub fn retry(self, node: impl Into<NodeName>, policy: RetryPolicy) -> Self {
+        self.set(node.into(), Setting::Retry(policy))
+    }
+
+    /// Cuts off an attempt of a node after this time; that is a transient failure.
+    #[must_use]
+    pub fn time_limit(self, node: impl Into<NodeName>, limit: Duration) -> Self {
+        self.set(node.into(), Setting::TimeLimit(limit))
+    }
+
+    /// Cuts off an attempt of a node that gives no sign of life (an event, a heartbeat, a
+    /// recorded effect) for this time; that is a transient failure.
+    #[must_use]
+    pub fn idle_limit(self, node: impl Into<NodeName>, limit: Duration) -> Self {
+        self.set(node.into(), Setting::IdleLimit(limit))
+    }
+
+    /// Starts a worker in the next step when a node has failed for good, instead of failing
+    /// the run; the node's own edges are then not taken.
+    #[must_use]
+    pub fn on_error(self, node: impl Into<NodeName>, handler: Worker<Failure>) -> Self {
+        self.set(node.into(), Setting::Rescue(handler.name()))
+    }
+
+    fn set(mut self, node: NodeName, setting: Setting) -> Self {
+        self.settings.push((node, setting));
+        self
     }
 
     fn add(mut self, name: NodeName, run: NodeFn<S, C, E>, deferred: bool) -> Self {

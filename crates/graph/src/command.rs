@@ -5,7 +5,7 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{NodeError, NodeName, State};
 
@@ -13,22 +13,30 @@ use crate::{NodeError, NodeName, State};
 ///
 /// A node that only writes returns its update, and one that writes nothing returns `()`:
 /// both convert.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Command<S: State> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) update: Option<S::Update>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) goto: Vec<NodeName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) sends: Vec<SendTo>,
+    /// Nodes of the enclosing graph; when set, this graph is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) leave_to: Vec<NodeName>,
+    /// Set by the runtime when the node failed and has an error handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rescue: Option<SendTo>,
 }
 
 impl<S: State> Command<S> {
     /// Writes, and follows the graph's edges.
     #[must_use]
     pub fn update(update: S::Update) -> Self {
-        Self {
-            update: Some(update),
-            goto: Vec::new(),
-            sends: Vec::new(),
-        }
+        let mut command = Self::from(());
+        command.update = Some(update);
+        command
     }
 
     /// Writes nothing and goes to a node that the graph declares as a destination.
@@ -50,6 +58,15 @@ impl<S: State> Command<S> {
         self.sends.push(send);
         self
     }
+
+    /// Ends this graph after the step, and goes to a node of the graph that encloses it;
+    /// the subgraph's node must declare that node as a destination. At the outermost graph
+    /// it only ends the run.
+    #[must_use]
+    pub fn and_leave_to(mut self, target: impl Into<NodeName>) -> Self {
+        self.leave_to.push(target.into());
+        self
+    }
 }
 
 impl<S: State> From<()> for Command<S> {
@@ -58,6 +75,8 @@ impl<S: State> From<()> for Command<S> {
             update: None,
             goto: Vec::new(),
             sends: Vec::new(),
+            leave_to: Vec::new(),
+            rescue: None,
         }
     }
 }
@@ -70,11 +89,9 @@ impl<S: State> From<SendTo> for Command<S> {
 
 impl<S: State> From<Vec<SendTo>> for Command<S> {
     fn from(sends: Vec<SendTo>) -> Self {
-        Self {
-            update: None,
-            goto: Vec::new(),
-            sends,
-        }
+        let mut command = Self::from(());
+        command.sends = sends;
+        command
     }
 }
 
@@ -133,7 +150,7 @@ impl<T: Serialize> Worker<T> {
     ///
     /// A permanent [`NodeError`] when the payload cannot be serialised.
     pub fn send(&self, payload: &T) -> Result<SendTo, NodeError> {
-        let payload = serde_json::to_vec(payload).map_err(NodeError::permanent)?;
+        let payload = serde_json::to_string(payload).map_err(NodeError::permanent)?;
         Ok(SendTo {
             target: self.name.into(),
             payload: payload.into(),
@@ -142,8 +159,8 @@ impl<T: Serialize> Worker<T> {
 }
 
 /// One planned call of a [`Worker`]; made by [`Worker::send`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendTo {
     pub(crate) target: NodeName,
-    pub(crate) payload: Arc<[u8]>,
+    pub(crate) payload: Arc<str>,
 }

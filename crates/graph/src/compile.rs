@@ -7,8 +7,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     END, Graph, GraphBuilder, NodeName, START, State,
+    builder::Setting,
     error::{nearest, suggest},
-    topology::{After, Join, NodeId, Topology},
+    retry::NodeOptions,
+    topology::{After, Join, NodeCode, NodeId, Topology},
 };
 
 /// A mistake in a graph.
@@ -195,6 +197,25 @@ where
         }
     }
 
+    let mut options = vec![NodeOptions::default(); count];
+    for (name, setting) in builder.settings {
+        let Place::Node(id) = names.find(&name, &name)? else {
+            return Err(CompileError::ReservedName(name));
+        };
+        let options = &mut options[id.index()];
+        match setting {
+            Setting::Retry(policy) => options.retry = Some(policy),
+            Setting::TimeLimit(limit) => options.time_limit = Some(limit),
+            Setting::IdleLimit(limit) => options.idle_limit = Some(limit),
+            Setting::Rescue(handler) => {
+                options.rescue = Some(handler);
+                if let (source, Some(target)) = names.edge(&name, &handler.into())? {
+                    place(source, &mut start, &mut after).declared.push(target);
+                }
+            }
+        }
+    }
+
     let topology = Topology {
         names: builder.nodes.iter().map(|node| node.name.clone()).collect(),
         ids: names.ids,
@@ -204,7 +225,15 @@ where
         joins,
     };
     check_paths(&topology, &ends, starts_at_end)?;
-    let nodes = builder.nodes.into_iter().map(|node| node.run).collect();
+    let nodes = builder
+        .nodes
+        .into_iter()
+        .zip(options)
+        .map(|(node, options)| NodeCode {
+            run: node.run,
+            options: Arc::new(options),
+        });
+    let nodes = nodes.collect();
     Ok(Graph::new(Arc::new(topology), nodes))
 }
 

@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Mode, event::Modes};
+use crate::{Durability, Mode, event::Modes};
 
 /// Steps after which a cycle is taken for endless; a person rarely waits for a hundred
 /// model calls, and a test that loops should fail in milliseconds.
@@ -16,7 +16,7 @@ const STEP_LIMIT: u64 = 100;
 const EVENT_BUFFER: usize = 64;
 
 /// The configuration of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RunConfig<C = ()> {
     pub(crate) shared: Arc<C>,
     pub(crate) cancel: CancellationToken,
@@ -24,6 +24,19 @@ pub struct RunConfig<C = ()> {
     pub(crate) max_concurrency: NonZeroUsize,
     pub(crate) modes: Modes,
     pub(crate) event_buffer: usize,
+    pub(crate) drain: Option<CancellationToken>,
+    pub(crate) durability: Durability,
+}
+
+impl<C> Clone for RunConfig<C> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            cancel: self.cancel.clone(),
+            drain: self.drain.clone(),
+            ..*self
+        }
+    }
 }
 
 impl<C> RunConfig<C> {
@@ -37,6 +50,8 @@ impl<C> RunConfig<C> {
             max_concurrency: NonZeroUsize::MAX,
             modes: Modes::ALL,
             event_buffer: EVENT_BUFFER,
+            drain: None,
+            durability: Durability::default(),
         }
     }
 
@@ -44,6 +59,22 @@ impl<C> RunConfig<C> {
     #[must_use]
     pub fn cancellation(mut self, token: CancellationToken) -> Self {
         self.cancel = token;
+        self
+    }
+
+    /// Stops the run at its next step boundary when this token is cancelled: running nodes
+    /// finish, and a thread can be resumed without repeating any of them. Default: none.
+    #[must_use]
+    pub fn drain(mut self, token: CancellationToken) -> Self {
+        self.drain = Some(token);
+        self
+    }
+
+    /// When a thread's progress is stored; without a thread it has no meaning. Default:
+    /// [`Durability::Sync`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 

@@ -1,129 +1,394 @@
-//! The thin driver: polls node futures and feeds their results to the machine.
+//! The thin driver: polls node futures, feeds their results to the machine, and has the
+//! journal store what must not be lost.
 //!
 //! Invariant: dropping the driver drops every running node; nothing outlives a run.
-//! Deliberately absent: decisions, which are the machine's.
+//! Deliberately absent: decisions about steps, which are the machine's.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Context, EventKind, Input, Mode, Output, RunConfig, RunError, State, Status,
+    Answers, Command, EventKind, Graph, Input, Interrupt, Mode, Output, RunError, State, Status,
+    attempt::{Attempts, Outcome},
+    checkpoint::Plan,
     context::RunContext,
-    graph::Graph,
+    journal::{Journal, Recorded, distribute, recorded},
     machine::{Machine, Progress},
-    node::Call,
-    outlet::{EventSender, Outlet},
+    outlet::{Events, Outlet as _},
+    retry::Failure,
+    saver::{CheckpointId, Saved, Source},
+    task::TaskState,
 };
 
-/// Drives one run to its end.
+/// How a run begins.
+pub(crate) enum Begin<S: State> {
+    /// With an input, on top of the thread's state.
+    Input(Input<S>),
+    /// Where the thread stopped.
+    Resume(Answers),
+    /// As the work of one task of an enclosing graph: continues if that task began before.
+    Nested {
+        origin: String,
+        input: Input<S>,
+        answers: BTreeMap<String, serde_json::Value>,
+        keep_state: bool,
+    },
+}
+
+/// Drives one run to its end, and stores what is left to store however it ends.
 pub(crate) async fn drive<S, C, E>(
     graph: Graph<S, C, E>,
-    input: Input<S>,
-    config: RunConfig<C>,
-    events: Option<Arc<EventSender<S, E>>>,
+    begin: Begin<S>,
+    run: Arc<RunContext<C, E>>,
+    events: Option<Arc<Events<S, E>>>,
 ) -> Result<Output<S>, RunError>
 where
     S: State,
     C: Send + Sync + 'static,
     E: Send + 'static,
 {
-    let mut machine = Machine::new(graph.topology.clone(), config.step_limit);
-    let run = Arc::new(RunContext {
-        shared: config.shared,
-        cancel: config.cancel,
-        outlet: events.clone().map(|events| events as Arc<dyn Outlet<E>>),
-    });
-    let mut running = FuturesUnordered::new();
-    let mut progress = machine.begin(input)?;
-    let mut started = 0;
-    loop {
-        match progress {
-            Progress::Done => break,
-            Progress::Planned => started = 0,
-            Progress::Waiting => {}
-        }
-        while running.len() < config.max_concurrency.get()
-            && let Some(task) = machine.tasks().get(started)
-        {
-            let node = graph.topology.name(task.node).clone();
-            if let Some(events) = events.as_ref().filter(|events| events.wants(Mode::Tasks)) {
-                events
-                    .send(machine.step(), EventKind::Started { node: node.clone() })
-                    .await;
-            }
-            let context = Context {
-                run: run.clone(),
-                node,
-                step: machine.step(),
-            };
-            let state = machine.state().clone();
-            let call = Call {
-                state,
-                context,
-                payload: task.payload.clone(),
-            };
-            let code = graph.nodes[task.node.index()].clone();
-            let index = started;
-            // The node's function itself runs inside the guard: it may panic before its
-            // first await, and it must not run before the run is polled.
-            let guarded = AssertUnwindSafe(async move { code(call).await }).catch_unwind();
-            running.push(async move { (index, guarded.await) });
-            started += 1;
-        }
-        let Some(Some((index, result))) = run.cancel.run_until_cancelled(running.next()).await
-        else {
-            let steps = machine.step() - 1;
-            return Ok(Output {
-                state: machine.state().clone(),
-                status: Status::Cancelled,
-                steps,
-            });
-        };
-        let name = || graph.topology.name(machine.tasks()[index].node).clone();
-        let command = match result {
-            Ok(Ok(command)) => command,
-            Ok(Err(source)) => {
-                return Err(RunError::Node {
-                    node: name(),
-                    source,
-                });
-            }
-            Err(panic) => {
-                return Err(RunError::Panicked {
-                    node: name(),
-                    message: message(&*panic),
-                });
-            }
-        };
-        if let Some(events) = events.as_ref().filter(|events| events.wants(Mode::Updates)) {
-            let kind = EventKind::Updated {
-                node: name(),
-                update: command.update.clone(),
-            };
-            events.send(machine.step(), kind).await;
-        }
-        let step = machine.step();
-        progress = machine.finish(index, command)?;
-        if progress != Progress::Waiting
-            && let Some(events) = events.as_ref().filter(|events| events.wants(Mode::States))
-        {
-            events
-                .send(step, EventKind::State(machine.state().clone()))
-                .await;
-        }
-    }
-    let (state, steps) = (machine.state().clone(), machine.step());
-    Ok(Output {
-        state,
-        status: Status::Done,
-        steps,
-    })
+    let machine = Machine::new(graph.topology.clone(), run.config.step_limit);
+    let journal = run.durable.clone().map(Journal::new);
+    let mut driver = Driver {
+        graph,
+        machine,
+        journal,
+        run,
+        events,
+        recorded: BTreeMap::new(),
+        interrupts: Vec::new(),
+        merged_before: 0,
+    };
+    let result = match driver.begin(begin).await {
+        Ok(progress) => driver.advance(progress).await,
+        Err(error) => Err(error),
+    };
+    let closed = match &mut driver.journal {
+        Some(journal) => journal.close(&mut driver.machine).await,
+        None => Ok(()),
+    };
+    // The first error is the one that ended the run.
+    result.and_then(|output| closed.map(|()| output))
 }
 
-/// What a panic said, as far as it was text.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
+struct Driver<S: State, C, E> {
+    graph: Graph<S, C, E>,
+    machine: Machine<S>,
+    journal: Option<Journal>,
+    run: Arc<RunContext<C, E>>,
+    events: Option<Arc<Events<S, E>>>,
+    /// What a resumed step's tasks achieved before.
+    recorded: BTreeMap<usize, Recorded<S>>,
+    interrupts: Vec<Interrupt>,
+    merged_before: u64,
+}
+
+impl<S, C, E> Driver<S, C, E>
+where
+    S: State,
+    C: Send + Sync + 'static,
+    E: Send + 'static,
+{
+    async fn begin(&mut self, begin: Begin<S>) -> Result<Progress, RunError> {
+        let saved = match &self.run.durable {
+            Some(durable) => {
+                let thread = &durable.held.lease.thread;
+                durable.saver.load(thread, &durable.namespace, None).await?
+            }
+            None => None,
+        };
+        match begin {
+            Begin::Input(input) => self.begin_with(input, saved.as_ref(), None).await,
+            Begin::Resume(answers) => {
+                let saved = saved.ok_or(RunError::NoCheckpoint)?;
+                self.resume(&saved, answers).await
+            }
+            Begin::Nested {
+                origin,
+                input,
+                mut answers,
+                keep_state,
+            } => {
+                if let Some(saved) = &saved
+                    && Plan::read(&saved.checkpoint)?.origin.as_ref() == Some(&origin)
+                {
+                    let asked = recorded::<S>(saved)?;
+                    let asked = asked.values().flat_map(|recorded| &recorded.pending);
+                    let asked: Vec<_> = asked.map(|interrupt| &interrupt.id).collect();
+                    answers.retain(|id, _| asked.contains(&id));
+                    return self.resume(saved, Answers::ById(answers)).await;
+                }
+                let saved = saved.filter(|_| keep_state);
+                self.begin_with(input, saved.as_ref(), Some(origin)).await
+            }
+        }
+    }
+
+    async fn begin_with(
+        &mut self,
+        input: Input<S>,
+        saved: Option<&Saved>,
+        origin: Option<String>,
+    ) -> Result<Progress, RunError> {
+        if let Some(saved) = saved {
+            self.restore(saved)?;
+        }
+        self.machine.set_origin(origin);
+        let progress = self.machine.begin(input)?;
+        self.checkpoint(Source::Input).await?;
+        Ok(progress)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<Progress, RunError> {
+        let progress = self.machine.restore(saved)?;
+        self.merged_before = self.machine.merged();
+        if let Some(journal) = &mut self.journal {
+            journal.continue_from(saved.checkpoint.id);
+        }
+        Ok(progress)
+    }
+
+    /// Continues a step: results that were recorded are taken, tasks that still wait for an
+    /// answer stay asleep, the others run.
+    async fn resume(&mut self, saved: &Saved, answers: Answers) -> Result<Progress, RunError> {
+        let mut progress = self.restore(saved)?;
+        let mut tasks = recorded::<S>(saved)?;
+        let given = distribute(&mut tasks, answers)?;
+        if let Some(journal) = &mut self.journal {
+            journal.answers(&given).await?;
+        }
+        for (index, mut recorded) in tasks {
+            let is_answered = given.iter().any(|(task, ..)| *task == index);
+            if let Some(command) = recorded.result.take() {
+                progress = self.machine.finish(index, command)?;
+            } else if !recorded.pending.is_empty() && !is_answered {
+                self.interrupts.append(&mut recorded.pending);
+                progress = self.machine.interrupt(index)?;
+            } else {
+                self.recorded.insert(index, recorded);
+            }
+        }
+        if self.machine.merged() > self.merged_before {
+            self.checkpoint(Source::Step).await?;
+        } else if progress == Progress::Waiting {
+            return Ok(Progress::Planned);
+        }
+        Ok(progress)
+    }
+
+    async fn checkpoint(&mut self, source: Source) -> Result<(), RunError> {
+        match &mut self.journal {
+            Some(journal) => journal.checkpoint(&mut self.machine, source).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn advance(&mut self, mut progress: Progress) -> Result<Output<S>, RunError> {
+        let mut running = FuturesUnordered::new();
+        let mut next = 0;
+        loop {
+            match progress {
+                Progress::Done => return Ok(self.output(Status::Done)),
+                Progress::Interrupted if self.interrupts.is_empty() => {
+                    return Ok(self.output(Status::Drained));
+                }
+                Progress::Interrupted => return Ok(self.output(Status::Interrupted)),
+                Progress::Planned => {
+                    let drain = &self.run.config.drain;
+                    if drain.as_ref().is_some_and(CancellationToken::is_cancelled) {
+                        return Ok(self.output(Status::Drained));
+                    }
+                    next = 0;
+                }
+                Progress::Waiting => {}
+            }
+            while running.len() < self.run.config.max_concurrency.get()
+                && next < self.machine.tasks().len()
+            {
+                if self.machine.is_open(next) {
+                    let task = self.start(next).await;
+                    running.push(task);
+                }
+                next += 1;
+            }
+            let Some((task, outcome)) = self.wait(&mut running).await? else {
+                return Ok(self.output(Status::Cancelled));
+            };
+            progress = self.settle(&task, outcome).await?;
+        }
+    }
+
+    /// Makes a planned task a future; it runs when it is polled.
+    async fn start(
+        &mut self,
+        index: usize,
+    ) -> impl Future<Output = (Arc<TaskState>, Outcome<S>)> + Send + use<S, C, E> {
+        let planned = &self.machine.tasks()[index];
+        let (id, payload) = (planned.node, planned.payload.clone());
+        let node = self.graph.topology.name(id).clone();
+        let step = self.machine.merged() + 1;
+        if let Some(events) = self
+            .events
+            .as_ref()
+            .filter(|events| events.wants(Mode::Tasks))
+        {
+            events
+                .send(step, EventKind::Started { node: node.clone() })
+                .await;
+        }
+        let checkpoint = self
+            .journal
+            .as_ref()
+            .map_or(CheckpointId(0), Journal::current);
+        let memo = self
+            .recorded
+            .remove(&index)
+            .map(|recorded| recorded.memo)
+            .unwrap_or_default();
+        let task = Arc::new(TaskState::new(node, step, index, checkpoint, memo));
+        let code = &self.graph.nodes[id.index()];
+        let attempts = Attempts {
+            code: code.run.clone(),
+            options: code.options.clone(),
+            state: self.machine.state().clone(),
+            run: self.run.clone(),
+            task: task.clone(),
+            payload,
+        };
+        async move { (task, attempts.run().await) }
+    }
+
+    /// Waits for a task; `None` when the run is cancelled.
+    async fn wait<F>(
+        &mut self,
+        running: &mut FuturesUnordered<F>,
+    ) -> Result<Option<F::Output>, RunError>
+    where
+        F: Future,
+    {
+        let cancel = self.run.config.cancel.clone();
+        let Some(journal) = &mut self.journal else {
+            return Ok(cancel.run_until_cancelled(running.next()).await.flatten());
+        };
+        // Three chances to renew before the lease ends.
+        let renewal = journal.durable.held.lease.ttl / 3;
+        loop {
+            let renew = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(None),
+                done = running.next() => return Ok(done),
+                stored = journal.flush(), if journal.has_background() => {
+                    stored?;
+                    false
+                }
+                () = tokio::time::sleep(renewal) => true,
+            };
+            if renew {
+                journal.renew().await?;
+            }
+        }
+    }
+
+    async fn settle(
+        &mut self,
+        task: &TaskState,
+        outcome: Outcome<S>,
+    ) -> Result<Progress, RunError> {
+        let command = match outcome {
+            Outcome::Done(command) => command,
+            Outcome::Interrupted => {
+                let interrupts = std::mem::take(&mut task.memo().interrupts);
+                if let Some(journal) = &mut self.journal {
+                    journal.interrupts(task.index, &interrupts).await?;
+                }
+                self.interrupts.extend(interrupts);
+                return self.machine.interrupt(task.index);
+            }
+            Outcome::Panicked(message) => {
+                return Err(RunError::Panicked {
+                    node: task.node.clone(),
+                    message,
+                });
+            }
+            Outcome::Failed { error, attempts } => {
+                let node = self.machine.tasks()[task.index].node;
+                let Some(handler) = self.graph.nodes[node.index()].options.rescue else {
+                    return Err(RunError::Node {
+                        node: task.node.clone(),
+                        source: error,
+                    });
+                };
+                let (node, message) = (task.node.clone(), error.to_string());
+                let failure = Failure {
+                    node,
+                    message,
+                    attempts,
+                };
+                let mut command = Command::from(());
+                command.rescue =
+                    Some(failure.send(handler).map_err(|source| RunError::Encode {
+                        what: "a failure".to_owned(),
+                        source,
+                    })?);
+                command
+            }
+        };
+        self.finish(task, command).await
+    }
+
+    async fn finish(
+        &mut self,
+        task: &TaskState,
+        command: Command<S>,
+    ) -> Result<Progress, RunError> {
+        // The last result of a step is stored with the next checkpoint, in one transaction.
+        let is_last = self.machine.open() == 1 && !self.machine.is_interrupted();
+        if let Some(journal) = self.journal.as_mut().filter(|_| !is_last) {
+            journal.result(task.index, &command).await?;
+        }
+        let told = self
+            .events
+            .clone()
+            .filter(|events| events.wants(Mode::Updates));
+        let told = told.map(|events| {
+            let (node, update) = (task.node.clone(), command.update.clone());
+            (events, EventKind::Updated { node, update })
+        });
+        let finished = self.machine.finish(task.index, command);
+        let is_merged = match &finished {
+            Ok(progress) => matches!(progress, Progress::Planned | Progress::Done),
+            // Only the run's patience ended: the merged step is good, and can be resumed.
+            Err(RunError::StepLimit { .. }) => true,
+            Err(_) => false,
+        };
+        if is_merged {
+            self.checkpoint(Source::Step).await?;
+        }
+        if let Some((events, kind)) = told {
+            events.send(task.step, kind).await;
+        }
+        if is_merged
+            && let Some(events) = self
+                .events
+                .as_ref()
+                .filter(|events| events.wants(Mode::States))
+        {
+            events
+                .send(task.step, EventKind::State(self.machine.state().clone()))
+                .await;
+        }
+        finished
+    }
+
+    fn output(&mut self, status: Status) -> Output<S> {
+        Output {
+            state: self.machine.state().clone(),
+            status,
+            steps: self.machine.merged() - self.merged_before,
+            interrupts: std::mem::take(&mut self.interrupts),
+            left_to: self.machine.take_left_to(),
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::NodeName;
+use crate::{NodeName, SaverError};
 
 /// Why a node failed.
 ///
@@ -32,6 +32,20 @@ impl NodeError {
     pub fn permanent(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
             retryable: false,
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn from_saver(source: SaverError) -> Self {
+        Self {
+            retryable: source.is_retryable(),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn from_run(source: RunError) -> Self {
+        Self {
+            retryable: source.is_retryable(),
             source: source.into(),
         }
     }
@@ -112,6 +126,48 @@ pub enum RunError {
         /// A declared name like it.
         near: Option<NodeName>,
     },
+    /// The saver refused or failed.
+    #[error(transparent)]
+    Saver(#[from] SaverError),
+    /// A channel or a result cannot be serialised.
+    #[error("write {what} into a checkpoint")]
+    Encode {
+        /// The channel, or what else it was.
+        what: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A stored channel or result does not fit the graph's types.
+    #[error("read {what} from a checkpoint; was its type changed?")]
+    Decode {
+        /// The channel, or what else it was.
+        what: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A checkpoint plans a node that the graph no longer has.
+    #[error("continue with node {node} of the checkpoint: the graph has none{}", suggest(.near))]
+    UnknownInPlan {
+        /// The node.
+        node: NodeName,
+        /// A node of a similar name.
+        near: Option<NodeName>,
+    },
+    /// The thread has no checkpoint, or not the one asked for.
+    #[error("continue the thread: there is no such checkpoint")]
+    NoCheckpoint,
+    /// One answer was given without an id, but not exactly one interrupt is pending.
+    #[error("answer the interrupt: {} are pending, name the one by its id", .pending.len())]
+    AmbiguousAnswer {
+        /// The ids of the pending interrupts.
+        pending: Vec<String>,
+    },
+    /// An answer names an interrupt that is not pending.
+    #[error("answer interrupt {id}: it is not pending")]
+    UnknownInterrupt {
+        /// The id.
+        id: String,
+    },
     /// The graph was not done after as many steps as the run's limit.
     #[error("finish within {limit} steps: raise `step_limit` or end the cycle")]
     StepLimit {
@@ -124,7 +180,11 @@ impl RunError {
     /// Whether running again may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Node { source, .. } if source.is_retryable())
+        match self {
+            Self::Node { source, .. } => source.is_retryable(),
+            Self::Saver(source) => source.is_retryable(),
+            _ => false,
+        }
     }
 
     /// A bounded name for metrics.
@@ -135,6 +195,13 @@ impl RunError {
             Self::Panicked { .. } => "panicked",
             Self::Conflict { .. } => "conflict",
             Self::UndeclaredTarget { .. } => "undeclared_target",
+            Self::Saver(source) => source.label(),
+            Self::Encode { .. } => "encode",
+            Self::Decode { .. } => "decode",
+            Self::UnknownInPlan { .. } => "unknown_in_plan",
+            Self::NoCheckpoint => "no_checkpoint",
+            Self::AmbiguousAnswer { .. } => "ambiguous_answer",
+            Self::UnknownInterrupt { .. } => "unknown_interrupt",
             Self::StepLimit { .. } => "step_limit",
         }
     }

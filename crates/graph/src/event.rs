@@ -5,14 +5,16 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{NodeName, State};
+use crate::{Interrupt, NodeName, State};
 
 /// One event of a run.
 #[derive(Clone)]
 pub struct Event<S: State, E = ()> {
     /// Its place in the stream; the first is 1.
     pub seq: u64,
-    /// The step it belongs to; 0 is the input.
+    /// The subgraph it comes from: names of nodes, joined by `/`; empty for the run itself.
+    pub path: String,
+    /// The step it belongs to, in its own graph.
     pub step: u64,
     /// What happened.
     pub kind: EventKind<S, E>,
@@ -43,6 +45,15 @@ pub enum EventKind<S: State, E = ()> {
     },
     /// The state after the step was merged. Mode [`Mode::States`].
     State(Arc<S>),
+    /// A node of a subgraph is done and wrote this. Mode [`Mode::Updates`].
+    NestedUpdated {
+        /// The node.
+        node: NodeName,
+        /// Its writes as JSON: the subgraph's types are its own.
+        update: serde_json::Value,
+    },
+    /// The state of a subgraph after a step was merged, as JSON. Mode [`Mode::States`].
+    NestedState(serde_json::Value),
     /// The run is over. Always sent.
     Finished(Output<S>),
 }
@@ -86,8 +97,12 @@ pub struct Output<S> {
     pub state: Arc<S>,
     /// Why the run stopped there.
     pub status: Status,
-    /// How many steps were merged.
+    /// How many steps this run merged.
     pub steps: u64,
+    /// What waits for an answer; empty unless the status is [`Status::Interrupted`].
+    pub interrupts: Vec<Interrupt>,
+    /// Nodes of the enclosing graph that this graph leaves to.
+    pub(crate) left_to: Vec<NodeName>,
 }
 
 /// Why a run stopped.
@@ -96,8 +111,14 @@ pub struct Output<S> {
 pub enum Status {
     /// Every path reached its end.
     Done,
-    /// The run was cancelled; the step that was running is not part of the state.
+    /// The run was cancelled; the step that was running is not part of the state, but a
+    /// thread keeps what its finished nodes wrote.
     Cancelled,
+    /// Nodes wait for answers, see [`Output::interrupts`]; everything else of the step is
+    /// done.
+    Interrupted,
+    /// The run was asked to stop at a step boundary and did.
+    Drained,
 }
 
 impl<S> fmt::Debug for Output<S> {
@@ -112,7 +133,11 @@ impl<S> fmt::Debug for Output<S> {
 /// Shows names and numbers, not values: a log is no place for a state.
 impl<S: State, E> fmt::Debug for Event<S, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{} step {} {:?}", self.seq, self.step, self.kind)
+        write!(f, "#{}", self.seq)?;
+        if !self.path.is_empty() {
+            write!(f, " {}", self.path)?;
+        }
+        write!(f, " step {} {:?}", self.step, self.kind)
     }
 }
 
@@ -123,7 +148,8 @@ impl<S: State, E> fmt::Debug for EventKind<S, E> {
             Self::Started { node } => write!(f, "started {node}"),
             Self::Updated { node, .. } => write!(f, "updated {node}"),
             Self::Custom { node, .. } => write!(f, "custom {node}"),
-            Self::State(_) => f.write_str("state"),
+            Self::NestedUpdated { node, .. } => write!(f, "updated {node}"),
+            Self::State(_) | Self::NestedState(_) => f.write_str("state"),
             Self::Finished(output) => write!(f, "finished {:?}", output.status),
         }
     }

@@ -14,14 +14,18 @@ use futures_util::{Stream, future::BoxFuture};
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::{
-    Event, EventKind, Input, NodeName, Output, RunConfig, RunError, State, driver::drive,
-    node::NodeFn, outlet::EventSender, topology::Topology,
+    Event, EventKind, Input, NodeName, Output, RunConfig, RunError, State,
+    context::RunContext,
+    driver::{Begin, drive},
+    event::Modes,
+    outlet::Events,
+    topology::{NodeCode, Topology},
 };
 
 /// A checked graph, ready to run any number of times at once.
 pub struct Graph<S: State, C = (), E = ()> {
     pub(crate) topology: Arc<Topology<S>>,
-    pub(crate) nodes: Arc<[NodeFn<S, C, E>]>,
+    pub(crate) nodes: Arc<[NodeCode<S, C, E>]>,
 }
 
 impl<S, C, E> Graph<S, C, E>
@@ -30,7 +34,7 @@ where
     C: Send + Sync + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(topology: Arc<Topology<S>>, nodes: Arc<[NodeFn<S, C, E>]>) -> Self {
+    pub(crate) fn new(topology: Arc<Topology<S>>, nodes: Arc<[NodeCode<S, C, E>]>) -> Self {
         Self { topology, nodes }
     }
 
@@ -55,7 +59,18 @@ where
         input: impl Into<Input<S>>,
         config: RunConfig<C>,
     ) -> Result<Output<S>, RunError> {
-        drive(self.clone(), input.into(), config, None).await
+        let run = RunContext {
+            config,
+            outlet: None,
+            durable: None,
+        };
+        drive(
+            self.clone(),
+            Begin::Input(input.into()),
+            Arc::new(run),
+            None,
+        )
+        .await
     }
 
     /// Runs the graph as a stream of events: the last one is `Finished` or an error.
@@ -64,18 +79,15 @@ where
     /// instead of filling memory. Dropping the stream drops the nodes that run.
     #[must_use = "a stream runs nothing until it is polled"]
     pub fn stream(&self, input: impl Into<Input<S>>, config: RunConfig<C>) -> RunStream<S, E> {
-        let (sender, events) = mpsc::channel(config.event_buffer);
-        let sender = Arc::new(EventSender {
-            sender,
-            modes: config.modes,
-        });
-        let run = drive(self.clone(), input.into(), config, Some(sender));
-        RunStream {
-            run: Some(Box::pin(run)),
-            result: None,
-            events,
-            seq: 0,
-        }
+        let (graph, begin) = (self.clone(), Begin::Input(input.into()));
+        RunStream::new(config.event_buffer, config.modes, move |events| {
+            let run = RunContext {
+                config,
+                outlet: Some(events.clone()),
+                durable: None,
+            };
+            Box::pin(drive(graph, begin, Arc::new(run), Some(events)))
+        })
     }
 }
 
@@ -99,10 +111,30 @@ impl<S: State, C, E> fmt::Debug for Graph<S, C, E> {
 /// The events of one run, and the run itself: see [`Graph::stream`].
 #[must_use = "a stream runs nothing until it is polled"]
 pub struct RunStream<S: State, E = ()> {
-    run: Option<BoxFuture<'static, Result<Output<S>, RunError>>>,
+    run: Option<Running<S>>,
     result: Option<Result<Output<S>, RunError>>,
     events: Receiver<Event<S, E>>,
     seq: u64,
+}
+
+type Running<S> = BoxFuture<'static, Result<Output<S>, RunError>>;
+
+impl<S: State, E: Send + 'static> RunStream<S, E> {
+    /// The stream of the run that `start` makes.
+    pub(crate) fn new(
+        buffer: usize,
+        modes: Modes,
+        start: impl FnOnce(Arc<Events<S, E>>) -> Running<S>,
+    ) -> Self {
+        let (sender, events) = mpsc::channel(buffer);
+        let run = start(Arc::new(Events::Stream { sender, modes }));
+        Self {
+            run: Some(run),
+            result: None,
+            events,
+            seq: 0,
+        }
+    }
 }
 
 impl<S: State, E> RunStream<S, E> {
@@ -136,7 +168,12 @@ impl<S: State, E> Stream for RunStream<S, E> {
         Poll::Ready(self.result.take().map(|result| {
             result.map(|output| {
                 let (step, kind) = (output.steps, EventKind::Finished(output));
-                self.number(Event { seq: 0, step, kind })
+                self.number(Event {
+                    seq: 0,
+                    path: String::new(),
+                    step,
+                    kind,
+                })
             })
         }))
     }

@@ -12,31 +12,53 @@
 //! are polled by whoever polls the run, so a node that computes for long uses
 //! `tokio::task::spawn_blocking`.
 
+mod attempt;
 mod builder;
+mod checkpoint;
 mod command;
 mod compile;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 mod driver;
+mod durable;
 mod error;
 mod event;
 mod graph;
+mod interrupt;
+mod journal;
 mod machine;
+mod memory_saver;
 mod node;
 mod outlet;
+mod retry;
+mod saver;
 mod state;
+mod subgraph;
+mod task;
+mod thread;
 mod topology;
 
 pub use builder::{GraphBuilder, Route, Routes};
 pub use command::{Command, Input, SendTo, Worker};
 pub use compile::CompileError;
 pub use config::RunConfig;
-pub use context::Context;
+pub use context::{Context, EffectId};
+pub use durable::Durability;
 pub use error::{NodeError, RunError};
 pub use event::{Event, EventKind, Mode, Output, Status};
 pub use graph::{Graph, RunStream};
+pub use interrupt::{Answers, Interrupt};
 pub use lyceum_graph_macros::State;
+pub use memory_saver::MemorySaver;
+pub use retry::{Failure, RetryPolicy, TimeoutError};
+pub use saver::{
+    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError, Source,
+    ThreadId, ThreadIdError, Value, ValueRef,
+};
 pub use state::{Changed, Channel, ChannelKind, Conflict, State, Update};
+pub use thread::{Snapshot, Thread};
 pub use topology::{END, NodeName, START};
 
 /// What the code of `#[derive(State)]` names; no other code should.

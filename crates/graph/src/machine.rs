@@ -9,6 +9,7 @@ use crate::{
     Changed, Command, END, Input, NodeName, RunError, START, SendTo, State,
     builder::Route,
     error::nearest,
+    saver::CheckpointId,
     topology::{After, NodeId, Topology},
 };
 
@@ -16,8 +17,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Task {
     pub(crate) node: NodeId,
-    /// Set when the task comes from a send.
-    pub(crate) payload: Option<Arc<[u8]>>,
+    /// Set when the task comes from a send: JSON.
+    pub(crate) payload: Option<Arc<str>>,
 }
 
 /// What the driver does next.
@@ -27,32 +28,52 @@ pub(crate) enum Progress {
     Waiting,
     /// A new step was planned: start its tasks.
     Planned,
+    /// Every task of the step is done or waits for an answer from outside.
+    Interrupted,
     /// Nothing is left to run.
     Done,
 }
 
+/// How far one task is.
+enum Slot<S: State> {
+    Open,
+    Done(Command<S>),
+    Interrupted,
+}
+
 /// A run between its steps.
 pub(crate) struct Machine<S: State> {
-    topology: Arc<Topology<S>>,
-    state: Arc<S>,
-    changed: Changed,
-    step: u64,
+    pub(super) topology: Arc<Topology<S>>,
+    pub(super) state: Arc<S>,
+    /// Channels written since the last checkpoint was taken.
+    pub(super) changed: Changed,
+    /// Per channel, the checkpoint that stored its value.
+    pub(super) written_by: Vec<Option<CheckpointId>>,
+    /// Steps merged in the thread.
+    pub(super) merged: u64,
+    planned_in_run: u64,
     step_limit: u64,
-    tasks: Vec<Task>,
-    results: Vec<Option<Command<S>>>,
+    pub(super) tasks: Vec<Task>,
+    slots: Vec<Slot<S>>,
     open: usize,
     /// Per join, which sources have run.
-    arrived: Vec<Vec<bool>>,
+    pub(super) arrived: Vec<Vec<bool>>,
     /// Deferred nodes that wait for everything else.
-    waiting: Vec<NodeId>,
+    pub(super) waiting: Vec<NodeId>,
+    /// Nodes of an enclosing graph that this graph leaves to.
+    left_to: Vec<NodeName>,
     /// The next step as it is collected; kept for its capacity.
     next: Next,
+    /// The task of an enclosing graph that began this run.
+    pub(super) origin: Option<String>,
+    /// Set while a merge is under way: after an error in it, state and plan do not agree.
+    torn: bool,
 }
 
 #[derive(Default)]
 struct Next {
     nodes: Vec<NodeId>,
-    sends: Vec<(NodeId, Arc<[u8]>)>,
+    sends: Vec<(NodeId, Arc<str>)>,
 }
 
 impl<S: State> Machine<S> {
@@ -66,14 +87,19 @@ impl<S: State> Machine<S> {
             topology,
             state: Arc::new(S::default()),
             changed: Changed::none(S::CHANNELS.len()),
-            step: 0,
+            written_by: vec![None; S::CHANNELS.len()],
+            merged: 0,
+            planned_in_run: 0,
             step_limit,
             tasks: Vec::new(),
-            results: Vec::new(),
+            slots: Vec::new(),
             open: 0,
             arrived,
             waiting: Vec::new(),
+            left_to: Vec::new(),
             next: Next::default(),
+            origin: None,
+            torn: false,
         }
     }
 
@@ -81,82 +107,174 @@ impl<S: State> Machine<S> {
         &self.state
     }
 
-    /// The step whose tasks are planned or running; 0 before the first.
-    pub(crate) fn step(&self) -> u64 {
-        self.step
+    /// Steps merged in the thread so far; the tasks planned now belong to the next one.
+    pub(crate) fn merged(&self) -> u64 {
+        self.merged
+    }
+
+    /// Tasks of the step that have neither finished nor been interrupted.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    pub(crate) fn is_open(&self, task: usize) -> bool {
+        matches!(self.slots.get(task), Some(Slot::Open))
+    }
+
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| matches!(slot, Slot::Interrupted))
     }
 
     pub(crate) fn tasks(&self) -> &[Task] {
         &self.tasks
     }
 
-    /// Takes the input and plans the first step.
+    /// Whether an error left state and plan in disagreement, so that neither may be saved.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    pub(crate) fn set_origin(&mut self, origin: Option<String>) {
+        self.origin = origin;
+    }
+
+    pub(crate) fn take_left_to(&mut self) -> Vec<NodeName> {
+        std::mem::take(&mut self.left_to)
+    }
+
+    /// Takes an input, drops whatever was planned, and plans from the start.
     pub(crate) fn begin(&mut self, input: Input<S>) -> Result<Progress, RunError> {
         match input {
-            Input::State(state) => self.state = Arc::new(state),
+            Input::State(state) => {
+                self.state = Arc::new(state);
+                self.changed.mark_all();
+            }
             Input::Update(update) => {
                 Arc::make_mut(&mut self.state).apply(update, &mut self.changed);
             }
         }
+        self.waiting.clear();
+        self.arrived
+            .iter_mut()
+            .for_each(|arrived| arrived.fill(false));
         let topology = self.topology.clone();
         self.follow(&topology.start, None, Command::from(()))?;
         self.plan()
     }
 
+    /// Writes from outside a run. With a node, what follows it is planned instead of what
+    /// was planned before.
+    pub(crate) fn write(
+        &mut self,
+        update: S::Update,
+        as_node: Option<NodeId>,
+    ) -> Result<(), RunError> {
+        Arc::make_mut(&mut self.state).apply(update, &mut self.changed);
+        if let Some(node) = as_node {
+            self.leave(node, Command::from(()))?;
+            self.fire_joins();
+            self.plan()?;
+        }
+        Ok(())
+    }
+
+    /// Continues with the tasks of a checkpoint.
+    pub(crate) fn replan(&mut self, tasks: Vec<Task>) -> Progress {
+        self.tasks = tasks;
+        self.open_slots();
+        if self.tasks.is_empty() {
+            Progress::Done
+        } else {
+            Progress::Planned
+        }
+    }
+
     /// Takes the result of one task; merges and plans when it was the last of its step.
     pub(crate) fn finish(&mut self, task: usize, result: Command<S>) -> Result<Progress, RunError> {
-        match self.results.get_mut(task) {
-            Some(slot @ None) => *slot = Some(result),
-            // A task has one result; a second one cannot come from our driver.
+        self.settle(task, Slot::Done(result))
+    }
+
+    /// Notes that a task waits for an answer from outside the run.
+    pub(crate) fn interrupt(&mut self, task: usize) -> Result<Progress, RunError> {
+        self.settle(task, Slot::Interrupted)
+    }
+
+    fn settle(&mut self, task: usize, settled: Slot<S>) -> Result<Progress, RunError> {
+        match self.slots.get_mut(task) {
+            Some(slot @ Slot::Open) => *slot = settled,
+            // A task settles once; a second time cannot come from our driver.
             _ => return Ok(Progress::Waiting),
         }
         self.open -= 1;
         if self.open > 0 {
             return Ok(Progress::Waiting);
         }
+        if self.is_interrupted() {
+            return Ok(Progress::Interrupted);
+        }
         self.merge()?;
         self.plan()
     }
 
     fn merge(&mut self) -> Result<(), RunError> {
-        let mut commands: Vec<_> = self.results.drain(..).flatten().collect();
+        let mut commands: Vec<_> = self
+            .slots
+            .drain(..)
+            .filter_map(|slot| match slot {
+                Slot::Done(command) => Some(command),
+                Slot::Open | Slot::Interrupted => None,
+            })
+            .collect();
         let updates: Vec<_> = commands
             .iter_mut()
-            .map(|c| c.update.take().unwrap_or_default())
+            .map(|command| command.update.take().unwrap_or_default())
             .collect();
         if updates.len() > 1
             && let Some(found) = S::conflict(&updates)
         {
             let name = |task: usize| self.topology.name(self.tasks[task].node).clone();
             return Err(RunError::Conflict {
-                step: self.step,
+                step: self.merged + 1,
                 channel: S::CHANNELS[found.channel].name,
                 first: name(found.first),
                 second: name(found.second),
             });
         }
+        self.torn = true;
         let state = Arc::make_mut(&mut self.state);
         state.next_step(&mut self.changed);
         for update in updates {
             state.apply(update, &mut self.changed);
         }
-        let topology = self.topology.clone();
+        self.merged += 1;
         let tasks = std::mem::take(&mut self.tasks);
         for (task, command) in tasks.iter().zip(commands) {
-            let after = &topology.after[task.node.index()];
-            for (join, source) in &after.joins {
-                self.arrived[*join][*source] = true;
-            }
-            self.follow(after, Some(task.node), command)?;
+            self.leave(task.node, command)?;
         }
         self.tasks = tasks;
-        for (join, arrived) in topology.joins.iter().zip(&mut self.arrived) {
+        self.fire_joins();
+        Ok(())
+    }
+
+    /// Follows everything that leads away from a node that is done.
+    fn leave(&mut self, node: NodeId, command: Command<S>) -> Result<(), RunError> {
+        let topology = self.topology.clone();
+        let after = &topology.after[node.index()];
+        for (join, source) in &after.joins {
+            self.arrived[*join][*source] = true;
+        }
+        self.follow(after, Some(node), command)
+    }
+
+    fn fire_joins(&mut self) {
+        for (join, arrived) in self.topology.joins.iter().zip(&mut self.arrived) {
             if arrived.iter().all(|arrived| *arrived) {
                 arrived.fill(false);
                 self.next.nodes.push(join.target);
             }
         }
-        Ok(())
     }
 
     /// Collects what follows a node, or the start.
@@ -166,6 +284,14 @@ impl<S: State> Machine<S> {
         from: Option<NodeId>,
         command: Command<S>,
     ) -> Result<(), RunError> {
+        if let Some(SendTo { target, payload }) = command.rescue {
+            // The handler was checked by `compile`; the node's own edges are not taken.
+            if let Some(id) = self.topology.ids.get(&target) {
+                self.next.sends.push((*id, payload));
+            }
+            return Ok(());
+        }
+        self.left_to.extend(command.leave_to);
         self.next.nodes.extend(&after.edges);
         self.go(
             after,
@@ -220,6 +346,11 @@ impl<S: State> Machine<S> {
     /// Makes tasks of what was collected: sends first, then nodes by name, each once.
     fn plan(&mut self) -> Result<Progress, RunError> {
         let Next { nodes, sends } = &mut self.next;
+        if !self.left_to.is_empty() {
+            nodes.clear();
+            sends.clear();
+            self.waiting.clear();
+        }
         if nodes.iter().any(|id| self.topology.deferred[id.index()]) {
             let deferred = nodes.extract_if(.., |id| self.topology.deferred[id.index()]);
             self.waiting.extend(deferred);
@@ -239,18 +370,23 @@ impl<S: State> Machine<S> {
             node,
             payload: None,
         }));
+        self.open_slots();
+        self.torn = false;
         if self.tasks.is_empty() {
             return Ok(Progress::Done);
         }
-        if self.step == self.step_limit {
+        if self.planned_in_run == self.step_limit {
             return Err(RunError::StepLimit {
                 limit: self.step_limit,
             });
         }
-        self.step += 1;
-        self.open = self.tasks.len();
-        self.results.clear();
-        self.results.resize_with(self.open, || None);
+        self.planned_in_run += 1;
         Ok(Progress::Planned)
+    }
+
+    fn open_slots(&mut self) {
+        self.open = self.tasks.len();
+        self.slots.clear();
+        self.slots.resize_with(self.open, || Slot::Open);
     }
 }

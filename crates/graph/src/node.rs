@@ -14,7 +14,7 @@ use crate::{Command, Context, NodeError, State};
 pub(crate) struct Call<S, C, E> {
     pub(crate) state: Arc<S>,
     pub(crate) context: Context<C, E>,
-    pub(crate) payload: Option<Arc<[u8]>>,
+    pub(crate) payload: Option<Arc<str>>,
 }
 
 pub(crate) type NodeResult<S> = Result<Command<S>, NodeError>;
@@ -51,8 +51,8 @@ where
     R: Into<Command<S>>,
 {
     Arc::new(move |call| {
-        let bytes = call.payload.as_deref().unwrap_or(b"null");
-        let running = serde_json::from_slice(bytes)
+        let text = call.payload.as_deref().unwrap_or("null");
+        let running = serde_json::from_str(text)
             .map_err(NodeError::permanent)
             .map(|payload| node(payload, call.state, call.context));
         Box::pin(async move { running?.await.map(Into::into) })

@@ -79,6 +79,12 @@ pub enum ChannelKind {
     Untracked,
 }
 
+impl ChannelKind {
+    pub(crate) fn is_saved(self) -> bool {
+        self != Self::Untracked
+    }
+}
+
 /// Two writes in one step to a channel that takes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict {
@@ -97,6 +103,14 @@ pub struct Changed(Vec<bool>);
 impl Changed {
     pub(crate) fn none(channels: usize) -> Self {
         Self(vec![false; channels])
+    }
+
+    pub(crate) fn mark_all(&mut self) {
+        self.0.fill(true);
+    }
+
+    pub(crate) fn has(&self, channel: usize) -> bool {
+        self.0.get(channel).is_some_and(|mark| *mark)
     }
 
     /// Marks a channel as written.

@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{State, builder::RouteFn};
+use serde::{Deserialize, Serialize};
+
+use crate::{State, builder::RouteFn, node::NodeFn, retry::NodeOptions};
 
 /// Where a graph begins: the source of its first edges.
 pub const START: &str = "__start__";
@@ -14,7 +16,8 @@ pub const START: &str = "__start__";
 pub const END: &str = "__end__";
 
 /// A node's name; cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct NodeName(Arc<str>);
 
 impl NodeName {
@@ -28,6 +31,12 @@ impl NodeName {
 impl<T: AsRef<str>> From<T> for NodeName {
     fn from(text: T) -> Self {
         Self(text.as_ref().into())
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> String {
+        name.0.as_ref().to_owned()
     }
 }
 
@@ -88,6 +97,12 @@ pub(crate) struct Topology<S> {
     pub(crate) start: After<S>,
     pub(crate) after: Vec<After<S>>,
     pub(crate) joins: Vec<Join>,
+}
+
+/// What runs as a node.
+pub(crate) struct NodeCode<S: State, C, E> {
+    pub(crate) run: NodeFn<S, C, E>,
+    pub(crate) options: Arc<NodeOptions>,
 }
 
 impl<S: State> Topology<S> {

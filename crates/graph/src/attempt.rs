@@ -1,0 +1,157 @@
+//! One task from its first attempt to its outcome: panics caught, limits kept, retries made.
+//!
+//! Invariant: an attempt that failed or was cut off leaves no writes. Deliberately absent:
+//! what an outcome means for the run.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    hash::{BuildHasher as _, RandomState},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{
+    Command, Context, NodeError, State,
+    context::RunContext,
+    node::{Call, NodeFn, NodeResult},
+    retry::{NodeOptions, TimeoutError},
+    task::TaskState,
+};
+
+/// How a task ended.
+pub(crate) enum Outcome<S: State> {
+    Done(Command<S>),
+    Failed {
+        error: NodeError,
+        attempts: u32,
+    },
+    Panicked(String),
+    /// It waits for answers to the interrupts in its memo.
+    Interrupted,
+}
+
+/// Everything that a task runs with.
+pub(crate) struct Attempts<S: State, C, E> {
+    pub(crate) code: NodeFn<S, C, E>,
+    pub(crate) options: Arc<NodeOptions>,
+    pub(crate) state: Arc<S>,
+    pub(crate) run: Arc<RunContext<C, E>>,
+    pub(crate) task: Arc<TaskState>,
+    pub(crate) payload: Option<Arc<str>>,
+}
+
+impl<S: State, C, E> Attempts<S, C, E>
+where
+    C: Send + Sync + 'static,
+    E: Send + 'static,
+{
+    pub(crate) async fn run(self) -> Outcome<S> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt(attempt).await {
+                None => return Outcome::Interrupted,
+                Some(Ok(Ok(command))) => return Outcome::Done(command),
+                Some(Ok(Err(error))) => error,
+                Some(Err(panic)) => return Outcome::Panicked(message(&*panic)),
+            };
+            let policy = self.options.retry.filter(|_| error.is_retryable());
+            let Some(wait) = policy.and_then(|policy| policy.wait_after(attempt, share())) else {
+                return Outcome::Failed {
+                    error,
+                    attempts: attempt,
+                };
+            };
+            sleep(wait).await;
+            self.task.restart();
+            attempt += 1;
+        }
+    }
+
+    /// `None` when the node waits for an answer.
+    async fn attempt(&self, attempt: u32) -> Option<Result<NodeResult<S>, Box<dyn Any + Send>>> {
+        let context = Context {
+            run: self.run.clone(),
+            task: self.task.clone(),
+            attempt,
+        };
+        let (state, payload) = (self.state.clone(), self.payload.clone());
+        let call = Call {
+            state,
+            context,
+            payload,
+        };
+        // The node's function itself runs inside the guard: it may panic before its first
+        // await, and it must not run before the run is polled.
+        let running = async move { (self.code)(call).await };
+        let mut guarded = pin!(AssertUnwindSafe(running).catch_unwind());
+        let mut limit = pin!(self.limit());
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = guarded.as_mut().poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+            if self.task.is_waiting() {
+                return Poll::Ready(None);
+            }
+            limit
+                .as_mut()
+                .poll(cx)
+                .map(|timeout| Some(Ok(Err(NodeError::transient(timeout)))))
+        })
+        .await
+    }
+
+    /// Resolves when the attempt has run out of time.
+    async fn limit(&self) -> TimeoutError {
+        match (self.options.time_limit, self.options.idle_limit) {
+            (None, None) => std::future::pending().await,
+            (Some(total), None) => total_limit(total).await,
+            (None, Some(idle)) => self.idle_limit(idle).await,
+            (Some(total), Some(idle)) => {
+                let (total, idle) = (pin!(total_limit(total)), pin!(self.idle_limit(idle)));
+                futures_util::future::select(total, idle)
+                    .await
+                    .factor_first()
+                    .0
+            }
+        }
+    }
+
+    async fn idle_limit(&self, idle: Duration) -> TimeoutError {
+        let mut last = Instant::now();
+        loop {
+            sleep_until(last + idle).await;
+            match self.task.memo().touched.filter(|touched| *touched > last) {
+                Some(touched) => last = touched,
+                None => return TimeoutError::IdleLimit(idle),
+            }
+        }
+    }
+}
+
+async fn total_limit(total: Duration) -> TimeoutError {
+    sleep(total).await;
+    TimeoutError::TimeLimit(total)
+}
+
+/// A number in `[0, 1]` that differs from call to call: the hasher's keys are random, and
+/// spreading retries needs no better randomness.
+fn share() -> f64 {
+    let bits = RandomState::new().hash_one(0u8) >> 32;
+    #[expect(clippy::cast_precision_loss, reason = "32 bits fit a double")]
+    let share = bits as f64 / f64::from(u32::MAX);
+    share
+}
+
+/// What a panic said, as far as it was text.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

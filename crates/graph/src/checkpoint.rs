@@ -1,0 +1,225 @@
+//! From a machine to a checkpoint and back.
+//!
+//! Invariant: only channels written since the last checkpoint are serialised, so a
+//! checkpoint costs what changed. Names, not ids, are stored: a graph may gain nodes and
+//! fields between two runs of a thread. Deliberately absent: storing, which is the saver's.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Changed, NodeName, RunError, State,
+    error::nearest,
+    machine::{Machine, Progress, Task},
+    saver::{Checkpoint, CheckpointId, Saved, Source, Value, ValueRef},
+    topology::NodeId,
+};
+
+/// What a checkpoint says of the next step.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) tasks: Vec<PlannedTask>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<NodeName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    joins: Vec<StartedJoin>,
+    /// The task of the enclosing graph that began this run, in a subgraph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PlannedTask {
+    pub(crate) node: NodeName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+}
+
+/// A join of which some sources have run; `sources` tells joins into one node apart.
+#[derive(Debug, Serialize, Deserialize)]
+struct StartedJoin {
+    target: NodeName,
+    sources: Vec<NodeName>,
+    arrived: Vec<NodeName>,
+}
+
+impl Plan {
+    pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Self, RunError> {
+        serde_json::from_str(&checkpoint.plan).map_err(|source| RunError::Decode {
+            what: "plan".to_owned(),
+            source,
+        })
+    }
+}
+
+impl<S: State> Machine<S> {
+    /// Takes a checkpoint of the state and the plan; marks everything as saved.
+    pub(crate) fn checkpoint(
+        &mut self,
+        id: CheckpointId,
+        parent: Option<CheckpointId>,
+        namespace: &str,
+        source: Source,
+    ) -> Result<(Checkpoint, Vec<Value>), RunError> {
+        let mut values = Vec::new();
+        for (index, channel) in S::CHANNELS.iter().enumerate() {
+            if !self.changed.has(index) || !channel.kind.is_saved() {
+                continue;
+            }
+            let bytes = self.state.save(index).map_err(|source| RunError::Encode {
+                what: channel.name.to_owned(),
+                source,
+            })?;
+            self.written_by[index] = Some(id);
+            let key = ValueRef {
+                channel: channel.name.to_owned(),
+                written_by: id,
+            };
+            values.push(Value { key, bytes });
+        }
+        self.changed = Changed::none(S::CHANNELS.len());
+        let plan =
+            serde_json::to_string(&self.plan_by_name()).map_err(|source| RunError::Encode {
+                what: "plan".to_owned(),
+                source,
+            })?;
+        let named = S::CHANNELS.iter().zip(&self.written_by);
+        let head = Checkpoint {
+            id,
+            namespace: namespace.to_owned(),
+            parent,
+            step: self.merged,
+            source,
+            values: named
+                .filter_map(|(channel, written_by)| {
+                    let channel = channel.name.to_owned();
+                    written_by.map(|written_by| ValueRef {
+                        channel,
+                        written_by,
+                    })
+                })
+                .collect(),
+            plan,
+            created_at_ms: now_ms(),
+        };
+        Ok((head, values))
+    }
+
+    fn plan_by_name(&self) -> Plan {
+        let name = |id: &NodeId| self.topology.name(*id).clone();
+        let started = self.topology.joins.iter().zip(&self.arrived);
+        Plan {
+            tasks: self
+                .tasks
+                .iter()
+                .map(|task| PlannedTask {
+                    node: name(&task.node),
+                    payload: task.payload.as_deref().map(str::to_owned),
+                })
+                .collect(),
+            waiting: self.waiting.iter().map(name).collect(),
+            origin: self.origin.clone(),
+            joins: started
+                .filter(|(_, arrived)| arrived.contains(&true))
+                .map(|(join, arrived)| StartedJoin {
+                    target: name(&join.target),
+                    sources: join.sources.iter().map(name).collect(),
+                    arrived: join
+                        .sources
+                        .iter()
+                        .zip(arrived)
+                        .filter(|(_, arrived)| **arrived)
+                        .map(|(source, _)| name(source))
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Becomes what the checkpoint was taken of. Channels that the state no longer has are
+    /// left out; new ones have their default.
+    pub(crate) fn restore(&mut self, saved: &Saved) -> Result<Progress, RunError> {
+        let mut state = S::default();
+        for Value { key, bytes } in &saved.values {
+            let index = S::CHANNELS
+                .iter()
+                .position(|channel| channel.name == key.channel);
+            let Some(index) = index else { continue };
+            state
+                .load(index, bytes)
+                .map_err(|source| RunError::Decode {
+                    what: key.channel.clone(),
+                    source,
+                })?;
+            self.written_by[index] = Some(key.written_by);
+        }
+        self.state = state.into();
+        self.changed = Changed::none(S::CHANNELS.len());
+        self.merged = saved.checkpoint.step;
+        let plan = Plan::read(&saved.checkpoint)?;
+        self.origin = plan.origin;
+        let tasks = plan.tasks.into_iter().map(|task| {
+            let node = self.known(&task.node)?;
+            Ok(Task {
+                node,
+                payload: task.payload.map(Into::into),
+            })
+        });
+        let tasks = tasks.collect::<Result<Vec<_>, RunError>>()?;
+        self.waiting = plan
+            .waiting
+            .iter()
+            .map(|name| self.known(name))
+            .collect::<Result<_, _>>()?;
+        for started in &plan.joins {
+            self.restore_join(started)?;
+        }
+        Ok(self.replan(tasks))
+    }
+
+    fn restore_join(&mut self, started: &StartedJoin) -> Result<(), RunError> {
+        let topology = self.topology.clone();
+        let same = topology.joins.iter().position(|join| {
+            topology.name(join.target) == &started.target
+                && join
+                    .sources
+                    .iter()
+                    .map(|id| topology.name(*id))
+                    .eq(&started.sources)
+        });
+        let Some(index) = same else {
+            return Err(RunError::UnknownInPlan {
+                node: started.target.clone(),
+                near: None,
+            });
+        };
+        for (source, arrived) in topology.joins[index]
+            .sources
+            .iter()
+            .zip(&mut self.arrived[index])
+        {
+            *arrived = started.arrived.contains(topology.name(*source));
+        }
+        Ok(())
+    }
+
+    /// The id of a stored name.
+    pub(crate) fn known(&self, name: &NodeName) -> Result<NodeId, RunError> {
+        self.topology
+            .ids
+            .get(name)
+            .copied()
+            .ok_or_else(|| RunError::UnknownInPlan {
+                node: name.clone(),
+                near: nearest(name.as_str(), &self.topology.names),
+            })
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,444 @@
+//! What every saver must do, as tests that a backend's crate runs against its own.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! lyceum_graph::conformance::check(&lyceum_graph::MemorySaver::new()).await;
+//! # }
+//! ```
+//!
+//! Invariant: every case uses threads of its own, so one store serves them all, and none
+//! waits: a lease of no time has ended at once. Deliberately absent: crashes, which need a
+//! process of their own.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is a test suite: a failed expectation is its result"
+)]
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::{
+    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError, Source,
+    ThreadId, Value, ValueRef,
+};
+
+const TTL: Duration = Duration::from_secs(60);
+
+/// Runs every case against an empty saver.
+///
+/// # Panics
+///
+/// When the saver breaks the contract of [`Saver`]; the message says how.
+pub async fn check(saver: &dyn Saver) {
+    an_unknown_thread_is_empty(saver).await;
+    a_checkpoint_is_read_back_whole(saver).await;
+    unchanged_values_are_found_where_they_were_written(saver).await;
+    a_record_replaces_the_one_of_its_key(saver).await;
+    the_same_commit_twice_is_one(saver).await;
+    one_writer_holds_a_thread(saver).await;
+    a_fenced_commit_stores_nothing(saver).await;
+    an_ended_lease_cannot_write(saver).await;
+    exactly_one_of_many_claims_wins(saver).await;
+    namespaces_are_separate_and_share_the_ids(saver).await;
+    history_is_paged_newest_first(saver).await;
+    pruning_keeps_what_survivors_need(saver).await;
+    a_forgotten_thread_still_fences(saver).await;
+    threads_are_separate(saver).await;
+}
+
+fn thread(name: &str) -> ThreadId {
+    ThreadId::new(format!("conformance/{name}")).expect("a valid id")
+}
+
+async fn acquire(saver: &dyn Saver, thread: &ThreadId) -> Lease {
+    saver
+        .acquire(thread, TTL, Claim::IfFree)
+        .await
+        .expect("the thread is free")
+}
+
+async fn commit(saver: &dyn Saver, lease: &Lease, batch: &Batch) {
+    saver.commit(lease, batch).await.expect("the lease is live");
+}
+
+async fn newest(saver: &dyn Saver, thread: &ThreadId) -> Saved {
+    let saved = saver.load(thread, "", None).await.expect("the saver reads");
+    saved.expect("the thread has a checkpoint")
+}
+
+/// A checkpoint that writes the given channels, and takes the others from older ones.
+fn checkpoint(id: u64, written: &[(&str, &[u8])], older: &[(&str, u64)]) -> Batch {
+    let key = |channel: &str, id| ValueRef {
+        channel: channel.to_owned(),
+        written_by: CheckpointId(id),
+    };
+    let values: Vec<_> = written
+        .iter()
+        .map(|(channel, bytes)| Value {
+            key: key(channel, id),
+            bytes: bytes.to_vec(),
+        })
+        .collect();
+    let older = older.iter().map(|(channel, id)| key(channel, *id));
+    let head = Checkpoint {
+        id: CheckpointId(id),
+        namespace: String::new(),
+        parent: id.checked_sub(1).filter(|id| *id > 0).map(CheckpointId),
+        step: id * 10,
+        source: Source::Step,
+        values: values
+            .iter()
+            .map(|value| value.key.clone())
+            .chain(older)
+            .collect(),
+        plan: format!("{{\"n\":{id}}}"),
+        created_at_ms: 1_700_000_000_000 + id,
+    };
+    Batch {
+        checkpoint: Some(head),
+        values,
+        records: Vec::new(),
+    }
+}
+
+fn record(checkpoint: u64, task: u32, key: &str, bytes: &[u8]) -> Record {
+    let (key, bytes) = (key.to_owned(), bytes.to_vec());
+    Record {
+        checkpoint: CheckpointId(checkpoint),
+        task,
+        key,
+        bytes,
+    }
+}
+
+async fn an_unknown_thread_is_empty(saver: &dyn Saver) {
+    let id = thread("unknown");
+    assert_eq!(
+        saver.load(&id, "", None).await.expect("the saver reads"),
+        None
+    );
+    let history = saver
+        .history(&id, "", None, 10)
+        .await
+        .expect("the saver reads");
+    assert_eq!(history, []);
+    assert_eq!(
+        acquire(saver, &id).await.last,
+        None,
+        "an empty thread has no last checkpoint"
+    );
+    let missing = saver
+        .load(&id, "", Some(CheckpointId(7)))
+        .await
+        .expect("the saver reads");
+    assert_eq!(missing, None);
+}
+
+async fn a_checkpoint_is_read_back_whole(saver: &dyn Saver) {
+    let id = thread("whole");
+    let lease = acquire(saver, &id).await;
+    let mut batch = checkpoint(1, &[("a", b"1"), ("b", &[0, 255, 10])], &[]);
+    batch.records = vec![
+        record(1, 0, "result", b""),
+        record(1, 2, "effect:\u{8336}#1", b"x"),
+    ];
+    commit(saver, &lease, &batch).await;
+    let saved = newest(saver, &id).await;
+    assert_eq!(Some(saved.checkpoint), batch.checkpoint);
+    assert_eq!(sorted(saved.values), sorted(batch.values));
+    assert_eq!(saved.records, batch.records, "records come by task and key");
+    saver.release(&lease).await.expect("the saver releases");
+    assert_eq!(acquire(saver, &id).await.last, Some(CheckpointId(1)));
+}
+
+fn sorted(mut values: Vec<Value>) -> Vec<Value> {
+    values.sort_by(|a, b| a.key.cmp(&b.key));
+    values
+}
+
+async fn unchanged_values_are_found_where_they_were_written(saver: &dyn Saver) {
+    let id = thread("unchanged");
+    let lease = acquire(saver, &id).await;
+    commit(
+        saver,
+        &lease,
+        &checkpoint(1, &[("a", b"a1"), ("b", b"b1")], &[]),
+    )
+    .await;
+    commit(saver, &lease, &checkpoint(2, &[("b", b"b2")], &[("a", 1)])).await;
+    let read = |saved: Saved| -> Vec<Vec<u8>> {
+        sorted(saved.values)
+            .into_iter()
+            .map(|value| value.bytes)
+            .collect()
+    };
+    assert_eq!(read(newest(saver, &id).await), [b"a1", b"b2"]);
+    let first = saver
+        .load(&id, "", Some(CheckpointId(1)))
+        .await
+        .expect("the saver reads");
+    assert_eq!(read(first.expect("the first is kept")), [b"a1", b"b1"]);
+}
+
+async fn a_record_replaces_the_one_of_its_key(saver: &dyn Saver) {
+    let id = thread("records");
+    let lease = acquire(saver, &id).await;
+    commit(saver, &lease, &checkpoint(1, &[], &[])).await;
+    for records in [
+        vec![record(1, 1, "a", b"old"), record(1, 0, "b", b"b")],
+        vec![record(1, 1, "a", b"new"), record(1, 0, "a", b"a")],
+    ] {
+        commit(
+            saver,
+            &lease,
+            &Batch {
+                records,
+                ..Batch::default()
+            },
+        )
+        .await;
+    }
+    commit(saver, &lease, &checkpoint(2, &[], &[])).await;
+    let first = saver
+        .load(&id, "", Some(CheckpointId(1)))
+        .await
+        .expect("the saver reads");
+    let expected = [
+        record(1, 0, "a", b"a"),
+        record(1, 0, "b", b"b"),
+        record(1, 1, "a", b"new"),
+    ];
+    assert_eq!(first.expect("the first is kept").records, expected);
+    assert_eq!(
+        newest(saver, &id).await.records,
+        [],
+        "a checkpoint has its own records only"
+    );
+}
+
+async fn the_same_commit_twice_is_one(saver: &dyn Saver) {
+    let id = thread("twice");
+    let lease = acquire(saver, &id).await;
+    let mut batch = checkpoint(1, &[("a", b"1")], &[]);
+    batch.records = vec![record(1, 0, "result", b"r")];
+    commit(saver, &lease, &batch).await;
+    commit(saver, &lease, &batch).await;
+    let saved = newest(saver, &id).await;
+    assert_eq!((saved.values.len(), saved.records.len()), (1, 1));
+    let history = saver
+        .history(&id, "", None, 10)
+        .await
+        .expect("the saver reads");
+    assert_eq!(history.len(), 1);
+}
+
+fn assert_busy(result: Result<Lease, SaverError>) {
+    match result {
+        Err(SaverError::Busy { .. }) => {}
+        other => panic!("a second writer must be told that the thread is busy, got {other:?}"),
+    }
+}
+
+fn assert_fenced<T: std::fmt::Debug>(result: Result<T, SaverError>) {
+    match result {
+        Err(SaverError::Fenced { .. }) => {}
+        other => panic!("a writer without a lease must be fenced, got {other:?}"),
+    }
+}
+
+async fn one_writer_holds_a_thread(saver: &dyn Saver) {
+    let id = thread("busy");
+    let first = acquire(saver, &id).await;
+    assert_busy(saver.acquire(&id, TTL, Claim::IfFree).await);
+    let second = saver
+        .acquire(&id, TTL, Claim::TakeOver)
+        .await
+        .expect("it is taken over");
+    assert!(
+        second.epoch > first.epoch,
+        "every acquisition has a higher epoch"
+    );
+    saver
+        .release(&first)
+        .await
+        .expect("an ended lease is left alone");
+    assert_busy(saver.acquire(&id, TTL, Claim::IfFree).await);
+    commit(saver, &second, &Batch::default()).await;
+    saver.release(&second).await.expect("the saver releases");
+    assert!(acquire(saver, &id).await.epoch > second.epoch);
+}
+
+async fn a_fenced_commit_stores_nothing(saver: &dyn Saver) {
+    let id = thread("fenced");
+    let first = acquire(saver, &id).await;
+    commit(saver, &first, &checkpoint(1, &[("a", b"1")], &[])).await;
+    let second = saver
+        .acquire(&id, TTL, Claim::TakeOver)
+        .await
+        .expect("it is taken over");
+    let mut late = checkpoint(2, &[("a", b"late")], &[]);
+    late.records = vec![record(1, 0, "result", b"late")];
+    assert_fenced(saver.commit(&first, &late).await);
+    assert_fenced(saver.prune(&first, Keep::Nothing).await);
+    let saved = newest(saver, &id).await;
+    assert_eq!(
+        (saved.checkpoint.id, saved.records.len()),
+        (CheckpointId(1), 0)
+    );
+    commit(saver, &second, &checkpoint(2, &[("a", b"2")], &[])).await;
+    assert_eq!(newest(saver, &id).await.values[0].bytes, b"2");
+}
+
+async fn an_ended_lease_cannot_write(saver: &dyn Saver) {
+    let id = thread("ended");
+    let ended = saver
+        .acquire(&id, Duration::ZERO, Claim::IfFree)
+        .await
+        .expect("it is free");
+    assert_fenced(saver.commit(&ended, &checkpoint(1, &[], &[])).await);
+    let released = acquire(saver, &id).await;
+    saver.release(&released).await.expect("the saver releases");
+    assert_fenced(saver.commit(&released, &checkpoint(1, &[], &[])).await);
+    assert_eq!(
+        saver.load(&id, "", None).await.expect("the saver reads"),
+        None
+    );
+}
+
+async fn exactly_one_of_many_claims_wins(saver: &dyn Saver) {
+    let id = thread("race");
+    let claims = (0..8).map(|_| saver.acquire(&id, TTL, Claim::IfFree));
+    let won = join_all(claims)
+        .await
+        .into_iter()
+        .filter(Result::is_ok)
+        .count();
+    assert_eq!(won, 1, "one claim wins");
+}
+
+async fn namespaces_are_separate_and_share_the_ids(saver: &dyn Saver) {
+    let id = thread("namespaces");
+    let lease = acquire(saver, &id).await;
+    let mut inner = checkpoint(2, &[("a", b"inner")], &[]);
+    if let Some(head) = &mut inner.checkpoint {
+        head.namespace = "/panel".to_owned();
+    }
+    commit(saver, &lease, &checkpoint(1, &[("a", b"outer")], &[])).await;
+    commit(saver, &lease, &inner).await;
+    assert_eq!(newest(saver, &id).await.values[0].bytes, b"outer");
+    let saved = saver
+        .load(&id, "/panel", None)
+        .await
+        .expect("the saver reads");
+    assert_eq!(
+        saved.expect("the subgraph has one").values[0].bytes,
+        b"inner"
+    );
+    let wrong = saver
+        .load(&id, "", Some(CheckpointId(2)))
+        .await
+        .expect("the saver reads");
+    assert_eq!(wrong, None, "a checkpoint belongs to one namespace");
+    saver.release(&lease).await.expect("the saver releases");
+    assert_eq!(acquire(saver, &id).await.last, Some(CheckpointId(2)));
+}
+
+async fn history_is_paged_newest_first(saver: &dyn Saver) {
+    let id = thread("history");
+    let lease = acquire(saver, &id).await;
+    for n in 1..=5 {
+        commit(saver, &lease, &checkpoint(n, &[], &[])).await;
+    }
+    let page = async |before: Option<u64>, limit| -> Vec<u64> {
+        let page = saver
+            .history(&id, "", before.map(CheckpointId), limit)
+            .await;
+        page.expect("the saver reads")
+            .into_iter()
+            .map(|head| head.id.0)
+            .collect()
+    };
+    assert_eq!(page(None, 2).await, [5, 4]);
+    assert_eq!(page(Some(4), 2).await, [3, 2]);
+    assert_eq!(page(Some(2), 9).await, [1]);
+    assert_eq!(page(Some(1), 9).await, [0; 0]);
+}
+
+async fn pruning_keeps_what_survivors_need(saver: &dyn Saver) {
+    let id = thread("prune");
+    let lease = acquire(saver, &id).await;
+    commit(
+        saver,
+        &lease,
+        &checkpoint(1, &[("a", b"a1"), ("b", b"b1")], &[]),
+    )
+    .await;
+    let records = vec![record(1, 0, "result", b"r")];
+    commit(
+        saver,
+        &lease,
+        &Batch {
+            records,
+            ..Batch::default()
+        },
+    )
+    .await;
+    commit(saver, &lease, &checkpoint(2, &[("b", b"b2")], &[("a", 1)])).await;
+    commit(saver, &lease, &checkpoint(3, &[("b", b"b3")], &[("a", 1)])).await;
+    let removed = saver
+        .prune(&lease, Keep::Last(2))
+        .await
+        .expect("the lease is live");
+    assert_eq!(removed, 1);
+    let gone = saver
+        .load(&id, "", Some(CheckpointId(1)))
+        .await
+        .expect("the saver reads");
+    assert_eq!(gone, None);
+    let values = sorted(newest(saver, &id).await.values);
+    assert_eq!(
+        values[0].bytes, b"a1",
+        "a value outlives the checkpoint that wrote it"
+    );
+    assert_eq!(values[1].bytes, b"b3");
+}
+
+async fn a_forgotten_thread_still_fences(saver: &dyn Saver) {
+    let id = thread("forget");
+    let lease = acquire(saver, &id).await;
+    commit(saver, &lease, &checkpoint(1, &[("a", b"1")], &[])).await;
+    let second = saver
+        .acquire(&id, TTL, Claim::TakeOver)
+        .await
+        .expect("it is taken over");
+    assert_eq!(
+        saver
+            .prune(&second, Keep::Nothing)
+            .await
+            .expect("the lease is live"),
+        1
+    );
+    assert_eq!(
+        saver.load(&id, "", None).await.expect("the saver reads"),
+        None
+    );
+    assert_fenced(saver.commit(&lease, &checkpoint(1, &[], &[])).await);
+    saver.release(&second).await.expect("the saver releases");
+    assert!(acquire(saver, &id).await.epoch > second.epoch);
+}
+
+async fn threads_are_separate(saver: &dyn Saver) {
+    let (one, two) = (thread("one/\u{8336}%"), thread("one/\u{8336}"));
+    let (lease, other) = (acquire(saver, &one).await, acquire(saver, &two).await);
+    commit(saver, &lease, &checkpoint(1, &[("a", b"one")], &[])).await;
+    commit(saver, &other, &checkpoint(1, &[("a", b"two")], &[])).await;
+    saver
+        .prune(&other, Keep::Nothing)
+        .await
+        .expect("the lease is live");
+    assert_eq!(newest(saver, &one).await.values[0].bytes, b"one");
+}

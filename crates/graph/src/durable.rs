@@ -1,0 +1,172 @@
+//! One thread as its writer sees it: what is stored, when, and in which order.
+//!
+//! Invariant: a record is never stored before the checkpoint whose plan it belongs to.
+//! Deliberately absent: what is worth storing, which the driver decides.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tokio::sync::watch;
+
+use crate::saver::{Batch, CheckpointId, Lease, Record, Saver, SaverError};
+
+/// When progress is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the run goes on: after a crash, nothing that the run has told is lost.
+    #[default]
+    Sync,
+    /// While the run goes on, at most one batch behind: a crash may lose the last step.
+    Async,
+    /// When the run ends, in whichever way: a crash loses the run.
+    Exit,
+}
+
+/// The right to write, released when dropped.
+#[derive(Debug)]
+pub(crate) struct HeldLease {
+    saver: Arc<dyn Saver>,
+    pub(crate) lease: Lease,
+    released: AtomicBool,
+}
+
+impl HeldLease {
+    pub(crate) fn new(saver: Arc<dyn Saver>, lease: Lease) -> Self {
+        Self {
+            saver,
+            lease,
+            released: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets others write. A failure only delays them until the lease ends by itself.
+    pub(crate) async fn release(&self) {
+        if !self.released.swap(true, Ordering::Relaxed) {
+            let _ends_by_itself = self.saver.release(&self.lease).await;
+        }
+    }
+}
+
+impl Drop for HeldLease {
+    /// A dropped run cannot wait. One short task gives the thread back, so that the next
+    /// run need not sit out the lease; without a runtime it ends by itself.
+    fn drop(&mut self) {
+        if *self.released.get_mut() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (saver, lease) = (self.saver.clone(), self.lease.clone());
+            runtime.spawn(async move {
+                let _ends_by_itself = saver.release(&lease).await;
+            });
+        }
+    }
+}
+
+/// A thread, or a subgraph's part of one, while a run writes it.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    pub(crate) saver: Arc<dyn Saver>,
+    pub(crate) held: Arc<HeldLease>,
+    /// Empty for the outermost graph, else the path of subgraph nodes.
+    pub(crate) namespace: String,
+    pub(crate) durability: Durability,
+    /// The last checkpoint id given out, for all namespaces of the thread.
+    ids: Arc<AtomicU64>,
+    /// The newest stored checkpoint of this namespace.
+    stored: watch::Sender<u64>,
+    /// With [`Durability::Exit`]: records that wait for the end of the run.
+    staged: Mutex<Vec<Record>>,
+}
+
+impl Durable {
+    pub(crate) fn root(
+        held: Arc<HeldLease>,
+        saver: Arc<dyn Saver>,
+        durability: Durability,
+    ) -> Self {
+        let last = held.lease.last.map_or(0, |id| id.0);
+        Self {
+            saver,
+            held,
+            namespace: String::new(),
+            durability,
+            ids: Arc::new(AtomicU64::new(last)),
+            stored: watch::Sender::new(0),
+            staged: Mutex::default(),
+        }
+    }
+
+    /// The same thread, seen by a subgraph.
+    pub(crate) fn nested(&self, node: &str) -> Self {
+        Self {
+            saver: self.saver.clone(),
+            held: self.held.clone(),
+            namespace: format!("{}/{node}", self.namespace),
+            durability: self.durability,
+            ids: self.ids.clone(),
+            stored: watch::Sender::new(0),
+            staged: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn next_id(&self) -> CheckpointId {
+        CheckpointId(self.ids.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Says that a checkpoint is stored, so that records may follow it.
+    pub(crate) fn mark_stored(&self, id: CheckpointId) {
+        self.stored.send_replace(id.0);
+    }
+
+    pub(crate) fn stage(&self, records: impl IntoIterator<Item = Record>) {
+        self.staged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(records);
+    }
+
+    /// The staged records of one checkpoint; older ones are part of it by now.
+    pub(crate) fn take_staged(&self, checkpoint: Option<CheckpointId>) -> Vec<Record> {
+        let mut staged =
+            std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        staged.retain(|record| Some(record.checkpoint) == checkpoint);
+        staged
+    }
+
+    /// Stores one record of a running task.
+    pub(crate) async fn record(
+        &self,
+        checkpoint: CheckpointId,
+        task: usize,
+        key: String,
+        bytes: Vec<u8>,
+    ) -> Result<(), SaverError> {
+        let task = u32::try_from(task).unwrap_or(u32::MAX);
+        let record = Record {
+            checkpoint,
+            task,
+            key,
+            bytes,
+        };
+        if self.durability == Durability::Exit {
+            self.stage([record]);
+            return Ok(());
+        }
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let mut stored = self.stored.subscribe();
+        // The borrow must end here: the driver takes the lock to store the next checkpoint.
+        drop(stored.wait_for(|id| *id >= checkpoint.0).await);
+        self.commit(&Batch {
+            records: vec![record],
+            ..Batch::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn commit(&self, batch: &Batch) -> Result<(), SaverError> {
+        self.saver.commit(&self.held.lease, batch).await
+    }
+}

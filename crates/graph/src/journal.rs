@@ -1,0 +1,298 @@
+//! What a run stores as it goes, in the order and at the time its durability asks for.
+//!
+//! Invariant: at most one batch is being stored in the background. Deliberately absent:
+//! decisions about the run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    Answers, Command, Interrupt, RunError, State,
+    durable::{Durability, Durable},
+    machine::Machine,
+    saver::{Batch, CheckpointId, Record, Saved, SaverError, Source},
+    task::Memo,
+};
+
+const RESULT: &str = "result";
+const INTERRUPT: &str = "interrupt:";
+const ANSWER: &str = "answer:";
+const EFFECT: &str = "effect:";
+
+/// The writing side of one run.
+pub(crate) struct Journal {
+    pub(crate) durable: Arc<Durable>,
+    /// The checkpoint whose plan is running.
+    current: Option<CheckpointId>,
+    /// The newest checkpoint that was given to the saver.
+    parent: Option<CheckpointId>,
+    /// With [`Durability::Exit`]: why the checkpoint at the end will have been made.
+    unsaved: Option<Source>,
+    background: Option<BoxFuture<'static, Result<(), SaverError>>>,
+}
+
+impl Journal {
+    pub(crate) fn new(durable: Arc<Durable>) -> Self {
+        Self {
+            durable,
+            current: None,
+            parent: None,
+            unsaved: None,
+            background: None,
+        }
+    }
+
+    pub(crate) fn current(&self) -> CheckpointId {
+        self.current.unwrap_or(CheckpointId(0))
+    }
+
+    /// Continues a stored checkpoint.
+    pub(crate) fn continue_from(&mut self, id: CheckpointId) {
+        self.current = Some(id);
+        self.parent = Some(id);
+        self.durable.mark_stored(id);
+    }
+
+    /// Stores the state and the plan as a new checkpoint.
+    pub(crate) async fn checkpoint<S: State>(
+        &mut self,
+        machine: &mut Machine<S>,
+        source: Source,
+    ) -> Result<(), RunError> {
+        let id = self.durable.next_id();
+        self.current = Some(id);
+        if self.durable.durability == Durability::Exit {
+            self.unsaved = Some(source);
+            return Ok(());
+        }
+        let parent = self.parent.replace(id);
+        let (head, values) = machine.checkpoint(id, parent, &self.durable.namespace, source)?;
+        self.store(
+            Batch {
+                checkpoint: Some(head),
+                values,
+                records: Vec::new(),
+            },
+            Some(id),
+        )
+        .await
+    }
+
+    /// Records the result of a task whose step goes on.
+    pub(crate) async fn result<S: State>(
+        &mut self,
+        task: usize,
+        command: &Command<S>,
+    ) -> Result<(), RunError> {
+        let bytes = serde_json::to_vec(command).map_err(|source| RunError::Encode {
+            what: "a node's result".to_owned(),
+            source,
+        })?;
+        let record = self.record(task, RESULT.to_owned(), bytes);
+        self.store(
+            Batch {
+                records: vec![record],
+                ..Batch::default()
+            },
+            None,
+        )
+        .await
+    }
+
+    /// Records what a task asks.
+    pub(crate) async fn interrupts(
+        &mut self,
+        task: usize,
+        interrupts: &[Interrupt],
+    ) -> Result<(), RunError> {
+        let records = interrupts.iter().map(|interrupt| {
+            let bytes = serde_json::to_vec(interrupt).map_err(|source| RunError::Encode {
+                what: "an interrupt".to_owned(),
+                source,
+            })?;
+            Ok(self.record(task, format!("{INTERRUPT}{}", interrupt.id), bytes))
+        });
+        let records = records.collect::<Result<_, RunError>>()?;
+        self.store(
+            Batch {
+                records,
+                ..Batch::default()
+            },
+            None,
+        )
+        .await
+    }
+
+    /// Records the answers that a resumed task was given.
+    pub(crate) async fn answers(
+        &mut self,
+        answers: &[(usize, String, serde_json::Value)],
+    ) -> Result<(), RunError> {
+        if answers.is_empty() {
+            return Ok(());
+        }
+        let records = answers.iter().map(|(task, id, value)| {
+            self.record(*task, format!("{ANSWER}{id}"), value.to_string().into())
+        });
+        let records = records.collect();
+        self.store(
+            Batch {
+                records,
+                ..Batch::default()
+            },
+            None,
+        )
+        .await
+    }
+
+    fn record(&self, task: usize, key: String, bytes: Vec<u8>) -> Record {
+        let task = u32::try_from(task).unwrap_or(u32::MAX);
+        Record {
+            checkpoint: self.current(),
+            task,
+            key,
+            bytes,
+        }
+    }
+
+    async fn store(&mut self, batch: Batch, stored: Option<CheckpointId>) -> Result<(), RunError> {
+        match self.durable.durability {
+            Durability::Sync => {
+                self.durable.commit(&batch).await?;
+                if let Some(id) = stored {
+                    self.durable.mark_stored(id);
+                }
+            }
+            Durability::Async => {
+                self.flush().await?;
+                let durable = self.durable.clone();
+                self.background = Some(Box::pin(async move {
+                    durable.commit(&batch).await?;
+                    if let Some(id) = stored {
+                        durable.mark_stored(id);
+                    }
+                    Ok(())
+                }));
+            }
+            Durability::Exit => self.durable.stage(batch.records),
+        }
+        Ok(())
+    }
+
+    /// Waits until the batch in the background, if any, is stored.
+    pub(crate) async fn flush(&mut self) -> Result<(), SaverError> {
+        if let Some(background) = &mut self.background {
+            let result = background.await;
+            self.background = None;
+            return result;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_background(&self) -> bool {
+        self.background.is_some()
+    }
+
+    /// Extends the lease of a run that has nothing to store for a while.
+    pub(crate) async fn renew(&mut self) -> Result<(), SaverError> {
+        self.durable.commit(&Batch::default()).await
+    }
+
+    /// Stores what is still unsaved, however the run ended.
+    pub(crate) async fn close<S: State>(
+        &mut self,
+        machine: &mut Machine<S>,
+    ) -> Result<(), RunError> {
+        self.flush().await?;
+        if self.durable.durability != Durability::Exit {
+            return Ok(());
+        }
+        let mut batch = Batch {
+            records: self.durable.take_staged(self.current),
+            ..Batch::default()
+        };
+        if let Some(source) = self.unsaved.take().filter(|_| !machine.is_torn()) {
+            let parent = self.parent;
+            let namespace = &self.durable.namespace;
+            let (head, values) = machine.checkpoint(self.current(), parent, namespace, source)?;
+            batch.checkpoint = Some(head);
+            batch.values = values;
+        }
+        if batch != Batch::default() {
+            self.durable.commit(&batch).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is recorded of one task.
+pub(crate) struct Recorded<S: State> {
+    pub(crate) result: Option<Command<S>>,
+    pub(crate) memo: Memo,
+    /// Interrupts without an answer.
+    pub(crate) pending: Vec<Interrupt>,
+}
+
+/// Reads the records of a checkpoint by task.
+pub(crate) fn recorded<S: State>(saved: &Saved) -> Result<BTreeMap<usize, Recorded<S>>, RunError> {
+    let decode = |what: &str| {
+        let what = what.to_owned();
+        move |source| RunError::Decode { what, source }
+    };
+    let mut tasks: BTreeMap<usize, Recorded<S>> = BTreeMap::new();
+    for Record {
+        task, key, bytes, ..
+    } in &saved.records
+    {
+        let recorded = tasks.entry(*task as usize).or_insert_with(|| Recorded {
+            result: None,
+            memo: Memo::default(),
+            pending: Vec::new(),
+        });
+        if key == RESULT {
+            recorded.result = Some(serde_json::from_slice(bytes).map_err(decode("a result"))?);
+        } else if key.starts_with(INTERRUPT) {
+            let interrupt = serde_json::from_slice(bytes).map_err(decode("an interrupt"))?;
+            recorded.pending.push(interrupt);
+        } else if let Some(id) = key.strip_prefix(ANSWER) {
+            let value = serde_json::from_slice(bytes).map_err(decode("an answer"))?;
+            recorded.memo.answers.insert(id.to_owned(), value);
+        } else if key.starts_with(EFFECT) {
+            let json = String::from_utf8_lossy(bytes).into_owned();
+            recorded.memo.effects.insert(key.clone(), json);
+        }
+    }
+    for recorded in tasks.values_mut() {
+        let Recorded {
+            memo,
+            pending,
+            result,
+        } = recorded;
+        pending.retain(|asked| result.is_none() && !memo.answers.contains_key(&asked.id));
+    }
+    Ok(tasks)
+}
+
+/// Distributes answers over the tasks that asked; says which task was given which.
+pub(crate) fn distribute<S: State>(
+    tasks: &mut BTreeMap<usize, Recorded<S>>,
+    answers: Answers,
+) -> Result<Vec<(usize, String, serde_json::Value)>, RunError> {
+    let asked = tasks.values().flat_map(|recorded| &recorded.pending);
+    let pending: Vec<_> = asked.map(|interrupt| interrupt.id.clone()).collect();
+    let mut answers = answers.resolve(&pending)?;
+    let mut given = Vec::new();
+    for (task, recorded) in tasks {
+        for interrupt in &recorded.pending {
+            if let Some(value) = answers.remove(&interrupt.id) {
+                recorded
+                    .memo
+                    .answers
+                    .insert(interrupt.id.clone(), value.clone());
+                given.push((*task, interrupt.id.clone(), value));
+            }
+        }
+    }
+    Ok(given)
+}

@@ -1,0 +1,110 @@
+//! What one task knows beside the state: answers it was given, effects it has recorded,
+//! questions it has asked.
+//!
+//! Invariant: names are numbered per key in the order of calls, so a node that is started
+//! again finds its own answers and effects. Deliberately absent: storing them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+
+use crate::{Interrupt, NodeName, saver::CheckpointId};
+
+/// One task of the running step.
+pub(crate) struct TaskState {
+    pub(crate) node: NodeName,
+    pub(crate) step: u64,
+    pub(crate) index: usize,
+    pub(crate) checkpoint: CheckpointId,
+    memo: Mutex<Memo>,
+    /// Effects that were started and not recorded yet.
+    effects: AtomicUsize,
+}
+
+#[derive(Default)]
+pub(crate) struct Memo {
+    /// Answers by interrupt id.
+    pub(crate) answers: BTreeMap<String, serde_json::Value>,
+    /// Recorded effects by numbered key, as JSON.
+    pub(crate) effects: HashMap<String, String>,
+    counts: HashMap<String, u32>,
+    pub(crate) interrupts: Vec<Interrupt>,
+    pub(crate) touched: Option<Instant>,
+    /// A subgraph stopped at its step boundary.
+    pub(crate) drained: bool,
+}
+
+impl TaskState {
+    pub(crate) fn new(
+        node: NodeName,
+        step: u64,
+        index: usize,
+        checkpoint: CheckpointId,
+        memo: Memo,
+    ) -> Self {
+        let (memo, effects) = (Mutex::new(memo), AtomicUsize::new(0));
+        Self {
+            node,
+            step,
+            index,
+            checkpoint,
+            memo,
+            effects,
+        }
+    }
+
+    pub(crate) fn memo(&self) -> MutexGuard<'_, Memo> {
+        // No code panics while it holds the memo.
+        self.memo.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of the next call with this key: `kind:key#n`.
+    pub(crate) fn number(&self, kind: &str, key: &str) -> String {
+        let name = format!("{kind}:{key}");
+        let mut memo = self.memo();
+        let count = memo.counts.entry(name.clone()).or_default();
+        *count += 1;
+        format!("{name}#{count}")
+    }
+
+    /// Forgets what a failed attempt counted and asked; answers and effects stay.
+    pub(crate) fn restart(&self) {
+        let mut memo = self.memo();
+        memo.counts.clear();
+        memo.interrupts.clear();
+        memo.touched = None;
+    }
+
+    /// Notes a sign of life for the idle time-out.
+    pub(crate) fn touch(&self) {
+        self.memo().touched = Some(Instant::now());
+    }
+
+    /// Counts an effect as started until the guard is dropped.
+    pub(crate) fn effect(&self) -> EffectGuard<'_> {
+        self.effects.fetch_add(1, Ordering::Relaxed);
+        EffectGuard(&self.effects)
+    }
+
+    /// Whether the task can only go on with an answer from outside.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let memo = self.memo();
+        let waits = memo.drained || !memo.interrupts.is_empty();
+        waits && self.effects.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Holds an effect as running.
+pub(crate) struct EffectGuard<'a>(&'a AtomicUsize);
+
+impl Drop for EffectGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
