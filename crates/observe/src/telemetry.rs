@@ -180,3 +180,43 @@ fn recorder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(suffix("_tokens"), &TOKENS)?
         .set_buckets_for_metric(suffix("_bytes"), &BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_does_not_parse_installs_nothing_and_says_how_it_should_look() {
+        let config = TelemetryConfig {
+            filter: "lyceum=shout".into(),
+            ..TelemetryConfig::default()
+        };
+        let error = Telemetry::init(&config).unwrap_err();
+        assert!(matches!(error, TelemetryError::Filter { .. }), "{error}");
+        assert!(error.to_string().contains("write e.g."), "{error}");
+    }
+
+    #[test]
+    fn telemetry_is_installed_once() {
+        let config = TelemetryConfig {
+            filter: "off".into(),
+            ..TelemetryConfig::default()
+        };
+        let telemetry = Telemetry::init(&config).unwrap();
+        assert!(matches!(
+            Telemetry::init(&config),
+            Err(TelemetryError::Metrics(_))
+        ));
+        metrics::histogram!("wait_seconds").record(0.3);
+        metrics::histogram!("input_tokens").record(5.0);
+        let scrape = telemetry.render();
+        for sample in [
+            "wait_seconds_bucket{le=\"0.25\"} 0",
+            "wait_seconds_bucket{le=\"0.5\"} 1",
+            "input_tokens_bucket{le=\"16\"} 1",
+            "# HELP process_open_fds Open file descriptors.",
+        ] {
+            assert!(scrape.contains(sample), "{sample} in\n{scrape}");
+        }
+    }
+}
