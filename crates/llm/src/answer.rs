@@ -94,7 +94,6 @@ async fn next_chunk(
     clock: &Clock,
     progress: Option<Instant>,
 ) -> Result<Option<Bytes>, ChatError> {
-    clock.check_total()?;
     let chunk = match progress {
         None => clock.first_token(response.chunk()).await?,
         Some(since) => clock.between_chunks(since, response.chunk()).await?,

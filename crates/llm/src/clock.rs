@@ -53,8 +53,7 @@ impl Clock {
             .await
     }
 
-    /// Ends a call whose total time is over even though bytes without meaning keep
-    /// coming so fast that no wait ever runs out.
+    /// Fails a call whose time is over before it began.
     pub(crate) fn check_total(&self) -> Result<(), ChatError> {
         if Instant::now() >= self.end {
             return Err(self.total());
@@ -77,7 +76,9 @@ impl Clock {
         future: F,
     ) -> Result<F::Output, ChatError> {
         let mut future = pin!(future);
-        // Most waits are none, and setting up a timer costs more than they do.
+        // Most waits are none, and setting up a timer costs more than they do. A peer that
+        // never lets a wait begin is still held to the limits: tokio's cooperative budget
+        // makes every socket pend now and then.
         if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
             return Ok(output);
         }

@@ -25,7 +25,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 
 pub const KEY: &str = "sk-test-only-0123456789";
@@ -41,6 +41,8 @@ pub enum Step {
     Flood(Vec<u8>),
     /// Says nothing until the client is gone.
     Hang,
+    /// Waits for [`Server::go`].
+    Wait,
     /// Breaks the connection with a reset.
     Reset,
     /// Closes the connection properly.
@@ -61,6 +63,7 @@ pub struct Server {
     pub closed: mpsc::UnboundedReceiver<()>,
     pub connections: Arc<AtomicUsize>,
     pub sent: Arc<AtomicUsize>,
+    pub go: Arc<Notify>,
 }
 
 impl Server {
@@ -72,12 +75,14 @@ impl Server {
         let (to_closed, closed) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let sent = Arc::new(AtomicUsize::new(0));
+        let go = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             scripts,
             next: AtomicUsize::new(0),
             requests: to_requests,
             closed: to_closed,
             sent: Arc::clone(&sent),
+            go: Arc::clone(&go),
         });
         let counter = Arc::clone(&connections);
         tokio::spawn(async move {
@@ -93,6 +98,7 @@ impl Server {
             closed,
             connections,
             sent,
+            go,
         }
     }
 
@@ -139,6 +145,7 @@ struct Shared {
     requests: mpsc::UnboundedSender<Request>,
     closed: mpsc::UnboundedSender<()>,
     sent: Arc<AtomicUsize>,
+    go: Arc<Notify>,
 }
 
 impl Shared {
@@ -180,6 +187,10 @@ impl Shared {
                 while let Ok(1..) = stream.read(&mut rest).await {}
                 let _ = self.closed.send(());
                 false
+            }
+            Step::Wait => {
+                self.go.notified().await;
+                true
             }
             Step::Reset => {
                 stream.set_zero_linger().unwrap();
