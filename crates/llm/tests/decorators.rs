@@ -163,6 +163,19 @@ async fn the_last_models_error_is_the_chains() {
     assert_eq!(collect(&model).await.unwrap_err().label(), "rate_limited");
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_after_the_deadline() {
+    let slow = vec![Do::Take(2 * SECOND), Do::Fail(down())];
+    let second = Actor::new("b", []);
+    let others = [Arc::new(second.clone()) as Arc<dyn ChatModel>];
+    let model = Fallback::new(Arc::new(Actor::new("a", [slow])), others);
+    let mut call = call();
+    call.deadline = Some((Instant::now() + SECOND).into_std());
+    let error = ChatAnswer::collect(model.stream(call, hello())).await;
+    assert_eq!(error.unwrap_err().label(), "unavailable");
+    assert_eq!(second.calls(), 0);
+}
+
 // === Metered, and all together ===
 
 #[test]

@@ -31,12 +31,15 @@ pub(crate) enum Do {
     Hang,
 }
 
+/// When a call was made and with what.
+type Call = (Instant, Arc<ChatRequest>);
+
 /// Plays one script for each call, and remembers when it was called and with what.
 #[derive(Debug, Clone)]
 pub(crate) struct Actor {
     name: &'static str,
     scripts: Arc<Mutex<VecDeque<Vec<Do>>>>,
-    pub(crate) calls: Arc<Mutex<Vec<(Instant, Arc<ChatRequest>)>>>,
+    pub(crate) calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Actor {
