@@ -18,7 +18,7 @@ use crate::{
     SqliteStore,
     error::Failure,
     postings,
-    row::{id_at, limit_of, unsigned},
+    row::{LAST_NAME, id_at, limit_of, unsigned},
     scope::Owner,
 };
 
@@ -34,9 +34,6 @@ const GET: &str = "\
     SELECT name, kind, topic, text, importance, session, created_at FROM memory \
     WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
     AND name = ?4";
-
-/// Above every name: names are ASCII.
-const LAST_NAME: &str = "\u{7f}";
 
 /// Stores a memory where the owner has none of its id; says whether it did.
 pub(crate) fn insert(

@@ -3,6 +3,9 @@
 use lyceum_core::IdError;
 use rusqlite::{Error, Row, types::Type};
 
+/// Above every name, because names are ASCII: where a list starts that has no cursor.
+pub(crate) const LAST_NAME: &str = "\u{7f}";
+
 /// A counter as SQLite keeps it; what is too large for it is larger than anything stored.
 pub(crate) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)

@@ -14,7 +14,7 @@ use crate::{
     SqliteStore,
     error::Failure,
     jobs,
-    row::{id_at, integer, limit_of, unsigned},
+    row::{LAST_NAME, id_at, integer, limit_of, unsigned},
     scope::{Owner, SessionKey},
 };
 
@@ -41,9 +41,6 @@ pub(crate) const EXPIRE: &str = "\
         WHERE s.completed = 1 AND s.updated_at < ?1 \
         AND NOT EXISTS (SELECT 1 FROM job j WHERE j.session = s.id AND j.phase < 2) \
         ORDER BY s.updated_at LIMIT ?2)";
-
-/// Above every name: names are ASCII.
-const LAST_NAME: &str = "\u{7f}";
 
 fn append(
     connection: &Connection,

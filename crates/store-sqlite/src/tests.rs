@@ -1,5 +1,7 @@
 //! What only the inside can check: query plans, settings, formats.
 
+use lyceum_core::Scope;
+use lyceum_memory::{MemoryKind, MemoryStore, NewMemory};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -93,4 +95,37 @@ async fn a_failed_write_takes_no_other_with_it() {
         .await
         .unwrap();
     assert_eq!(keys, ["a", "c"]);
+}
+
+#[tokio::test]
+async fn the_index_is_rebuilt_when_its_rules_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, scope) = (open(&directory), Scope::local());
+    for text in ["apples fall", "植物需要光"] {
+        let memory = NewMemory::new(MemoryKind::Fact, "topic", text);
+        store.put(&scope, &memory).await.unwrap();
+    }
+    let before = store.search(&scope, "apple 光", 9).await.unwrap();
+    store
+        .write("outdate", |connection, _| {
+            connection.execute_batch(
+                "UPDATE meta SET value = '0' WHERE key = 'lexical';
+                 UPDATE posting SET term = 'old ' || term;
+                 UPDATE owner SET documents = 7;",
+            )?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert!(
+        store
+            .search(&scope, "apple 光", 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    store.close().await;
+    let store = open(&directory);
+    let after = store.search(&scope, "apple 光", 9).await.unwrap();
+    assert_eq!((after.len(), after), (2, before));
 }
