@@ -1,9 +1,8 @@
 //! The index of words: for each owner and term the memories that hold it, packed.
 //!
 //! A row holds up to [`CHUNK_BYTES`] of entries, each three LEB128 numbers: the memory's id less
-//! the row's `first`, the term's count, the document's length. Packing makes a search read a
-//! hundredth of the rows and the index a quarter of the size of a row for each entry (measured at
-//! 100,000 memories).
+//! the row's `first`, the term's count, the document's length. Packing lets a search read
+//! a row for a hundred entries; a file of 100,000 memories of 40 words shrank from 120 to 67 MB.
 //!
 //! Invariant: an entry stands in the row with the greatest `first` not above its memory's id.
 //! It holds because a new memory's id is above all others of the file.
