@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use lyceum_agents::{Consolidator, Feynman, FeynmanConfig, Mind};
 use lyceum_core::{ChatModel, Tool};
 use lyceum_gateway::{
-    ApiKey, AuthConfig, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
+    ApiKey, AuthConfig, BindError, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
 };
 use lyceum_llm::{
     Anthropic, AnthropicConfig, Dialect, Metered, OpenAi, OpenAiConfig, Queued, Retrying, Timeouts,
@@ -134,7 +134,8 @@ pub(crate) async fn compose(
     let gateway = Gateway::new(&gateway_config(config)?, services);
     let bound = lyceum_gateway::Server::new(gateway, server_config(&config.server))
         .bind(resolved.listen)
-        .await?;
+        .await
+        .map_err(with_hint)?;
     let consolidator = config
         .memory
         .consolidate
@@ -147,6 +148,16 @@ pub(crate) async fn compose(
         consolidator,
         health,
     })
+}
+
+/// The gateway does not know this program's flags and commands.
+fn with_hint(error: BindError) -> anyhow::Error {
+    let hint = match &error {
+        BindError::Unprotected { .. } => " under [[auth.keys]]; `lyceum key NAME` makes one",
+        BindError::InUse { .. } => " with --listen",
+        _ => "",
+    };
+    anyhow!("{error}{hint}")
 }
 
 fn describe_metrics() {

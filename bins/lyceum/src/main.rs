@@ -12,6 +12,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use lyceum_llm_local::{THREADS_VARIABLE, recommended_threads};
 use lyceum_observe::{Telemetry, TelemetryConfig};
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +59,7 @@ async fn serve(options: &Options) -> Result<()> {
     let telemetry = telemetry(&resolved)?;
     let choice = provider::choose(&resolved, &ProcessEnvironment).await?;
     if let Choice::Local(file) = &choice {
+        with_free_cores()?;
         banner::say(&format!("Loading {} …", file.display()))?;
     }
     let server = compose::compose(&resolved, &choice, &telemetry).await?;
@@ -67,6 +69,19 @@ async fn serve(options: &Options) -> Result<()> {
     tokio::spawn(telemetry.upkeep());
     server.run(stop).await;
     banner::say("Stopped.")
+}
+
+/// The model's threads are sized from the environment when they start, so the program
+/// starts itself again with a core left for requests. The operator's own setting wins.
+fn with_free_cores() -> Result<()> {
+    if std::env::var_os(THREADS_VARIABLE).is_some() {
+        return Ok(());
+    }
+    let program = std::env::current_exe().context("find this program")?;
+    let mut again = std::process::Command::new(program);
+    again.args(std::env::args_os().skip(1));
+    again.env(THREADS_VARIABLE, recommended_threads().to_string());
+    Err(std::os::unix::process::CommandExt::exec(&mut again)).context("start this program again")
 }
 
 fn telemetry(resolved: &Resolved) -> Result<Telemetry> {

@@ -68,17 +68,16 @@ async fn the_conversation_is_kept_across_restart_and_kill() {
     let server = Server::offline();
     chat(
         &server,
-        &lesson("kept", "The moon is a planet. It pulls the sea towards itself."),
+        &lesson(
+            "kept",
+            "The moon is a planet. It pulls the sea towards itself.",
+        ),
     )
     .await;
     let dir = server.kill();
     let server = Server::start_in(dir, &["--provider", "offline"], &[]);
     // The contradiction can only be seen by who remembers the first explanation.
-    let answer = chat(
-        &server,
-        &lesson("kept", "The moon is not a planet."),
-    )
-    .await;
+    let answer = chat(&server, &lesson("kept", "The moon is not a planet.")).await;
     let memory = answer["short_term_memory"].as_array().unwrap();
     assert_eq!(memory.len(), 4, "{answer}");
     let kinds: Vec<&str> = answer["gaps"]

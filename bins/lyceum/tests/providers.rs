@@ -16,7 +16,10 @@ fn with_openai(sim: &Running) -> Server {
     let url = format!("{}/v1", sim.url());
     Server::start(
         &[],
-        &[("OPENAI_API_KEY", "sk-test-secret"), ("OPENAI_BASE_URL", &url)],
+        &[
+            ("OPENAI_API_KEY", "sk-test-secret"),
+            ("OPENAI_BASE_URL", &url),
+        ],
     )
 }
 
@@ -24,7 +27,10 @@ fn with_anthropic(sim: &Running) -> Server {
     let url = sim.url();
     Server::start(
         &[],
-        &[("ANTHROPIC_API_KEY", "sk-test-secret"), ("ANTHROPIC_BASE_URL", &url)],
+        &[
+            ("ANTHROPIC_API_KEY", "sk-test-secret"),
+            ("ANTHROPIC_BASE_URL", &url),
+        ],
     )
 }
 
@@ -52,15 +58,31 @@ fn good_student() -> Vec<Rule> {
 
 #[tokio::test]
 async fn both_dialects_find_gaps_with_tools_and_ask_about_them() {
-    let sim = simulator(SimConfig { script: good_student(), ..SimConfig::default() }).await;
-    for (server, provider) in [(with_openai(&sim), "openai"), (with_anthropic(&sim), "anthropic")] {
+    let sim = simulator(SimConfig {
+        script: good_student(),
+        ..SimConfig::default()
+    })
+    .await;
+    for (server, provider) in [
+        (with_openai(&sim), "openai"),
+        (with_anthropic(&sim), "anthropic"),
+    ] {
         let (status, answer) = chat(&server, &lesson("You let go, and the stone falls.")).await;
         assert_eq!(status, 200, "{answer}");
         assert_eq!(answer["provider"], provider);
         assert_eq!(answer["gaps"][0]["quote"], "the stone falls");
-        assert_eq!(answer["questions"], json!(["What makes it so that \"the stone falls\"?"]));
+        assert_eq!(
+            answer["questions"],
+            json!(["What makes it so that \"the stone falls\"?"])
+        );
         assert_eq!(answer["tools"][0]["tool"], "calculate");
-        assert!(answer["tools"][0]["result"].as_str().unwrap().contains("19.6"), "{answer}");
+        assert!(
+            answer["tools"][0]["result"]
+                .as_str()
+                .unwrap()
+                .contains("19.6"),
+            "{answer}"
+        );
         assert!(answer["usage"]["output_tokens"].as_u64().unwrap() > 0);
     }
 }
@@ -79,35 +101,68 @@ async fn text_streams_before_the_answer_is_complete_and_leaving_cancels_upstream
     .await;
     let server = with_openai(&sim);
     let request = reqwest::Client::new().post(format!("{}/chat/stream", server.url));
-    let mut response = request.json(&lesson("The stone falls.")).send().await.unwrap();
+    let mut response = request
+        .json(&lesson("The stone falls."))
+        .send()
+        .await
+        .unwrap();
     let mut seen = String::new();
     while !seen.contains("data: \"") {
-        seen.push_str(&String::from_utf8_lossy(&response.chunk().await.unwrap().unwrap()));
+        seen.push_str(&String::from_utf8_lossy(
+            &response.chunk().await.unwrap().unwrap(),
+        ));
     }
     assert!(!seen.contains("END_OF_STREAM"), "{seen}");
     drop(response);
-    let stats = tokio::time::timeout(Duration::from_secs(5), sim.wait_for(|stats| stats.cancelled >= 1)).await;
-    assert!(stats.is_ok(), "the call upstream goes on: {:?}", sim.stats());
+    let stats = tokio::time::timeout(
+        Duration::from_secs(5),
+        sim.wait_for(|stats| stats.cancelled >= 1),
+    )
+    .await;
+    assert!(
+        stats.is_ok(),
+        "the call upstream goes on: {:?}",
+        sim.stats()
+    );
 }
 
 #[tokio::test]
 async fn an_answer_of_any_form_gives_questions() {
-    for nonsense in ["I do not know.", "{\"answer\": 42}", "```json\n{\"gaps\": [{\"kind\"", "[]"] {
-        let sim = simulator(SimConfig { script: vec![Rule::text(nonsense)], ..SimConfig::default() }).await;
+    for nonsense in [
+        "I do not know.",
+        "{\"answer\": 42}",
+        "```json\n{\"gaps\": [{\"kind\"",
+        "[]",
+    ] {
+        let sim = simulator(SimConfig {
+            script: vec![Rule::text(nonsense)],
+            ..SimConfig::default()
+        })
+        .await;
         let server = with_openai(&sim);
         let (status, answer) = chat(&server, &lesson("The stone falls because of gravity.")).await;
         assert_eq!(status, 200, "{answer}");
-        assert!(!answer["questions"].as_array().unwrap().is_empty(), "{nonsense}: {answer}");
+        assert!(
+            !answer["questions"].as_array().unwrap().is_empty(),
+            "{nonsense}: {answer}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_refused_key_is_said_without_the_key_or_the_providers_words() {
-    let sim = simulator(SimConfig { api_keys: vec!["another".into()], ..SimConfig::default() }).await;
+    let sim = simulator(SimConfig {
+        api_keys: vec!["another".into()],
+        ..SimConfig::default()
+    })
+    .await;
     let server = with_openai(&sim);
     let (status, answer) = chat(&server, &lesson("The stone falls.")).await;
     assert_eq!(status, 502, "{answer}");
-    assert!(answer["detail"].as_str().unwrap().contains("key"), "{answer}");
+    assert!(
+        answer["detail"].as_str().unwrap().contains("key"),
+        "{answer}"
+    );
     server.signal("TERM");
     let (_, log, _) = server.wait();
     assert!(!log.contains("sk-test-secret"), "{log}");
@@ -139,10 +194,24 @@ async fn a_cut_stream_is_an_error_event_and_the_turn_is_not_kept() {
     .await;
     let server = with_openai(&sim);
     let request = reqwest::Client::new().post(format!("{}/chat/stream", server.url));
-    let text = request.json(&lesson("The stone falls.")).send().await.unwrap().text().await.unwrap();
+    let text = request
+        .json(&lesson("The stone falls."))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(text.contains("event: error"), "{text}");
-    assert!(text.trim_end().ends_with("data: \"[END_OF_STREAM]\""), "{text}");
+    assert!(
+        text.trim_end().ends_with("data: \"[END_OF_STREAM]\""),
+        "{text}"
+    );
     let (status, answer) = chat(&server, &lesson("The stone falls.")).await;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(answer["short_term_memory"].as_array().unwrap().len(), 2, "{answer}");
+    assert_eq!(
+        answer["short_term_memory"].as_array().unwrap().len(),
+        2,
+        "{answer}"
+    );
 }

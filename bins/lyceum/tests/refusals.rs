@@ -9,11 +9,7 @@ use support::{Server, lyceum, run};
 /// Runs `serve` and gives what it wrote to standard error; it must fail.
 fn refused(data: &Path, flags: &[&str], env: &[(&str, &str)]) -> String {
     let mut command = lyceum();
-    command
-        .arg("serve")
-        .arg("--data-dir")
-        .arg(data)
-        .args(flags);
+    command.arg("serve").arg("--data-dir").arg(data).args(flags);
     if !flags.contains(&"--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }

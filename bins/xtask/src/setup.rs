@@ -1,4 +1,4 @@
-//! Brings what the tests need: a browser, a Python with the vendors' SDKs, a real
+//! Brings what the tests need: curl, a browser, a Python with the vendors' SDKs, a real
 //! model file and cargo-deny.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
@@ -22,17 +22,19 @@ const DENY_VERSION: &str = "0.20.2";
 
 /// Installs everything that is missing.
 pub(crate) fn everything() -> Result<()> {
-    chromium()?;
+    program("curl")?;
+    program("chromium")?;
     python()?;
     model()?;
     deny()
 }
 
-fn chromium() -> Result<()> {
-    if on_path("chromium").is_some() {
-        return Ok(());
+/// A program whose Debian package has its name.
+fn program(name: &str) -> Result<()> {
+    match on_path(name) {
+        Some(_) => Ok(()),
+        None => apt(name),
     }
-    apt("chromium")
 }
 
 /// A virtual environment with the pinned packages of `tests/requirements.txt`.

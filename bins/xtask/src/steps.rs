@@ -103,6 +103,8 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         let start = Instant::now();
         for mut command in step.commands {
             command.current_dir(root()).stdin(Stdio::null());
+            // The local model's tests run beside others; more threads than cores make it crawl.
+            command.env("CANDLE_NUM_THREADS", "1");
             let status = command
                 .status()
                 .with_context(|| format!("cannot start {command:?}"))?;

@@ -55,8 +55,8 @@ impl Server {
             if lines.read_line(&mut banner).unwrap() == 0 {
                 panic!("the server stopped: {banner}{}", errors.join().unwrap());
             }
-            if let Some(at) = banner[start..].find("http://127.0.0.1:") {
-                break banner[start + at..].trim().to_owned();
+            if let Some(address) = banner[start..].trim().strip_prefix("page") {
+                break address.trim().to_owned();
             }
         };
         Self {
