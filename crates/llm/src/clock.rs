@@ -21,7 +21,7 @@ impl Clock {
     /// Starts now. Nobody waits for the answer after `deadline`, so it ends the call too.
     pub(crate) fn start(timeouts: Timeouts, deadline: Option<std::time::Instant>) -> Self {
         let started = Instant::now();
-        let end = started + timeouts.total;
+        let end = later(started, timeouts.total);
         let end = deadline.map_or(end, |deadline| end.min(deadline.into()));
         Self {
             started,
@@ -35,7 +35,7 @@ impl Clock {
         let after = self.timeouts.first_token;
         self.within(
             TimeoutStage::FirstToken,
-            self.started + after,
+            later(self.started, after),
             after,
             future,
         )
@@ -49,8 +49,13 @@ impl Clock {
         future: F,
     ) -> Result<F::Output, ChatError> {
         let after = self.timeouts.between_chunks;
-        self.within(TimeoutStage::BetweenChunks, since + after, after, future)
-            .await
+        self.within(
+            TimeoutStage::BetweenChunks,
+            later(since, after),
+            after,
+            future,
+        )
+        .await
     }
 
     /// Fails a call whose time is over before it began.
@@ -90,6 +95,12 @@ impl Clock {
     }
 }
 
+/// The moment `after` a moment. A limit too large for a clock is none: 30 years.
+fn later(moment: Instant, after: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    moment + after.min(NEVER)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +121,15 @@ mod tests {
             between,
             (TimeoutStage::BetweenChunks, timeouts.between_chunks)
         );
+
+        let endless = Timeouts {
+            total: Duration::MAX,
+            first_token: Duration::MAX,
+            ..timeouts
+        };
+        let clock = Clock::start(endless, None);
+        let between = stage(clock.between_chunks(Instant::now(), never()).await);
+        assert_eq!(between.0, TimeoutStage::BetweenChunks);
 
         let soon = Instant::now() + Duration::from_secs(1);
         let clock = Clock::start(timeouts, Some(soon.into_std()));

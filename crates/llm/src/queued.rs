@@ -3,7 +3,8 @@
 //!
 //! Invariant: every reservation ends exactly once: settled with the provider's usage,
 //! refunded when nothing was sent, else counted in full, also when the stream is
-//! dropped. A refusal for rate or load is never an error as long as waiting may help.
+//! dropped. A refusal for rate or load is no error as long as a wait of two minutes at most
+//! may help.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use lyceum_core::{
 };
 use lyceum_queue::{Ask, Estimate, Queue, Refused, Reservation, WaitError};
 
-use crate::{answer::is_content, estimate::estimate, metrics};
+use crate::{answer::is_content, estimate::estimate, metrics, retrying::LONGEST_WAIT};
 
 /// How often one call goes back into the queue after the provider refused it for rate or
 /// load. The queue slows down each time, so more means that the provider is down.
@@ -98,11 +99,13 @@ impl ChatModel for Queued {
                             if throttle {
                                 // Before the slot is free, or the next call runs into the
                                 // same wall.
-                                this.queue.throttled(error.retry_after());
+                                let pause = error.retry_after();
+                                this.queue.throttled(pause.map(|pause| pause.min(LONGEST_WAIT)));
                                 metrics::throttled(this.name(), &error);
                             }
                             account.failed(&error);
-                            if throttle && !begun && returns < MAX_RETURNS {
+                            let long = error.retry_after() > Some(LONGEST_WAIT);
+                            if throttle && !begun && !long && returns < MAX_RETURNS {
                                 returns += 1;
                                 continue 'queue;
                             }

@@ -23,7 +23,7 @@ use crate::{
 
 /// The longest wait for another attempt. When a provider asks for more, the caller gets
 /// the error, which says how long, instead of a connection that says nothing.
-const LONGEST_WAIT: Duration = Duration::from_secs(120);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// Repeats failed calls before the first content. Clones share the budget.
 #[derive(Debug, Clone)]

@@ -115,6 +115,18 @@ async fn a_provider_that_always_refuses_fails_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_very_long_wait_is_told_instead_of_waited() {
+    let queue = one_at_a_time();
+    let model = Queued::new(
+        Actor::new("a", [limited(Some(3_600 * SECOND))]),
+        queue.clone(),
+    );
+    let error = collect(&model).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(3_600 * SECOND));
+    assert_eq!(queue.snapshot().paused, Some(120 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_queue_refuses_is_told_apart() {
     let quotas = Quotas {
         tokens: Some(100),

@@ -30,8 +30,10 @@ struct Chunk<'a> {
 struct Choice<'a> {
     #[serde(default)]
     index: u32,
-    #[serde(borrow, default, alias = "message")]
+    #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
+    #[serde(borrow, default)]
+    message: Option<Delta<'a>>,
     #[serde(borrow, default)]
     finish_reason: Option<Text<'a>>,
 }
@@ -132,7 +134,12 @@ impl ChunkReader {
         }
     }
 
-    fn take(&mut self, chunk: Chunk<'_>, out: &mut Vec<ChatEvent>) -> Result<(), ChatError> {
+    fn take(
+        &mut self,
+        chunk: Chunk<'_>,
+        whole: bool,
+        out: &mut Vec<ChatEvent>,
+    ) -> Result<(), ChatError> {
         if let Some(error) = &chunk.error
             && !error.is_null()
         {
@@ -149,7 +156,10 @@ impl ChunkReader {
         }
         for choice in chunk.choices.into_iter().flatten() {
             if choice.index == 0 {
-                self.choice(choice, out);
+                // Some servers repeat the whole message at the end of a stream.
+                let said = if whole { choice.message } else { choice.delta };
+                self.say(said, out);
+                self.stop(choice.finish_reason.as_ref().map(|reason| &*reason.0));
             }
         }
         if let Some(usage) = &chunk.usage {
@@ -158,31 +168,31 @@ impl ChunkReader {
         Ok(())
     }
 
-    fn choice(&mut self, choice: Choice<'_>, out: &mut Vec<ChatEvent>) {
+    fn say(&mut self, said: Option<Delta<'_>>, out: &mut Vec<ChatEvent>) {
+        let Some(said) = said else { return };
         let before = out.len();
-        if let Some(delta) = choice.delta {
-            let reasoning = delta.reasoning_content.or(delta.reasoning);
-            let text = [delta.content, delta.refusal].into_iter().flatten();
-            out.extend(filled(reasoning).map(ChatEvent::Reasoning));
-            out.extend(text.filter(|text| !text.is_empty()).map(ChatEvent::Text));
-            for call in delta.tool_calls.into_iter().flatten() {
-                let delta = self.call(call);
-                out.push(ChatEvent::ToolCall(delta));
-            }
+        let full = |text: &String| !text.is_empty();
+        let reasoning = said.reasoning_content.or(said.reasoning);
+        out.extend(reasoning.filter(full).map(ChatEvent::Reasoning));
+        out.extend(said.content.filter(full).map(ChatEvent::Text));
+        out.extend(said.refusal.filter(full).map(ChatEvent::Text));
+        for call in said.tool_calls.into_iter().flatten() {
+            out.push(ChatEvent::ToolCall(self.call(call)));
         }
         self.spoke |= out.len() > before;
-        if let Some(reason) = &choice.finish_reason {
-            self.finish = match reason.0.as_ref() {
-                "" => return,
-                // Some servers end with "stop" although they called tools.
-                "stop" if self.calls > 0 => Some(FinishReason::ToolCalls),
-                "stop" => Some(FinishReason::Stop),
-                "length" => Some(FinishReason::Length),
-                "tool_calls" | "function_call" => Some(FinishReason::ToolCalls),
-                "content_filter" => Some(FinishReason::ContentFilter),
-                other => Some(FinishReason::Other(unknown_reason(other))),
-            };
-        }
+    }
+
+    fn stop(&mut self, reason: Option<&str>) {
+        self.finish = match reason {
+            None | Some("") => return,
+            // Some servers end with "stop" although they called tools.
+            Some("stop") if self.calls > 0 => Some(FinishReason::ToolCalls),
+            Some("stop") => Some(FinishReason::Stop),
+            Some("length") => Some(FinishReason::Length),
+            Some("tool_calls" | "function_call") => Some(FinishReason::ToolCalls),
+            Some("content_filter") => Some(FinishReason::ContentFilter),
+            Some(other) => Some(FinishReason::Other(unknown_reason(other))),
+        };
     }
 
     fn call(&mut self, call: Call<'_>) -> ToolCallDelta {
@@ -219,13 +229,13 @@ impl Reader for ChunkReader {
         }
         let chunk = serde_json::from_slice(data)
             .map_err(|error| protocol(format_args!("an event is no chunk: {error}")))?;
-        self.take(chunk, out)
+        self.take(chunk, false, out)
     }
 
     fn whole(&mut self, body: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ChatError> {
         let answer = serde_json::from_slice(body)
             .map_err(|error| protocol(format_args!("it is no chat completion: {error}")))?;
-        self.take(answer, out)
+        self.take(answer, true, out)
     }
 
     fn is_done(&self) -> bool {
@@ -237,8 +247,4 @@ impl Reader for ChunkReader {
         let implied = (self.done && self.spoke).then_some(FinishReason::Stop);
         self.finish.clone().or(implied)
     }
-}
-
-fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
 }
