@@ -74,6 +74,8 @@ struct Asking<'a> {
     asked: &'a [String],
     used: HashSet<String>,
     kinds: Vec<GapKind>,
+    /// Forms used in this answer: its questions differ in form as long as forms last.
+    forms: HashSet<String>,
     out: Vec<String>,
     seed: u64,
 }
@@ -86,6 +88,7 @@ impl<'a> Asking<'a> {
             asked,
             used: asked.iter().map(|question| normal(question)).collect(),
             kinds: Vec::new(),
+            forms: HashSet::new(),
             out: Vec::new(),
             seed: hash(lecture.text) ^ hash(lecture.topic).rotate_left(17),
         }
@@ -109,9 +112,14 @@ impl<'a> Asking<'a> {
             return false;
         }
         let from = (self.seed.wrapping_add(turn) % forms.len() as u64) as usize;
-        for step in 0..forms.len() {
-            let question = fill(forms[(from + step) % forms.len()], slots);
+        let turned = || (0..forms.len()).map(|step| forms[(from + step) % forms.len()]);
+        let fresh: Vec<&str> = turned()
+            .filter(|form| !self.forms.contains(*form))
+            .collect();
+        for form in fresh.into_iter().chain(turned()) {
+            let question = fill(form, slots);
             if self.used.insert(normal(&question)) {
+                self.forms.insert(form.to_owned());
                 self.out.push(question);
                 return true;
             }

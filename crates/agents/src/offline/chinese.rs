@@ -229,7 +229,8 @@ fn speech_of(tag: &str) -> u8 {
         [b'v', ..] => VERB,
         [b'a', ..] | [b'b', ..] | [b'z', ..] => ADJECTIVE,
         [b'd', ..] => ADVERB,
-        [b'x', ..] | [b's', ..] | [b't', ..] | [b'f', ..] => NOUN,
+        [b'x', ..] => NOUN,
+        [b's', ..] | [b't', ..] | [b'f', ..] => ADVERB,
         _ => FUNCTION,
     }
 }

@@ -90,7 +90,7 @@ impl Frame {
     /// does a long one: the more is said, the more looks like a gap by chance.
     pub(super) fn bar(self) -> f32 {
         let long = ((self.words as f32 - 60.0) / 50.0).clamp(0.0, 2.0);
-        0.45 + 0.075 * (self.care() - 2.0).max(0.0) + 0.04 * long
+        0.46 + 0.12 * (self.care() - 2.0).max(0.0) + 0.05 * long
     }
 }
 

@@ -7,8 +7,8 @@ use lyceum_core::{GapKind, Severity};
 
 use super::{
     english::{NOUN, VERB},
-    finding::{Finding, Frame, has_quiet_limit, is_limited_nearby},
-    markers::{ANALOGY, NOT_ANALOGY},
+    finding::{Finding, Frame, has_quiet_limit, is_example, is_limited_nearby},
+    markers::{ANALOGY, NOT_ANALOGY, TURNS},
     text::{Document, Language, Sentence, Word, find_phrase, has_any},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn whole(
     }
     let claims = central(document, topic);
     let mut add = |kind, confidence: f32| {
-        let free = claims.iter().copied().find(|&index| {
+        let free = claims.iter().copied().take(3).find(|&index| {
             !others
                 .iter()
                 .chain(&findings)
@@ -84,17 +84,20 @@ pub(super) fn whole(
     findings
 }
 
-/// The sentence, or its first clauses where it is long.
+/// The sentence, or as many of its first clauses as fit where it is long.
 pub(super) fn short_body(sentence: &Sentence<'_>) -> Range<usize> {
     let body = sentence.body();
     let limit = match sentence.language {
         Language::English => 140,
         Language::Chinese => 50,
     };
-    if sentence.text.chars().count() <= limit {
-        body
-    } else {
-        sentence.clause(&(body.start..body.start + 1))
+    let text = &sentence.text[body.start - sentence.start..body.end - sentence.start];
+    let Some((cut, _)) = text.char_indices().nth(limit) else {
+        return body;
+    };
+    match text[..cut].rfind([',', '，', ';', '；', ':', '：']) {
+        Some(at) if at * 3 > cut => body.start..body.start + at,
+        _ => sentence.clause(&(body.start..body.start + 1)),
     }
 }
 
@@ -127,6 +130,15 @@ pub(super) fn central(document: &Document<'_>, topic: &str) -> Vec<usize> {
             let length = sentence.words.len() as f32;
             // Explanations say first what they are about.
             let place = if index == 0 { 0.6 } else { 0.0 };
+            let lower = sentence.lower.trim_start();
+            let leans = [
+                "it ", "it's", "they ", "this ", "that ", "these ", "he ", "she ", "here ", "它",
+                "这", "那", "他", "其",
+            ]
+            .iter()
+            .any(|word| lower.starts_with(word));
+            let aside = is_example(document, index) || has_any(lower, &TURNS);
+            let place = place - if leans { 0.4 } else { 0.0 } - if aside { 0.4 } else { 0.0 };
             let hearsay = if has_any(&sentence.lower, &super::markers::HEARSAY) {
                 0.5
             } else {

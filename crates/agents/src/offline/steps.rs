@@ -92,9 +92,9 @@ fn mechanism(
     let is_conclusion = concluded.is_some();
     let (found, mut confidence) = if let Some(found) = concluded {
         (found, 0.52_f32)
-    } else if let Some(found) = find_any(&sentence.lower, &CAUSES_STRONGLY) {
+    } else if let Some(found) = find_whole(sentence, &CAUSES_STRONGLY) {
         (found, 0.5)
-    } else if let Some(found) = find_any(&sentence.lower, &CAUSES) {
+    } else if let Some(found) = find_whole(sentence, &CAUSES) {
         (found, 0.42)
     } else {
         return;
@@ -197,6 +197,17 @@ fn is_denied(before: &str) -> bool {
             "not", "cannot", "never", "can't", "doesn't", "不", "没", "并非",
         ],
     )
+}
+
+/// The first of several phrases; one of a single Chinese character only as a word of its
+/// own, for 使 is no cause in 使用.
+fn find_whole(sentence: &Sentence<'_>, phrases: &[&str]) -> Option<Range<usize>> {
+    phrases.iter().find_map(|phrase| {
+        let found = find_phrase(&sentence.lower, phrase)?;
+        let at = sentence.start + found.start..sentence.start + found.end;
+        let single = phrase.chars().count() == 1;
+        (!single || sentence.words.iter().any(|word| word.range == at)).then_some(found)
+    })
 }
 
 fn content_before(sentence: &Sentence<'_>, until: usize) -> usize {

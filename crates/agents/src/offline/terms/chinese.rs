@@ -153,7 +153,7 @@ fn rarity(sentence: &Sentence<'_>, at: usize, slot: bool) -> f32 {
     if word.class != Class::Rare
         || count < 2
         || text.starts_with([
-            '没', '不', '很', '就', '能', '会', '可', '被', '看', '听', '弹',
+            '没', '不', '很', '就', '能', '会', '可', '被', '看', '听', '弹', '另', '一',
         ])
         || verb
             && text.ends_with([

@@ -136,6 +136,7 @@ fn run(
         let word = &words[end];
         word.may_be(NOUN)
             && !(word.may_be(VERB) && surface(sentence, &words[last]).ends_with('s'))
+            && !(word.may_be(ADJECTIVE) && surface(sentence, word).ends_with("er"))
             && (is_capitalised(sentence, last) || !surface(sentence, word).ends_with("ing"))
             && !(word.may_be(VERB) && surface(sentence, word).ends_with('s'))
     } {
@@ -155,10 +156,8 @@ fn run(
     if end > last + 1 {
         score += 0.08;
     }
-    if end - begin > 1 {
-        if is_name || rare.len() > 1 {
-            score = score.max(0.62);
-        }
+    if end - begin > 1 && (is_name || rare.len() > 1) {
+        score = score.max(0.62);
     }
     if is_name
         && words[begin..end]
@@ -286,6 +285,6 @@ fn looks_technical(word: &str) -> bool {
             .is_some_and(|stem| stem.chars().count() >= 3)
     }) || BEGINNINGS.iter().any(|beginning| {
         word.strip_prefix(beginning)
-            .is_some_and(|rest| rest.chars().count() >= if strong(&beginning) { 3 } else { 6 })
+            .is_some_and(|rest| rest.chars().count() >= if strong(beginning) { 3 } else { 6 })
     })
 }
