@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     END, Graph, GraphBuilder, NodeName, START, State,
-    builder::Setting,
+    builder::{RouteFn, Setting},
     error::{nearest, suggest},
     retry::NodeOptions,
     topology::{After, Join, NodeCode, NodeId, Topology},
@@ -107,67 +107,54 @@ impl Names {
     }
 }
 
-pub(crate) fn compile<S, C, E>(
-    mut builder: GraphBuilder<S, C, E>,
-) -> Result<Graph<S, C, E>, CompileError>
-where
-    S: State,
-    C: Send + Sync + 'static,
-    E: Send + 'static,
-{
-    builder.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    let names = Names {
-        ids: ids(&builder)?,
-    };
-    let count = builder.nodes.len();
-    let mut start = After::default();
-    let mut after: Vec<After<S>> = (0..count).map(|_| After::default()).collect();
-    let mut ends = vec![false; count];
-    let mut starts_at_end = false;
+/// What follows the start and each node, as far as it is known.
+struct Edges<S> {
+    names: Names,
+    start: After<S>,
+    after: Vec<After<S>>,
+    joins: Vec<Join>,
+}
 
-    fn place<'a, S>(
-        place: Place,
-        start: &'a mut After<S>,
-        after: &'a mut [After<S>],
-    ) -> &'a mut After<S> {
+impl<S: State> Edges<S> {
+    fn after(&mut self, place: Place) -> &mut After<S> {
         match place {
-            Place::Node(id) => &mut after[id.index()],
-            Place::Start | Place::End => start,
+            Place::Node(id) => &mut self.after[id.index()],
+            // Nothing starts at the end: `Names::edge` has refused it.
+            Place::Start | Place::End => &mut self.start,
         }
     }
-    let mut end_of = |source: Place| match source {
-        Place::Node(id) => ends[id.index()] = true,
-        Place::Start | Place::End => starts_at_end = true,
-    };
 
-    for (from, to) in &builder.edges {
-        match names.edge(from, to)? {
-            (source, Some(target)) => place(source, &mut start, &mut after).edges.push(target),
-            (source, None) => end_of(source),
+    fn edge(&mut self, from: &NodeName, to: &NodeName) -> Result<(), CompileError> {
+        let (source, target) = self.names.edge(from, to)?;
+        let after = self.after(source);
+        match target {
+            Some(target) => after.edges.push(target),
+            None => after.always_ends = true,
         }
+        Ok(())
     }
-    for (from, targets) in &builder.declared {
-        for to in targets {
-            match names.edge(from, to)? {
-                (source, Some(target)) => {
-                    place(source, &mut start, &mut after).declared.push(target);
-                }
-                (source, None) => end_of(source),
-            }
+
+    fn declare(&mut self, from: &NodeName, to: &NodeName) -> Result<(), CompileError> {
+        let (source, target) = self.names.edge(from, to)?;
+        let after = self.after(source);
+        match target {
+            Some(target) => after.declared.push(target),
+            None => after.may_end = true,
         }
+        Ok(())
     }
-    for (from, route) in &builder.routes {
-        let source = names.find(from, from)?;
-        place(source, &mut start, &mut after)
-            .routes
-            .push(route.clone());
+
+    fn route(&mut self, from: &NodeName, route: RouteFn<S>) -> Result<(), CompileError> {
+        let source = self.names.find(from, from)?;
+        self.after(source).routes.push(route);
+        Ok(())
     }
-    let mut joins = Vec::new();
-    for (sources, target) in &builder.joins {
+
+    fn join(&mut self, sources: &[NodeName], target: &NodeName) -> Result<(), CompileError> {
         let mut join = Vec::new();
         let mut to = None;
         for from in sources {
-            let (Place::Node(source), target_id) = names.edge(from, target)? else {
+            let (Place::Node(source), target_id) = self.names.edge(from, target)? else {
                 return Err(CompileError::WrongWay {
                     from: from.clone(),
                     to: target.clone(),
@@ -177,12 +164,12 @@ where
                 let (target, from) = (target.clone(), from.clone());
                 return Err(CompileError::DuplicateSource { target, from });
             }
+            to = target_id;
+            let after = &mut self.after[source.index()];
             match target_id {
-                Some(id) => {
-                    to = Some(id);
-                    after[source.index()].joins.push((joins.len(), join.len()));
-                }
-                None => end_of(Place::Node(source)),
+                Some(_) => after.joins.push((self.joins.len(), join.len())),
+                // Nothing waits for a join into the end.
+                None => after.always_ends = true,
             }
             join.push(source);
         }
@@ -190,51 +177,86 @@ where
             return Err(CompileError::EmptyJoin(target.clone()));
         }
         if let Some(target) = to {
-            joins.push(Join {
+            self.joins.push(Join {
                 sources: join,
                 target,
             });
         }
+        Ok(())
     }
 
-    let mut options = vec![NodeOptions::default(); count];
-    for (name, setting) in builder.settings {
-        let Place::Node(id) = names.find(&name, &name)? else {
-            return Err(CompileError::ReservedName(name));
+    fn set(
+        &mut self,
+        options: &mut [NodeOptions],
+        node: &NodeName,
+        setting: &Setting,
+    ) -> Result<(), CompileError> {
+        let Place::Node(id) = self.names.find(node, node)? else {
+            return Err(CompileError::ReservedName(node.clone()));
         };
         let options = &mut options[id.index()];
-        match setting {
+        match *setting {
             Setting::Retry(policy) => options.retry = Some(policy),
             Setting::TimeLimit(limit) => options.time_limit = Some(limit),
             Setting::IdleLimit(limit) => options.idle_limit = Some(limit),
             Setting::Rescue(handler) => {
                 options.rescue = Some(handler);
-                if let (source, Some(target)) = names.edge(&name, &handler.into())? {
-                    place(source, &mut start, &mut after).declared.push(target);
-                }
+                self.declare(node, &handler.into())?;
             }
         }
+        Ok(())
     }
+}
 
+pub(crate) fn compile<S, C, E>(
+    mut builder: GraphBuilder<S, C, E>,
+) -> Result<Graph<S, C, E>, CompileError>
+where
+    S: State,
+    C: Send + Sync + 'static,
+    E: Send + 'static,
+{
+    builder.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    let count = builder.nodes.len();
+    let mut edges = Edges {
+        names: Names {
+            ids: ids(&builder)?,
+        },
+        start: After::default(),
+        after: (0..count).map(|_| After::default()).collect(),
+        joins: Vec::new(),
+    };
+    for (from, to) in &builder.edges {
+        edges.edge(from, to)?;
+    }
+    for (from, targets) in &builder.declared {
+        targets.iter().try_for_each(|to| edges.declare(from, to))?;
+    }
+    for (from, route) in builder.routes {
+        edges.route(&from, route)?;
+    }
+    for (sources, target) in &builder.joins {
+        edges.join(sources, target)?;
+    }
+    let mut options = vec![NodeOptions::default(); count];
+    for (node, setting) in &builder.settings {
+        edges.set(&mut options, node, setting)?;
+    }
     let topology = Topology {
         names: builder.nodes.iter().map(|node| node.name.clone()).collect(),
-        ids: names.ids,
+        ids: edges.names.ids,
         deferred: builder.nodes.iter().map(|node| node.deferred).collect(),
-        start,
-        after,
-        joins,
+        start: edges.start,
+        after: edges.after,
+        joins: edges.joins,
     };
-    check_paths(&topology, &ends, starts_at_end)?;
-    let nodes = builder
-        .nodes
-        .into_iter()
-        .zip(options)
-        .map(|(node, options)| NodeCode {
-            run: node.run,
-            options: Arc::new(options),
-        });
-    let nodes = nodes.collect();
-    Ok(Graph::new(Arc::new(topology), nodes))
+    check_paths(&topology)?;
+    let nodes = builder.nodes.into_iter().zip(options);
+    let nodes = nodes.map(|(node, options)| NodeCode {
+        run: node.run,
+        options: options.into(),
+    });
+    Ok(Graph::new(Arc::new(topology), nodes.collect()))
 }
 
 fn ids<S: State, C, E>(
@@ -253,11 +275,8 @@ fn ids<S: State, C, E>(
 }
 
 /// Every node lies on a path from the start to the end.
-fn check_paths<S: State>(
-    topology: &Topology<S>,
-    ends: &[bool],
-    starts_at_end: bool,
-) -> Result<(), CompileError> {
+fn check_paths<S: State>(topology: &Topology<S>) -> Result<(), CompileError> {
+    let ends = |after: &After<S>| after.always_ends || after.may_end;
     let targets = |after: &After<S>| -> Vec<NodeId> {
         let joined = after
             .joins
@@ -272,7 +291,7 @@ fn check_paths<S: State>(
             .collect()
     };
     let entries = targets(&topology.start);
-    if entries.is_empty() && !starts_at_end {
+    if entries.is_empty() && !ends(&topology.start) {
         return Err(CompileError::NoEntry);
     }
     let forward: Vec<Vec<NodeId>> = topology.after.iter().map(targets).collect();
@@ -286,12 +305,12 @@ fn check_paths<S: State>(
     if let Some(node) = reached.iter().position(|reached| !reached) {
         return Err(CompileError::Unreachable(topology.names[node].clone()));
     }
-    let ending = ends
+    let ending = topology
+        .after
         .iter()
         .zip(0..)
-        .filter(|(ends, _)| **ends)
-        .map(|(_, id)| NodeId(id));
-    let reaching = flood(ending.collect(), &backward);
+        .filter(|(after, _)| ends(after));
+    let reaching = flood(ending.map(|(_, id)| NodeId(id)).collect(), &backward);
     match reaching.iter().position(|reaches| !reaches) {
         Some(node) => Err(CompileError::NoEnd(topology.names[node].clone())),
         None => Ok(()),

@@ -21,6 +21,7 @@ mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
+mod draw;
 mod driver;
 mod durable;
 mod error;

@@ -310,10 +310,11 @@ impl<S: State> Machine<S> {
 
     fn go(&mut self, after: &After<S>, from: Option<NodeId>, route: Route) -> Result<(), RunError> {
         for target in route.goto {
-            if target.as_str() != END {
-                let id = self.declared(after, from, &target)?;
-                self.next.nodes.push(id);
+            if target.as_str() == END && (after.may_end || after.always_ends) {
+                continue;
             }
+            let id = self.declared(after, from, &target)?;
+            self.next.nodes.push(id);
         }
         for SendTo { target, payload } in route.sends {
             let id = self.declared(after, from, &target)?;

@@ -68,6 +68,10 @@ pub(crate) struct After<S> {
     pub(crate) routes: Vec<RouteFn<S>>,
     /// Nodes that a route or a command may name.
     pub(crate) declared: Vec<NodeId>,
+    /// Whether an edge leads to the end.
+    pub(crate) always_ends: bool,
+    /// Whether a route or a command may name the end.
+    pub(crate) may_end: bool,
     /// Joins that wait for this node, and its place among their sources.
     pub(crate) joins: Vec<(usize, usize)>,
 }
@@ -78,6 +82,8 @@ impl<S> Default for After<S> {
             edges: Vec::new(),
             routes: Vec::new(),
             declared: Vec::new(),
+            always_ends: false,
+            may_end: false,
             joins: Vec::new(),
         }
     }

@@ -87,3 +87,30 @@ fn a_join_has_distinct_sources() {
     ));
     assert!(graph().join(["a"], END).compile().is_ok());
 }
+
+#[test]
+fn a_drawing_shows_every_edge_a_run_can_take() {
+    let graph = nodes(["a", "b \"q\"", "c"])
+        .edge(START, "a")
+        .edge(START, "c")
+        .route("a", ["b \"q\"", END], |_: &Empty| END)
+        .join(["a", "b \"q\""], "c")
+        .edge("c", END)
+        .compile()
+        .unwrap();
+    assert_eq!(
+        graph.to_mermaid(),
+        "flowchart TD\n    start([start])\n    finish([end])\n    n0[\"a\"]\n    \
+         n1[\"b #quot;q#quot;\"]\n    n2[\"c\"]\n    start --> n0\n    start --> n2\n    \
+         n0 -.-> n1\n    n0 ==> n2\n    n0 -.-> finish\n    n1 ==> n2\n    n2 --> finish\n"
+    );
+    let dot = graph.to_dot();
+    assert!(
+        dot.contains("n1 [shape=box label=\"b \\\"q\\\"\"]"),
+        "{dot}"
+    );
+    assert!(
+        dot.contains("n0 -> n2 [style=bold]\n    n0 -> finish [style=dashed]"),
+        "{dot}"
+    );
+}
