@@ -324,16 +324,23 @@ impl Admission {
         }
     }
 
+    /// Adopts what an answer's headers said.
     pub(crate) fn observe(&mut self, limits: &ObservedLimits, now: u64) {
         self.limiter.observe(limits, now);
     }
 
+    /// Notes a refusal by the upstream that asks for a pause.
     pub(crate) fn throttled(&mut self, pause: u64, now: u64) {
-        let running = self.limiter.running;
-        self.limiter.throttle.refuse(pause, running, now);
-        self.limiter.observe(&ObservedLimits::default(), now);
+        self.limiter.refuse(pause, now);
     }
 
+    /// How many calls wait in each band, and how many run.
+    pub(crate) fn lengths(&self) -> ([usize; BANDS], u32) {
+        let waiting = std::array::from_fn(|band| self.order.band_len(band));
+        (waiting, self.limiter.running)
+    }
+
+    /// What an operator sees.
     pub(crate) fn snapshot(&mut self, now: u64) -> QueueSnapshot {
         let limiter = &mut self.limiter;
         let mut quota = |kind| {

@@ -1,44 +1,139 @@
 //! The names of this crate's metrics, and the one place that records them.
 //!
-//! Labels are bounded: `band` is `high`, `normal` or `low`; `reason` is a
-//! [`Refused::label`], `expired` or `left`. The lengths of a queue are not here: they
-//! are read from [`Queue::snapshot`](crate::Queue::snapshot), which knows which queue.
+//! Labels are bounded: `queue` is the name given to [`Queue::named`](crate::Queue::named),
+//! which the operator's configuration bounds; `band` is `high`, `normal` or `low`;
+//! `reason` is a label of [`Refused`](crate::Refused) or [`WaitError`](crate::WaitError),
+//! or `left`. Deliberately absent: a recorder. Handles are fetched once for each queue,
+//! so install the recorder before the first queue is made.
 
-use crate::{Refused, admission::Ticket};
+use std::sync::Arc;
 
-/// Counter, label `band`: calls that were let through.
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+
+use crate::order::BANDS;
+
+/// Gauge, labels `queue`, `band`: calls that wait.
+pub const WAITING: &str = "lyceum_queue_waiting";
+/// Gauge, label `queue`: calls that were let through and are not settled.
+pub const RUNNING: &str = "lyceum_queue_running";
+/// Counter, labels `queue`, `band`: calls that were let through.
 pub const ADMITTED_TOTAL: &str = "lyceum_queue_admitted_total";
-/// Histogram, seconds, label `band`: how long calls waited that were let through.
+/// Histogram, seconds, labels `queue`, `band`: how long calls waited that were let through.
 pub const WAIT_SECONDS: &str = "lyceum_queue_wait_seconds";
-/// Counter, label `reason`: calls that were refused or left the queue unsent.
+/// Counter, labels `queue`, `reason`: calls that were refused or left unsent.
 pub const SHED_TOTAL: &str = "lyceum_queue_shed_total";
-/// Counter: refusals by the upstream for rate or load.
+/// Counter, label `queue`: refusals by the upstream for rate or load.
 pub const THROTTLED_TOTAL: &str = "lyceum_queue_throttled_total";
 
-const BANDS: [&str; 3] = ["high", "normal", "low"];
+const BAND_NAMES: [&str; BANDS] = ["high", "normal", "low"];
+const REASONS: [&str; 6] = [
+    "full",
+    "deadline",
+    "too_large",
+    "expired",
+    "cancelled",
+    "left",
+];
 
-pub(crate) fn admitted(ticket: &Ticket) {
-    let band = BANDS[ticket.band.min(BANDS.len() - 1)];
-    metrics::counter!(ADMITTED_TOTAL, "band" => band).increment(1);
-    metrics::histogram!(WAIT_SECONDS, "band" => band).record(ticket.waited as f64 / 1e9);
+/// Tells the installed recorder what this crate's metrics mean.
+pub fn describe() {
+    describe_gauge!(WAITING, "Calls that wait in a queue.");
+    describe_gauge!(RUNNING, "Calls let through by a queue and not yet settled.");
+    describe_counter!(ADMITTED_TOTAL, "Calls let through by a queue.");
+    describe_histogram!(
+        WAIT_SECONDS,
+        metrics::Unit::Seconds,
+        "Wait of calls let through by a queue."
+    );
+    describe_counter!(SHED_TOTAL, "Calls refused by a queue or gone unsent.");
+    describe_counter!(
+        THROTTLED_TOTAL,
+        "Refusals by the upstream for rate or load."
+    );
 }
 
-pub(crate) fn refused(refused: &Refused) {
-    shed(refused.label());
+/// One queue's handles.
+pub(crate) struct QueueMetrics {
+    waiting: [Gauge; BANDS],
+    running: Gauge,
+    admitted: [Counter; BANDS],
+    wait: [Histogram; BANDS],
+    shed: [Counter; REASONS.len()],
+    throttled: Counter,
 }
 
-pub(crate) fn expired() {
-    shed("expired");
+impl QueueMetrics {
+    pub(crate) fn new(queue: &Arc<str>) -> Self {
+        let name = || Arc::clone(queue);
+        Self {
+            waiting: BAND_NAMES.map(|band| gauge!(WAITING, "queue" => name(), "band" => band)),
+            running: gauge!(RUNNING, "queue" => name()),
+            admitted: BAND_NAMES
+                .map(|band| counter!(ADMITTED_TOTAL, "queue" => name(), "band" => band)),
+            wait: BAND_NAMES
+                .map(|band| histogram!(WAIT_SECONDS, "queue" => name(), "band" => band)),
+            shed: REASONS.map(|reason| counter!(SHED_TOTAL, "queue" => name(), "reason" => reason)),
+            throttled: counter!(THROTTLED_TOTAL, "queue" => name()),
+        }
+    }
+
+    /// The lengths after a decision.
+    pub(crate) fn lengths(&self, waiting: [usize; BANDS], running: u32) {
+        for (gauge, waiting) in self.waiting.iter().zip(waiting) {
+            gauge.set(waiting as f64);
+        }
+        self.running.set(f64::from(running));
+    }
+
+    /// A call of this band was let through after `waited` nanoseconds.
+    pub(crate) fn admitted(&self, band: usize, waited: u64) {
+        self.admitted[band].increment(1);
+        self.wait[band].record(waited as f64 / 1e9);
+    }
+
+    /// Calls were refused or left the queue unsent.
+    pub(crate) fn shed(&self, reason: &'static str, calls: usize) {
+        if let Some(at) = REASONS.iter().position(|known| *known == reason) {
+            self.shed[at].increment(calls as u64);
+        }
+    }
+
+    pub(crate) fn throttled(&self) {
+        self.throttled.increment(1);
+    }
 }
 
-pub(crate) fn left() {
-    shed("left");
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-fn shed(reason: &'static str) {
-    metrics::counter!(SHED_TOTAL, "reason" => reason).increment(1);
-}
+    use super::*;
+    use crate::{Refused, WaitError};
 
-pub(crate) fn throttled() {
-    metrics::counter!(THROTTLED_TOTAL).increment(1);
+    #[test]
+    fn every_reason_has_its_counter() {
+        let second = Duration::from_secs(1);
+        let refusals = [
+            Refused::Full {
+                retry_after: second,
+            },
+            Refused::Deadline {
+                estimated_wait: second,
+                retry_after: second,
+            },
+            Refused::TooLarge {
+                quota: "requests",
+                cost: 1,
+                limit: 0,
+            },
+        ];
+        let left = [WaitError::Expired, WaitError::Cancelled].map(|error| error.label());
+        let labels = refusals.iter().map(Refused::label).chain(left);
+        for label in labels {
+            assert!(REASONS.contains(&label), "{label}");
+        }
+    }
 }

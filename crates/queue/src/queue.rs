@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     Ask, ObservedLimits, QueueConfig, QueueSnapshot, Refused, Reservation, WaitError, Waiter,
     admission::{Admission, Admitted, Decision, Owner, Ticket},
-    metrics,
+    metrics::QueueMetrics,
     order::Index,
 };
 
@@ -48,6 +48,7 @@ pub struct Queue {
 pub(crate) struct Shared {
     origin: Instant,
     config: QueueConfig,
+    metrics: QueueMetrics,
     changed: Notify,
     state: Mutex<State>,
 }
@@ -87,12 +88,20 @@ pub(crate) struct CallId {
 }
 
 impl Queue {
-    /// A queue with these limits.
+    /// A queue with these limits, called `default` in metrics.
     #[must_use]
     pub fn new(config: QueueConfig) -> Self {
+        Self::named("default", config)
+    }
+
+    /// A queue with these limits. Its name labels its metrics and must come from a small
+    /// fixed set, e.g. the configured models.
+    #[must_use]
+    pub fn named(name: impl Into<Arc<str>>, config: QueueConfig) -> Self {
         let shared = Shared {
             origin: tokio::time::Instant::now().into_std(),
             config,
+            metrics: QueueMetrics::new(&name.into()),
             changed: Notify::new(),
             state: Mutex::new(State {
                 admission: Admission::new(config, 0),
@@ -121,8 +130,9 @@ impl Queue {
         let owner = state.calls.vacant_key();
         match state.admission.enqueue(ask, deadline, owner, now) {
             Ok(Admitted::Now(ticket)) => {
+                shared.report(&state);
                 drop(state);
-                metrics::admitted(&ticket);
+                shared.metrics.admitted(ticket.band, ticket.waited);
                 Ok(Waiter::ready(self.reservation(ticket)))
             }
             Ok(Admitted::Waiting(index)) => {
@@ -135,7 +145,7 @@ impl Queue {
             }
             Err(refused) => {
                 drop(state);
-                metrics::refused(&refused);
+                shared.metrics.shed(refused.label(), 1);
                 Err(refused)
             }
         }
@@ -152,6 +162,8 @@ impl Queue {
         }
         self.shared.drive(state, self.shared.now());
         wakers.into_iter().for_each(Waker::wake);
+        let reason = WaitError::Cancelled.label();
+        self.shared.metrics.shed(reason, cancelled.len());
         cancelled.len()
     }
 
@@ -172,7 +184,7 @@ impl Queue {
         let mut state = self.shared.lock();
         state.admission.throttled(nanos(pause), now);
         self.shared.drive(state, now);
-        metrics::throttled();
+        self.shared.metrics.throttled();
     }
 
     /// The queue at this moment.
@@ -201,18 +213,26 @@ impl Queue {
 
     /// Fetches the outcome of a call, or leaves its waker. Not called after an outcome.
     pub(crate) fn poll(&self, id: CallId, waker: &Waker) -> Poll<Result<Reservation, WaitError>> {
+        // Wakers are cloned before the lock is taken and dropped after it is given back:
+        // both run code of the caller's executor.
+        let mut waker = Some(waker.clone());
         let mut state = self.shared.lock();
         if let Some(Call { stage, .. }) = state.calls.get_mut(id.owner)
-            && let Stage::Waiting(_, old) = stage
+            && let Stage::Waiting(_, kept) = stage
         {
-            match old {
-                Some(old) => old.clone_from(waker),
-                none => *none = Some(waker.clone()),
-            }
-            if state.pump == Pump::Stopped {
+            std::mem::swap(kept, &mut waker);
+            let start = state.pump == Pump::Stopped;
+            if start {
                 state.pump = Pump::Running(Some(0));
-                drop(state);
-                tokio::spawn(pump(Arc::clone(&self.shared)));
+            }
+            drop(state);
+            if start {
+                // Made here, because a runtime may drop the task before it first runs.
+                let shared = Arc::clone(&self.shared);
+                tokio::spawn(pump(Running {
+                    shared,
+                    armed: true,
+                }));
             }
             return Poll::Pending;
         }
@@ -229,15 +249,18 @@ impl Queue {
     pub(crate) fn leave(&self, id: CallId) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
+        let mut waker = None;
         match state.calls.try_remove(id.owner).map(|call| call.stage) {
-            Some(Stage::Waiting(index, _)) => {
+            Some(Stage::Waiting(index, kept)) => {
+                waker = kept;
                 state.admission.remove(index);
-                metrics::left();
+                self.shared.metrics.shed("left", 1);
             }
             Some(Stage::Granted(ticket)) => state.admission.refund(*ticket, now),
-            Some(Stage::Failed(_)) | None => return,
+            Some(Stage::Failed(_)) | None => {}
         }
         self.shared.drive(state, now);
+        drop(waker);
     }
 
     pub(crate) fn end(&self, ticket: Ticket, end: End<'_>) {
@@ -290,10 +313,11 @@ impl Shared {
     /// Makes all decisions that are due, and wakes whom they concern.
     fn drive(&self, mut state: MutexGuard<'_, State>, now: u64) {
         if state.admission.is_idle() {
+            self.report(&state);
             return;
         }
         let mut wakers = Vec::new();
-        let next = state.decide(now, &mut wakers);
+        let next = self.decide(&mut state, now, &mut wakers);
         let tell = match state.pump {
             Pump::Stopped => false,
             Pump::Running(until) => match (until, next) {
@@ -308,26 +332,33 @@ impl Shared {
             self.changed.notify_one();
         }
     }
+
+    /// Decides until nothing is due; returns when something will be.
+    fn decide(&self, state: &mut State, now: u64, wakers: &mut Vec<Waker>) -> Option<u64> {
+        let until = loop {
+            match state.admission.next(now) {
+                Decision::Grant(owner, ticket) => {
+                    self.metrics.admitted(ticket.band, ticket.waited);
+                    state.finish(owner, Stage::Granted(Box::new(ticket)), wakers);
+                }
+                Decision::Expired(owner) => {
+                    self.metrics.shed(WaitError::Expired.label(), 1);
+                    state.finish(owner, Stage::Failed(WaitError::Expired), wakers);
+                }
+                Decision::Wait(until) => break until,
+            }
+        };
+        self.report(state);
+        until
+    }
+
+    fn report(&self, state: &State) {
+        let (waiting, running) = state.admission.lengths();
+        self.metrics.lengths(waiting, running);
+    }
 }
 
 impl State {
-    /// Decides until nothing is due; returns when something will be.
-    fn decide(&mut self, now: u64, wakers: &mut Vec<Waker>) -> Option<u64> {
-        loop {
-            match self.admission.next(now) {
-                Decision::Grant(owner, ticket) => {
-                    metrics::admitted(&ticket);
-                    self.finish(owner, Stage::Granted(Box::new(ticket)), wakers);
-                }
-                Decision::Expired(owner) => {
-                    metrics::expired();
-                    self.finish(owner, Stage::Failed(WaitError::Expired), wakers);
-                }
-                Decision::Wait(until) => return until,
-            }
-        }
-    }
-
     fn finish(&mut self, owner: Owner, outcome: Stage, wakers: &mut Vec<Waker>) {
         let Some(call) = self.calls.get_mut(owner) else {
             return;
@@ -352,18 +383,15 @@ impl Drop for Running {
     }
 }
 
-async fn pump(shared: Arc<Shared>) {
-    let mut running = Running {
-        shared: Arc::clone(&shared),
-        armed: true,
-    };
+async fn pump(mut running: Running) {
+    let shared = Arc::clone(&running.shared);
     loop {
         let changed = shared.changed.notified();
         let mut wakers = Vec::new();
         let until = {
             let mut state = shared.lock();
             let now = shared.now();
-            let until = state.decide(now, &mut wakers);
+            let until = shared.decide(&mut state, now, &mut wakers);
             if state.admission.is_idle() {
                 // Under the same lock as the check, so that no arrival is missed.
                 state.pump = Pump::Stopped;

@@ -36,6 +36,8 @@ pub(crate) enum Settlement {
 
 /// No call uses more tokens than this; an upstream that says so is not believed.
 const MOST: u64 = 1 << 32;
+/// The longest window, in seconds, that is taken for a minute: resets are rounded up.
+const LONGEST: f64 = 300.0;
 const KINDS: usize = 4;
 const NAMES: [&str; KINDS] = ["requests", "tokens", "input tokens", "output tokens"];
 
@@ -265,16 +267,37 @@ impl Limiter {
             limits.output_tokens,
         ];
         for (kind, seen) in all.iter().enumerate() {
-            if let Some(limit) = seen.limit.filter(|limit| *limit > 0) {
+            if let Some(limit) = seen.limit.filter(|_| is_per_minute(seen)) {
                 self.observed[kind] = Some(limit);
             }
         }
         self.apply_limits(now);
         for (window, seen) in self.windows.iter_mut().zip(all) {
-            if let Some(window) = window {
+            if let Some(window) = window
+                && is_per_minute(&seen)
+            {
                 count_foreign(window, seen, now);
             }
         }
+    }
+
+    /// Notes a refusal by the upstream that asks for a pause.
+    pub(crate) fn refuse(&mut self, pause: u64, now: u64) {
+        self.throttle.refuse(pause, self.running, now);
+        self.apply_limits(now);
+    }
+}
+
+/// Whether a limit is one of a minute. Some upstreams send a day's limit under the same
+/// name; it shows in how long the used part takes to come back.
+fn is_per_minute(seen: &ObservedLimit) -> bool {
+    let Some(limit) = seen.limit.filter(|limit| *limit > 0) else {
+        return false;
+    };
+    let used = limit.saturating_sub(seen.remaining.unwrap_or(limit));
+    match seen.reset {
+        Some(reset) if used > 0 => reset.as_secs_f64() * limit as f64 / used as f64 <= LONGEST,
+        _ => true,
     }
 }
 

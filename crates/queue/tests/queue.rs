@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use lyceum_core::{Priority, Scope, SessionId, TenantId, Tokens, Usage};
-use lyceum_queue::{Ask, Estimate, Queue, QueueConfig, Quotas, Refused, Reservation, WaitError};
+use lyceum_queue::{
+    Ask, Estimate, ObservedLimit, ObservedLimits, Queue, QueueConfig, Quotas, Refused, Reservation,
+    WaitError,
+};
 use tokio::time::Instant;
 
 fn scope(tenant: &str, session: &str) -> Scope {
@@ -265,4 +268,123 @@ async fn a_full_queue_refuses_with_a_time_to_return() {
     let _waiting = queue.enqueue(ask("t", "s")).unwrap();
     let refused = queue.enqueue(ask("t", "s")).unwrap_err();
     assert!(refused.retry_after().unwrap() >= Duration::from_secs(1));
+}
+
+fn observed(limit: u64, remaining: u64, reset: Duration) -> ObservedLimits {
+    ObservedLimits {
+        requests: ObservedLimit {
+            limit: Some(limit),
+            remaining: Some(remaining),
+            reset: Some(reset),
+        },
+        ..ObservedLimits::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_learned_from_headers_paces_the_queue() {
+    let queue = Queue::new(QueueConfig::default());
+    queue.observe(&observed(10, 9, Duration::from_secs(6)));
+    let begun = Instant::now();
+    for _ in 0..11 {
+        drop(start(&queue).await);
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(60));
+    assert_eq!(queue.snapshot().requests.unwrap().limit, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_days_limit_is_not_taken_for_a_minutes() {
+    let queue = Queue::new(QueueConfig::default());
+    // One of 200 used, whole again in a 200th of a day.
+    queue.observe(&observed(200, 199, Duration::from_secs(432)));
+    assert_eq!(queue.snapshot().requests, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_use_under_the_same_key_counts() {
+    let queue = per_minute(100);
+    queue.observe(&observed(100, 0, Duration::from_secs(60)));
+    let begun = Instant::now();
+    drop(start(&queue).await);
+    assert!(begun.elapsed() >= Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_quota_a_refusal_bounds_the_calls_at_one_time() {
+    let queue = Queue::new(QueueConfig::default());
+    let mut running = Vec::new();
+    for _ in 0..10 {
+        running.push(start(&queue).await);
+    }
+    queue.throttled(Some(Duration::from_secs(1)));
+    assert_eq!(queue.snapshot().concurrency, Some(7));
+    for reservation in running.drain(..6) {
+        reservation.settle(usage(1, 1));
+    }
+    let begun = Instant::now();
+    running.extend([
+        start(&queue).await,
+        start(&queue).await,
+        start(&queue).await,
+    ]);
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    let eighth = queue.enqueue(ask("t", "s")).unwrap();
+    assert_eq!(eighth.position().unwrap().position, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_lost_or_leaked_under_contention() {
+    let quotas = Quotas {
+        concurrency: Some(8),
+        ..Quotas::default()
+    };
+    let queue = Queue::new(QueueConfig {
+        quotas,
+        ..QueueConfig::default()
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..2_000_u32 {
+        let queue = queue.clone();
+        tasks.spawn(async move {
+            let waiter = queue.enqueue(ask("t", &(number % 50).to_string())).unwrap();
+            match number % 5 {
+                0 => drop(waiter),
+                1 => drop(waiter.await.unwrap()),
+                2 => waiter.await.unwrap().refund(),
+                _ => {
+                    let reservation = waiter.await.unwrap();
+                    assert!(queue.snapshot().running <= 8);
+                    tokio::task::yield_now().await;
+                    reservation.settle(usage(1, 1));
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let snapshot = queue.snapshot();
+    assert_eq!((snapshot.waiting, snapshot.running), (0, 0));
+}
+
+#[test]
+fn a_queue_outlives_the_runtime_that_drove_it() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    let queue = first.block_on(async { per_minute(2) });
+    let waiter = first.block_on(async {
+        drop((start(&queue).await, start(&queue).await));
+        let mut waiter = queue.enqueue(ask("t", "s")).unwrap();
+        assert!((&mut waiter).now_or_never().is_none());
+        waiter
+    });
+    drop(first);
+    assert!(runtime().block_on(waiter).is_ok());
 }

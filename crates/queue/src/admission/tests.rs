@@ -24,7 +24,7 @@ fn ask(tenant: u8, session: u8, priority: Priority, estimate: Estimate) -> Ask {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Arrive {
         tenant: u8,
