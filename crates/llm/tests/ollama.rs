@@ -42,18 +42,15 @@ async fn models_are_listed_in_their_order() {
 
 #[tokio::test]
 async fn whatever_else_is_there_is_an_error() {
-    let label = async |server: &Server| {
-        let limit = Duration::from_millis(200);
-        ollama_models(&server.url, limit).await.unwrap_err().label()
-    };
+    let label =
+        async |server: &Server, limit| ollama_models(&server.url, limit).await.unwrap_err().label();
     let other = Server::saying(plain("404 Not Found", "", "no such page")).await;
-    assert_eq!(label(&other).await, "rejected");
+    assert_eq!(label(&other, 10 * SECOND).await, "rejected");
     let page = Server::saying(plain("200 OK", "", "<html>")).await;
-    assert_eq!(label(&page).await, "protocol");
+    assert_eq!(label(&page, 10 * SECOND).await, "protocol");
     let silent = Server::start(vec![vec![Step::Hang]]).await;
-    assert_eq!(label(&silent).await, "timeout");
+    assert_eq!(label(&silent, SECOND / 5).await, "timeout");
     let head = Step::Send(b"HTTP/1.1 200 OK\r\n\r\n".to_vec());
     let endless = Server::start(vec![vec![head, Step::Flood(vec![b' '; 1 << 16])]]).await;
-    let error = ollama_models(&endless.url, 10 * SECOND).await.unwrap_err();
-    assert_eq!(error.label(), "protocol");
+    assert_eq!(label(&endless, 10 * SECOND).await, "protocol");
 }
