@@ -86,6 +86,7 @@ const AUXILIARY: &[&str] = &[
     "看不出来",
     "得",
     "需要",
+    "专门",
 ];
 
 /// Splits a sentence into words; `start` is where it stands in the whole text.
@@ -102,7 +103,12 @@ pub(super) fn words(sentence: &str, start: usize) -> Vec<Word> {
             found.push(english::word(tag.word, range));
             continue;
         }
-        let guessed = !SEGMENTER.has_word(tag.word);
+        // The rarest entries of the dictionary are as often pieces of sentences as words.
+        let piece = SEGMENTER.suggest_freq(tag.word) <= 5
+            && tag.word.contains([
+                '我', '你', '他', '她', '它', '们', '给', '把', '被', '的', '了', '着',
+            ]);
+        let guessed = piece || !SEGMENTER.has_word(tag.word);
         if guessed && tag.word.chars().any(|c| PLAIN.contains(c)) && !tag.tag.starts_with('m') {
             push_letters(tag.word, range.start, &mut found);
             continue;
@@ -172,6 +178,19 @@ pub(super) fn is_transparent(word: &str) -> bool {
     [left, right]
         .iter()
         .all(|half| SEGMENTER.has_word(half) && SEGMENTER.suggest_freq(half) >= 2_000)
+}
+
+/// Whether a rare word of three characters is a plain verb and its object: "缝|衣服".
+pub(super) fn is_verb_with_object(word: &str) -> bool {
+    let mut chars = word.char_indices();
+    let (Some(_), Some((cut, _)), Some(_), None) =
+        (chars.next(), chars.next(), chars.next(), chars.next())
+    else {
+        return false;
+    };
+    let object = &word[cut..];
+    EVERYDAY.contains(object)
+        || SEGMENTER.has_word(object) && SEGMENTER.suggest_freq(object) >= 2_000
 }
 
 /// Takes a guessed word apart again.

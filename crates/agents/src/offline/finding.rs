@@ -9,7 +9,7 @@ use lyceum_core::{GapKind, Severity};
 
 use super::{
     markers::{CONTRAST, EXAMPLE, HALF_EXAMPLES, HALF_REASONS, LIMIT, REASON},
-    text::{Class, Document, Sentence, has_any},
+    text::{Class, Document, Sentence, has_any, head},
 };
 
 /// A possible gap.
@@ -86,11 +86,24 @@ impl Frame {
             + graded(self.has_limit, self.has_half_limit, 0.7)
     }
 
-    /// The confidence a finding needs. A careful text gets the benefit of the doubt, and so
-    /// does a long one: the more is said, the more looks like a gap by chance.
-    pub(super) fn bar(self) -> f32 {
+    /// The confidence a finding of a kind needs. A careful text gets the benefit of the
+    /// doubt, and so does a long one: the more is said, the more looks like a gap by
+    /// chance. Kinds that a word announces need less of it than kinds that are inferred
+    /// from what is absent.
+    pub(super) fn bar(self, kind: GapKind) -> f32 {
+        let (by_care, by_length) = match kind {
+            GapKind::Contradiction | GapKind::CircularDefinition => (0.0, 0.0),
+            GapKind::VagueWord
+            | GapKind::OverGeneralisation
+            | GapKind::UnsupportedClaim
+            | GapKind::MissingStep
+            | GapKind::BrokenAnalogy => (0.045, 0.01),
+            GapKind::UndefinedTerm => (0.065, 0.02),
+            GapKind::MissingMechanism => (0.06, 0.02),
+            _ => (0.12, 0.05),
+        };
         let long = ((self.words as f32 - 60.0) / 50.0).clamp(0.0, 2.0);
-        0.46 + 0.12 * (self.care() - 2.0).max(0.0) + 0.05 * long
+        0.46 + by_care * (self.care() - 2.0).max(0.0) + by_length * long
     }
 }
 
@@ -121,17 +134,14 @@ pub(super) fn is_example(document: &Document<'_>, index: usize) -> bool {
     has_any(lower, &EXAMPLE) || has_any(lower, &HALF_EXAMPLES)
 }
 
-/// Whether the sentence or the next one says where it stops being true.
+/// Whether the sentence, or one of the next `reach` that opens with a contrast, says where
+/// it stops being true.
 pub(super) fn is_limited_nearby(document: &Document<'_>, index: usize, reach: usize) -> bool {
     let sentences = &document.sentences;
-    sentences
-        .iter()
-        .skip(index + 1)
-        .take(reach.saturating_sub(1))
-        .any(|s| has_any(&s.lower, &LIMIT))
+    has_any(&sentences[index].lower, &CONTRAST)
         || sentences
             .iter()
-            .skip(index)
-            .take(reach + 1)
-            .any(|s| has_any(&s.lower, &CONTRAST))
+            .skip(index + 1)
+            .take(reach)
+            .any(|next| has_any(head(&next.lower, 30), &CONTRAST))
 }

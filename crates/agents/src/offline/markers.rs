@@ -96,6 +96,9 @@ pub(super) static TURNS: Phrases = LazyLock::new(|| section(MARKERS, "turns"));
 /// Ties statements together without the words of [`REASON`].
 pub(super) static HALF_REASONS: Phrases = LazyLock::new(|| section(MARKERS, "half_reasons"));
 
+/// The members of [`CAUSES_STRONGLY`] that say nothing but that there is an effect.
+pub(super) static EFFECTS: Phrases = LazyLock::new(|| section(MARKERS, "effects"));
+
 /// Reads one section of a data file; empty when there is none.
 pub(super) fn section(file: &'static str, name: &str) -> Vec<&'static str> {
     file.split("\n[")
@@ -143,6 +146,7 @@ mod tests {
             &FIGURES,
             &TURNS,
             &HALF_REASONS,
+            &EFFECTS,
         ] {
             assert!(!list.is_empty());
             for phrase in list.iter() {

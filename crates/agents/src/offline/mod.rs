@@ -70,14 +70,14 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
         lecture.topic,
         frame.care(),
     ));
-    let bar = frame.bar();
-    findings
-        .retain(|finding| finding.confidence >= bar && !document.quote(&finding.range).is_empty());
+    findings.retain(|finding| {
+        finding.confidence >= frame.bar(finding.kind) && !document.quote(&finding.range).is_empty()
+    });
     let mut kept = reduced(findings);
     kept.extend(
         shape::whole(&document, frame, lecture.topic, &kept)
             .into_iter()
-            .filter(|finding| finding.confidence >= bar),
+            .filter(|finding| finding.confidence >= frame.bar(finding.kind)),
     );
     kept.truncate(MAX_GAPS);
     kept.sort_by_key(|finding| Reverse(finding.severity));

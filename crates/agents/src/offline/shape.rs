@@ -210,8 +210,10 @@ fn analogy(
         "类似" | "相当于" => 0.6,
         _ => 0.66,
     };
-    if is_limited_nearby(document, index, 2) {
-        confidence -= 0.35;
+    if is_limited_nearby(document, index, 1) {
+        confidence -= 0.3;
+    } else if is_limited_nearby(document, index, 2) {
+        confidence -= 0.12;
     }
     findings.push(Finding {
         kind: GapKind::BrokenAnalogy,

@@ -9,8 +9,8 @@ use super::{
     english::ADJECTIVE,
     finding::{Finding, Frame, is_example},
     markers::{
-        ASSERTIONS, CAUSES, CAUSES_STRONGLY, CONCLUDES, ELABORATES, FIGURES, HEARSAY, LIMIT, MEANS,
-        RANKS, REASON, SEQUENCES, SKIPS,
+        ASSERTIONS, CAUSES, CAUSES_STRONGLY, CONCLUDES, EFFECTS, ELABORATES, FIGURES, HEARSAY,
+        LIMIT, MEANS, RANKS, REASON, SEQUENCES, SKIPS,
     },
     text::{Document, Language, Sentence, find_any, find_phrase, has_any},
 };
@@ -92,6 +92,8 @@ fn mechanism(
     let is_conclusion = concluded.is_some();
     let (found, mut confidence) = if let Some(found) = concluded {
         (found, 0.52_f32)
+    } else if let Some(found) = find_any(&sentence.lower, &EFFECTS) {
+        (found, 0.62)
     } else if let Some(found) = find_whole(sentence, &CAUSES_STRONGLY) {
         (found, 0.5)
     } else if let Some(found) = find_whole(sentence, &CAUSES) {

@@ -99,12 +99,12 @@ pub(super) fn undefined(
         }
         confidence -= match gloss {
             Gloss::Full => 1.0,
-            Gloss::Partial => 0.02 + 0.11 * (care - 2.0).max(0.0),
+            Gloss::Partial => 0.02 + 0.02 * (care - 2.0).max(0.0),
             Gloss::None => 0.0,
         };
         if care >= 3.6 {
             // In a careful text a single rare word is most often meant to be plain.
-            confidence -= 0.1;
+            confidence -= 0.05;
         }
         if confidence <= 0.3 {
             continue;

@@ -208,8 +208,10 @@ fn absolute(
         (false, true) => 0.56,
         (false, false) => 0.47,
     };
-    if is_limited_nearby(document, index, 1) {
+    if is_limited_nearby(document, index, 0) {
         confidence -= 0.25;
+    } else if is_limited_nearby(document, index, 1) {
+        confidence -= 0.12;
     }
     if is_example(document, index) {
         confidence -= 0.15;

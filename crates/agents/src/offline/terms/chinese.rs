@@ -187,6 +187,9 @@ fn rarity(sentence: &Sentence<'_>, at: usize, slot: bool) -> f32 {
     {
         score -= 0.2;
     }
+    if word.frequency <= 5 && chinese::is_verb_with_object(text) {
+        score -= 0.15;
+    }
     if count == 4 && chinese::is_transparent(text) {
         score -= 0.15;
     }
