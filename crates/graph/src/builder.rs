@@ -163,7 +163,7 @@ where
         name: impl Into<NodeName>,
         graph: Graph<T, C, E>,
         enter: impl Fn(&S) -> I + Send + Sync + 'static,
-        leave: impl Fn(Arc<T>) -> R + Send + Sync + 'static,
+        leave: impl Fn(&T) -> R + Send + Sync + 'static,
     ) -> Self
     where
         T: State,
@@ -191,7 +191,7 @@ where
         name: impl Into<NodeName>,
         graph: Graph<T, C, E>,
         enter: impl Fn(&S) -> I + Send + Sync + 'static,
-        leave: impl Fn(Arc<T>) -> R + Send + Sync + 'static,
+        leave: impl Fn(&T) -> R + Send + Sync + 'static,
     ) -> Self
     where
         T: State,

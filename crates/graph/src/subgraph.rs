@@ -30,7 +30,7 @@ where
     E: Send + 'static,
     I: Fn(&S) -> In + Send + Sync + 'static,
     In: Into<Input<T>>,
-    O: Fn(Arc<T>) -> Out + Send + Sync + 'static,
+    O: Fn(&T) -> Out + Send + Sync + 'static,
     Out: Into<Command<S>>,
 {
     let inner = Arc::new(inner);
@@ -51,7 +51,7 @@ where
         S: State,
         I: Fn(&S) -> In,
         In: Into<Input<T>>,
-        O: Fn(Arc<T>) -> Out,
+        O: Fn(&T) -> Out,
         Out: Into<Command<S>>,
     {
         let (outer, task) = (&call.context.run, &call.context.task);
@@ -92,7 +92,7 @@ where
             // The run around it is being cancelled too.
             Status::Cancelled => return pending().await,
         }
-        let mut command = (self.leave)(output.state).into();
+        let mut command = (self.leave)(&output.state).into();
         command.goto.extend(output.left_to);
         Ok(command)
     }

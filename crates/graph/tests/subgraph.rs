@@ -59,7 +59,7 @@ fn enter(outer: &Outer) -> InnerUpdate {
     InnerUpdate::new().topic(format!("t{}", outer.log.len()))
 }
 
-fn leave(inner: Arc<Inner>) -> OuterUpdate {
+fn leave(inner: &Inner) -> OuterUpdate {
     OuterUpdate::new().log(inner.seen.clone())
 }
 

@@ -15,7 +15,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use crate::{OpenError, memories};
 
 /// The formats in order; a file's `user_version` says how many of them it has.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+];
 
 /// Marks the file as ours: "Lyce" in ASCII.
 const APPLICATION_ID: i32 = 0x4C79_6365;
@@ -189,6 +192,10 @@ fn migrate(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> 
     transaction.execute(
         "UPDATE job SET due_at = ?1 WHERE phase = 1 AND due_at > ?1",
         [now.0],
+    )?;
+    transaction.execute(
+        "UPDATE thread SET leased_until = 0 WHERE leased_until > 0",
+        [],
     )?;
     transaction.commit()
 }

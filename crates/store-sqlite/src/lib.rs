@@ -2,7 +2,7 @@
 //!
 //! # Map
 //!
-//! [`SqliteStore`] implements `SessionStore`, `MemoryStore` and `JobStore`. All writes go
+//! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `JobStore` and the graphs' `Saver`. All writes go
 //! through one thread that commits them in groups, reads through a few others.
 //!
 //! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), and no statement
@@ -10,6 +10,7 @@
 //! Deliberately absent: several processes on one file; scaling out is another store's work.
 
 mod archive;
+mod checkpoints;
 mod error;
 mod file;
 mod inbox;

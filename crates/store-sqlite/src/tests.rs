@@ -39,6 +39,18 @@ async fn hot_queries_use_their_indexes() {
                 (postings::OF_TERM, "PRIMARY KEY (owner=? AND term=?)"),
                 (jobs::NEXT, "job_due"),
                 (jobs::DEAD, "job_dead"),
+                (
+                    checkpoints::NEWEST,
+                    "PRIMARY KEY (thread=? AND namespace=? AND id<?)",
+                ),
+                (
+                    checkpoints::VALUE,
+                    "(thread=? AND channel=? AND written_by=?)",
+                ),
+                (
+                    checkpoints::RECORDS,
+                    "PRIMARY KEY (thread=? AND checkpoint=?)",
+                ),
             ]
             .map(|(sql, index)| (plan(connection, sql), index)))
         })

@@ -1,0 +1,380 @@
+//! The saver port of graphs: threads, their leases and their checkpoints.
+//!
+//! Invariant: whatever a run writes is written in a transaction that found its lease live;
+//! a checkpoint's values are stored once, with the checkpoint that wrote them.
+//! Deliberately absent: reading what the bytes mean.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::future::BoxFuture;
+use lyceum_graph::{
+    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError,
+    ThreadId, Value, ValueRef,
+};
+use lyceum_memory::{StoreError, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::{
+    SqliteStore,
+    error::Failure,
+    row::{integer, limit_of, unsigned},
+};
+
+pub(crate) const NEWEST: &str = "\
+    SELECT c.head FROM thread t JOIN checkpoint c ON c.thread = t.id \
+    WHERE t.name = ?1 AND c.namespace = ?2 AND c.id < ?3 ORDER BY c.id DESC LIMIT ?4";
+
+const ONE: &str = "\
+    SELECT c.head FROM thread t JOIN checkpoint c ON c.thread = t.id \
+    WHERE t.name = ?1 AND c.namespace = ?2 AND c.id = ?3";
+
+pub(crate) const VALUE: &str = "\
+    SELECT v.bytes FROM thread t JOIN channel_value v ON v.thread = t.id \
+    WHERE t.name = ?1 AND v.channel = ?2 AND v.written_by = ?3";
+
+pub(crate) const RECORDS: &str = "\
+    SELECT r.task, r.key, r.bytes FROM thread t JOIN task_record r ON r.thread = t.id \
+    WHERE t.name = ?1 AND r.checkpoint = ?2 ORDER BY r.task, r.key";
+
+/// What a write to a thread comes to. A refusal is no failure of the store.
+enum Outcome<T> {
+    Done(T),
+    Refused,
+}
+
+/// The thread's row if the lease is live; extends it.
+fn extend(connection: &Connection, lease: &Lease, now: Timestamp) -> rusqlite::Result<Option<i64>> {
+    let mut update = connection.prepare_cached(
+        "UPDATE thread SET leased_until = ?4 \
+         WHERE name = ?1 AND epoch = ?2 AND leased_until > ?3 RETURNING id",
+    )?;
+    let (name, epoch) = (lease.thread.as_str(), integer(lease.epoch));
+    let until = now.after(lease.ttl);
+    update
+        .query_row(params![name, epoch, now.0, until.0], |row| row.get(0))
+        .optional()
+}
+
+fn acquire(
+    connection: &Connection,
+    thread: ThreadId,
+    ttl: Duration,
+    claim: Claim,
+    now: Timestamp,
+) -> rusqlite::Result<Outcome<Lease>> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO thread (name, epoch, leased_until) VALUES (?1, 0, 0) \
+         ON CONFLICT (name) DO NOTHING",
+    )?;
+    insert.execute([thread.as_str()])?;
+    let mut update = connection.prepare_cached(
+        "UPDATE thread SET epoch = epoch + 1, leased_until = ?2 \
+         WHERE name = ?1 AND (?3 OR leased_until <= ?4) RETURNING epoch, last_checkpoint",
+    )?;
+    let (until, takes_over) = (now.after(ttl), claim == Claim::TakeOver);
+    let leased = update
+        .query_row(
+            params![thread.as_str(), until.0, takes_over, now.0],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)),
+        )
+        .optional()?;
+    Ok(match leased {
+        None => Outcome::Refused,
+        Some((epoch, last)) => Outcome::Done(Lease {
+            thread,
+            epoch: unsigned(epoch),
+            ttl,
+            last: last.map(|id| CheckpointId(unsigned(id))),
+        }),
+    })
+}
+
+fn commit(
+    connection: &Connection,
+    lease: &Lease,
+    batch: &Batch,
+    now: Timestamp,
+) -> Result<Outcome<()>, Failure> {
+    let Some(thread) = extend(connection, lease, now)? else {
+        return Ok(Outcome::Refused);
+    };
+    let mut insert = connection.prepare_cached(
+        "REPLACE INTO channel_value (thread, channel, written_by, bytes) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for Value { key, bytes } in &batch.values {
+        insert.execute(params![
+            thread,
+            key.channel,
+            integer(key.written_by.0),
+            bytes
+        ])?;
+    }
+    let mut insert = connection.prepare_cached(
+        "REPLACE INTO task_record (thread, checkpoint, task, key, bytes) \
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for Record {
+        checkpoint,
+        task,
+        key,
+        bytes,
+    } in &batch.records
+    {
+        insert.execute(params![thread, integer(checkpoint.0), task, key, bytes])?;
+    }
+    if let Some(head) = &batch.checkpoint {
+        let json = serde_json::to_string(head).map_err(|source| StoreError::Internal {
+            source: source.into(),
+        })?;
+        let mut insert = connection.prepare_cached(
+            "REPLACE INTO checkpoint (thread, namespace, id, head) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        insert.execute(params![thread, head.namespace, integer(head.id.0), json])?;
+        let mut raise = connection.prepare_cached(
+            "UPDATE thread SET last_checkpoint = max(coalesce(last_checkpoint, 0), ?2) \
+             WHERE id = ?1",
+        )?;
+        raise.execute(params![thread, integer(head.id.0)])?;
+    }
+    Ok(Outcome::Done(()))
+}
+
+/// Reads a head from the first column.
+fn head_at(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
+    let json: String = row.get(0)?;
+    serde_json::from_str(&json).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+    })
+}
+
+fn heads(
+    connection: &Connection,
+    thread: &str,
+    namespace: &str,
+    before: Option<CheckpointId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Checkpoint>> {
+    let before = before.map_or(i64::MAX, |id| integer(id.0));
+    let mut newest = connection.prepare_cached(NEWEST)?;
+    let rows = newest.query_map(params![thread, namespace, before, limit_of(limit)], head_at)?;
+    rows.collect()
+}
+
+fn load(
+    connection: &Connection,
+    thread: &str,
+    namespace: &str,
+    id: Option<CheckpointId>,
+) -> Result<Option<Saved>, Failure> {
+    let head = match id {
+        None => heads(connection, thread, namespace, None, 1)?.pop(),
+        Some(id) => connection
+            .prepare_cached(ONE)?
+            .query_row(params![thread, namespace, integer(id.0)], head_at)
+            .optional()?,
+    };
+    let Some(checkpoint) = head else {
+        return Ok(None);
+    };
+    let mut value = connection.prepare_cached(VALUE)?;
+    let mut values = Vec::with_capacity(checkpoint.values.len());
+    for key in &checkpoint.values {
+        let written_by = integer(key.written_by.0);
+        let bytes = value
+            .query_row(params![thread, key.channel, written_by], |row| row.get(0))
+            .optional()?;
+        let Some(bytes) = bytes else {
+            let source = format!("no value of {} by {written_by}", key.channel).into();
+            return Err(StoreError::Corrupt { source }.into());
+        };
+        values.push(Value {
+            key: key.clone(),
+            bytes,
+        });
+    }
+    let mut records = connection.prepare_cached(RECORDS)?;
+    let records = records.query_map(params![thread, integer(checkpoint.id.0)], |row| {
+        Ok(Record {
+            checkpoint: checkpoint.id,
+            task: row.get(0)?,
+            key: row.get(1)?,
+            bytes: row.get(2)?,
+        })
+    })?;
+    let records = records.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(Saved {
+        checkpoint,
+        values,
+        records,
+    }))
+}
+
+fn prune(
+    connection: &Connection,
+    lease: &Lease,
+    keep: Keep,
+    now: Timestamp,
+) -> rusqlite::Result<Outcome<u64>> {
+    let Some(thread) = extend(connection, lease, now)? else {
+        return Ok(Outcome::Refused);
+    };
+    let keep = match keep {
+        Keep::Last(count) => count.max(1),
+        Keep::Nothing => 0,
+    };
+    let removed = connection.execute(
+        "DELETE FROM checkpoint WHERE thread = ?1 AND id IN ( \
+             SELECT id FROM ( \
+                 SELECT id, row_number() OVER (PARTITION BY namespace ORDER BY id DESC) AS age \
+                 FROM checkpoint WHERE thread = ?1 \
+             ) WHERE age > ?2)",
+        params![thread, keep],
+    )?;
+    connection.execute(
+        "DELETE FROM task_record WHERE thread = ?1 \
+         AND checkpoint NOT IN (SELECT id FROM checkpoint WHERE thread = ?1)",
+        [thread],
+    )?;
+    let mut heads = connection.prepare("SELECT head FROM checkpoint WHERE thread = ?1")?;
+    let mut used = BTreeSet::new();
+    for head in heads.query_map([thread], head_at)? {
+        used.extend(head?.values);
+    }
+    let mut values = connection
+        .prepare("SELECT channel, written_by, rowid FROM channel_value WHERE thread = ?1")?;
+    let values = values.query_map([thread], |row| {
+        let written_by = CheckpointId(unsigned(row.get(1)?));
+        Ok((
+            ValueRef {
+                channel: row.get(0)?,
+                written_by,
+            },
+            row.get::<_, i64>(2)?,
+        ))
+    })?;
+    let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut delete = connection.prepare("DELETE FROM channel_value WHERE rowid = ?1")?;
+    for (_, rowid) in values.iter().filter(|(key, _)| !used.contains(key)) {
+        delete.execute([rowid])?;
+    }
+    Ok(Outcome::Done(removed as u64))
+}
+
+/// What a store's refusal means to a run.
+fn saver_error(thread: &ThreadId, error: StoreError) -> SaverError {
+    match error {
+        StoreError::Corrupt { source } => SaverError::Corrupt {
+            thread: thread.clone(),
+            source,
+        },
+        other => SaverError::Backend {
+            source: other.into(),
+        },
+    }
+}
+
+fn fenced<T>(thread: &ThreadId, written: Result<Outcome<T>, StoreError>) -> Result<T, SaverError> {
+    match written {
+        Ok(Outcome::Done(value)) => Ok(value),
+        Ok(Outcome::Refused) => Err(SaverError::Fenced {
+            thread: thread.clone(),
+        }),
+        Err(error) => Err(saver_error(thread, error)),
+    }
+}
+
+impl Saver for SqliteStore {
+    fn acquire<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Lease, SaverError>> {
+        Box::pin(async move {
+            let id = thread.clone();
+            let acquired = self
+                .write("acquire_thread", move |connection, now| {
+                    Ok(acquire(connection, id, ttl, claim, now)?)
+                })
+                .await;
+            match acquired {
+                Ok(Outcome::Done(lease)) => Ok(lease),
+                Ok(Outcome::Refused) => Err(SaverError::Busy {
+                    thread: thread.clone(),
+                }),
+                Err(error) => Err(saver_error(thread, error)),
+            }
+        })
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), SaverError>> {
+        Box::pin(async move {
+            let (name, epoch) = (lease.thread.clone(), integer(lease.epoch));
+            let released = self.write("release_thread", move |connection, _| {
+                let mut update = connection.prepare_cached(
+                    "UPDATE thread SET leased_until = 0 WHERE name = ?1 AND epoch = ?2",
+                )?;
+                update.execute(params![name.as_str(), epoch])?;
+                Ok(())
+            });
+            released
+                .await
+                .map_err(|error| saver_error(&lease.thread, error))
+        })
+    }
+
+    fn commit<'a>(
+        &'a self,
+        lease: &'a Lease,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<(), SaverError>> {
+        Box::pin(async move {
+            let (held, batch) = (lease.clone(), batch.clone());
+            let committed = self.write("commit_checkpoint", move |connection, now| {
+                commit(connection, &held, &batch, now)
+            });
+            fenced(&lease.thread, committed.await)
+        })
+    }
+
+    fn load<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        id: Option<CheckpointId>,
+    ) -> BoxFuture<'a, Result<Option<Saved>, SaverError>> {
+        Box::pin(async move {
+            let (name, namespace) = (thread.clone(), namespace.to_owned());
+            let loaded = self.read("load_checkpoint", move |connection| {
+                load(connection, name.as_str(), &namespace, id)
+            });
+            loaded.await.map_err(|error| saver_error(thread, error))
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        before: Option<CheckpointId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Checkpoint>, SaverError>> {
+        Box::pin(async move {
+            let (name, namespace) = (thread.clone(), namespace.to_owned());
+            let listed = self.read("list_checkpoints", move |connection| {
+                Ok(heads(connection, name.as_str(), &namespace, before, limit)?)
+            });
+            listed.await.map_err(|error| saver_error(thread, error))
+        })
+    }
+
+    fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>> {
+        Box::pin(async move {
+            let held = lease.clone();
+            let pruned = self.write("prune_checkpoints", move |connection, now| {
+                Ok(prune(connection, &held, keep, now)?)
+            });
+            fenced(&lease.thread, pruned.await)
+        })
+    }
+}

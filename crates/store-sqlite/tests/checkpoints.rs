@@ -1,0 +1,71 @@
+//! The suite of `lyceum-graph` on a real file, and a graph that outlives its store.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use lyceum_graph::{
+    Answers, Batch, Claim, Context, END, GraphBuilder, NodeError, RunConfig, START, Saver, State,
+    Status, ThreadId, conformance,
+};
+use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
+
+fn open(directory: &Path) -> SqliteStore {
+    SqliteStore::open(directory.join("l.db"), SqliteOptions::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_file_conforms_as_a_saver() {
+    let directory = tempfile::tempdir().unwrap();
+    conformance::check(&open(directory.path())).await;
+}
+
+#[derive(State, Clone, Debug, Default)]
+struct Order {
+    #[state(append)]
+    log: Vec<String>,
+}
+
+async fn ask(_: Arc<Order>, ctx: Context) -> Result<OrderUpdate, NodeError> {
+    let paid = ctx
+        .once("pay", async |id| Ok(format!("paid {}", id.as_str())))
+        .await?;
+    let size: String = ctx.interrupt("size", "which size?").await?;
+    Ok(OrderUpdate::new().log([paid, size]))
+}
+
+#[tokio::test]
+async fn a_thread_continues_in_the_next_process() {
+    let graph = GraphBuilder::new()
+        .node("ask", ask)
+        .edge(START, "ask")
+        .edge("ask", END)
+        .compile()
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let id = ThreadId::new("order/7").unwrap();
+
+    let store = Arc::new(open(directory.path()));
+    let thread = graph.thread(store.clone(), id.clone());
+    let output = thread
+        .run(Order::default(), RunConfig::default())
+        .await
+        .unwrap();
+    assert_eq!(output.status, Status::Interrupted);
+    // A writer that dies with its process takes its lease with it.
+    let dead = store
+        .acquire(&id, Duration::from_secs(3600), Claim::IfFree)
+        .await
+        .unwrap();
+    store.close().await;
+
+    let store = Arc::new(open(directory.path()));
+    let thread = graph.thread(store.clone(), id);
+    let answer = Answers::Only("small".into());
+    let output = thread.resume(answer, RunConfig::default()).await.unwrap();
+    assert_eq!(output.state.log, ["paid @1:0:effect:pay#1", "small"]);
+    assert!(
+        store.commit(&dead, &Batch::default()).await.is_err(),
+        "it stays fenced"
+    );
+}
