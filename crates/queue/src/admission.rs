@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 use lyceum_core::{QueuePosition, Scope, SessionId, TenantId, Usage};
 
 use crate::{
-    Ask, Estimate, ObservedLimits, QueueConfig, QueueSnapshot, QuotaUse, Refused,
+    Ask, Estimate, ObservedLimits, OutputCounted, QueueConfig, QueueSnapshot, QuotaUse, Refused,
     estimate::{CallerId, Estimator},
     eta::{Forecast, Outlook},
     order::{BANDS, Index, Order, Place, Served, Urgency, band_of},
@@ -184,7 +184,10 @@ impl Admission {
             return cost(given);
         }
         let calls = self.limiter.running.saturating_add(1);
-        let corrected = cost(self.estimator.correct(caller, given, calls));
+        let mut corrected = cost(self.estimator.correct(caller, given, calls));
+        if self.config.output_counted == OutputCounted::AtStart {
+            corrected.output = given.output.0;
+        }
         match self.limiter.possible(corrected) {
             Ok(()) => corrected,
             Err(_) => cost(given),

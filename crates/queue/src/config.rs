@@ -27,15 +27,18 @@ pub enum CachedInput {
     Free,
 }
 
-/// When the upstream counts output tokens.
+/// How the upstream counts output tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OutputCounted {
-    /// While they are made or at the end. The reservation is held until the call is
-    /// settled and counts for a whole window after that. This is safe with every
-    /// upstream; it costs the share `call length / (call length + 60 s)` of the quota.
+    /// What is really made, at any time of the call, as Anthropic does. The expected
+    /// output is held until the call is settled, and what was made counts for a whole
+    /// window after that: safe whenever it is counted, and it costs the share
+    /// `call length / (call length + 60 s)` of the quota.
     #[default]
     AtEnd,
-    /// All at the start, from the request's own limit.
+    /// What the request declares as its limit, at its start, as OpenAI does; corrected
+    /// when the call is settled. The whole of [`Estimate::output`](crate::Estimate) is
+    /// reserved, so declare tight limits.
     AtStart,
 }
 

@@ -65,6 +65,8 @@ impl Default for Crowd {
 pub(super) struct Call {
     pub(super) conversation: u32,
     pub(super) usage: Usage,
+    /// The request's output limit.
+    pub(super) declared: u64,
     pub(super) deadline: Option<u64>,
     /// Nanoseconds to the upstream.
     pub(super) way: u64,
@@ -117,6 +119,7 @@ impl Source {
                 output: Tokens(output),
                 ..Usage::default()
             },
+            declared: self.crowd.max_output,
             deadline: patience.map(|patience| now + patience.as_nanos() as u64),
             way: way as u64,
             run: 500_000_000 + (output as f64 / self.crowd.speed * 1e9) as u64,

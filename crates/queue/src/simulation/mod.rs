@@ -215,16 +215,16 @@ impl Run {
                 .push((forecast.as_nanos() as f64 - real).abs() / real);
         }
         let (input, output) = (call.usage.input.0, call.usage.output.0);
-        let output_at = match self.config.output_counted {
-            OutputCounted::AtStart => sent,
-            OutputCounted::AtEnd => done,
-        };
         let [requests, tokens, inputs, outputs] = &mut self.judges;
         requests.count(sent, 1);
         tokens.count(sent, input);
         inputs.count(sent, input);
-        tokens.count(output_at, output);
-        outputs.count(output_at, output);
+        for judge in [tokens, outputs] {
+            match self.config.output_counted {
+                OutputCounted::AtStart => judge.count_corrected(sent, call.declared, done, output),
+                OutputCounted::AtEnd => judge.count(done, output),
+            }
+        }
         let total = call.usage.total();
         self.served[call.conversation as usize] += total.0;
         self.reservation_error +=
@@ -258,7 +258,7 @@ impl Run {
         let from = MINUTE.min(end / 2);
         let verdicts: Vec<Verdict> = self
             .judges
-            .iter_mut()
+            .iter()
             .zip(limits)
             .map(|(judge, limit)| judge.verdict(limit, from, end))
             .collect();
