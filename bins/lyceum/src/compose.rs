@@ -164,6 +164,7 @@ fn describe_metrics() {
     lyceum_observe::describe(lyceum_gateway::METRICS);
     lyceum_llm::metrics::describe();
     lyceum_tools::metrics::describe();
+    lyceum_agents::metrics::describe();
 }
 
 fn database(dir: &Path) -> Result<PathBuf> {

@@ -20,7 +20,7 @@ use lyceum_core::{
 };
 use lyceum_memory::{Memory, MemoryError, MemoryKind, NewMemory, NewMessage, NewTurn, TurnId};
 
-use crate::{Mind, ReActLimits, consolidate, summarise::summarise};
+use crate::{Mind, ReActLimits, consolidate, metrics::Watched, summarise::summarise};
 use graph::{LessonState, Progress, Workflow};
 use turns::Turns;
 
@@ -152,12 +152,14 @@ impl Student for Feynman {
     fn teach(&self, call: CallContext, explanation: Explanation) -> TeachStream {
         let inner = self.0.clone();
         Box::pin(async_stream::try_stream! {
-            let call = CallContext { scope: call.scope.with_session(explanation.session.clone()), ..call };
+            let mut watched = Watched::begin("teach");
+            let scope = call.scope.with_session(explanation.session.clone());
+            let call = CallContext { scope, ..call };
             let _turn = inner.turns.begin(&call.scope).await;
             let mut state = None;
             let mut events = inner.workflow.stream(call.clone(), &explanation);
             while let Some(event) = events.next().await {
-                match event? {
+                match event.inspect_err(|error| watched.failed(error))? {
                     Progress::Event(event) => yield event,
                     Progress::Done(done) => state = Some(Arc::unwrap_or_clone(done)),
                 }
@@ -165,7 +167,9 @@ impl Student for Feynman {
             // The workflow's stream ends with its state or with an error.
             if let Some(mut state) = state {
                 inner.keep(&call, &mut state).await;
-                yield TeachEvent::Finished(Box::new(Inner::lesson(explanation, state)));
+                let lesson = Inner::lesson(explanation, state);
+                watched.answered(&lesson);
+                yield TeachEvent::Finished(Box::new(lesson));
             }
         })
     }
@@ -175,6 +179,7 @@ impl Student for Feynman {
         call: CallContext,
         conversation: Conversation,
     ) -> Result<Memorized, TeachError> {
+        let mut watched = Watched::begin("memorize");
         let inner = &self.0;
         let Conversation {
             topic,
@@ -191,11 +196,9 @@ impl Student for Feynman {
         let scope = call.scope.clone();
         let summary = summarise(&inner.mind, call, &topic, &history).await;
         let memory = NewMemory::new(MemoryKind::Summary, topic, summary.text.clone());
-        let id = inner
-            .memory
-            .remember(&scope, memory)
-            .await
-            .map_err(storage)?;
+        let id = inner.memory.remember(&scope, memory).await.map_err(storage);
+        let id = id.inspect_err(|error| watched.failed(error))?;
+        watched.stored();
         Ok(Memorized {
             id: id.to_string(),
             summary: summary.text,

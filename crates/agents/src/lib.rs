@@ -1,8 +1,9 @@
-//! The feynman student, with and without a model, and the ReAct loop it thinks by.
+#![doc = include_str!("../README.md")]
 
 mod consolidate;
 mod feynman;
 mod gaps;
+pub mod metrics;
 mod mind;
 pub mod offline;
 mod prompts;

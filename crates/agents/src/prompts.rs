@@ -45,3 +45,59 @@ pub(crate) fn render(name: &'static str, values: impl Serialize) -> Result<Strin
         .map(|text| text.trim_end().to_owned())
         .map_err(|source| PromptError { name, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn gap(quote: &str) -> serde_json::Value {
+        json!({"kind": "missing_mechanism", "quote": quote, "reason": "how?", "severity": "high"})
+    }
+
+    #[test]
+    fn prompts_read_as_they_were_reviewed() {
+        let tool = json!({"name": "calculate", "description": "Calculates.", "parameters": "{\"type\":\"object\"}"});
+        let cases = [
+            (
+                "gap_identifier",
+                json!({"topic": "Tides", "knowledge": [], "tools": [], "native_tools": true}),
+            ),
+            (
+                "gap_identifier",
+                json!({"topic": "Tides", "knowledge": ["The moon pulls."], "tools": [tool], "native_tools": false}),
+            ),
+            ("gap_repair", json!({})),
+            (
+                "question_generator",
+                json!({"topic": "Tides", "count": "one question", "gaps": [gap("it pulls")]}),
+            ),
+            (
+                "question_generator",
+                json!({"topic": "Tides", "count": "one question", "gaps": []}),
+            ),
+            (
+                "question_generator_small",
+                json!({"topic": "Tides", "count": "2 questions", "gaps": [gap("a"), gap("b")]}),
+            ),
+            ("summary", json!({"topic": "Tides"})),
+        ];
+        let rendered: Vec<String> = cases
+            .iter()
+            .map(|(name, values)| {
+                format!("==== {name} {values}\n{}", render(name, values).unwrap())
+            })
+            .collect();
+        insta::assert_snapshot!(rendered.join("\n\n"));
+    }
+
+    #[test]
+    fn a_learners_words_are_never_read_as_a_template() {
+        let values = json!({"topic": "{{ gaps }}{% raw %}", "count": "one question", "gaps": []});
+        assert!(
+            render("question_generator", values)
+                .unwrap()
+                .contains("{{ gaps }}{% raw %}")
+        );
+    }
+}

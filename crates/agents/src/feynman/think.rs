@@ -117,7 +117,11 @@ pub(crate) async fn find_gaps(
             });
         }
     };
-    let specs: Vec<_> = tools.iter().map(|tool| tool.spec()).collect();
+    // The template prints values in its own notation; arguments are to be JSON.
+    let specs = tools.iter().map(|tool| tool.spec());
+    let specs: Vec<Value> = specs
+        .map(|spec| json!({"name": spec.name, "description": spec.description, "parameters": spec.parameters.to_string()}))
+        .collect();
     let native_tools = model.traits().native_tools;
     let prompt = render(
         "gap_identifier",

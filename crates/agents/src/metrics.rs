@@ -1,0 +1,59 @@
+//! The metrics of the agents. Labels are bounded; there is none of a session or a user.
+
+use std::time::Instant;
+
+use lyceum_core::{Lesson, TeachError};
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+
+/// Counter. Turns by `status`: `ok`, `degraded`, `dropped`, or an error's label.
+pub const REQUESTS: &str = "agent_requests_total";
+/// Histogram, seconds. Time of `operation`: `teach`, `memorize`.
+pub const DURATION: &str = "agent_request_duration_seconds";
+
+/// Describes the metrics to the installed recorder.
+pub fn describe() {
+    describe_counter!(REQUESTS, Unit::Count, "Turns of agents by status.");
+    describe_histogram!(DURATION, Unit::Seconds, "Time of agents' operations.");
+}
+
+/// Counts one turn when it ends, whichever way; dropped before that it counts as `dropped`.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    operation: &'static str,
+    start: Instant,
+    status: &'static str,
+}
+
+impl Watched {
+    pub(crate) fn begin(operation: &'static str) -> Self {
+        Self {
+            operation,
+            start: Instant::now(),
+            status: "dropped",
+        }
+    }
+
+    pub(crate) fn answered(&mut self, lesson: &Lesson) {
+        self.status = if lesson.degraded.is_empty() {
+            "ok"
+        } else {
+            "degraded"
+        };
+    }
+
+    pub(crate) fn stored(&mut self) {
+        self.status = "ok";
+    }
+
+    pub(crate) fn failed(&mut self, error: &TeachError) {
+        self.status = error.label();
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        counter!(REQUESTS, "status" => self.status).increment(1);
+        histogram!(DURATION, "operation" => self.operation)
+            .record(self.start.elapsed().as_secs_f64());
+    }
+}

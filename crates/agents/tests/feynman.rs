@@ -1,0 +1,469 @@
+//! The student through its port, with a model that says what the test wants.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::{StreamExt, stream};
+use lyceum_agents::{Consolidator, Feynman, FeynmanConfig, Mind};
+use lyceum_core::{
+    CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, Conversation,
+    Explanation, FinishReason, Lesson, Message, ModelTraits, Priority, Role, Scope, SessionId,
+    Student, TeachError, TeachEvent, Tokens, Turn, Usage,
+};
+use lyceum_memory::{InMemory, Memory, MemoryConfig};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Answers by a function of the request and remembers what it was asked.
+struct Scripted {
+    answer: Box<dyn Fn(&ChatRequest) -> Result<String, ChatError> + Send + Sync>,
+    asked: Mutex<Vec<(Priority, Vec<Message>)>>,
+    running: AtomicUsize,
+    most: AtomicUsize,
+    hold: Option<Arc<Notify>>,
+}
+
+impl std::fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl Scripted {
+    fn new(
+        answer: impl Fn(&ChatRequest) -> Result<String, ChatError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            answer: Box::new(answer),
+            asked: Mutex::default(),
+            running: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            hold: None,
+        }
+    }
+
+    fn prompts(&self) -> Vec<String> {
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, messages)| messages[0].content.text())
+            .collect()
+    }
+}
+
+/// The test holds an Arc as well, so the model is a handle.
+#[derive(Debug, Clone)]
+struct Model(Arc<Scripted>);
+
+impl ChatModel for Model {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+    fn traits(&self) -> ModelTraits {
+        ModelTraits {
+            native_tools: true,
+            context: Tokens(10_000),
+            small: false,
+        }
+    }
+    fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
+        let this = self.0.clone();
+        Box::pin(
+            stream::once(async move {
+                let now = this.running.fetch_add(1, Ordering::SeqCst) + 1;
+                this.most.fetch_max(now, Ordering::SeqCst);
+                this.asked
+                    .lock()
+                    .unwrap()
+                    .push((call.priority, request.messages.clone()));
+                if let Some(hold) = &this.hold {
+                    hold.notified().await;
+                }
+                tokio::task::yield_now().await;
+                this.running.fetch_sub(1, Ordering::SeqCst);
+                let usage = Usage {
+                    input: Tokens(10),
+                    output: Tokens(5),
+                    ..Usage::default()
+                };
+                stream::iter(match (this.answer)(&request) {
+                    Ok(text) => {
+                        vec![
+                            Ok(ChatEvent::Text(text)),
+                            Ok(ChatEvent::Usage(usage)),
+                            Ok(ChatEvent::Finished(FinishReason::Stop)),
+                        ]
+                    }
+                    Err(error) => vec![Err(error)],
+                })
+            })
+            .flatten(),
+        )
+    }
+}
+
+fn memory() -> Memory {
+    let store = Arc::new(InMemory::default());
+    Memory::new(store.clone(), store.clone(), store, MemoryConfig::default())
+}
+
+fn student(mind: Mind, memory: &Memory) -> Feynman {
+    Feynman::new(mind, Vec::new(), memory.clone(), FeynmanConfig::default()).unwrap()
+}
+
+fn explanation(session: &str, text: &str) -> Explanation {
+    Explanation {
+        topic: "Gravity".into(),
+        text: text.into(),
+        session: SessionId::new(session).unwrap(),
+        short_term_memory: Vec::new(),
+    }
+}
+
+async fn teach(
+    student: &Feynman,
+    explanation: Explanation,
+) -> Result<(Vec<TeachEvent>, Lesson), TeachError> {
+    let mut events = student.teach(CallContext::new(Scope::local()), explanation);
+    let mut seen = Vec::new();
+    while let Some(event) = events.next().await {
+        match event? {
+            TeachEvent::Finished(lesson) => return Ok((seen, *lesson)),
+            event => seen.push(event),
+        }
+    }
+    panic!("the stream ended without a lesson");
+}
+
+fn is_gap_prompt(request: &ChatRequest) -> bool {
+    request.messages[0].content.text().contains("Kinds of gap")
+}
+
+fn good(request: &ChatRequest) -> Result<String, ChatError> {
+    Ok(match is_gap_prompt(request) {
+        true => r#"{"gaps":[{"kind":"missing_mechanism","quote":"mass attracts mass","reason":"how?","severity":"high"}]}"#.into(),
+        false => "1. How is it that \"mass attracts mass\"?\n2. Does light fall?".into(),
+    })
+}
+
+#[tokio::test]
+async fn a_turn_goes_through_the_three_nodes_and_streams_its_words() {
+    let model = Model(Arc::new(Scripted::new(good)));
+    let student = student(Mind::Model(Arc::new(model.clone())), &memory());
+    let (events, lesson) = teach(&student, explanation("s", "I say: Mass attracts mass."))
+        .await
+        .unwrap();
+    let nodes: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            TeachEvent::Node(name) => Some(*name),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        nodes,
+        ["user_input_handler", "gap_identifier", "question_generator"]
+    );
+    assert_eq!(lesson.gaps[0].quote, "Mass attracts mass");
+    assert_eq!(
+        lesson.questions,
+        ["How is it that \"mass attracts mass\"?", "Does light fall?"]
+    );
+    assert_eq!(lesson.usage.total(), Tokens(30));
+    let text: String = events
+        .iter()
+        .filter_map(|event| match event {
+            TeachEvent::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(text, lesson.short_term_memory[1].content);
+    assert!(
+        !text.contains("gaps"),
+        "the gaps' JSON is not for the learner: {text}"
+    );
+}
+
+#[tokio::test]
+async fn the_next_turn_sees_the_conversation_and_other_users_do_not() {
+    let memory = memory();
+    let model = Model(Arc::new(Scripted::new(good)));
+    let student = student(Mind::Model(Arc::new(model.clone())), &memory);
+    teach(&student, explanation("s", "Mass attracts mass."))
+        .await
+        .unwrap();
+    teach(&student, explanation("s", "It bends space."))
+        .await
+        .unwrap();
+    let said: Vec<String> = model.0.asked.lock().unwrap()[2]
+        .1
+        .iter()
+        .map(|m| m.content.text())
+        .collect();
+    assert!(
+        said.iter().any(|text| text == "Mass attracts mass."),
+        "{said:?}"
+    );
+    let mut call = CallContext::new(Scope::local());
+    call.scope.user = "mallory".parse().unwrap();
+    let events: Vec<_> = student
+        .teach(call, explanation("s", "Show me."))
+        .collect()
+        .await;
+    let Some(Ok(TeachEvent::Finished(lesson))) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        lesson.short_term_memory.len(),
+        2,
+        "another user's conversation was shown"
+    );
+}
+
+#[tokio::test]
+async fn what_the_client_remembers_of_an_unknown_conversation_is_kept() {
+    let memory = memory();
+    let student = student(Mind::Offline, &memory);
+    let mut first = explanation("s", "It bends space because mass curves it.");
+    first.short_term_memory = vec![
+        Turn {
+            role: Role::User,
+            content: "Mass attracts mass.".into(),
+        },
+        Turn {
+            role: Role::Assistant,
+            content: "How?".into(),
+        },
+    ];
+    let (_, lesson) = teach(&student, first).await.unwrap();
+    assert_eq!(lesson.short_term_memory.len(), 4);
+    let (_, lesson) = teach(&student, explanation("s", "And light bends too."))
+        .await
+        .unwrap();
+    assert_eq!(
+        lesson.short_term_memory.len(),
+        6,
+        "the imported turns are in the store, once"
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_answer_is_repaired_once_and_then_the_rules_step_in() {
+    let model = Model(Arc::new(Scripted::new(|request| {
+        Ok(if is_gap_prompt(request) {
+            "{\"answer\": 42}".into()
+        } else {
+            "Nice!".into()
+        })
+    })));
+    let student = student(Mind::Model(Arc::new(model.clone())), &memory());
+    let (_, lesson) = teach(&student, explanation("s", "Things somehow fall."))
+        .await
+        .unwrap();
+    assert_eq!(model.0.prompts().len(), 3, "gaps, one repair, questions");
+    assert_eq!(lesson.degraded, ["gap_identifier", "question_generator"]);
+    assert!(
+        lesson
+            .questions
+            .iter()
+            .any(|question| question.contains("somehow")),
+        "{:?}",
+        lesson.questions
+    );
+    assert!(lesson.short_term_memory[1].content.starts_with("Nice!"));
+}
+
+#[tokio::test]
+async fn a_failing_model_is_an_error_as_it_was_and_leaves_nothing() {
+    let memory = memory();
+    let model = Model(Arc::new(Scripted::new(|_| Err(ChatError::Truncated))));
+    let failing = student(Mind::Model(Arc::new(model)), &memory);
+    let error = teach(&failing, explanation("s", "Mass attracts mass."))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, TeachError::Model(ChatError::Truncated)),
+        "{error:?}"
+    );
+    let (_, lesson) = teach(
+        &student(Mind::Offline, &memory),
+        explanation("s", "Mass attracts mass."),
+    )
+    .await
+    .unwrap();
+    assert_eq!(lesson.short_term_memory.len(), 2);
+}
+
+#[tokio::test]
+async fn turns_of_one_conversation_never_overlap() {
+    let model = Model(Arc::new(Scripted::new(good)));
+    let student = student(Mind::Model(Arc::new(model.clone())), &memory());
+    let turns = (0..8).map(|n| {
+        teach(
+            &student,
+            explanation(
+                "same",
+                if n % 2 == 0 {
+                    "Mass attracts mass."
+                } else {
+                    "It bends space."
+                },
+            ),
+        )
+    });
+    for turn in futures_util::future::join_all(turns).await {
+        turn.unwrap();
+    }
+    assert_eq!(model.0.most.load(Ordering::SeqCst), 1);
+    let others = (0..4).map(|n| {
+        teach(
+            &student,
+            explanation(&format!("s{n}"), "Mass attracts mass."),
+        )
+    });
+    for turn in futures_util::future::join_all(others).await {
+        turn.unwrap();
+    }
+    assert!(
+        model.0.most.load(Ordering::SeqCst) > 1,
+        "other conversations do not wait"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_turn_leaves_nothing_and_frees_the_conversation() {
+    let memory = memory();
+    let hold = Arc::new(Notify::new());
+    let model = Model(Arc::new(Scripted {
+        hold: Some(hold.clone()),
+        ..Scripted::new(good)
+    }));
+    let held = student(Mind::Model(Arc::new(model.clone())), &memory);
+    let mut events = held.teach(
+        CallContext::new(Scope::local()),
+        explanation("s", "Mass attracts mass."),
+    );
+    while !matches!(
+        events.next().await,
+        Some(Ok(TeachEvent::Node("gap_identifier")))
+    ) {}
+    drop(events);
+    hold.notify_one();
+    let next = student(Mind::Offline, &memory);
+    let (_, lesson) = teach(&next, explanation("s", "Mass attracts mass."))
+        .await
+        .unwrap();
+    assert_eq!(lesson.short_term_memory.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_taught_is_recalled_in_another_conversation() {
+    let memory = memory();
+    let student_ = student(Mind::Offline, &memory);
+    teach(
+        &student_,
+        explanation("first", "Gravity is the curvature of spacetime by mass."),
+    )
+    .await
+    .unwrap();
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(Consolidator::new(memory.clone(), Mind::Offline).run(stop.clone()));
+    // The worker says nothing; its result is what shows.
+    while memory
+        .memories()
+        .search(&Scope::local(), "curvature", 1)
+        .await
+        .unwrap()
+        .is_empty()
+    {
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    worker.await.unwrap();
+    let model = Model(Arc::new(Scripted::new(good)));
+    let second = student(Mind::Model(Arc::new(model.clone())), &memory);
+    teach(
+        &second,
+        explanation("second", "Gravity bends the path of light."),
+    )
+    .await
+    .unwrap();
+    assert!(
+        model.0.prompts()[0].contains("curvature of spacetime"),
+        "{}",
+        model.0.prompts()[0]
+    );
+}
+
+#[tokio::test]
+async fn a_long_conversation_is_summarised_once_per_ten_messages_at_low_priority() {
+    let memory = memory();
+    let model = Model(Arc::new(Scripted::new(|_| {
+        Ok("They spoke of gravity.".into())
+    })));
+    let student = student(Mind::Offline, &memory);
+    for n in 0..16 {
+        teach(
+            &student,
+            explanation("long", &format!("Fact number {n}: mass attracts mass.")),
+        )
+        .await
+        .unwrap();
+    }
+    let worker = Consolidator::new(memory.clone(), Mind::Model(Arc::new(model.clone())));
+    while let lyceum_memory::Claim::Job(job) = memory.claim_job(&["consolidate"]).await.unwrap() {
+        worker.work(&job).await.unwrap();
+    }
+    let scope = Scope::local().with_session(SessionId::new("long").unwrap());
+    let summary = memory
+        .sessions()
+        .session(&scope)
+        .await
+        .unwrap()
+        .unwrap()
+        .summary
+        .unwrap();
+    assert_eq!(
+        (summary.upto_seq, summary.text.as_str()),
+        (22, "They spoke of gravity.")
+    );
+    let asked = model.0.asked.lock().unwrap();
+    assert_eq!(asked.len(), 1, "16 jobs, one summary");
+    assert_eq!(asked[0].0, Priority::Low);
+}
+
+#[tokio::test]
+async fn memorize_stores_the_models_summary_and_the_rules_where_it_fails() {
+    let history = vec![Turn {
+        role: Role::User,
+        content: "Mass attracts mass because it bends space.".into(),
+    }];
+    let conversation = Conversation {
+        topic: "Gravity".into(),
+        history,
+        session: None,
+    };
+    for (answer, provider) in [(Some("Mass bends space."), "scripted"), (None, "offline")] {
+        let memory = memory();
+        let model = Model(Arc::new(Scripted::new(move |_| {
+            answer.map(str::to_owned).ok_or(ChatError::Truncated)
+        })));
+        let student = student(Mind::Model(Arc::new(model)), &memory);
+        let stored = student
+            .memorize(CallContext::new(Scope::local()), conversation.clone())
+            .await
+            .unwrap();
+        assert_eq!(stored.provider, provider);
+        let found = memory
+            .memories()
+            .search(&Scope::local(), "gravity", 1)
+            .await
+            .unwrap();
+        assert_eq!(found[0].text, stored.summary);
+    }
+}
