@@ -1,6 +1,10 @@
 //! The student through its port, with a model that says what the test wants.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::{
     Arc, Mutex,
@@ -18,9 +22,11 @@ use lyceum_memory::{InMemory, Memory, MemoryConfig};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+type Answer = Box<dyn Fn(&ChatRequest) -> Result<String, ChatError> + Send + Sync>;
+
 /// Answers by a function of the request and remembers what it was asked.
 struct Scripted {
-    answer: Box<dyn Fn(&ChatRequest) -> Result<String, ChatError> + Send + Sync>,
+    answer: Answer,
     asked: Mutex<Vec<(Priority, Vec<Message>)>>,
     running: AtomicUsize,
     most: AtomicUsize,
