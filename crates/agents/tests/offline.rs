@@ -260,7 +260,9 @@ fn long_texts_take_linear_time() {
             assert!(gaps.len() <= MAX_GAPS && !questions.is_empty());
             start.elapsed().as_secs_f64()
         };
-        let (short, long) = (time(&short), time(&long));
+        // The faster of two runs: other processes only ever add time.
+        let best = |text: &str| time(text).min(time(text));
+        let (short, long) = (best(&short), best(&long));
         // Eight times the text: quadratic work would take sixty-four times as long.
         assert!(long < short.max(0.005) * 24.0, "{short} s, then {long} s");
     }

@@ -172,7 +172,11 @@ fn likened(lower: &str) -> Option<Range<usize>> {
     let joined = clause.contains(['和', '跟', '像', '同', '与', '如']) && !clause.ends_with('不');
     let after = lower[at + "一样".len()..].chars().next();
     let measure = after.is_some_and(|c| "大长多高重快的宽深远".contains(c));
-    (joined && !measure).then(|| at..at + "一样".len())
+    let plain = ["我", "你", "他", "她", "它", "前", "原", "以往", "上次"]
+        .iter()
+        .any(|word| clause.contains(word));
+    let stands = after.is_some_and(super::text::is_chinese) && after != Some('也');
+    (joined && !measure && !plain && stands).then(|| at..at + "一样".len())
 }
 
 /// "Plates float like rafts": a verb compared with "like".

@@ -15,7 +15,7 @@ use super::{
     gloss::{Gloss, glosses},
     markers::{FORMS, Phrases, section},
     shape::comparison,
-    text::{Document, Language, Sentence, Word, is_chinese},
+    text::{Document, Language, Sentence, Word, has_any, is_chinese},
 };
 
 /// The most undefined terms reported of one text.
@@ -97,6 +97,9 @@ pub(super) fn undefined(
         if group.iter().all(|c| is_pictured(document, c)) {
             confidence -= 0.25;
         }
+        if group.iter().any(|c| is_genus(document, c)) {
+            confidence -= 0.15;
+        }
         confidence -= match gloss {
             Gloss::Full => 1.0,
             Gloss::Partial => 0.02 + 0.02 * (care - 2.0).max(0.0),
@@ -126,6 +129,25 @@ pub(super) fn undefined(
     findings.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     findings.truncate(MOST);
     findings
+}
+
+/// "Yeast is a fungus that …": the class in a definition is chosen to be known.
+fn is_genus(document: &Document<'_>, candidate: &Candidate) -> bool {
+    let sentence = &document.sentences[candidate.sentence];
+    let before = &sentence.lower[..candidate.range.start - sentence.start];
+    let after = sentence.lower[candidate.range.end - sentence.start..].trim_start();
+    match sentence.language {
+        Language::English => {
+            has_any(before, &["is a", "is an", "are", "means"])
+                && ["that ", "which ", "who ", "where ", "in which "]
+                    .iter()
+                    .any(|relative| after.starts_with(relative))
+        }
+        Language::Chinese => {
+            let closes = after.is_empty() || after.starts_with(['，', '。', '；', '、']);
+            closes && before.ends_with('的') && before.contains('是')
+        }
+    }
 }
 
 /// What something is compared with is meant to be known.
