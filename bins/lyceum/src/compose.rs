@@ -135,7 +135,7 @@ pub(crate) async fn compose(
     let bound = lyceum_gateway::Server::new(gateway, server_config(&config.server))
         .bind(resolved.listen)
         .await
-        .map_err(with_hint)?;
+        .map_err(|error| with_hint(&error))?;
     let consolidator = config
         .memory
         .consolidate
@@ -151,8 +151,8 @@ pub(crate) async fn compose(
 }
 
 /// The gateway does not know this program's flags and commands.
-fn with_hint(error: BindError) -> anyhow::Error {
-    let hint = match &error {
+fn with_hint(error: &BindError) -> anyhow::Error {
+    let hint = match error {
         BindError::Unprotected { .. } => " under [[auth.keys]]; `lyceum key NAME` makes one",
         BindError::InUse { .. } => " with --listen",
         _ => "",

@@ -1,5 +1,7 @@
 //! The server with hosted providers, played by `lyceum-sim`, and what happens when they fail.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

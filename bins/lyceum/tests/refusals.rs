@@ -1,5 +1,7 @@
 //! What the program says when it cannot start: one clear message, exit code 1 or 2, no panic.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};

@@ -4,6 +4,12 @@
 //! What differs from run to run (times, ids, figures of the machine) is masked by `…`.
 //! A model's words are compared by shape only: they depend on the processor's arithmetic.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::{fmt::Write, fs, process::Command};

@@ -153,7 +153,7 @@ fn explain(error: figment::Error) -> ConfigError {
 /// The known key with the smallest edit distance, if it is near enough to be a slip.
 fn nearest(field: &str, known: &[&'static str]) -> Option<&'static str> {
     let near = |name: &&'static str| (strsim::damerau_levenshtein(field, name), *name);
-    let (distance, name) = known.iter().map(|name| near(name)).min()?;
+    let (distance, name) = known.iter().map(near).min()?;
     (distance <= field.len().max(3) / 2).then_some(name)
 }
 

@@ -1,7 +1,12 @@
 //! Starts the real `lyceum` program on a free port with a data directory of its own.
 //!
 //! Every test binary compiles this module and uses a part of it.
-#![expect(dead_code, reason = "each test binary uses a part")]
+#![expect(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test binary uses a part, and fails by panicking"
+)]
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -12,25 +17,25 @@ use std::{
 use tempfile::TempDir;
 
 /// A running server; dropping it kills the process.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub url: String,
-    pub banner: String,
-    pub dir: TempDir,
+    pub(crate) url: String,
+    pub(crate) banner: String,
+    pub(crate) dir: TempDir,
     errors: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Server {
     /// Starts with the offline student.
-    pub fn offline() -> Self {
+    pub(crate) fn offline() -> Self {
         Self::start(&["--provider", "offline"], &[])
     }
 
-    pub fn start(flags: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(flags: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), flags, env)
     }
 
-    pub fn start_in(dir: TempDir, flags: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(dir: TempDir, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = lyceum();
         command
             .arg("serve")
@@ -68,12 +73,12 @@ impl Server {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal by its name, e.g. `TERM`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args(["-s", name, &self.pid().to_string()])
             .status()
@@ -82,14 +87,14 @@ impl Server {
     }
 
     /// Waits for the end: the exit code and what was written to standard error.
-    pub fn wait(mut self) -> (Option<i32>, String, TempDir) {
+    pub(crate) fn wait(mut self) -> (Option<i32>, String, TempDir) {
         let status = self.child.wait().unwrap();
         let errors = self.errors.take().unwrap().join().unwrap();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         (status.code(), errors, dir)
     }
 
-    pub fn kill(mut self) -> TempDir {
+    pub(crate) fn kill(mut self) -> TempDir {
         self.child.kill().unwrap();
         self.wait().2
     }
@@ -103,7 +108,7 @@ impl Drop for Server {
 }
 
 /// The program with an environment that holds no key and no setting of this machine.
-pub fn lyceum() -> Command {
+pub(crate) fn lyceum() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyceum"));
     command
         .env_clear()
@@ -115,7 +120,7 @@ pub fn lyceum() -> Command {
 }
 
 /// Runs the program to its end.
-pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
     lyceum()
         .args(args)
         .envs(env.iter().copied())
@@ -123,7 +128,7 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
         .unwrap()
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
@@ -132,7 +137,7 @@ pub fn root() -> PathBuf {
 }
 
 /// The Python with the packages of `tests/requirements.txt`.
-pub fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let python = match std::env::var_os("LYCEUM_TEST_PYTHON") {
         Some(path) => PathBuf::from(path),
         None => root().join(".cache/python/bin/python"),
@@ -146,7 +151,7 @@ pub fn python() -> PathBuf {
 }
 
 /// A small real model.
-pub fn model() -> PathBuf {
+pub(crate) fn model() -> PathBuf {
     let model = match std::env::var_os("LYCEUM_TEST_GGUF") {
         Some(path) => PathBuf::from(path),
         None => root().join(".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
