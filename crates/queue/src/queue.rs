@@ -1,15 +1,14 @@
-//! The driver: owns the clock, the wakers and one task, and asks the pure
-//! [`Admission`](crate::admission) for every decision.
+//! The queue that callers hold.
 //!
-//! A queue spawns nothing until a call has to wait for time to pass; then one task
-//! sleeps until the next decision, and ends when nobody waits.
+//! Every decision is [`Admission`]'s; here calls get their place, their outcome and
+//! their end. A queue spawns nothing until a call has to wait; then one task sleeps
+//! until the next decision, and ends when nobody waits.
 
 use std::{
     fmt,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lyceum_core::{QueuePosition, SessionId, TenantId, Usage};
@@ -18,9 +17,9 @@ use tokio::sync::Notify;
 
 use crate::{
     Ask, ObservedLimits, QueueConfig, QueueSnapshot, Refused, Reservation, WaitError, Waiter,
-    admission::{Admission, Admitted, Decision, Owner, Ticket},
+    admission::{Admission, Admitted, Ticket},
+    driver::{Call, CallId, Pump, Running, Shared, Stage, State, nanos, pump},
     metrics::QueueMetrics,
-    order::Index,
 };
 
 /// Admission to one upstream: one model behind one key. Clones are the same queue.
@@ -43,48 +42,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<Shared>,
-}
-
-pub(crate) struct Shared {
-    origin: Instant,
-    config: QueueConfig,
-    metrics: QueueMetrics,
-    changed: Notify,
-    state: Mutex<State>,
-}
-
-struct State {
-    admission: Admission,
-    /// Calls that wait, or whose outcome was not fetched yet.
-    calls: Slab<Call>,
-    serial: u64,
-    pump: Pump,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pump {
-    Stopped,
-    /// Sleeping until this time, or until told.
-    Running(Option<u64>),
-}
-
-/// A waiting call between the driver and its [`Waiter`].
-struct Call {
-    serial: u64,
-    stage: Stage,
-}
-
-enum Stage {
-    Waiting(Index, Option<Waker>),
-    Granted(Box<Ticket>),
-    Failed(WaitError),
-}
-
-/// Names a waiting call; the serial number tells it from a later one in its place.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CallId {
-    owner: Owner,
-    serial: u64,
 }
 
 impl Queue {
@@ -293,131 +250,4 @@ pub(crate) enum End<'a> {
     Used(&'a Usage),
     Uncertain(&'a Usage),
     Unsent,
-}
-
-impl Shared {
-    /// The state stays sound when a holder of the lock panics: every decision is made
-    /// completely or not at all, so poison is ignored.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> u64 {
-        self.nanos(tokio::time::Instant::now().into_std())
-    }
-
-    fn nanos(&self, at: Instant) -> u64 {
-        nanos(at.saturating_duration_since(self.origin))
-    }
-
-    /// Makes all decisions that are due, and wakes whom they concern.
-    fn drive(&self, mut state: MutexGuard<'_, State>, now: u64) {
-        if state.admission.is_idle() {
-            self.report(&state);
-            return;
-        }
-        let mut wakers = Vec::new();
-        let next = self.decide(&mut state, now, &mut wakers);
-        let tell = match state.pump {
-            Pump::Stopped => false,
-            Pump::Running(until) => match (until, next) {
-                (_, None) => state.admission.is_idle(),
-                (None, Some(_)) => true,
-                (Some(until), Some(next)) => next < until,
-            },
-        };
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        if tell {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Decides until nothing is due; returns when something will be.
-    fn decide(&self, state: &mut State, now: u64, wakers: &mut Vec<Waker>) -> Option<u64> {
-        let until = loop {
-            match state.admission.next(now) {
-                Decision::Grant(owner, ticket) => {
-                    self.metrics.admitted(ticket.band, ticket.waited);
-                    state.finish(owner, Stage::Granted(Box::new(ticket)), wakers);
-                }
-                Decision::Expired(owner) => {
-                    self.metrics.shed(WaitError::Expired.label(), 1);
-                    state.finish(owner, Stage::Failed(WaitError::Expired), wakers);
-                }
-                Decision::Wait(until) => break until,
-            }
-        };
-        self.report(state);
-        until
-    }
-
-    fn report(&self, state: &State) {
-        let (waiting, running) = state.admission.lengths();
-        self.metrics.lengths(waiting, running);
-    }
-}
-
-impl State {
-    fn finish(&mut self, owner: Owner, outcome: Stage, wakers: &mut Vec<Waker>) {
-        let Some(call) = self.calls.get_mut(owner) else {
-            return;
-        };
-        if let Stage::Waiting(_, Some(waker)) = std::mem::replace(&mut call.stage, outcome) {
-            wakers.push(waker);
-        }
-    }
-}
-
-/// Marks the pump as stopped even when its runtime is torn down under it.
-struct Running {
-    shared: Arc<Shared>,
-    armed: bool,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.armed {
-            self.shared.lock().pump = Pump::Stopped;
-        }
-    }
-}
-
-async fn pump(mut running: Running) {
-    let shared = Arc::clone(&running.shared);
-    loop {
-        let changed = shared.changed.notified();
-        let mut wakers = Vec::new();
-        let until = {
-            let mut state = shared.lock();
-            let now = shared.now();
-            let until = shared.decide(&mut state, now, &mut wakers);
-            if state.admission.is_idle() {
-                // Under the same lock as the check, so that no arrival is missed.
-                state.pump = Pump::Stopped;
-                running.armed = false;
-                drop(state);
-                wakers.into_iter().for_each(Waker::wake);
-                return;
-            }
-            state.pump = Pump::Running(until);
-            until
-        };
-        wakers.into_iter().for_each(Waker::wake);
-        let changed = pin!(changed);
-        match until {
-            None => changed.await,
-            Some(until) => {
-                let until = shared.origin + Duration::from_nanos(until);
-                tokio::select! {
-                    () = tokio::time::sleep_until(until.into()) => {}
-                    () = changed => {}
-                }
-            }
-        }
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

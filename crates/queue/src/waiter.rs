@@ -12,11 +12,7 @@ use futures_core::Stream;
 use lyceum_core::{QueuePosition, Usage};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::{
-    Queue, WaitError,
-    admission::Ticket,
-    queue::{CallId, End},
-};
+use crate::{Queue, WaitError, admission::Ticket, driver::CallId, queue::End};
 
 /// A call's place in the queue; a future of its [`Reservation`].
 ///

@@ -385,6 +385,10 @@ fn a_queue_outlives_the_runtime_that_drove_it() {
         let waiting = waiter.insert(queue.enqueue(ask("t", "s")).unwrap());
         assert!(waiting.now_or_never().is_none());
     });
+    let second = runtime();
+    let elsewhere = second.spawn(queue.enqueue(ask("t", "s")).unwrap());
+    second.block_on(tokio::task::yield_now());
     drop(first);
-    assert!(runtime().block_on(waiter.unwrap()).is_ok());
+    assert!(second.block_on(elsewhere).unwrap().is_ok());
+    drop(waiter);
 }
