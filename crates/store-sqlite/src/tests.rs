@@ -2,7 +2,7 @@
 
 use lyceum_core::Scope;
 use lyceum_memory::{MemoryKind, MemoryStore, NewMemory};
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus, params};
 use tempfile::TempDir;
 
 use super::*;
@@ -61,6 +61,24 @@ async fn hot_queries_use_their_indexes() {
         assert!(!plan.contains("TEMP B-TREE"), "it sorts:\n{plan}");
         assert!(!plan.contains("SCAN "), "it scans:\n{plan}");
     }
+}
+
+#[tokio::test]
+async fn a_bound_limit_does_not_plan_a_statement_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let planned = store
+        .read("limits", |connection| {
+            let mut list = connection.prepare(memories::LIST)?;
+            for limit in 1..=3 {
+                let of_nobody = params!["t", "u", "a", 0, "", limit];
+                assert!(list.query(of_nobody)?.next()?.is_none());
+            }
+            Ok(list.get_status(StatementStatus::RePrepare))
+        })
+        .await
+        .unwrap();
+    assert_eq!(planned, 0);
 }
 
 #[tokio::test]
