@@ -153,23 +153,38 @@ fn search(
         .map(|term| postings::of_term(connection, owner, term))
         .collect::<Result<_, _>>()?;
     let scores = corpus.rank(terms, limit);
-    let mut get = connection
-        .prepare_cached("SELECT name, topic, text, created_at FROM memory WHERE id = ?1")?;
+    let mut known =
+        connection.prepare_cached("SELECT name, created_at FROM memory WHERE id = ?1")?;
     let mut found = Vec::new();
     for (id, score) in scores.best(limit, TIES) {
-        found.push(get.query_row([id], |row| {
+        let recollection = known.query_row([id], |row| {
             Ok(Recollection {
                 id: id_at(row, 0, MemoryId::new)?,
-                topic: row.get(1)?,
-                text: row.get(2)?,
+                topic: String::new(),
+                text: String::new(),
                 score,
-                created_at: Timestamp(row.get(3)?),
+                created_at: Timestamp(row.get(1)?),
             })
-        })?);
+        })?;
+        found.push((id, recollection));
     }
-    found.sort_by(Recollection::by_rank);
+    found.sort_by(|(_, one), (_, other)| one.by_rank(other));
     found.truncate(limit);
-    Ok(found)
+    // Only now, because many may have been equal and texts are long.
+    let mut words = connection.prepare_cached("SELECT topic, text FROM memory WHERE id = ?1")?;
+    let complete = |(id, recollection): (i64, Recollection)| {
+        words.query_row([id], |row| {
+            Ok(Recollection {
+                topic: row.get(0)?,
+                text: row.get(1)?,
+                ..recollection
+            })
+        })
+    };
+    Ok(found
+        .into_iter()
+        .map(complete)
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<MemoryRecord> {
