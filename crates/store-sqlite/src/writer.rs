@@ -106,7 +106,7 @@ impl Thread {
 
     /// Commits a write together with those that wait behind it.
     fn batch(&self, first: Write, orders: &Receiver<Write>) {
-        if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+        if let Err(error) = run(&self.connection, "BEGIN IMMEDIATE") {
             let error = Arc::new(error);
             if let Some(settle) = first(Err(&error)) {
                 settle(&Ok(()));
@@ -134,7 +134,7 @@ impl Thread {
             let aborted = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
             return Err(rusqlite::Error::SqliteFailure(aborted, None));
         }
-        let committed = self.connection.execute_batch("COMMIT");
+        let committed = run(&self.connection, "COMMIT");
         if committed.is_err() && !self.connection.is_autocommit() {
             // What a failed commit leaves open would swallow the next one.
             self.connection.execute_batch("ROLLBACK")?;
@@ -168,13 +168,13 @@ fn in_savepoint<T>(
     connection: &Connection,
     write: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    connection.prepare_cached("SAVEPOINT write")?.execute([])?;
+    run(connection, "SAVEPOINT write")?;
     let result = write();
     if connection.is_autocommit() {
         return result;
     }
     let ended = match &result {
-        Ok(_) => connection.execute_batch("RELEASE write"),
+        Ok(_) => run(connection, "RELEASE write"),
         Err(_) => connection.execute_batch("ROLLBACK TO write; RELEASE write"),
     };
     if let Err(error) = ended {
@@ -183,4 +183,9 @@ fn in_savepoint<T>(
         return Err(error.into());
     }
     result
+}
+
+/// Runs a statement without parameters that every batch needs, parsed once.
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
