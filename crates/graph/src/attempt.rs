@@ -7,7 +7,7 @@ use std::{
     any::Any,
     future::{Future, poll_fn},
     hash::{BuildHasher as _, RandomState},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     Command, Context, NodeError, State,
+    cache::NodeCache,
     context::RunContext,
     node::{Call, NodeFn, NodeResult},
     retry::{NodeOptions, TimeoutError},
@@ -41,6 +42,7 @@ pub(crate) enum Outcome<S: State> {
 pub(crate) struct Attempts<S: State, C, E> {
     pub(crate) code: NodeFn<S, C, E>,
     pub(crate) options: Arc<NodeOptions>,
+    pub(crate) cache: Option<Arc<NodeCache<S>>>,
     pub(crate) state: Arc<S>,
     pub(crate) run: Arc<RunContext<C, E>>,
     pub(crate) task: Arc<TaskState>,
@@ -53,6 +55,25 @@ where
     E: Send + 'static,
 {
     pub(crate) async fn run(self) -> Outcome<S> {
+        let cache = self.cache.as_ref().filter(|_| self.payload.is_none());
+        let Some(cache) = cache else {
+            return self.try_out().await;
+        };
+        let key = match catch_unwind(AssertUnwindSafe(|| cache.key(&self.state))) {
+            Ok(key) => key,
+            Err(panic) => return Outcome::Panicked(message(&*panic)),
+        };
+        if let Some(command) = cache.get(&key) {
+            return Outcome::Done(command);
+        }
+        let outcome = self.try_out().await;
+        if let Outcome::Done(command) = &outcome {
+            cache.put(key, command.clone());
+        }
+        outcome
+    }
+
+    async fn try_out(&self) -> Outcome<S> {
         let mut attempt = 1;
         loop {
             let error = match self.attempt(attempt).await {

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     Command, CompileError, Context, Failure, Graph, Input, NodeError, NodeName, RetryPolicy,
     SendTo, State, Worker,
+    cache::{CachePolicy, NodeCache},
     compile::compile,
     node::{self, NodeFn},
     subgraph::{Subgraph, subgraph},
@@ -96,6 +97,7 @@ pub struct GraphBuilder<S: State, C = (), E = ()> {
     pub(crate) routes: Vec<(NodeName, RouteFn<S>)>,
     pub(crate) declared: Vec<(NodeName, Vec<NodeName>)>,
     pub(crate) settings: Vec<(NodeName, Setting)>,
+    pub(crate) caches: Vec<(NodeName, NodeCache<S>)>,
 }
 
 impl<S, C, E> GraphBuilder<S, C, E>
@@ -114,6 +116,7 @@ where
             routes: Vec::new(),
             declared: Vec::new(),
             settings: Vec::new(),
+            caches: Vec::new(),
         }
     }
 
@@ -235,6 +238,21 @@ where
     #[must_use]
     pub fn on_error(self, node: impl Into<NodeName>, handler: Worker<Failure>) -> Self {
         self.set(node.into(), Setting::Rescue(handler.name()))
+    }
+
+    /// Keeps the results of a node: while one is fresh, a task whose state gives the same
+    /// key takes it instead of running. Results of sends are not kept. Two graphs, compiled
+    /// twice, keep their own.
+    #[must_use]
+    pub fn cache(
+        mut self,
+        node: impl Into<NodeName>,
+        policy: CachePolicy,
+        key: impl Fn(&S) -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.caches
+            .push((node.into(), NodeCache::new(policy, Arc::new(key))));
+        self
     }
 
     fn set(mut self, node: NodeName, setting: Setting) -> Self {

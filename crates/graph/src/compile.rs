@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     END, Graph, GraphBuilder, NodeName, START, State,
     builder::{RouteFn, Setting},
+    cache::NodeCache,
     error::{nearest, suggest},
     retry::NodeOptions,
     topology::{After, Join, NodeCode, NodeId, Topology},
@@ -185,16 +186,21 @@ impl<S: State> Edges<S> {
         Ok(())
     }
 
+    /// A node that a setting is for.
+    fn node(&self, name: &NodeName) -> Result<NodeId, CompileError> {
+        match self.names.find(name, name)? {
+            Place::Node(id) => Ok(id),
+            Place::Start | Place::End => Err(CompileError::ReservedName(name.clone())),
+        }
+    }
+
     fn set(
         &mut self,
         options: &mut [NodeOptions],
         node: &NodeName,
         setting: &Setting,
     ) -> Result<(), CompileError> {
-        let Place::Node(id) = self.names.find(node, node)? else {
-            return Err(CompileError::ReservedName(node.clone()));
-        };
-        let options = &mut options[id.index()];
+        let options = &mut options[self.node(node)?.index()];
         match *setting {
             Setting::Retry(policy) => options.retry = Some(policy),
             Setting::TimeLimit(limit) => options.time_limit = Some(limit),
@@ -242,6 +248,10 @@ where
     for (node, setting) in &builder.settings {
         edges.set(&mut options, node, setting)?;
     }
+    let mut caches: Vec<Option<NodeCache<S>>> = (0..count).map(|_| None).collect();
+    for (node, cache) in builder.caches {
+        caches[edges.node(&node)?.index()] = Some(cache);
+    }
     let topology = Topology {
         names: builder.nodes.iter().map(|node| node.name.clone()).collect(),
         ids: edges.names.ids,
@@ -251,10 +261,11 @@ where
         joins: edges.joins,
     };
     check_paths(&topology)?;
-    let nodes = builder.nodes.into_iter().zip(options);
-    let nodes = nodes.map(|(node, options)| NodeCode {
+    let nodes = builder.nodes.into_iter().zip(options).zip(caches);
+    let nodes = nodes.map(|((node, options), cache)| NodeCode {
         run: node.run,
         options: options.into(),
+        cache: cache.map(Arc::new),
     });
     Ok(Graph::new(Arc::new(topology), nodes.collect()))
 }

@@ -83,7 +83,8 @@ impl<C, E> Context<C, E> {
     /// The first time, this never resolves: when nothing else of the node is in flight (see
     /// [`Context::once`]) the node is dropped, its siblings finish, and the run ends as
     /// `Status::Interrupted`. When the thread is resumed with an answer the node starts from
-    /// its top, and this call returns the answer. Several calls with one key are told apart
+    /// its top, and this call returns the answer. Racing it against something else is no use:
+    /// asking is what stops the node. Several calls with one key are told apart
     /// by their order; calls that run side by side need different keys.
     ///
     /// # Errors

@@ -252,6 +252,7 @@ where
         let attempts = Attempts {
             code: code.run.clone(),
             options: code.options.clone(),
+            cache: code.cache.clone(),
             state: self.machine.state().clone(),
             run: self.run.clone(),
             task: task.clone(),

@@ -14,6 +14,7 @@
 
 mod attempt;
 mod builder;
+mod cache;
 mod checkpoint;
 mod command;
 mod compile;
@@ -42,6 +43,7 @@ mod thread;
 mod topology;
 
 pub use builder::{GraphBuilder, Route, Routes};
+pub use cache::CachePolicy;
 pub use command::{Command, Input, SendTo, Worker};
 pub use compile::CompileError;
 pub use config::RunConfig;

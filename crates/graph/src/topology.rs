@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{State, builder::RouteFn, node::NodeFn, retry::NodeOptions};
+use crate::{State, builder::RouteFn, cache::NodeCache, node::NodeFn, retry::NodeOptions};
 
 /// Where a graph begins: the source of its first edges.
 pub const START: &str = "__start__";
@@ -109,6 +109,7 @@ pub(crate) struct Topology<S> {
 pub(crate) struct NodeCode<S: State, C, E> {
     pub(crate) run: NodeFn<S, C, E>,
     pub(crate) options: Arc<NodeOptions>,
+    pub(crate) cache: Option<Arc<NodeCache<S>>>,
 }
 
 impl<S: State> Topology<S> {

@@ -14,8 +14,8 @@ use std::{
 use futures_util::StreamExt as _;
 use lyceum_graph::{
     Answers, Claim, Command, Context, Durability, END, EventKind, Failure, Graph, GraphBuilder,
-    Keep, MemorySaver, NodeError, NodeName, RetryPolicy, RunConfig, RunError, START, Saver,
-    SaverError, State, Status, Thread, ThreadId, Worker,
+    Keep, MemorySaver, NodeError, NodeName, RetryPolicy, RunConfig, RunError, RunStream, START,
+    Saver, SaverError, State, Status, Thread, ThreadId, Worker,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -763,5 +763,108 @@ async fn a_timed_out_attempts_writes_are_discarded() {
             (output.state.done.len(), output.state.last.as_str()),
             (1, "2")
         );
+    }
+}
+
+/// What a stream tells, without its end and its numbers.
+async fn tell(mut stream: RunStream<Log, u8>, told: &mut Vec<String>) -> Status {
+    loop {
+        let event = stream.next().await.unwrap().unwrap();
+        match &event.kind {
+            EventKind::Finished(output) => return output.status,
+            kind => told.push(format!("{} {kind:?}", event.step)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_resumed_stream_equals_the_original() {
+    let graph = siblings();
+    let whole = bench(&graph);
+    let mut original = Vec::new();
+    tell(
+        whole.thread.stream(Log::default(), whole.config()),
+        &mut original,
+    )
+    .await;
+
+    let parts = bench(&graph);
+    let mut told = Vec::new();
+    let token = CancellationToken::new();
+    // Drained before every step: one run a step.
+    token.cancel();
+    let config = || parts.config().drain(token.clone());
+    let mut status = tell(parts.thread.stream(Log::default(), config()), &mut told).await;
+    assert_eq!((status, told.len()), (Status::Drained, 0));
+    while status != Status::Done {
+        let config = parts.config().step_limit(1);
+        let mut stream = parts.thread.resume_stream(Answers::None, config);
+        status = loop {
+            match stream.next().await.unwrap() {
+                Ok(event) => match &event.kind {
+                    EventKind::Finished(output) => break output.status,
+                    kind => told.push(format!("{} {kind:?}", event.step)),
+                },
+                Err(RunError::StepLimit { .. }) => break Status::Drained,
+                Err(error) => panic!("{error}"),
+            }
+        };
+    }
+    assert_eq!(told, original);
+    assert_eq!(original.len(), 11);
+}
+
+/// What a server does when a message comes while a thread is busy.
+#[tokio::test]
+async fn four_multitask_strategies() {
+    let graph = builder()
+        .node("n", hang)
+        .node("end", work)
+        .edge(START, "n")
+        .edge("n", "end");
+    let graph = graph.edge("end", END).compile().unwrap();
+    let input = |text: &str| LogUpdate::new().done([text.to_owned()]);
+    for strategy in ["reject", "interrupt", "rollback", "enqueue"] {
+        let bench = bench(&graph);
+        let before = bench.thread.update(input("seed"), None).await.unwrap();
+        let token = CancellationToken::new();
+        let config = bench.config().cancellation(token.clone());
+        let mut first = bench.thread.stream(input("one"), config);
+        while !matches!(
+            first.next().await.unwrap().unwrap().kind,
+            EventKind::Custom { .. }
+        ) {}
+        let refused = bench
+            .thread
+            .run(input("two"), bench.config())
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, RunError::Saver(SaverError::Busy { .. })));
+
+        let mut told = Vec::new();
+        match strategy {
+            "interrupt" | "rollback" => token.cancel(),
+            _ => bench.world.broken.store(true, Ordering::Relaxed),
+        }
+        tell(first, &mut told).await;
+        bench.world.broken.store(true, Ordering::Relaxed);
+        if strategy == "rollback" {
+            bench.thread.fork(before).await.unwrap();
+        }
+        if strategy != "reject" {
+            bench
+                .thread
+                .run(input("two"), bench.config())
+                .await
+                .unwrap();
+        }
+        let state = bench.thread.snapshot(None).await.unwrap().unwrap().state;
+        let expected: &[&str] = match strategy {
+            "reject" => &["seed", "one", "end"],
+            "interrupt" => &["seed", "one", "two", "end"],
+            "rollback" => &["seed", "two", "end"],
+            _ => &["seed", "one", "end", "two", "end"],
+        };
+        assert_eq!(state.done, expected, "{strategy}");
     }
 }

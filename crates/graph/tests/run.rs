@@ -8,12 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::StreamExt as _;
 use lyceum_graph::{
-    Command, Context, END, EventKind, Graph, GraphBuilder, Mode, NodeError, RunConfig, RunError,
-    START, State, Status, Worker,
+    CachePolicy, Command, Context, END, EventKind, Graph, GraphBuilder, MemorySaver, Mode,
+    NodeError, RunConfig, RunError, START, Saver, State, Status, ThreadId, Worker,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -409,4 +410,100 @@ async fn a_failed_run_ends_its_stream_with_the_error() {
     let items: Vec<_> = graph.stream(Trail::default(), config).collect().await;
     assert_eq!(items.len(), 1);
     assert!(matches!(items[0], Err(RunError::Node { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_result_is_taken_from_the_cache() {
+    async fn costly(_: Arc<Trail>, ctx: Context<Drops, ()>) -> Result<TrailUpdate, NodeError> {
+        let runs = ctx.shared().fetch_add(1, Ordering::Relaxed);
+        if runs == 0 {
+            return Err(NodeError::transient("failures are not kept"));
+        }
+        Ok(TrailUpdate::new().count(runs as u64))
+    }
+    let policy = CachePolicy {
+        ttl: Duration::from_secs(60),
+        capacity: NonZeroUsize::MIN,
+    };
+    let graph = GraphBuilder::new()
+        .node("costly", costly)
+        .cache("costly", policy, |trail: &Trail| trail.last.clone())
+        .edge(START, "costly")
+        .edge("costly", END)
+        .compile()
+        .unwrap();
+    let runs = Drops::default();
+    let run = async |key: &str| {
+        let input = Trail {
+            last: key.to_owned(),
+            ..Trail::default()
+        };
+        graph
+            .run(input, RunConfig::new(runs.clone()))
+            .await
+            .map(|output| output.state.count)
+    };
+    run("a").await.unwrap_err();
+    assert_eq!((run("a").await.unwrap(), run("a").await.unwrap()), (1, 1));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(run("a").await.unwrap(), 2);
+    assert_eq!(run("b").await.unwrap(), 3, "another key");
+    assert_eq!(run("a").await.unwrap(), 4, "one result is kept");
+}
+
+/// Every order of completion, made by how often a node waits, gives the same checkpoints.
+#[tokio::test]
+async fn any_interleaving_of_completions_gives_the_same_checkpoints() {
+    #[derive(Default)]
+    struct Waits([usize; 4]);
+    async fn wait(_: Arc<Trail>, ctx: Context<Waits>) -> Result<TrailUpdate, NodeError> {
+        let name = ctx.node().to_string();
+        let index = usize::from(name.as_bytes()[0] - b'a');
+        for _ in 0..ctx.shared().0[index] {
+            tokio::task::yield_now().await;
+        }
+        let update = TrailUpdate::new()
+            .longest(name.clone())
+            .highest(index as u64);
+        Ok(update.steps([name]).count(1u64))
+    }
+    let graph = GraphBuilder::new()
+        .node("a", wait)
+        .node("b", wait)
+        .node("c", wait)
+        .node("d", wait)
+        .edge(START, "a")
+        .edge(START, "b")
+        .edge(START, "c")
+        .edge("a", "d")
+        .edge("b", "d")
+        .edge("c", END)
+        .edge("d", END)
+        .compile()
+        .unwrap();
+    let mut seen = Vec::new();
+    for code in 0..27 {
+        let waits = Waits([code % 3, code / 3 % 3, code / 9, 0]);
+        let saver = Arc::new(MemorySaver::new());
+        let thread = graph.thread(saver.clone(), ThreadId::new("t").unwrap());
+        thread
+            .run(Trail::default(), RunConfig::new(waits))
+            .await
+            .unwrap();
+        let mut history = Vec::new();
+        for head in thread.history(None, 10).await.unwrap() {
+            let mut saved = saver
+                .load(thread.id(), "", Some(head.id))
+                .await
+                .unwrap()
+                .unwrap();
+            saved.checkpoint.created_at_ms = 0;
+            // Which results were recorded on their own depends on who was last.
+            saved.records.clear();
+            history.push(saved);
+        }
+        seen.push(history);
+    }
+    assert_eq!(seen[0].len(), 3);
+    assert!(seen.iter().all(|history| *history == seen[0]));
 }
