@@ -13,7 +13,7 @@ pub struct Quotas {
     pub input_tokens: Option<u64>,
     /// Output tokens a minute.
     pub output_tokens: Option<u64>,
-    /// Calls at one time.
+    /// Calls at one time, at least 1.
     pub concurrency: Option<u32>,
 }
 

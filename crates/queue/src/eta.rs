@@ -22,7 +22,8 @@ const WARM: u32 = 8;
 const CAUTION: f64 = 2.0;
 /// Waits below this, in nanoseconds, say nothing about forecasts.
 const SHORT: f64 = 2e8;
-/// A call with this much time left goes first in its band: five seconds, or four turns.
+/// A call with this much time left goes first in its band: five seconds, or four turns
+/// where those take longer, in nanoseconds.
 const LEAD: f64 = 5e9;
 const LEAD_TURNS: f64 = 4.0;
 const LONGEST_LEAD: f64 = 60e9;

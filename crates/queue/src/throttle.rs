@@ -13,6 +13,8 @@ const FLOOR: f64 = 0.1;
 /// Given back with every [`STEP`] after the pause.
 const INCREASE: f64 = 0.05;
 const STEP: u64 = 10 * SECOND;
+/// The shortest pause: refusals that name none would each shrink the share.
+const SHORTEST: u64 = SECOND;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ impl Throttle {
             let cap = self.cap.unwrap_or(running).min(running);
             self.cap = Some(((f64::from(cap) * DECREASE) as u32).max(1));
         }
+        let pause = pause.max(SHORTEST);
         self.paused_until = self.paused_until.max(now.saturating_add(pause));
         self.changed = self.paused_until;
     }
@@ -85,6 +88,15 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_without_a_pause_are_one_event_too() {
+        let mut throttle = Throttle::new();
+        for tenth in 0..10 {
+            throttle.refuse(0, 10, SECOND + tenth);
+        }
+        assert!((throttle.share() - 0.7).abs() < 1e-9);
+    }
 
     #[test]
     fn refusals_of_one_pause_shrink_once_and_recovery_is_gradual() {
