@@ -30,6 +30,20 @@ struct Parcel {
     outcome: String, // no attribute: one writer a step, the last value counts
 }
 
+impl Parcel {
+    fn new(weight_kg: u64, value_eur: u64) -> Self {
+        Self {
+            weight_kg,
+            value_eur,
+            ..Self::default()
+        }
+    }
+
+    fn show(&self) {
+        println!("  {}, after: {}", self.outcome, self.notes.join("; "));
+    }
+}
+
 /// A node reads a snapshot and returns what it writes.
 async fn postage(parcel: Arc<Parcel>, _: Context) -> Result<ParcelUpdate, NodeError> {
     let cents = 500 + 120 * parcel.weight_kg;
@@ -77,22 +91,14 @@ async fn main() -> anyhow::Result<()> {
         .compile()?; // an unknown or unreachable node is found here, not while it runs
 
     println!("A cheap parcel, event by event:");
-    let books = Parcel {
-        weight_kg: 4,
-        value_eur: 60,
-        ..Parcel::default()
-    };
+    let books = Parcel::new(4, 60);
     let mut events = graph.stream(books, RunConfig::default());
     while let Some(event) = events.next().await {
         let event = event?;
         match event.kind {
             EventKind::Started { node } => println!("  step {}: {node} begins", event.step),
             EventKind::Finished(output) => {
-                println!(
-                    "  {}, after: {}",
-                    output.state.outcome,
-                    output.state.notes.join("; ")
-                );
+                output.state.show();
                 assert_eq!(output.state.cost_cents, 500 + 480 + 60);
                 assert_eq!(output.state.outcome, "shipped");
             }
@@ -101,17 +107,9 @@ async fn main() -> anyhow::Result<()> {
     }
 
     println!("A dear one, only its end:");
-    let violin = Parcel {
-        weight_kg: 3,
-        value_eur: 9_000,
-        ..Parcel::default()
-    };
+    let violin = Parcel::new(3, 9_000);
     let output = graph.run(violin, RunConfig::default()).await?;
-    println!(
-        "  {}, after: {}",
-        output.state.outcome,
-        output.state.notes.join("; ")
-    );
+    output.state.show();
     assert_eq!(output.state.outcome, "waits for approval");
     Ok(())
 }
