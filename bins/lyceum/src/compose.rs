@@ -20,7 +20,7 @@ use lyceum_llm::{
 use lyceum_llm_local::{LocalConfig, LocalModel};
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
-use lyceum_queue::{Queue, QueueConfig, Quotas, RetryPolicy};
+use lyceum_queue::{CachedInput, OutputCounted, Queue, QueueConfig, Quotas, RetryPolicy};
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 use lyceum_tools::{Calculator, Clock, Documents, Limited, Limits, Recall, WebSearch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -94,7 +94,7 @@ pub(crate) async fn compose(
         store.clone(),
         MemoryConfig::default(),
     );
-    let queue = queue(&config.queue);
+    let queue = queue(&config.queue, choice);
     let (mind, model) = mind(choice, config, &queue).await?;
     let tools = tools(&config.tools, &memory).await?;
     let student = Feynman::new(
@@ -163,6 +163,7 @@ fn with_hint(error: &BindError) -> anyhow::Error {
 fn describe_metrics() {
     lyceum_observe::describe(lyceum_gateway::METRICS);
     lyceum_llm::metrics::describe();
+    lyceum_queue::metrics::describe();
     lyceum_tools::metrics::describe();
     lyceum_agents::metrics::describe();
 }
@@ -177,18 +178,32 @@ fn database(dir: &Path) -> Result<PathBuf> {
     Ok(dir.join(DATABASE))
 }
 
-fn queue(config: &config::Queue) -> Queue {
-    Queue::new(QueueConfig {
-        quotas: Quotas {
-            requests: config.requests_per_minute,
-            input_tokens: config.input_tokens_per_minute,
-            output_tokens: config.output_tokens_per_minute,
-            concurrency: Some(u32::try_from(config.max_concurrent).unwrap_or(u32::MAX)),
-            ..Quotas::default()
-        },
+/// The queue in front of the provider, counting as that provider counts.
+fn queue(config: &config::Queue, choice: &Choice) -> Queue {
+    let (name, dialect) = match choice {
+        Choice::Hosted(hosted) => (hosted.preset.name, hosted.preset.dialect),
+        Choice::Local(_) => ("local", Dialect::OpenAi),
+        Choice::Offline => ("offline", Dialect::OpenAi),
+    };
+    let (output_counted, cached_input) = match dialect {
+        Dialect::OpenAi => (OutputCounted::AtStart, CachedInput::Counted),
+        Dialect::Anthropic => (OutputCounted::AtEnd, CachedInput::Free),
+    };
+    let quotas = Quotas {
+        requests: config.requests_per_minute,
+        input_tokens: config.input_tokens_per_minute,
+        output_tokens: config.output_tokens_per_minute,
+        concurrency: Some(u32::try_from(config.max_concurrent).unwrap_or(u32::MAX)),
+        ..Quotas::default()
+    };
+    let config = QueueConfig {
+        quotas,
         capacity: config.capacity,
+        output_counted,
+        cached_input,
         ..QueueConfig::default()
-    })
+    };
+    Queue::named(name, config)
 }
 
 /// The mind and its model's name.

@@ -78,7 +78,7 @@ mod tests {
             ),
             (
                 "question_generator_small",
-                json!({"topic": "Tides", "count": "2 questions", "gaps": [gap("a"), gap("b")]}),
+                json!({"topic": "Tides", "explanation": "It pulls.", "quote": "pulls"}),
             ),
             ("summary", json!({"topic": "Tides"})),
         ];

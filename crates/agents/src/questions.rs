@@ -20,7 +20,7 @@ pub fn parse_questions(text: &str) -> Vec<String> {
         false => items,
         true => {
             let whole: Vec<&str> = lines()
-                .filter(|line| asks(line) && line.ends_with(['?', '？']))
+                .filter(|line| asks(line) && clean(line).ends_with(['?', '？']))
                 .collect();
             if whole.is_empty() {
                 text.split_inclusive(['?', '？', '.', '。', '!', '\n'])
@@ -46,8 +46,21 @@ fn asks(text: &str) -> bool {
     text.contains(['?', '？'])
 }
 
+/// The question without marks around it and without a lead-in such as `A student asks: "`.
 fn clean(question: &str) -> &str {
-    question.trim().trim_matches(['*', '_', '`']).trim()
+    let question = question.trim().trim_matches(['*', '_', '`']).trim();
+    match question.split_once(": \"") {
+        Some((_, said)) if said.matches('"').count() <= usize::from(said.ends_with('"')) => {
+            said.trim_end_matches('"')
+        }
+        _ => match question
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+        {
+            Some(inner) if !inner.contains('"') => inner,
+            _ => question,
+        },
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +82,21 @@ mod tests {
             ["But why is it so?"]
         );
         assert!(parse_questions("Great explanation!").is_empty());
+    }
+
+    #[test]
+    fn marks_and_lead_ins_are_not_part_of_a_question() {
+        for text in [
+            "A student asks: \"Why?\"",
+            "\"Why?\"",
+            "1. \"Why?\"",
+            "**Why?**",
+            "Student: \"Why?",
+        ] {
+            assert_eq!(parse_questions(text), ["Why?"], "{text}");
+        }
+        let quoting = "What does it mean: \"it\" is \"so\"?";
+        assert_eq!(parse_questions(quoting), [quoting]);
     }
 
     #[test]

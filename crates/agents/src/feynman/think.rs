@@ -31,8 +31,10 @@ const HISTORY_CHARS: usize = 4_000;
 const QUESTION_TOKENS: Tokens = Tokens(3_000);
 /// The same for a small model, which rambles.
 const SMALL_QUESTION_TOKENS: Tokens = Tokens(120);
-/// Context of a small model that is filled with history, in characters.
-const SMALL_HISTORY_CHARS: usize = 600;
+/// Characters of the explanation that a small model reads.
+const SMALL_EXPLANATION_CHARS: usize = 800;
+/// Little randomness: a small model has no good second choice.
+const SMALL_TEMPERATURE: f32 = 0.2;
 
 /// What there is to think about.
 #[derive(Debug)]
@@ -64,10 +66,10 @@ impl Subject<'_> {
             .collect()
     }
 
-    fn messages(&self, prompt: String, history_chars: usize) -> Vec<Message> {
+    fn messages(&self, prompt: String) -> Vec<Message> {
         let mut messages = vec![Message::system(prompt)];
         for turn in self.history {
-            let content: String = turn.content.chars().take(history_chars).collect();
+            let content: String = turn.content.chars().take(HISTORY_CHARS).collect();
             messages.push(Message::new(turn.role, content));
         }
         messages.push(Message::user(format!(
@@ -127,7 +129,7 @@ pub(crate) async fn find_gaps(
         "gap_identifier",
         json!({"topic": subject.topic, "knowledge": subject.knowledge, "tools": specs, "native_tools": native_tools}),
     )?;
-    let mut messages = subject.messages(prompt, HISTORY_CHARS);
+    let mut messages = subject.messages(prompt);
     let react = ReAct::new(model.clone(), tools.to_vec(), limits);
     // The answer's text is JSON for us, not words for the learner.
     let watch = &Silent(watch);
@@ -214,30 +216,37 @@ fn question_request(
     subject: &Subject<'_>,
     gaps: &[Gap],
 ) -> Result<ChatRequest, ChatError> {
-    let small = model.traits().small;
-    let most = if small { 2 } else { MAX_QUESTIONS };
-    let gaps: Vec<_> = gaps.iter().take(most).collect();
+    if model.traits().small {
+        return small_question_request(subject, gaps);
+    }
+    let gaps: Vec<_> = gaps.iter().take(MAX_QUESTIONS).collect();
     let count = match gaps.len() {
         0 | 1 => "one question".to_owned(),
         more => format!("{more} questions"),
     };
-    let (name, history, max_output) = match small {
-        true => (
-            "question_generator_small",
-            SMALL_HISTORY_CHARS,
-            SMALL_QUESTION_TOKENS,
-        ),
-        false => ("question_generator", HISTORY_CHARS, QUESTION_TOKENS),
-    };
-    let prompt = render(
-        name,
-        json!({"topic": subject.topic, "count": count, "gaps": gaps}),
-    )?;
+    let values = json!({"topic": subject.topic, "count": count, "gaps": gaps});
+    let prompt = render("question_generator", values)?;
+    // Hosted reasoning models refuse any temperature but their own, so none is set.
     Ok(ChatRequest {
-        max_output: Some(max_output),
-        // Hosted reasoning models refuse any temperature but their own.
-        temperature: small.then_some(0.3),
-        ..ChatRequest::new(subject.messages(prompt, history))
+        max_output: Some(QUESTION_TOKENS),
+        ..ChatRequest::new(subject.messages(prompt))
+    })
+}
+
+/// A small model follows one short instruction about one thing, and loses a longer one.
+fn small_question_request(subject: &Subject<'_>, gaps: &[Gap]) -> Result<ChatRequest, ChatError> {
+    let explanation: String = subject
+        .explanation
+        .chars()
+        .take(SMALL_EXPLANATION_CHARS)
+        .collect();
+    let quote = gaps.first().map(|gap| &gap.quote);
+    let values = json!({"topic": subject.topic, "explanation": explanation, "quote": quote});
+    let prompt = render("question_generator_small", values)?;
+    Ok(ChatRequest {
+        max_output: Some(SMALL_QUESTION_TOKENS),
+        temperature: Some(SMALL_TEMPERATURE),
+        ..ChatRequest::new([Message::user(prompt)])
     })
 }
 
