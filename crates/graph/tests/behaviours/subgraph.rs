@@ -1,7 +1,5 @@
 //! Graphs inside graphs.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
-
 use std::{
     collections::BTreeMap,
     sync::{

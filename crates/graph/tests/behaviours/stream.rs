@@ -1,6 +1,4 @@
-//! Runs without a saver, through the public API.
-
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+//! Runs without a saver: streams, failures, cancellation, cache, effects.
 
 use std::{
     num::NonZeroUsize,
@@ -13,261 +11,12 @@ use std::{
 
 use futures_util::StreamExt as _;
 use lyceum_graph::{
-    CachePolicy, Command, Context, END, EventKind, Graph, GraphBuilder, MemorySaver, Mode,
-    NodeError, RunConfig, RunError, START, Saver, State, Status, ThreadId, Worker,
+    CachePolicy, Context, END, EventKind, GraphBuilder, MemorySaver, Mode, NodeError, RetryPolicy,
+    RunConfig, RunError, START, Saver, Status, ThreadId,
 };
 use tokio_util::sync::CancellationToken;
 
-#[derive(State, Clone, Debug, Default, PartialEq)]
-struct Trail {
-    last: String,
-    #[state(append)]
-    steps: Vec<String>,
-    #[state(add)]
-    count: u64,
-    #[state(max)]
-    highest: u64,
-    #[state(fold = longer)]
-    longest: String,
-    #[state(topic)]
-    news: Vec<u64>,
-    #[state(ephemeral)]
-    hint: String,
-}
-
-fn longer(value: &mut String, write: String) {
-    if write.len() > value.len() {
-        *value = write;
-    }
-}
-
-/// A node that writes its name and nothing else.
-async fn mark(_: Arc<Trail>, ctx: Context) -> Result<TrailUpdate, NodeError> {
-    Ok(TrailUpdate::new()
-        .steps([ctx.node().to_string()])
-        .count(1u64))
-}
-
-fn fan_out() -> Graph<Trail> {
-    GraphBuilder::new()
-        .node("a", mark)
-        .node("b", mark)
-        .node("c", mark)
-        .node("end", mark)
-        .edge(START, "c")
-        .edge(START, "a")
-        .edge(START, "b")
-        .join(["a", "b", "c"], "end")
-        .edge("end", END)
-        .compile()
-        .unwrap()
-}
-
-#[tokio::test]
-async fn merges_in_the_order_of_names_and_joins_once() {
-    let output = fan_out()
-        .run(TrailUpdate::new(), RunConfig::default())
-        .await
-        .unwrap();
-    assert_eq!(output.state.steps, ["a", "b", "c", "end"]);
-    assert_eq!(
-        (output.state.count, output.steps, output.status),
-        (4, 2, Status::Done)
-    );
-}
-
-#[tokio::test]
-async fn multi_source_join_fires_once() {
-    let graph = GraphBuilder::new()
-        .node("short", mark)
-        .node("long1", mark)
-        .node("long2", mark)
-        .node("joined", mark)
-        .edge(START, "short")
-        .edge(START, "long1")
-        .edge("long1", "long2")
-        .join(["short", "long2"], "joined")
-        .edge("joined", END)
-        .compile()
-        .unwrap();
-    let output = graph
-        .run(Trail::default(), RunConfig::default())
-        .await
-        .unwrap();
-    assert_eq!(output.state.steps, ["long1", "short", "long2", "joined"]);
-}
-
-#[tokio::test]
-async fn deferred_node_last() {
-    let graph = GraphBuilder::new()
-        .node("short", mark)
-        .node("long1", mark)
-        .node("long2", mark)
-        .deferred_node("a_summary", mark)
-        .edge(START, "short")
-        .edge(START, "long1")
-        .edge("long1", "long2")
-        .edge("short", "a_summary")
-        .edge("long2", "a_summary")
-        .edge("a_summary", END)
-        .compile()
-        .unwrap();
-    let output = graph
-        .run(Trail::default(), RunConfig::default())
-        .await
-        .unwrap();
-    assert_eq!(output.state.steps, ["long1", "short", "long2", "a_summary"]);
-}
-
-#[tokio::test]
-async fn double_write_to_a_last_value_field_rejected() {
-    async fn write(_: Arc<Trail>, ctx: Context) -> Result<TrailUpdate, NodeError> {
-        Ok(TrailUpdate::new().last(ctx.node().as_str()))
-    }
-    let graph = GraphBuilder::new()
-        .node("a", write)
-        .node("b", write)
-        .edge(START, "a")
-        .edge(START, "b")
-        .edge("a", END)
-        .edge("b", END)
-        .compile()
-        .unwrap();
-    let error = graph
-        .run(Trail::default(), RunConfig::default())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&error, RunError::Conflict { channel: "last", first, second, step: 1 }
-            if first.as_str() == "a" && second.as_str() == "b"),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn each_reducer_merges_its_way_and_short_lived_channels_are_cleared() {
-    async fn first(_: Arc<Trail>, _: Context) -> Result<TrailUpdate, NodeError> {
-        let update = TrailUpdate::new().highest(3u64).longest("abc").news([1]);
-        Ok(update.hint("once"))
-    }
-    async fn second(_: Arc<Trail>, _: Context) -> Result<TrailUpdate, NodeError> {
-        Ok(TrailUpdate::new().highest(2u64).longest("ab").news([2]))
-    }
-    async fn look(trail: Arc<Trail>, _: Context) -> Result<TrailUpdate, NodeError> {
-        Ok(TrailUpdate::new().last(format!("{:?} {}", trail.news, trail.hint)))
-    }
-    let graph = GraphBuilder::new()
-        .node("first", first)
-        .node("second", second)
-        .node("look", look)
-        .edge(START, "first")
-        .edge(START, "second")
-        .edge("first", "look")
-        .edge("second", "look")
-        .edge("look", END)
-        .compile()
-        .unwrap();
-    let output = graph
-        .run(Trail::default(), RunConfig::default())
-        .await
-        .unwrap();
-    let expected = Trail {
-        last: "[1, 2] once".into(),
-        highest: 3,
-        longest: "abc".into(),
-        ..Trail::default()
-    };
-    assert_eq!(*output.state, expected);
-}
-
-#[tokio::test]
-async fn a_cycle_ends_by_its_route_or_at_the_limit() {
-    let graph = GraphBuilder::<Trail>::new()
-        .node("again", mark)
-        .edge(START, "again")
-        .route("again", ["again", END], |trail: &Trail| {
-            if trail.count < 5 { "again" } else { END }
-        })
-        .compile()
-        .unwrap();
-    let output = graph
-        .run(Trail::default(), RunConfig::default())
-        .await
-        .unwrap();
-    assert_eq!((output.state.count, output.steps), (5, 5));
-    let error = graph
-        .run(Trail::default(), RunConfig::default().step_limit(4))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, RunError::StepLimit { limit: 4 }), "{error}");
-}
-
-#[tokio::test]
-async fn an_undeclared_target_is_an_error_with_a_suggestion() {
-    async fn jump(_: Arc<Trail>, _: Context) -> Result<Command<Trail>, NodeError> {
-        Ok(Command::goto("finnish"))
-    }
-    let graph = GraphBuilder::new()
-        .node("jump", jump)
-        .node("finish", mark)
-        .edge(START, "jump")
-        .destinations("jump", ["finish"])
-        .edge("finish", END)
-        .compile()
-        .unwrap();
-    let error = graph
-        .run(Trail::default(), RunConfig::default())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "leave node jump: finnish is not among its declared targets; did you mean finish?"
-    );
-}
-
-#[tokio::test]
-async fn send_order_and_max_concurrency() {
-    const WORK: Worker<u64> = Worker::new("work");
-    #[derive(Default)]
-    struct Gauge {
-        now: AtomicUsize,
-        most: AtomicUsize,
-    }
-    async fn split(_: Arc<Trail>, _: Context<Gauge>) -> Result<Command<Trail>, NodeError> {
-        // The answers come in the order of the sends, not of the payloads.
-        let sends = [3, 1, 2]
-            .iter()
-            .map(|n| WORK.send(n))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(sends.into())
-    }
-    async fn work(n: u64, _: Arc<Trail>, ctx: Context<Gauge>) -> Result<TrailUpdate, NodeError> {
-        let gauge = ctx.shared();
-        let now = gauge.now.fetch_add(1, Ordering::Relaxed) + 1;
-        gauge.most.fetch_max(now, Ordering::Relaxed);
-        for _ in 0..n {
-            tokio::task::yield_now().await;
-        }
-        gauge.now.fetch_sub(1, Ordering::Relaxed);
-        Ok(TrailUpdate::new().steps([format!("work {n}")]))
-    }
-    let graph = GraphBuilder::new()
-        .node("split", split)
-        .worker(WORK, work)
-        .edge(START, "split")
-        .destinations("split", ["work"])
-        .edge("work", END)
-        .compile()
-        .unwrap();
-    for (limit, most) in [(usize::MAX, 3), (2, 2), (1, 1)] {
-        let gauge = Arc::new(Gauge::default());
-        let config =
-            RunConfig::new(gauge.clone()).max_concurrency(NonZeroUsize::new(limit).unwrap());
-        let output = graph.run(Trail::default(), config).await.unwrap();
-        assert_eq!(output.state.steps, ["work 3", "work 1", "work 2"]);
-        assert_eq!(gauge.most.load(Ordering::Relaxed), most);
-    }
-}
+use crate::run::{Trail, TrailUpdate};
 
 /// Says that it was dropped.
 struct OnDrop(Arc<AtomicUsize>);
@@ -506,4 +255,31 @@ async fn any_interleaving_of_completions_gives_the_same_checkpoints() {
     }
     assert_eq!(seen[0].len(), 3);
     assert!(seen.iter().all(|history| *history == seen[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_finds_the_effects_of_the_first() {
+    async fn flaky(_: Arc<Trail>, ctx: Context<Drops>) -> Result<TrailUpdate, NodeError> {
+        let mut numbers = Vec::new();
+        for _ in 0..2 {
+            let effect = async |_| Ok(ctx.shared().fetch_add(1, Ordering::Relaxed) as u64);
+            numbers.push(ctx.once("effect", effect).await?);
+        }
+        if ctx.attempt() < 3 {
+            return Err(NodeError::transient("later"));
+        }
+        Ok(TrailUpdate::new().last(format!("{numbers:?}")))
+    }
+    let graph = GraphBuilder::new()
+        .node("flaky", flaky)
+        .retry("flaky", RetryPolicy::default())
+        .edge(START, "flaky")
+        .edge("flaky", END)
+        .compile()
+        .unwrap();
+    let effects = Drops::default();
+    let config = RunConfig::new(effects.clone());
+    let output = graph.run(Trail::default(), config).await.unwrap();
+    assert_eq!(output.state.last, "[0, 1]");
+    assert_eq!(effects.load(Ordering::Relaxed), 2);
 }

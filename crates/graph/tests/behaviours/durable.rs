@@ -1,0 +1,210 @@
+//! Threads: what survives the end of a run, and who may write.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use lyceum_graph::{
+    Answers, Claim, END, EventKind, MemorySaver, NodeError, RunError, START, Saver, SaverError,
+    Status,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{Ctx, Log, LogUpdate, MODES, bench, builder, hang, siblings, work};
+
+#[tokio::test]
+async fn the_memory_saver_conforms() {
+    lyceum_graph::conformance::check(&MemorySaver::new()).await;
+}
+
+#[tokio::test]
+async fn a_thread_continues_its_state_and_forgets_what_is_untracked() {
+    async fn scratch(log: Arc<Log>, _: Ctx) -> Result<LogUpdate, NodeError> {
+        Ok(LogUpdate::new()
+            .scratch(7u32)
+            .done([log.scratch.to_string()]))
+    }
+    let graph = builder()
+        .node("n", scratch)
+        .edge(START, "n")
+        .edge("n", END)
+        .compile()
+        .unwrap();
+    let bench = bench(&graph);
+    bench
+        .thread
+        .run(Log::default(), bench.config())
+        .await
+        .unwrap();
+    let output = bench
+        .thread
+        .run(LogUpdate::new().last("b"), bench.config())
+        .await
+        .unwrap();
+    assert_eq!(output.state.done, ["0", "0"]);
+    assert_eq!((output.state.last.as_str(), output.steps), ("b", 1));
+    let heads = bench.thread.history(None, 10).await.unwrap();
+    assert_eq!(heads[0].step, 2);
+    let changed = heads[0]
+        .values
+        .iter()
+        .filter(|v| v.written_by == heads[0].id);
+    let changed: Vec<_> = changed.map(|value| value.channel.as_str()).collect();
+    assert_eq!(changed, ["done"], "a checkpoint holds only what changed");
+}
+
+#[tokio::test]
+async fn a_second_writer_is_refused_and_a_takeover_fences_the_first() {
+    let graph = builder()
+        .node("ask", hang)
+        .edge(START, "ask")
+        .edge("ask", END)
+        .compile()
+        .unwrap();
+    let bench = bench(&graph);
+    let mut first = bench.thread.stream(Log::default(), bench.config());
+    first.next().await.unwrap().unwrap();
+    let error = bench
+        .thread
+        .run(Log::default(), bench.config())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RunError::Saver(SaverError::Busy { .. })),
+        "{error}"
+    );
+    assert!(error.is_retryable());
+
+    let second = bench.thread.clone().claim(Claim::TakeOver);
+    bench.world.broken.store(true, Ordering::Relaxed);
+    let output = second.resume(Answers::None, bench.config()).await.unwrap();
+    assert_eq!(output.status, Status::Done);
+    let error = loop {
+        match first.next().await.unwrap() {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(error, RunError::Saver(SaverError::Fenced { .. })),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_run_gives_the_thread_back() {
+    let graph = builder()
+        .node("hang", hang)
+        .edge(START, "hang")
+        .edge("hang", END);
+    let bench = bench(&graph.compile().unwrap());
+    let mut stream = bench.thread.stream(Log::default(), bench.config());
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    tokio::task::yield_now().await;
+    bench.world.broken.store(true, Ordering::Relaxed);
+    let output = bench
+        .thread
+        .resume(Answers::None, bench.config())
+        .await
+        .unwrap();
+    assert_eq!(output.status, Status::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_node_keeps_its_lease_and_a_dead_writer_loses_it() {
+    async fn slow(log: Arc<Log>, ctx: Ctx) -> Result<LogUpdate, NodeError> {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        work(log, ctx).await
+    }
+    let graph = builder()
+        .node("slow", slow)
+        .edge(START, "slow")
+        .edge("slow", END);
+    let bench = bench(&graph.compile().unwrap());
+    bench
+        .thread
+        .run(Log::default(), bench.config())
+        .await
+        .unwrap();
+
+    let lease = bench
+        .saver
+        .acquire(bench.thread.id(), Duration::from_secs(5), Claim::IfFree);
+    lease.await.unwrap();
+    bench
+        .thread
+        .resume(Answers::None, bench.config())
+        .await
+        .unwrap_err();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    bench
+        .thread
+        .resume(Answers::None, bench.config())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn checkpoint_still_written_after_external_cancel() {
+    for durability in MODES {
+        let graph = builder()
+            .node("good", work)
+            .node("hang", hang)
+            .edge(START, "good")
+            .edge(START, "hang")
+            .edge("good", END)
+            .edge("hang", END)
+            .compile()
+            .unwrap();
+        let bench = bench(&graph);
+        let token = CancellationToken::new();
+        let config = bench
+            .config()
+            .durability(durability)
+            .cancellation(token.clone());
+        let mut stream = bench.thread.stream(Log::default(), config);
+        let mut status = None;
+        while let Some(event) = stream.next().await {
+            match event.unwrap().kind {
+                EventKind::Updated { .. } => token.cancel(),
+                EventKind::Finished(output) => status = Some(output.status),
+                _ => {}
+            }
+        }
+        assert_eq!(status, Some(Status::Cancelled));
+        assert_eq!(bench.world.runs(), ["good"]);
+        bench.world.broken.store(true, Ordering::Relaxed);
+        let config = bench.config().durability(durability);
+        let output = bench.thread.resume(Answers::None, config).await.unwrap();
+        assert_eq!(output.state.done, ["good"]);
+        assert_eq!(bench.world.runs(), [""; 0], "{durability:?}: good ran once");
+    }
+}
+
+#[tokio::test]
+async fn drain_then_resume() {
+    for durability in MODES {
+        let bench = bench(&siblings());
+        let token = CancellationToken::new();
+        let config = bench.config().durability(durability).drain(token.clone());
+        let mut stream = bench.thread.stream(Log::default(), config);
+        let mut last = None;
+        while let Some(event) = stream.next().await {
+            match event.unwrap().kind {
+                EventKind::Started { node } if node.as_str() == "good" => token.cancel(),
+                EventKind::Finished(output) => last = Some(output),
+                _ => {}
+            }
+        }
+        let output = last.unwrap();
+        assert_eq!((output.status, output.steps), (Status::Drained, 2));
+        assert_eq!(bench.world.runs(), ["start", "good", "bad"]);
+        let config = bench.config().durability(durability);
+        let output = bench.thread.resume(Answers::None, config).await.unwrap();
+        assert_eq!(output.state.done, ["start", "bad", "good", "end"]);
+        assert_eq!(bench.world.runs(), ["end"]);
+    }
+}

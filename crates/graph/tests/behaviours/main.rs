@@ -1,0 +1,13 @@
+//! What a graph does, seen from outside. The 17 behaviours that were asked for are tests of
+//! those names, spread over the modules.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+mod durable;
+mod failures;
+mod history;
+mod interrupts;
+mod run;
+mod stream;
+mod subgraph;
+mod world;
