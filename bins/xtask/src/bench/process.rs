@@ -60,8 +60,8 @@ impl Running {
                 let said = fs::read_to_string(log).unwrap_or_default();
                 bail!("{command:?} ended before it listened: {}", said.trim());
             };
-            if let Some((_, address)) = line?.split_once("http://127.0.0.1:") {
-                break format!("127.0.0.1:{}", address.trim());
+            if let Some(port) = port(&line?) {
+                break format!("127.0.0.1:{port}");
             }
         };
         // A full pipe would stop a program that goes on to talk.
@@ -144,6 +144,13 @@ impl Drop for Running {
     }
 }
 
+/// The port of the address that a line ends with. The server also prints the address of its
+/// model, which has a path.
+fn port(line: &str) -> Option<u16> {
+    let (_, port) = line.split_once("http://127.0.0.1:")?;
+    port.trim().parse().ok()
+}
+
 /// The status of `GET path`.
 fn status(address: &str, path: &str) -> Result<u16> {
     let mut stream = TcpStream::connect(address)?;
@@ -156,4 +163,18 @@ fn status(address: &str, path: &str) -> Result<u16> {
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).context("an answer of no HTTP")?;
     Ok(status.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_the_model_is_not_taken_for_the_servers() {
+        assert_eq!(
+            port("  model    m by openai at http://127.0.0.1:9/v1"),
+            None
+        );
+        assert_eq!(port("  page     http://127.0.0.1:8080"), Some(8080));
+    }
 }
