@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
-use lyceum_core::{CallContext, Priority, Role, Turn};
+use lyceum_core::{CallContext, Priority, Role, Scope, Turn};
 use lyceum_memory::{
-    ClaimedJob, JobResults, Memory, MemoryError, MemoryId, MemoryKind, NewJob, NewMemory,
-    StoredMessage, Summary, TurnId,
+    ClaimedJob, JobResults, Memory, MemoryError, MemoryId, MemoryKind, NewJob, NewMemory, Summary,
+    TurnId,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -34,11 +35,29 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How long to wait after a store that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The job that remembers a turn.
-pub(crate) fn job(turn: &TurnId) -> NewJob {
+/// What a job needs to know, so that a short conversation's is done without reading it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Payload {
+    /// The turn, which names its memory.
+    turn: String,
+    topic: String,
+    /// What the learner taught in it.
+    taught: String,
+    /// The conversation's messages with this turn.
+    messages: u64,
+}
+
+/// The job that remembers a turn, after which the conversation has so many messages.
+pub(crate) fn job(turn: &TurnId, topic: &str, taught: &str, messages: u64) -> NewJob {
+    let payload = json!({
+        "turn": turn.as_str(),
+        "topic": topic,
+        "taught": taught.chars().take(MAX_CHARS).collect::<String>(),
+        "messages": messages,
+    });
     NewJob {
         kind: KIND.to_owned(),
-        payload: json!({ "turn": turn.as_str() }),
+        payload,
     }
 }
 
@@ -106,73 +125,65 @@ impl Consolidator {
     }
 
     async fn results(&self, job: &ClaimedJob) -> Result<JobResults, MemoryError> {
-        let scope = &job.lease.scope;
-        let sessions = self.memory.sessions();
-        // A session that was deleted since has nothing to remember.
-        let Some(session) = sessions.session(scope).await? else {
+        // A payload of another version of this program has nothing to say to this one.
+        let Ok(payload) = Payload::deserialize(&job.payload) else {
+            tracing::warn!(job = %job.lease.job, "a consolidation job cannot be read");
             return Ok(JobResults::default());
         };
-        let messages = sessions.messages(scope, None, READ).await?;
-        let turn = job
-            .payload
-            .get("turn")
-            .and_then(serde_json::Value::as_str)
-            .unwrap_or_default();
-        let mut results = JobResults {
-            memories: episodes(&session.topic, turn, &messages),
+        let summary = match payload.messages >= SUMMARISE_FROM {
+            true => self.summary(&job.lease.scope).await?,
+            false => None,
+        };
+        let memories = episode(payload).into_iter().collect();
+        Ok(JobResults {
+            memories,
+            summary,
             ..JobResults::default()
+        })
+    }
+
+    /// A new summary of the conversation's beginning, when enough was said since the last one.
+    async fn summary(&self, scope: &Scope) -> Result<Option<Summary>, MemoryError> {
+        let sessions = self.memory.sessions();
+        // A session that was deleted since has nothing to summarise.
+        let Some(session) = sessions.session(scope).await? else {
+            return Ok(None);
         };
         let covered = session
             .summary
             .as_ref()
             .map_or(0, |summary| summary.upto_seq);
-        let upto = session.messages.saturating_sub(KEEP_RECENT);
-        if session.messages >= SUMMARISE_FROM && upto >= covered + KEEP_RECENT {
-            let old: Vec<Turn> = session
-                .summary
-                .iter()
-                .map(|summary| Turn {
-                    role: Role::Assistant,
-                    content: summary.text.clone(),
-                })
-                .chain(
-                    messages
-                        .iter()
-                        .filter(|message| (covered + 1..=upto).contains(&message.seq))
-                        .map(turn_of),
-                )
-                .collect();
-            let call = CallContext::new(scope.clone()).with_priority(Priority::Low);
-            let summary = summarise(&self.mind, call, &session.topic, &old).await;
-            results.summary = Some(Summary {
-                upto_seq: upto,
-                text: summary.text,
-            });
+        let upto_seq = session.messages.saturating_sub(KEEP_RECENT);
+        if upto_seq < covered + KEEP_RECENT {
+            return Ok(None);
         }
-        Ok(results)
+        let messages = sessions.messages(scope, Some(upto_seq + 1), READ).await?;
+        let earlier = session.summary.map(|summary| Turn {
+            role: Role::Assistant,
+            content: summary.text,
+        });
+        let since = messages.into_iter().filter(|message| message.seq > covered);
+        let turns = since.map(|message| Turn {
+            role: message.role,
+            content: message.content,
+        });
+        let turns: Vec<Turn> = earlier.into_iter().chain(turns).collect();
+        let call = CallContext::new(scope.clone()).with_priority(Priority::Low);
+        let text = summarise(&self.mind, call, &session.topic, &turns)
+            .await
+            .text;
+        Ok(Some(Summary { upto_seq, text }))
     }
 }
 
-/// What the learner said in the turn, as memories.
-fn episodes(topic: &str, turn: &str, messages: &[StoredMessage]) -> Vec<NewMemory> {
-    let taught = messages
-        .iter()
-        .filter(|message| message.turn_id.as_str() == turn && message.role == Role::User);
-    let long = taught.filter(|message| message.content.chars().count() >= MIN_CHARS);
-    long.filter_map(|message| {
-        let text: String = message.content.chars().take(MAX_CHARS).collect();
-        let id = MemoryId::new(format!("{turn}.{}", message.seq)).ok()?;
-        Some(NewMemory {
-            id,
-            ..NewMemory::new(MemoryKind::Episode, topic, text)
-        })
+/// What the learner said in the turn, as a memory.
+fn episode(payload: Payload) -> Option<NewMemory> {
+    if payload.taught.chars().count() < MIN_CHARS {
+        return None;
+    }
+    let id = MemoryId::new(&payload.turn).ok()?;
+    Some(NewMemory {
+        id,
+        ..NewMemory::new(MemoryKind::Episode, payload.topic, payload.taught)
     })
-    .collect()
-}
-
-fn turn_of(message: &StoredMessage) -> Turn {
-    Turn {
-        role: message.role,
-        content: message.content.clone(),
-    }
 }

@@ -93,11 +93,6 @@ impl Inner {
     /// them back: the result says that they were not kept.
     async fn keep(&self, call: &CallContext, state: &mut LessonState) {
         let turn_id = TurnId::random();
-        let jobs = if self.config.consolidate {
-            vec![consolidate::job(&turn_id)]
-        } else {
-            Vec::new()
-        };
         let message = |turn: &Turn| NewMessage {
             role: turn.role,
             content: turn.content.clone(),
@@ -111,6 +106,13 @@ impl Inner {
             role: Role::Assistant,
             content: state.answer.clone(),
         });
+        let total = state.stored + messages.len() as u64;
+        let job = || consolidate::job(&turn_id, &state.topic, &state.explanation, total);
+        let jobs = if self.config.consolidate {
+            vec![job()]
+        } else {
+            Vec::new()
+        };
         let turn = NewTurn {
             turn_id,
             topic: state.topic.clone(),

@@ -36,7 +36,9 @@ pub(super) struct LessonState {
     pub(super) explanation: String,
     /// The conversation before the explanation, as the client will get it back.
     pub(super) short_term_memory: Vec<Turn>,
-    /// The part of it that the store does not have yet.
+    /// How many messages of the conversation the store has.
+    pub(super) stored: u64,
+    /// The part of the conversation that the store does not have yet.
     pub(super) unsaved: Vec<Turn>,
     /// What was taught in other conversations.
     pub(super) knowledge: Vec<String>,
@@ -161,6 +163,7 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
         .context(&call.scope, &query, limits)
         .await
         .map_err(NodeError::permanent)?;
+    let count = known.recent.last().map_or(0, |message| message.seq);
     let stored = known.recent.into_iter().map(|message| Turn {
         role: message.role,
         content: message.content,
@@ -177,6 +180,7 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
         .map(|memory| memory.text)
         .collect();
     let update = LessonStateUpdate::new()
+        .stored(count)
         .knowledge(taught)
         .degraded(degraded);
     // What the client remembers is its own view of the conversation and is used as it is;
