@@ -11,7 +11,7 @@ use lyceum_core::{Gap, GapKind};
 use super::{
     Lecture, phrases,
     shape::{central, comparison, short_body},
-    text::{Document, Language, head, language_of},
+    text::{Document, Language, Sentence, head, language_of},
     utterance::{self, Utterance},
     wording,
 };
@@ -168,7 +168,12 @@ impl<'a> Asking<'a> {
                 .map(|sentence| document.quote(&short_body(sentence)))
                 .collect();
         }
+        // Of one sentence its clauses are asked about, so that not every question repeats it.
+        if let [only] = document.sentences.as_slice() {
+            quotes = clauses(only);
+        }
         quotes.retain(|quote| !quote.is_empty());
+        let every = quotes.clone();
         let (fresh, stale): (Vec<&str>, Vec<&str>) = quotes.into_iter().partition(|quote| {
             !self.was_quoted(quote) && !self.out.iter().any(|question| question.contains(quote))
         });
@@ -183,15 +188,11 @@ impl<'a> Asking<'a> {
             }
             self.ask(forms, &[("{q}", shortened(quote))], turn as u64 * 3);
         }
-        // One short sentence carries several questions.
-        for turn in 0..WANTED as u64 {
-            let Some(sentence) = document.sentences.first() else {
-                return;
-            };
+        // Little text carries several questions.
+        for (turn, quote) in (0..WANTED as u64).zip(every.iter().cycle()) {
             if self.out.len() >= WANTED {
                 return;
             }
-            let quote = document.quote(&short_body(sentence));
             self.ask(forms, &[("{q}", shortened(quote))], turn);
         }
     }
@@ -233,6 +234,56 @@ impl<'a> Asking<'a> {
         }
         self.out
     }
+}
+
+/// The clauses of a sentence that can stand alone, the one that says most first; the whole
+/// where there is none.
+fn clauses<'t>(sentence: &Sentence<'t>) -> Vec<&'t str> {
+    const JOINTS: &[&str] = &[
+        " because ",
+        " which ",
+        " so that ",
+        " but ",
+        " when ",
+        " if ",
+        " by ",
+        "因为",
+        "所以",
+        "但是",
+        "因此",
+        "如果",
+    ];
+    let body = sentence.body();
+    let text = &sentence.text[body.start - sentence.start..body.end - sentence.start];
+    let mut pieces: Vec<&str> = text.split([',', '，', ';', '；', ':', '：']).collect();
+    for joint in JOINTS {
+        pieces = pieces.iter().flat_map(|piece| piece.split(joint)).collect();
+    }
+    let mut counted: Vec<(usize, &str)> = pieces
+        .into_iter()
+        .map(str::trim)
+        .filter_map(|piece| {
+            let from = sentence.start + text_offset(sentence.text, piece);
+            let inside = || {
+                sentence.words.iter().filter(move |word| {
+                    word.range.start >= from && word.range.end <= from + piece.len()
+                })
+            };
+            let content = inside().filter(|word| word.is_content()).count();
+            (inside().count() >= 3 && content >= 2).then_some((content, piece))
+        })
+        .take(MAX_QUESTIONS)
+        .collect();
+    counted.sort_by_key(|(content, _)| std::cmp::Reverse(*content));
+    if counted.is_empty() {
+        return vec![text];
+    }
+    counted.into_iter().map(|(_, piece)| piece).collect()
+}
+
+/// Where a piece of a text begins in it.
+fn text_offset(text: &str, piece: &str) -> usize {
+    (piece.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
 }
 
 fn is_short(document: &Document<'_>) -> bool {

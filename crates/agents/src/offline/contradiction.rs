@@ -71,6 +71,10 @@ struct Claim {
     source: usize,
     /// The subject: its first content word.
     subject: String,
+    /// Its words up to a reason, without what only denies; empty where it is no plain claim.
+    plain: String,
+    /// Whether its plain words are denied.
+    denied: bool,
 }
 
 /// Finds contradictions; `focus` holds the earlier claim.
@@ -84,6 +88,7 @@ pub(super) fn find(document: &Document<'_>, earlier: &[Document<'_>]) -> Vec<Fin
     }
     collect(document, 0, &mut claims);
     let mut index: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut plain: HashMap<(&str, bool), usize> = HashMap::new();
     let mut findings: Vec<Finding> = Vec::new();
     for (at, claim) in claims.iter().enumerate() {
         if claim.source == 0 {
@@ -96,6 +101,14 @@ pub(super) fn find(document: &Document<'_>, earlier: &[Document<'_>]) -> Vec<Fin
                 .copied()
                 .filter(|other| seen.insert(*other))
                 .filter(|&other| contradicts(&claims[other], claim, document))
+                .chain(
+                    plain
+                        .get(&(claim.plain.as_str(), !claim.denied))
+                        .copied()
+                        .filter(|&other| {
+                            claims[other].source > 0 || !turns_against(claim, document)
+                        }),
+                )
                 .min();
             if let Some(other) = found
                 && findings.len() < MOST
@@ -110,6 +123,11 @@ pub(super) fn find(document: &Document<'_>, earlier: &[Document<'_>]) -> Vec<Fin
                     focus: claims[other].text.clone(),
                 });
             }
+        }
+        if !claim.plain.is_empty() {
+            plain
+                .entry((claim.plain.as_str(), claim.denied))
+                .or_insert(at);
         }
         for word in &claim.about {
             let bucket = index.entry(word.as_str()).or_default();
@@ -127,7 +145,8 @@ fn collect(document: &Document<'_>, source: usize, claims: &mut Vec<Claim>) {
         if sentence.is_question {
             continue;
         }
-        let whole = claim(sentence, sentence.body(), index, source);
+        let mut whole = claim(sentence, sentence.body(), index, source);
+        (whole.plain, whole.denied) = plain(sentence);
         let clauses = clause_ranges(sentence);
         if clauses.len() > 1 {
             for range in clauses {
@@ -139,10 +158,91 @@ fn collect(document: &Document<'_>, source: usize, claims: &mut Vec<Claim>) {
                 }
             }
         }
-        if whole.about.len() >= 2 || (!whole.about.is_empty() && !whole.pairs.is_empty()) {
+        if whole.about.len() >= 2
+            || !whole.plain.is_empty()
+            || (!whole.about.is_empty() && !whole.pairs.is_empty())
+        {
             claims.push(whole);
         }
     }
+}
+
+/// What a sentence says word by word and whether it denies it: "things do not fall" says
+/// "thing fall" and denies it. Nothing where only some are meant, or too little is said.
+fn plain(sentence: &Sentence<'_>) -> (String, bool) {
+    const PARTLY: &[&str] = &[
+        "some",
+        "sometimes",
+        "often",
+        "usually",
+        "many",
+        "most",
+        "may",
+        "might",
+        "could",
+        "other",
+        "think",
+        "believe",
+        "say",
+        "有些",
+        "有的",
+        "有时",
+        "一些",
+        "可能",
+        "一定",
+        "往往",
+        "通常",
+        "多数",
+        "以为",
+        "认为",
+        "说",
+    ];
+    const EMPTY: &[&str] = &[
+        "the", "a", "an", "do", "does", "did", "and", "but", "并", "了", "的", "其实", "really",
+        "actually", "also", "都", "也", "就",
+    ];
+    let (mut said, mut denied, mut content) = (String::new(), false, 0_usize);
+    if has_any(&sentence.lower, PARTLY) {
+        return (said, false);
+    }
+    for word in &sentence.words {
+        let base = word.base.as_str();
+        if matches!(base, "because" | "因为" | "由于" | "since") {
+            break;
+        }
+        if negates(sentence.language, base, &sentence.lower) {
+            denied = !denied;
+            let bare = base.trim_start_matches(['并', '不', '没', '未', '非', '无']);
+            match sentence.language {
+                Language::Chinese if base == "并非" => said.push('是'),
+                Language::Chinese => said.push_str(bare),
+                Language::English if base.starts_with("can") => said.push_str("can "),
+                Language::English if matches!(base, "isn't" | "aren't") => said.push_str("is "),
+                Language::English => {}
+            }
+            continue;
+        }
+        if EMPTY.contains(&base) {
+            continue;
+        }
+        content += usize::from(word.is_content());
+        // "Falls faster" and "falls slower" differ as "falls" and "does not fall" do; a
+        // subject and its opposite are two subjects.
+        match opposite(base) {
+            Some((pair, minus)) if content > 1 => {
+                denied ^= minus;
+                said.push_str(&format!("{pair}"));
+            }
+            _ => said.push_str(if base == "are" { "is" } else { base }),
+        }
+        if sentence.language == Language::English {
+            said.push(' ');
+        }
+    }
+    if content < 2 {
+        said.clear();
+    }
+    (said, denied)
 }
 
 fn clause_ranges(sentence: &Sentence<'_>) -> Vec<Range<usize>> {
@@ -326,6 +426,11 @@ fn listed_opposite(base: &str) -> Option<(usize, bool)> {
 
 fn contradicts(old: &Claim, new: &Claim, document: &Document<'_>) -> bool {
     if old.source == new.source && old.sentence == new.sentence {
+        return false;
+    }
+    // Some do and some do not.
+    let partly = |claim: &Claim| has_any(&claim.text.to_ascii_lowercase(), &["some", "有些", "有的"]);
+    if partly(old) && partly(new) {
         return false;
     }
     let shared = old.about.intersection(&new.about).count();

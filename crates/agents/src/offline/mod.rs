@@ -7,6 +7,7 @@
 
 mod ask;
 mod chinese;
+mod circle;
 mod contradiction;
 mod english;
 pub mod evaluation;
@@ -62,6 +63,7 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
     let frame = Frame::of(&document, defined);
     let mut findings = contradiction::find(&document, &earlier);
     findings.extend(shape::find(&document));
+    findings.extend(circle::find(&document));
     findings.extend(steps::find(&document, frame));
     findings.extend(wording::find(&document, frame));
     findings.extend(terms::undefined(

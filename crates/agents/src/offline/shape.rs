@@ -1,5 +1,5 @@
 //! Gaps in the shape of an explanation: no example, no limits, a comparison that carries
-//! too much, a definition that turns in a circle.
+//! too much.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::{
     english::{NOUN, VERB},
     finding::{Finding, Frame, has_quiet_limit, is_example, is_limited_nearby},
     markers::{ANALOGY, NOT_ANALOGY, TURNS},
-    text::{Document, Language, Sentence, Word, find_phrase, has_any},
+    text::{Document, Language, Sentence, find_phrase, has_any},
 };
 
 /// The shortest text, in words, that is asked for an example or for limits.
@@ -23,7 +23,6 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
             continue;
         }
         analogy(document, index, sentence, &mut findings);
-        circle(index, sentence, &mut findings);
     }
     findings
 }
@@ -227,169 +226,4 @@ fn analogy(
         severity: Severity::Medium,
         focus: sentence.text[found].to_owned(),
     });
-}
-
-/// "Recursion is when a function is recursive", "光合作用就是进行光合作用的过程".
-fn circle(index: usize, sentence: &Sentence<'_>, findings: &mut Vec<Finding>) {
-    let closes = match sentence.language {
-        Language::English => english_circle(sentence),
-        Language::Chinese => chinese_circle(sentence),
-    };
-    if let Some(term) = closes {
-        findings.push(Finding {
-            kind: GapKind::CircularDefinition,
-            range: short_body(sentence),
-            sentence: index,
-            confidence: 0.85,
-            severity: Severity::High,
-            focus: term,
-        });
-    }
-}
-
-/// The verbs and phrases between a term and its definition.
-fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
-    let words = &sentence.words;
-    let be = words.iter().position(|word| {
-        matches!(
-            word.base.as_str(),
-            "is" | "are" | "mean" | "means" | "refer" | "happens" | "happen" | "occurs" | "occur"
-        )
-    })?;
-    if be == 0 || be > 6 {
-        return None;
-    }
-    // "The logarithm of a number is …": what is defined stands before "of".
-    let until = words[..be]
-        .iter()
-        .position(|word| word.base == "of")
-        .unwrap_or(be);
-    let term: Vec<&Word> = words[..until]
-        .iter()
-        .filter(|word| word.is_content())
-        .collect();
-    let named = words[..until].iter().all(|word| {
-        word.is_content()
-            || matches!(
-                word.base.as_str(),
-                "the" | "a" | "an" | "what" | "we" | "call"
-            )
-    });
-    if term.is_empty() || term.len() > 3 || !named {
-        return None;
-    }
-    // The definition ends where the sentence turns to something else.
-    let end = sentence.text[words[be].range.end - sentence.start..]
-        .find([',', ';', '('])
-        .map_or(usize::MAX, |cut| words[be].range.end + cut);
-    let defining: Vec<&Word> = words[be + 1..]
-        .iter()
-        .filter(|word| word.range.start < end)
-        .collect();
-    let lead = defining.first()?;
-    let defines = lead.base == "the"
-        || lead.base == "a"
-        || lead.base == "an"
-        || matches!(
-            lead.base.as_str(),
-            "when"
-                | "where"
-                | "how"
-                | "what"
-                | "something"
-                | "just"
-                | "simply"
-                | "basically"
-                | "to"
-                | "that"
-                | "because"
-                | "about"
-                | "its"
-                | "their"
-                | "one"
-        )
-        || words[be].base != "is" && words[be].base != "are";
-    if !defines {
-        return None;
-    }
-    let repeats = |word: &Word| {
-        defining
-            .iter()
-            .any(|other| other.is_content() && same_root(&word.base, &other.base))
-    };
-    // In "a prime number is a number that …" the head noun is the class, not a circle; in
-    // "a fair price is one that is fair" the quality is what had to be explained.
-    let quality = term.len() == 2 && !term[0].may_be(NOUN) && repeats(term[0]);
-    if quality {
-        return Some(
-            sentence.text[term[0].range.start - sentence.start..term[1].range.end - sentence.start]
-                .to_owned(),
-        );
-    }
-    term.iter().all(|word| repeats(word)).then(|| {
-        let from = term[0].range.start - sentence.start;
-        let to = term[term.len() - 1].range.end - sentence.start;
-        sentence.text[from..to].to_owned()
-    })
-}
-
-/// Whether two words come from one root, by their common beginning.
-fn same_root(a: &str, b: &str) -> bool {
-    if a == b {
-        return true;
-    }
-    let common = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
-    let shorter = a.chars().count().min(b.chars().count());
-    let longer = a.chars().count().max(b.chars().count());
-    common >= 5 && common * 10 >= shorter * 7 && longer - common <= 6
-}
-
-fn chinese_circle(sentence: &Sentence<'_>) -> Option<String> {
-    const DEFINES: &[&str] = &[
-        "就是",
-        "是指",
-        "指的是",
-        "意思是",
-        "意思就是",
-        "的意思是",
-        "即",
-        "是",
-    ];
-    let text = sentence.text;
-    let (term, rest) = DEFINES.iter().find_map(|verb| {
-        let at = text.find(verb)?;
-        let term = text[..at]
-            .trim()
-            .trim_start_matches("所谓")
-            .trim_matches(['“', '”', '"', '「', '」', '，', '的']);
-        let count = term.chars().count();
-        let plain = !term.contains(['，', ',', '。', '：', '、']);
-        ((2..=8).contains(&count) && plain).then(|| (term, &text[at + verb.len()..]))
-    })?;
-    let rest = rest
-        .split(['，', '。', '；', '（', ','])
-        .next()
-        .unwrap_or_default();
-    let inside: Vec<&Word> = sentence
-        .words
-        .iter()
-        .filter(|word| word.is_content() && word.range.end - sentence.start <= term.len())
-        .collect();
-    let whole = rest.contains(term);
-    // A term of several words circles when what distinguishes it comes back.
-    let parts: Vec<&str> = inside.iter().map(|word| word.base.as_str()).collect();
-    let distinguishing = parts.len() > 1
-        && parts[..parts.len() - 1]
-            .iter()
-            .all(|part| part.chars().count() > 1 && rest.contains(part))
-        && rest.ends_with(parts[parts.len() - 1]);
-    // "加速度就是速度加速的程度", "可持续就是能够持续": two characters come back and little is added.
-    let rest_count = rest.chars().count();
-    let lead: String = term.chars().take(2).collect();
-    let echo = term.chars().count() <= 3
-        && rest_count <= 10
-        && rest
-            .split_once(&lead)
-            .is_some_and(|(_, tail)| tail.ends_with(term.chars().next_back().unwrap_or('\0')));
-    (whole || distinguishing || echo).then(|| term.to_owned())
 }
