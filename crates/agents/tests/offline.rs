@@ -115,6 +115,36 @@ fn answers_in_the_language_of_the_learner() {
 }
 
 #[test]
+fn obvious_short_cases_are_all_right() {
+    let short = cases().into_iter().filter(|c| c.name.contains("-short-"));
+    let short: Vec<Case> = short.collect();
+    let report = evaluate(&short);
+    assert!(report.clean >= 6 && report.flawed >= 14);
+    assert!(report.notes.is_empty(), "{}", report.notes.join("\n"));
+}
+
+#[test]
+fn one_sentence_is_not_quoted_whole_by_every_question() {
+    for text in [
+        "The sky is blue because the air scatters short waves more than long waves, which is why \
+         we see blue light from all sides.",
+        "天空是蓝色的，因为空气会把短的光波散开，所以我们从四面八方看到蓝光。",
+    ] {
+        let (_, questions) = ask("", text);
+        let whole = text.trim_end_matches(['.', '。']);
+        assert!(
+            questions.iter().all(|q| !q.contains(whole)),
+            "{questions:?}"
+        );
+        let quotes: std::collections::HashSet<&str> = questions
+            .iter()
+            .filter_map(|q| q.split_once('“')?.1.split('”').next())
+            .collect();
+        assert!(quotes.len() >= 2, "{questions:?}");
+    }
+}
+
+#[test]
 fn what_was_said_before_is_remembered() {
     let earlier = [
         said("Heating a gas increases its pressure."),

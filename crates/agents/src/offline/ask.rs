@@ -20,6 +20,8 @@ use super::{
 pub const MAX_QUESTIONS: usize = 5;
 /// So many are asked where the text gives cause.
 const WANTED: usize = 3;
+/// So many pieces of a sentence are weighed.
+const MOST_PIECES: usize = 16;
 /// The most of one kind while other kinds wait.
 const PER_KIND: usize = 2;
 
@@ -241,7 +243,6 @@ impl<'a> Asking<'a> {
 fn clauses<'t>(sentence: &Sentence<'t>) -> Vec<&'t str> {
     const JOINTS: &[&str] = &[
         " because ",
-        " which ",
         " so that ",
         " but ",
         " when ",
@@ -253,16 +254,28 @@ fn clauses<'t>(sentence: &Sentence<'t>) -> Vec<&'t str> {
         "因此",
         "如果",
     ];
+    const LEANING: &[&str] = &["which ", "who ", "that ", "of "];
     let body = sentence.body();
     let text = &sentence.text[body.start - sentence.start..body.end - sentence.start];
-    let mut pieces: Vec<&str> = text.split([',', '，', ';', '；', ':', '：']).collect();
+    let parts: Vec<&str> = text.split([',', '，', ';', '；', ':', '：']).collect();
+    let mut pieces = parts.clone();
     for joint in JOINTS {
         pieces = pieces.iter().flat_map(|piece| piece.split(joint)).collect();
     }
-    let mut counted: Vec<(usize, &str)> = pieces
+    let mut seen = HashSet::new();
+    let mut counted: Vec<(bool, usize, &str)> = pieces
         .into_iter()
-        .map(str::trim)
-        .filter_map(|piece| {
+        .take(MOST_PIECES)
+        .map(|piece| (true, piece))
+        .chain(
+            parts
+                .into_iter()
+                .take(MOST_PIECES)
+                .map(|part| (false, part)),
+        )
+        .map(|(small, piece)| (small, piece.trim()))
+        .filter(|(_, piece)| !LEANING.iter().any(|word| piece.starts_with(word)))
+        .filter_map(|(small, piece)| {
             let from = sentence.start + text_offset(sentence.text, piece);
             let inside = || {
                 sentence.words.iter().filter(move |word| {
@@ -270,15 +283,16 @@ fn clauses<'t>(sentence: &Sentence<'t>) -> Vec<&'t str> {
                 })
             };
             let content = inside().filter(|word| word.is_content()).count();
-            (inside().count() >= 3 && content >= 2).then_some((content, piece))
+            (inside().count() >= 3 && content >= 2 && seen.insert(piece))
+                .then_some((small, content, piece))
         })
         .take(MAX_QUESTIONS)
         .collect();
-    counted.sort_by_key(|(content, _)| std::cmp::Reverse(*content));
+    counted.sort_by_key(|(small, content, _)| std::cmp::Reverse((*small, *content)));
     if counted.is_empty() {
         return vec![text];
     }
-    counted.into_iter().map(|(_, piece)| piece).collect()
+    counted.into_iter().map(|(_, _, piece)| piece).collect()
 }
 
 /// Where a piece of a text begins in it.

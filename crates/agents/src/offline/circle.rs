@@ -61,6 +61,9 @@ const LIGHT: &[&str] = &[
     "物体",
 ];
 
+/// The longest sentence, in words, that is compared word by word with another.
+const LONGEST: usize = 60;
+
 /// Finds them all; at most one in a sentence.
 pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -73,10 +76,13 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
             Language::English => english_circle(sentence),
             Language::Chinese => chinese_circle(sentence),
         };
-        let closes = closes
-            .or_else(|| own_effect(sentence, sentence))
-            .or_else(|| before.and_then(|before| own_effect(before, sentence)))
-            .or_else(|| restated(sentence));
+        let short = Some(sentence).filter(|sentence| sentence.words.len() <= LONGEST);
+        let closes = closes.or_else(|| {
+            let sentence = short?;
+            own_effect(sentence, sentence)
+                .or_else(|| own_effect(before?, sentence))
+                .or_else(|| restated(sentence))
+        });
         if let Some(term) = closes {
             findings.push(Finding {
                 kind: GapKind::CircularDefinition,
@@ -87,7 +93,7 @@ pub(super) fn find(document: &Document<'_>) -> Vec<Finding> {
                 focus: term,
             });
         }
-        before = Some(sentence);
+        before = short;
     }
     findings
 }

@@ -26,6 +26,8 @@ use super::{
 const MOST: usize = 3;
 /// Claims compared through one shared word.
 const PER_WORD: usize = 12;
+/// The longest sentence that is compared with others word by word.
+const PLAIN_WORDS: usize = 40;
 
 /// Stands for "go up" and "go down" among the pairs.
 const RISE: usize = usize::MAX;
@@ -202,7 +204,7 @@ fn plain(sentence: &Sentence<'_>) -> (String, bool) {
         "actually", "also", "都", "也", "就",
     ];
     let (mut said, mut denied, mut content) = (String::new(), false, 0_usize);
-    if has_any(&sentence.lower, PARTLY) {
+    if sentence.words.len() > PLAIN_WORDS || has_any(&sentence.lower, PARTLY) {
         return (said, false);
     }
     for word in &sentence.words {
@@ -429,7 +431,8 @@ fn contradicts(old: &Claim, new: &Claim, document: &Document<'_>) -> bool {
         return false;
     }
     // Some do and some do not.
-    let partly = |claim: &Claim| has_any(&claim.text.to_ascii_lowercase(), &["some", "有些", "有的"]);
+    let partly =
+        |claim: &Claim| has_any(&claim.text.to_ascii_lowercase(), &["some", "有些", "有的"]);
     if partly(old) && partly(new) {
         return false;
     }
