@@ -35,6 +35,7 @@ fn turn(said: &str, answered: &str) -> NewTurn {
             message(Role::User, said),
             message(Role::Assistant, answered),
         ],
+        memories: Vec::new(),
         jobs: Vec::new(), // stored in the same transaction, for a worker to pick up
     }
 }

@@ -163,7 +163,8 @@ pub(crate) struct Memory {
     pub recent_messages: usize,
     /// Memories of earlier conversations that the student sees. Default 3; 0 to 50.
     pub recalled: usize,
-    /// Whether conversations are summarised into memory in the background. Default true.
+    /// Whether what was taught is remembered, and long conversations are summarised in the
+    /// background. Default true.
     pub consolidate: bool,
 }
 

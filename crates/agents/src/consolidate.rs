@@ -1,9 +1,12 @@
-//! Consolidation: after each answer, what was taught becomes a memory, in the background.
+//! Consolidation: what was taught becomes a memory, and long conversations a summary.
 //!
-//! Invariant: a job's results are stored in the transaction that ends it, under ids made
-//! from what they were made of, so a job that runs twice leaves one result. Sources are
-//! never deleted, and recalled text is never extracted again: only the learner's own
-//! words of the job's turn are.
+//! What the learner said is stored as a memory in the turn's own transaction, so it is
+//! found again at once and costs no model call. Summarising is background work: a job,
+//! stored with the turn that makes it due.
+//!
+//! Invariant: a job's result is stored in the transaction that ends it and covers more
+//! than the last one, so a job that runs twice leaves one result. Sources are never
+//! deleted, and recalled text is never extracted again.
 
 use std::time::Duration;
 
@@ -12,8 +15,7 @@ use lyceum_memory::{
     ClaimedJob, JobResults, Memory, MemoryError, MemoryId, MemoryKind, NewJob, NewMemory, Summary,
     TurnId,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Mind, summarise::summarise};
@@ -35,30 +37,27 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How long to wait after a store that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a job needs to know, so that a short conversation's is done without reading it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Payload {
-    /// The turn, which names its memory.
-    turn: String,
-    topic: String,
-    /// What the learner taught in it.
-    taught: String,
-    /// The conversation's messages with this turn.
-    messages: u64,
+/// What the learner said in the turn, as a memory; nothing where it is too short to teach.
+pub(crate) fn episode(turn: &TurnId, topic: &str, taught: &str) -> Option<NewMemory> {
+    if taught.chars().count() < MIN_CHARS {
+        return None;
+    }
+    let text: String = taught.chars().take(MAX_CHARS).collect();
+    let id = MemoryId::new(turn.as_str()).ok()?;
+    Some(NewMemory {
+        id,
+        ..NewMemory::new(MemoryKind::Episode, topic, text)
+    })
 }
 
-/// The job that remembers a turn, after which the conversation has so many messages.
-pub(crate) fn job(turn: &TurnId, topic: &str, taught: &str, messages: u64) -> NewJob {
-    let payload = json!({
-        "turn": turn.as_str(),
-        "topic": topic,
-        "taught": taught.chars().take(MAX_CHARS).collect::<String>(),
-        "messages": messages,
-    });
-    NewJob {
+/// The job that a turn makes due: with it the conversation has so many messages, and its
+/// summary covers so many.
+pub(crate) fn due(messages: u64, covered: u64) -> Option<NewJob> {
+    let is_due = messages >= SUMMARISE_FROM && messages - KEEP_RECENT >= covered + KEEP_RECENT;
+    is_due.then(|| NewJob {
         kind: KIND.to_owned(),
-        payload,
-    }
+        payload: Value::Null,
+    })
 }
 
 /// Works through consolidation jobs.
@@ -105,16 +104,22 @@ impl Consolidator {
     /// [`MemoryError`] when a store failed; the job is due again later.
     pub async fn work(&self, job: &ClaimedJob) -> Result<(), MemoryError> {
         let mut lease = job.lease.clone();
-        let work = self.results(job);
+        let work = self.summary(&job.lease.scope);
         tokio::pin!(work);
-        let results = loop {
+        let summary = loop {
             tokio::select! {
-                results = &mut work => break results,
+                summary = &mut work => break summary,
                 () = tokio::time::sleep(HEARTBEAT) => lease = self.memory.heartbeat(&lease).await?,
             }
         };
-        match results {
-            Ok(results) => self.memory.complete_job(&lease, &results).await,
+        match summary {
+            Ok(summary) => {
+                let results = JobResults {
+                    summary,
+                    ..JobResults::default()
+                };
+                self.memory.complete_job(&lease, &results).await
+            }
             Err(error) => {
                 self.memory
                     .fail_job(job, error.is_retryable(), error.label())
@@ -122,24 +127,6 @@ impl Consolidator {
                 Err(error)
             }
         }
-    }
-
-    async fn results(&self, job: &ClaimedJob) -> Result<JobResults, MemoryError> {
-        // A payload of another version of this program has nothing to say to this one.
-        let Ok(payload) = Payload::deserialize(&job.payload) else {
-            tracing::warn!(job = %job.lease.job, "a consolidation job cannot be read");
-            return Ok(JobResults::default());
-        };
-        let summary = match payload.messages >= SUMMARISE_FROM {
-            true => self.summary(&job.lease.scope).await?,
-            false => None,
-        };
-        let memories = episode(payload).into_iter().collect();
-        Ok(JobResults {
-            memories,
-            summary,
-            ..JobResults::default()
-        })
     }
 
     /// A new summary of the conversation's beginning, when enough was said since the last one.
@@ -174,16 +161,4 @@ impl Consolidator {
             .text;
         Ok(Some(Summary { upto_seq, text }))
     }
-}
-
-/// What the learner said in the turn, as a memory.
-fn episode(payload: Payload) -> Option<NewMemory> {
-    if payload.taught.chars().count() < MIN_CHARS {
-        return None;
-    }
-    let id = MemoryId::new(&payload.turn).ok()?;
-    Some(NewMemory {
-        id,
-        ..NewMemory::new(MemoryKind::Episode, payload.topic, payload.taught)
-    })
 }

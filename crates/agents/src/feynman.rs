@@ -33,8 +33,8 @@ pub struct FeynmanConfig {
     pub recent: usize,
     /// Memories of other conversations that the student sees. Default 3.
     pub recalled: usize,
-    /// Whether turns are remembered in the background; a [`Consolidator`](crate::Consolidator)
-    /// has to run. Default true.
+    /// Whether turns are remembered, and long conversations summarised in the background, for
+    /// which a [`Consolidator`](crate::Consolidator) has to run. Default true.
     pub consolidate: bool,
     /// What looking for gaps may spend.
     pub react: ReActLimits,
@@ -107,16 +107,17 @@ impl Inner {
             content: state.answer.clone(),
         });
         let total = state.stored + messages.len() as u64;
-        let job = || consolidate::job(&turn_id, &state.topic, &state.explanation, total);
-        let jobs = if self.config.consolidate {
-            vec![job()]
-        } else {
-            Vec::new()
+        let taught = || consolidate::episode(&turn_id, &state.topic, &state.explanation);
+        let due = || consolidate::due(total, state.summarised);
+        let (memories, jobs) = match self.config.consolidate {
+            true => (taught().into_iter().collect(), due().into_iter().collect()),
+            false => (Vec::new(), Vec::new()),
         };
         let turn = NewTurn {
             turn_id,
             topic: state.topic.clone(),
             messages,
+            memories,
             jobs,
         };
         if let Err(error) = self.memory.save_turn(&call.scope, turn).await {

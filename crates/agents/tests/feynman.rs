@@ -232,6 +232,32 @@ async fn the_next_turn_sees_the_conversation_and_other_users_do_not() {
 }
 
 #[tokio::test]
+async fn a_long_imported_conversation_is_kept_whole() {
+    let memory = memory();
+    let student = student(Mind::Offline, &memory);
+    let mut first = explanation("long", "It bends space because mass curves it.");
+    first.short_term_memory = (0..1_000)
+        .map(|n| Turn {
+            role: Role::User,
+            content: format!("Fact {n}."),
+        })
+        .collect();
+    let (_, lesson) = teach(&student, first).await.unwrap();
+    assert_eq!(lesson.degraded, [] as [&str; 0]);
+    let scope = Scope::local().with_session(SessionId::new("long").unwrap());
+    let session = memory.sessions().session(&scope).await.unwrap().unwrap();
+    assert_eq!(session.messages, 1_002);
+}
+
+#[tokio::test]
+async fn the_worker_ends_when_it_is_told_to() {
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(Consolidator::new(memory(), Mind::Offline).run(stop.clone()));
+    stop.cancel();
+    worker.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_the_client_remembers_of_an_unknown_conversation_is_kept() {
     let memory = memory();
     let student = student(Mind::Offline, &memory);
@@ -377,20 +403,6 @@ async fn what_was_taught_is_recalled_in_another_conversation() {
     )
     .await
     .unwrap();
-    let stop = CancellationToken::new();
-    let worker = tokio::spawn(Consolidator::new(memory.clone(), Mind::Offline).run(stop.clone()));
-    // The worker says nothing; its result is what shows.
-    while memory
-        .memories()
-        .search(&Scope::local(), "curvature", 1)
-        .await
-        .unwrap()
-        .is_empty()
-    {
-        tokio::task::yield_now().await;
-    }
-    stop.cancel();
-    worker.await.unwrap();
     let model = Model(Arc::new(Scripted::new(good)));
     let second = student(Mind::Model(Arc::new(model.clone())), &memory);
     teach(

@@ -10,9 +10,9 @@ use crate::{JobResults, MemoryError, NewJob, NewMemory, NewTurn};
 /// What a call may carry.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The longest message, in bytes. Default 262,144; zero refuses every text.
+    /// The longest message, in bytes. Default 1,048,576; zero refuses every text.
     pub message_bytes: usize,
-    /// The most messages in a turn. Default 64.
+    /// The most messages in a turn: an imported conversation is one. Default 1,024.
     pub turn_messages: usize,
     /// The most jobs that one call makes. Default 16.
     pub jobs: usize,
@@ -20,7 +20,7 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// The longest memory or summary, in bytes. Default 65,536.
     pub memory_bytes: usize,
-    /// The most memories that one job stores. Default 256.
+    /// The most memories that one turn or job stores. Default 256.
     pub memories: usize,
     /// The longest topic, job kind or failure reason, in bytes. Default 1,024.
     pub label_bytes: usize,
@@ -33,8 +33,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            message_bytes: 256 * 1024,
-            turn_messages: 64,
+            message_bytes: 1024 * 1024,
+            turn_messages: 1_024,
             jobs: 16,
             payload_bytes: 64 * 1024,
             memory_bytes: 64 * 1024,
@@ -104,6 +104,10 @@ impl Limits {
         )?;
         for message in &turn.messages {
             length("message", &message.content, self.message_bytes)?;
+        }
+        count("memories of a turn", turn.memories.len(), self.memories)?;
+        for memory in &turn.memories {
+            self.check_memory(memory)?;
         }
         self.check_jobs(&turn.jobs)
     }

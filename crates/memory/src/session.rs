@@ -1,7 +1,8 @@
 //! Sessions: what was said, turn by turn, in order.
 //!
 //! Invariant: the messages of a session are numbered 1, 2, 3 … without gaps, a turn's
-//! messages stand together, and a turn and its jobs are stored together or not at all.
+//! messages stand together, and a turn, its memories and its jobs are stored together or
+//! not at all.
 //! Everything belongs to the tenant, user and agent of the scope; the same session id
 //! under another of them is another session.
 
@@ -12,7 +13,7 @@ use lyceum_core::{Role, Scope, SessionId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{NewJob, StoreError, Timestamp, TurnId};
+use crate::{NewJob, NewMemory, StoreError, Timestamp, TurnId};
 
 /// A message to store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub struct NewTurn {
     pub topic: String,
     /// What was said, oldest first.
     pub messages: Vec<NewMessage>,
+    /// What of it is to be found again at once, without waiting for a job.
+    pub memories: Vec<NewMemory>,
     /// Background work that the turn causes.
     pub jobs: Vec<NewJob>,
 }
@@ -49,6 +52,13 @@ impl NewTurn {
         for message in &self.messages {
             text(message.role.as_str());
             text(&message.content);
+        }
+        text("memories");
+        for memory in &self.memories {
+            text(memory.id.as_str());
+            text(memory.kind.as_str());
+            text(&memory.topic);
+            text(&memory.text);
         }
         text("jobs");
         for job in &self.jobs {
@@ -141,7 +151,8 @@ impl From<&Session> for SessionCursor {
 /// A dropped call may or may not have happened. All of them can be repeated.
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug {
-    /// Appends a turn and its jobs in one transaction and creates the session where it is new.
+    /// Appends a turn, its memories and its jobs in one transaction and creates the session
+    /// where it is new. A memory whose id is known already stays as it is.
     /// Once it returns, the turn survives a crash of the process. Idempotent on the turn id.
     ///
     /// # Errors

@@ -59,6 +59,7 @@ fn turn(jobs: &[&str]) -> NewTurn {
             role: Role::User,
             content: "plants use light".into(),
         }],
+        memories: Vec::new(),
         jobs: jobs
             .iter()
             .map(|&kind| NewJob {

@@ -49,6 +49,7 @@ async fn append(
             turn_id: TurnId::random(),
             topic: "rate".into(),
             messages: vec![message(Role::User, 40), message(Role::Assistant, 80)],
+            memories: Vec::new(),
             jobs: Vec::new(),
         };
         store.append(&scope, &turn).await?;

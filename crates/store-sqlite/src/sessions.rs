@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::{
     SqliteStore,
     error::Failure,
-    jobs,
+    jobs, memories,
     row::{LAST_NAME, id_at, integer, limit_of, unsigned},
     scope::{Owner, SessionKey},
 };
@@ -99,6 +99,9 @@ fn append(
             "UPDATE session SET messages = ?2, completed = 0, updated_at = ?3 WHERE id = ?1",
         )?
         .execute(params![session, last, now.0])?;
+    for memory in &turn.memories {
+        memories::insert(connection, owner, Some(&key.name), memory, now)?;
+    }
     jobs::insert(connection, owner, session, &turn.jobs, now)?;
     Ok(Saved {
         first_seq: unsigned(before + 1),

@@ -65,6 +65,7 @@ fn turn(name: &str) -> NewTurn {
             message(Role::User, "question"),
             message(Role::Assistant, "answer"),
         ],
+        memories: Vec::new(),
         jobs: vec![NewJob {
             kind: "note".into(),
             payload: json!(name),

@@ -34,6 +34,7 @@ fn turn(name: &str, content: String) -> NewTurn {
             role: Role::User,
             content,
         }],
+        memories: Vec::new(),
         jobs: vec![NewJob {
             kind: "note".into(),
             payload: json!({}),

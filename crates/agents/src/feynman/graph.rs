@@ -38,6 +38,8 @@ pub(super) struct LessonState {
     pub(super) short_term_memory: Vec<Turn>,
     /// How many messages of the conversation the store has.
     pub(super) stored: u64,
+    /// How many of them its summary covers.
+    pub(super) summarised: u64,
     /// The part of the conversation that the store does not have yet.
     pub(super) unsaved: Vec<Turn>,
     /// What was taught in other conversations.
@@ -164,6 +166,7 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
         .await
         .map_err(NodeError::permanent)?;
     let count = known.recent.last().map_or(0, |message| message.seq);
+    let covered = known.summary.as_ref().map_or(0, |summary| summary.upto_seq);
     let stored = known.recent.into_iter().map(|message| Turn {
         role: message.role,
         content: message.content,
@@ -181,6 +184,7 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
         .collect();
     let update = LessonStateUpdate::new()
         .stored(count)
+        .summarised(covered)
         .knowledge(taught)
         .degraded(degraded);
     // What the client remembers is its own view of the conversation and is used as it is;

@@ -135,6 +135,7 @@ fn turn(name: &str, texts: &[&str]) -> Result<NewTurn, Violation> {
                 content: content.to_owned(),
             })
             .collect(),
+        memories: Vec::new(),
         jobs: Vec::new(),
     })
 }

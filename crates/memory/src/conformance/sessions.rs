@@ -7,7 +7,7 @@ use lyceum_core::SessionId;
 use super::{
     Subject, Violation, fresh_kind, fresh_scope, id, refused, same, strangers, turn, with_job,
 };
-use crate::{Claim, ClaimRequest, JobResults, SessionCursor, StoredMessage};
+use crate::{Claim, ClaimRequest, JobResults, MemoryKind, NewMemory, SessionCursor, StoredMessage};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -15,6 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(super) async fn verify(subject: &dyn Subject) -> Result<(), Violation> {
     turns_stand_in_order(subject).await?;
     appending_is_idempotent(subject).await?;
+    what_a_turn_taught_is_found_at_once(subject).await?;
     a_session_tells_about_itself(subject).await?;
     lists_are_paged(subject).await?;
     a_session_is_required(subject).await?;
@@ -28,6 +29,24 @@ fn texts(messages: &[StoredMessage]) -> Vec<(u64, &str)> {
         .iter()
         .map(|m| (m.seq, m.content.as_str()))
         .collect()
+}
+
+async fn what_a_turn_taught_is_found_at_once(subject: &dyn Subject) -> Result<(), Violation> {
+    let scope = fresh_scope();
+    let mut taught = turn("taught", &["Yeast eats sugar."])?;
+    let memory = NewMemory::new(MemoryKind::Episode, "Bread", "Yeast eats sugar.");
+    taught.memories = vec![memory.clone()];
+    for _ in 0..2 {
+        subject.sessions().append(&scope, &taught).await?;
+        let found = subject.memories().search(&scope, "yeast", 10).await?;
+        let found: Vec<_> = found.iter().map(|found| &found.id).collect();
+        same("a turn's memory is found, once", found, vec![&memory.id])?;
+    }
+    for stranger in strangers(subject, &scope).await? {
+        let found = subject.memories().search(&stranger, "yeast", 10).await?;
+        same("a stranger does not find it", found.len(), 0)?;
+    }
+    Ok(())
 }
 
 async fn turns_stand_in_order(subject: &dyn Subject) -> Result<(), Violation> {

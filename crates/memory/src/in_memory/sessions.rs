@@ -73,6 +73,9 @@ impl SessionStore for InMemory {
         };
         row.turns
             .insert(turn.turn_id.clone(), (saved, Some(digest)));
+        for memory in &turn.memories {
+            state.put(scope, memory, now);
+        }
         state.add_jobs(scope, &turn.jobs, now);
         Ok(saved)
     }
