@@ -17,7 +17,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, params, types::Type};
 use crate::{
     SqliteStore,
     error::Failure,
-    postings,
+    postings::{self, Held},
     row::{LAST_NAME, id_at, limit_of, unsigned},
     scope::Owner,
 };
@@ -148,11 +148,16 @@ fn search(
                 total_length: unsigned(row.get(1)?),
             })
         })?;
-    let terms = query_terms(query)
-        .iter()
-        .map(|term| postings::of_term(connection, owner, term))
-        .collect::<Result<_, _>>()?;
-    let scores = corpus.rank(terms, limit);
+    let (mut telling, mut common) = (Vec::new(), Vec::new());
+    for term in query_terms(query) {
+        match postings::of_term(connection, owner, &term, corpus.documents)? {
+            Held::By(postings) if postings.is_empty() => {}
+            Held::By(postings) => telling.push(postings),
+            Held::ByMany(newest) => common.push(newest),
+        }
+    }
+    // Words that many memories hold tell little; they decide only where there are no others.
+    let scores = corpus.rank(if telling.is_empty() { common } else { telling }, limit);
     let mut known =
         connection.prepare_cached("SELECT name, created_at FROM memory WHERE id = ?1")?;
     let mut found = Vec::new();

@@ -14,9 +14,17 @@ use rusqlite::{Connection, Error, OptionalExtension, params, types::Type};
 /// that SQLite keeps inside a page of 4,096 bytes (<https://sqlite.org/fileformat2.html>, 1.5).
 const CHUNK_BYTES: usize = 512;
 
-/// A term that more memories of one owner hold counts in the newest of them only, which bounds
-/// a search; a word that common says little.
-const MAX_POSTINGS: usize = 200_000;
+/// A term is common when more memories of its owner hold it than this …
+const COMMON: u64 = 1_024;
+/// … and more than one in so many: BM25 then gives it at most a fifth of a rare term's weight.
+const COMMON_SHARE: u64 = 8;
+
+/// The postings of a term, or the newest of a common one.
+#[derive(Debug)]
+pub(crate) enum Held {
+    By(Vec<Posting>),
+    ByMany(Vec<Posting>),
+}
 
 pub(crate) const OF_TERM: &str = "\
     SELECT first, entries FROM posting WHERE owner = ?1 AND term = ?2 ORDER BY first DESC";
@@ -101,22 +109,25 @@ pub(crate) fn remove(
     Ok(())
 }
 
-/// The memories of the owner that hold the term, in no particular order.
+/// The memories of the owner that hold the term, in no particular order. `documents` is how
+/// many the owner has; it bounds what a common term costs.
 pub(crate) fn of_term(
     connection: &Connection,
     owner: i64,
     term: &str,
-) -> rusqlite::Result<Vec<Posting>> {
+    documents: u64,
+) -> rusqlite::Result<Held> {
+    let most = usize::try_from(COMMON.max(documents / COMMON_SHARE)).unwrap_or(usize::MAX);
     let mut all = connection.prepare_cached(OF_TERM)?;
     let mut rows = all.query(params![owner, term])?;
     let mut postings = Vec::new();
     while let Some(row) = rows.next()? {
         decode(row.get(0)?, row.get_ref(1)?.as_blob()?, &mut postings)?;
-        if postings.len() >= MAX_POSTINGS {
-            break;
+        if postings.len() > most {
+            return Ok(Held::ByMany(postings));
         }
     }
-    Ok(postings)
+    Ok(Held::By(postings))
 }
 
 fn encode(first: i64, posting: Posting, entries: &mut Vec<u8>) {
