@@ -1,3 +1,5 @@
+//! Tests of the health registry.
+
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
