@@ -94,7 +94,7 @@ pub(crate) struct Model {
     /// The key. Better kept in the provider's own variable, e.g. `OPENAI_API_KEY`.
     #[serde(serialize_with = "masked")]
     pub api_key: Option<SecretString>,
-    /// How long connecting may take, in seconds. Default 10; 1 to 120.
+    /// How long connecting may take, in seconds. Default 5; 1 to 120.
     pub connect_timeout_seconds: Option<u64>,
     /// How long the first token may take, in seconds. Default 60; 1 to 600.
     pub first_token_timeout_seconds: Option<u64>,

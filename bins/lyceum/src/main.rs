@@ -50,7 +50,7 @@ async fn check(options: &Options) -> Result<()> {
     let choice = provider::choose(&resolved, &ProcessEnvironment).await?;
     banner::say(&format!(
         "{}\n# The model that would answer: {choice}",
-        config::show(&resolved)?.trim_end()
+        config::show(&resolved, &choice)?.trim_end()
     ))
 }
 

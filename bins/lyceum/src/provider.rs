@@ -85,10 +85,16 @@ impl fmt::Display for Choice {
             ),
             Self::Local(file) => write!(f, "{} in this process", file.display()),
             Self::Hosted(hosted) => {
-                let address = hosted.base_url.as_deref().unwrap_or(hosted.preset.base_url);
-                write!(f, "{} by {} at {}", hosted.model, hosted.preset.name, without_password(address))
+                write!(f, "{} by {} at {}", hosted.model, hosted.preset.name, hosted.address())
             }
         }
+    }
+}
+
+impl Hosted {
+    /// The address, fit for the screen.
+    pub(crate) fn address(&self) -> String {
+        without_password(self.base_url.as_deref().unwrap_or(self.preset.base_url))
     }
 }
 

@@ -204,6 +204,22 @@ fn check_masks_secrets_and_help_reads_well() {
         "{text}"
     );
     assert!(!text.contains("sk-very-secret"), "{text}");
+    assert!(text.contains("provider = \"offline\""), "{text}");
+    let output = run(
+        &["check"],
+        &[
+            ("HOME", "/tmp"),
+            ("OPENAI_API_KEY", "sk-hidden"),
+            ("OPENAI_BASE_URL", "http://me:sk-hidden@127.0.0.1:9/v1"),
+        ],
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("base_url = \"http://127.0.0.1:9/v1\"")
+            && text.contains("first_token_timeout_seconds = 60"),
+        "{text}"
+    );
+    assert!(!text.contains("sk-hidden"), "{text}");
     let help = String::from_utf8(run(&["--help"], &[]).stdout).unwrap();
     for word in ["serve", "check", "key"] {
         assert!(help.contains(word), "{help}");
