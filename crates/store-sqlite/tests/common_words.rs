@@ -1,8 +1,6 @@
 //! An owner with many memories of one kind: words that most of them hold decide nothing
 //! beside rarer ones, and alone still find the newest.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use futures_util::future::try_join_all;
 use lyceum_core::Scope;
 use lyceum_memory::{MemoryKind, MemoryStore, NewMemory, Timestamp};
