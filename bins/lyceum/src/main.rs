@@ -63,9 +63,10 @@ async fn serve(options: &Options) -> Result<()> {
         banner::say(&format!("Loading {} …", file.display()))?;
     }
     let server = compose::compose(&resolved, &choice, &telemetry).await?;
-    banner::started(&resolved, &choice, &server)?;
+    // Before anything is said: whoever reads the address may send a signal at once.
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone())?);
+    banner::started(&resolved, &choice, &server)?;
     tokio::spawn(telemetry.upkeep());
     server.run(stop).await;
     banner::say("Stopped.")
