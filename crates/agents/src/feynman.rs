@@ -1,7 +1,7 @@
 //! Feynman: the student that you teach, as a workflow graph.
 //!
 //! `user_input_handler → gap_identifier → question_generator`. The turn is stored in one
-//! transaction with the job that remembers it, after the questions are complete.
+//! transaction with the memory of what was taught in it, after the questions are complete.
 //!
 //! Invariant: turns of one conversation never overlap; a turn that is dropped or fails
 //! leaves nothing behind. Deliberately absent: HTTP, SQL, and which model it is.

@@ -138,7 +138,7 @@ impl Memory {
         Ok(context)
     }
 
-    /// Stores a turn and its jobs, durably and together, and wakes a waiting worker.
+    /// Stores a turn, its memories and its jobs, durably and together, and wakes a waiting worker.
     /// Saving the same turn again gives the same result with [`Saved::replayed`] set.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! How much a match is worth: Okapi BM25 over the documents of one scope.
 //!
-//! Invariant: the best documents and their scores are exact, and the same in every store.
+//! Invariant: the best documents and their scores are exact for the postings given. A store may
+//! leave out those of words that many documents hold, and says so.
 
 use std::{
     collections::HashMap,
