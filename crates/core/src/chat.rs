@@ -1,6 +1,6 @@
 //! The chat port: a request goes in, a lazy stream of events comes out.
 //!
-//! Invariant of a [`ChatStream`]: `Queued* Started? (Text|Reasoning|ToolCall|Usage)* Finished`,
+//! Invariant of a [`ChatStream`]: `Queued* Started? Origin? (Text|Reasoning|ToolCall|Usage)* Finished`,
 //! or an error as the last item. A stream that ends without `Finished` or an error
 //! was cut, and [`ChatAnswer::collect`] reports it as [`ChatError::Truncated`].
 
@@ -8,6 +8,7 @@ use std::{
     fmt,
     pin::{Pin, pin},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_core::Stream;
@@ -50,6 +51,18 @@ pub enum ResponseFormat {
     },
 }
 
+/// Whether an answer that was given before will do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum CacheUse {
+    /// As the cache's policy says.
+    #[default]
+    Policy,
+    /// It will, if the request is the same.
+    Allow,
+    /// It will not, and this one is not kept.
+    Never,
+}
+
 /// What is asked of a model. Fields left `None` use the provider's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChatRequest {
@@ -73,6 +86,8 @@ pub struct ChatRequest {
     pub stop: Vec<String>,
     /// For repeatable sampling where the provider has it.
     pub seed: Option<i64>,
+    /// Whether an earlier answer will do. It is not sent to the provider.
+    pub cache: CacheUse,
     /// Fields Lyceum does not know, sent on unchanged at the top level.
     pub extra: Map<String, Value>,
 }
@@ -118,6 +133,32 @@ pub struct ToolCallDelta {
     pub arguments: String,
 }
 
+/// Where an answer comes from, when it is not from a model that was asked just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// It was given before. The usage reported with it is zero.
+    Cached {
+        /// How long ago.
+        age: Duration,
+        /// What it consumed then, and so saves now.
+        saved: Usage,
+    },
+    /// No model could be reached; the answer is a fixed text.
+    Degraded,
+}
+
+impl Origin {
+    /// A bounded name for labels and headers.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cached { .. } => "cached",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
 /// One event of an answer.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -131,6 +172,8 @@ pub enum ChatEvent {
         /// The model that answers, as the provider names it.
         model: Arc<str>,
     },
+    /// The answer is not from a model that was asked just now.
+    Origin(Origin),
     /// More of the answer's text.
     Text(String),
     /// More of the model's visible reasoning.
@@ -205,6 +248,8 @@ pub struct ChatAnswer {
     pub provider: Option<Arc<str>>,
     /// The model that answered, where it said so.
     pub model: Option<Arc<str>>,
+    /// Where the answer comes from; `None` for a model that was asked just now.
+    pub origin: Option<Origin>,
     /// The text.
     pub text: String,
     /// The visible reasoning.
@@ -256,6 +301,7 @@ impl ChatAnswer {
 struct PartialAnswer {
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
+    origin: Option<Origin>,
     text: String,
     reasoning: String,
     tool_calls: Vec<(u32, ToolCall)>,
@@ -270,6 +316,7 @@ impl PartialAnswer {
                 self.provider = Some(provider);
                 self.model = Some(model);
             }
+            ChatEvent::Origin(origin) => self.origin = Some(origin),
             ChatEvent::Text(text) => self.text.push_str(&text),
             ChatEvent::Reasoning(text) => self.reasoning.push_str(&text),
             ChatEvent::ToolCall(delta) => self.tool_call(delta),
@@ -279,6 +326,7 @@ impl PartialAnswer {
                 return Some(ChatAnswer {
                     provider: whole.provider,
                     model: whole.model,
+                    origin: whole.origin,
                     text: whole.text,
                     reasoning: whole.reasoning,
                     tool_calls: whole.tool_calls.into_iter().map(|(_, call)| call).collect(),

@@ -2,6 +2,8 @@
 
 use std::{error::Error, time::Duration};
 
+use crate::MicroUsd;
+
 /// Which wait ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimeoutStage {
@@ -110,6 +112,26 @@ pub enum ChatError {
         /// When a new attempt may succeed.
         retry_after: Duration,
     },
+    /// The provider failed again and again, so it is left alone for a while; nothing was sent.
+    #[error("call {provider} through its open circuit breaker; retry in {retry_after:?}")]
+    BreakerOpen {
+        /// The provider's name.
+        provider: String,
+        /// When a call may go through.
+        retry_after: Duration,
+    },
+    /// The caller's budget does not cover the call; nothing was sent.
+    #[error("pay for the call: it may cost {needed}, and {left} of the {budget} budget are left")]
+    OverBudget {
+        /// Which budget, e.g. `tenant_day`.
+        budget: &'static str,
+        /// What the call may cost at most.
+        needed: MicroUsd,
+        /// What is left of the budget.
+        left: MicroUsd,
+        /// When the budget is whole again; `None` when it never is.
+        retry_after: Option<Duration>,
+    },
     /// The embedded model failed.
     #[error("run the local model: {detail}")]
     Local {
@@ -133,6 +155,8 @@ impl ChatError {
             Self::Authentication { .. }
             | Self::Rejected { .. }
             | Self::Shed { .. }
+            | Self::BreakerOpen { .. }
+            | Self::OverBudget { .. }
             | Self::Local { .. } => false,
         }
     }
@@ -144,7 +168,10 @@ impl ChatError {
             Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
                 *retry_after
             }
-            Self::Shed { retry_after } => Some(*retry_after),
+            Self::Shed { retry_after } | Self::BreakerOpen { retry_after, .. } => {
+                Some(*retry_after)
+            }
+            Self::OverBudget { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -163,6 +190,8 @@ impl ChatError {
             Self::Interrupted { .. } => "interrupted",
             Self::Truncated => "truncated",
             Self::Shed { .. } => "shed",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::OverBudget { .. } => "over_budget",
             Self::Local { .. } => "local",
         }
     }

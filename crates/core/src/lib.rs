@@ -46,8 +46,8 @@ mod units;
 
 pub use call::{CallContext, Priority, QueuePosition};
 pub use chat::{
-    ChatAnswer, ChatEvent, ChatModel, ChatRequest, ChatStream, FinishReason, ModelTraits,
-    ResponseFormat, ToolCallDelta, ToolChoice,
+    CacheUse, ChatAnswer, ChatEvent, ChatModel, ChatRequest, ChatStream, FinishReason, ModelTraits,
+    Origin, ResponseFormat, ToolCallDelta, ToolChoice,
 };
 pub use error::{ChatError, TimeoutStage};
 pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};

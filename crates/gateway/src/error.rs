@@ -89,7 +89,9 @@ impl ApiError {
             | Self::StreamTimeout
             | Self::Cut => true,
             // A shed call must not be repeated by a layer inside, but by the client later.
-            Self::Student(TeachError::Model(ChatError::Shed { .. })) => true,
+            Self::Student(TeachError::Model(
+                ChatError::Shed { .. } | ChatError::BreakerOpen { .. },
+            )) => true,
             Self::Student(error) => error.is_retryable(),
             _ => false,
         }
@@ -175,7 +177,9 @@ fn status_of(error: &TeachError) -> StatusCode {
             ChatError::RateLimited { .. }
             | ChatError::Unavailable { .. }
             | ChatError::Connect { .. }
+            | ChatError::BreakerOpen { .. }
             | ChatError::Shed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ChatError::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
             ChatError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             ChatError::Authentication { .. }
             | ChatError::Rejected { .. }
@@ -199,6 +203,8 @@ fn public(error: &TeachError) -> &'static str {
             }
             ChatError::Unavailable { .. } => "the model provider is unavailable: try again later",
             ChatError::Connect { .. } => "the model provider cannot be reached: try again later",
+            ChatError::BreakerOpen { .. } => "the model provider is unavailable: try again later",
+            ChatError::OverBudget { .. } => "the budget for model calls is used up",
             ChatError::Shed { .. } => "too many calls are waiting for the model: try again later",
             ChatError::Timeout { .. } => "the model did not answer in time: try again",
             ChatError::Authentication { .. } => {
