@@ -1,10 +1,11 @@
 //! One quota: an exact bound over any sliding minute, and an even pace inside it.
 //!
-//! The bound is a ring of 512 buckets (117 ms) that remembers what was counted when.
-//! Invariant: `used() <= limit` after every admitted cost, where `used` is everything
-//! counted in the last `60 s + jitter`, rounded up to a bucket, plus what is held for
-//! running calls. So an upstream that counts an exact sliding minute never sees more,
-//! as long as calls use no more than they reserved.
+//! The bound is a ring of 512 buckets (117 ms of a minute) that remembers what was
+//! counted when. Invariant: `used() <= limit` after every admitted cost, where `used` is
+//! everything counted in the last `length + jitter`, rounded up to a bucket, plus what is
+//! held for running calls. So an upstream that counts an exact sliding window of that
+//! length, mostly a minute, never sees more, as long as calls use no more than they
+//! reserved.
 //!
 //! The pace is only for smoothness, and so may be approximate: credit grows at the
 //! highest even rate that will not run into the bound within the next minute. After a
@@ -16,9 +17,10 @@
 pub(crate) const MINUTE: u64 = 60_000_000_000;
 
 const BUCKETS: u64 = 512;
+#[cfg(test)]
 const WIDTH: u64 = MINUTE / BUCKETS;
-/// How long a computed pace is used: a 256th of the window.
-const PACE_VALID: u64 = MINUTE / 256;
+/// A computed pace is used for this part of the window.
+const PACES: u64 = 256;
 /// The pace aims this much above the even rate, so that rounding never leaves quota
 /// unused; the bound holds back what is too much.
 const PACE_LEAD: f64 = 1.01;
@@ -39,6 +41,9 @@ pub(crate) enum Room {
 pub(crate) struct Window {
     limit: u64,
     burst: f64,
+    length: u64,
+    /// Of one bucket.
+    width: u64,
     jitter: u64,
     /// Counted amounts by bucket number modulo the ring's length.
     ring: Vec<u64>,
@@ -56,13 +61,21 @@ pub(crate) struct Window {
 impl Window {
     /// An unused quota of `limit` a minute, of which the share `burst` may go at once.
     pub(crate) fn new(limit: u64, burst: f64, jitter: u64, now: u64) -> Self {
-        let live = (MINUTE + jitter).div_ceil(WIDTH) + 2;
+        Self::of_length(MINUTE, limit, burst, jitter, now)
+    }
+
+    /// The same over a window of `length` nanoseconds instead of a minute.
+    pub(crate) fn of_length(length: u64, limit: u64, burst: f64, jitter: u64, now: u64) -> Self {
+        let width = (length / BUCKETS).max(1);
+        let live = (length + jitter).div_ceil(width) + 2;
         let mut window = Self {
             limit,
             burst: burst.clamp(0.0, 1.0),
+            length,
+            width,
             jitter,
             ring: vec![0; live as usize],
-            oldest: now / WIDTH,
+            oldest: now / width,
             counted: 0,
             held: 0,
             credit: 0.0,
@@ -76,7 +89,7 @@ impl Window {
 
     /// The sustained rate in amounts a nanosecond.
     pub(crate) fn rate(&self) -> f64 {
-        self.limit as f64 / (MINUTE + self.jitter) as f64
+        self.limit as f64 / (self.length + self.jitter) as f64
     }
 
     /// What may go at once, as last paced.
@@ -109,7 +122,7 @@ impl Window {
         if self.credit >= 0.0 || used == 0 {
             return Room::Now;
         }
-        let wait = (-self.credit / self.pace).min(PACE_VALID as f64);
+        let wait = (-self.credit / self.pace).min(self.pace_valid() as f64);
         Room::At(now + (wait as u64).max(1_000))
     }
 
@@ -134,7 +147,7 @@ impl Window {
     /// Counts `amount` at `then`, at most a window ago, without slowing the pace.
     pub(crate) fn count_silently(&mut self, amount: u64, then: u64) {
         self.advance(then);
-        let slot = self.slot((then / WIDTH).max(self.oldest));
+        let slot = self.slot((then / self.width).max(self.oldest));
         self.ring[slot] += amount;
         self.counted += amount;
     }
@@ -155,7 +168,7 @@ impl Window {
     pub(crate) fn correct(&mut self, then: u64, old: u64, new: u64, now: u64) {
         self.advance(now);
         self.credit += old as f64 - new as f64;
-        let number = then / WIDTH;
+        let number = then / self.width;
         if number < self.oldest {
             return;
         }
@@ -170,18 +183,23 @@ impl Window {
         self.credit += reserved as f64 - used as f64;
     }
 
+    /// How long a computed pace is used.
+    fn pace_valid(&self) -> u64 {
+        self.length / PACES
+    }
+
     fn slot(&self, number: u64) -> usize {
         (number % self.ring.len() as u64) as usize
     }
 
     /// When a bucket stops counting: a window after its last possible entry.
     fn expiry(&self, number: u64) -> u64 {
-        (number + 1) * WIDTH + MINUTE + self.jitter
+        (number + 1) * self.width + self.length + self.jitter
     }
 
     fn advance(&mut self, now: u64) {
         if self.counted == 0 {
-            self.oldest = self.oldest.max(now / WIDTH);
+            self.oldest = self.oldest.max(now / self.width);
             return;
         }
         while self.counted > 0 && self.expiry(self.oldest) <= now {
@@ -190,7 +208,7 @@ impl Window {
             self.oldest += 1;
         }
         if self.counted == 0 {
-            self.oldest = self.oldest.max(now / WIDTH);
+            self.oldest = self.oldest.max(now / self.width);
         }
     }
 
@@ -205,14 +223,14 @@ impl Window {
     fn pace(&mut self, now: u64) {
         if now >= self.pace_until {
             self.pace = self.even_rate(now);
-            self.pace_until = now + PACE_VALID;
+            self.pace_until = now + self.pace_valid();
         }
         let grown = now.saturating_sub(self.paced) as f64 * self.pace;
         self.credit = (self.credit + grown).min(self.credit_limit());
         self.paced = self.paced.max(now);
     }
 
-    /// The highest constant rate that never meets the bound within the coming minute.
+    /// The highest constant rate that never meets the bound within the coming window.
     fn even_rate(&mut self, now: u64) -> f64 {
         let used = self.used(now);
         let even = self.rate();
@@ -225,7 +243,7 @@ impl Window {
                 free += amount as f64;
             }
         }
-        rate = rate.min(free / (MINUTE + self.jitter) as f64);
+        rate = rate.min(free / (self.length + self.jitter) as f64);
         (rate * PACE_LEAD).clamp(even / 16.0, even * PACE_LEAD)
     }
 }
