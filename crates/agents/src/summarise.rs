@@ -65,6 +65,7 @@ async fn by_model(
         max_output: Some(MAX_OUTPUT),
         ..ChatRequest::new([Message::system(prompt), Message::user(transcript(turns))])
     };
+    let call = call.with_purpose("summary", 0);
     let answer = ChatAnswer::collect(model.stream(call, Arc::new(request))).await?;
     let text = answer.text.trim();
     if text.is_empty() {

@@ -41,6 +41,13 @@ pub struct CallContext {
     pub priority: Priority,
     /// After this instant nobody waits for the answer, and the call is not sent.
     pub deadline: Option<Instant>,
+    /// What kind of call it is, e.g. `gaps` or `summary`: calls of one purpose need about
+    /// as much, so a queue learns from each what the next will use. Comes from a small
+    /// fixed set; empty where nothing is known.
+    pub purpose: &'static str,
+    /// How many steps of its workflow wait for this call: of one conversation's calls a
+    /// queue sends the one with the most first. 0 where nothing is known.
+    pub critical: u32,
 }
 
 impl CallContext {
@@ -52,6 +59,8 @@ impl CallContext {
             request: RequestId::random(),
             priority: Priority::default(),
             deadline: None,
+            purpose: "",
+            critical: 0,
         }
     }
 
@@ -59,6 +68,14 @@ impl CallContext {
     #[must_use]
     pub fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// The same call for this purpose, on which so many further steps wait.
+    #[must_use]
+    pub fn with_purpose(mut self, purpose: &'static str, critical: u32) -> Self {
+        self.purpose = purpose;
+        self.critical = critical;
         self
     }
 }

@@ -61,12 +61,14 @@ impl Ask {
         }
     }
 
-    /// An ask with a call's scope, priority and deadline.
+    /// An ask with a call's scope, priority, deadline, purpose and place on the critical path.
     #[must_use]
     pub fn from_call(call: &CallContext, estimate: Estimate) -> Self {
         Self {
             priority: call.priority,
             deadline: call.deadline,
+            kind: call.purpose,
+            critical: call.critical,
             ..Self::new(call.scope.clone(), estimate)
         }
     }
@@ -149,5 +151,20 @@ impl WaitError {
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ask_takes_over_all_that_decides_a_calls_place() {
+        let call = CallContext::new(Scope::local())
+            .with_priority(Priority::High)
+            .with_purpose("gaps", 2);
+        let ask = Ask::from_call(&call, Estimate::new(10, 20));
+        assert_eq!(ask.priority, Priority::High);
+        assert_eq!((ask.kind, ask.critical), ("gaps", 2));
     }
 }

@@ -133,7 +133,13 @@ pub(crate) async fn find_gaps(
     let react = ReAct::new(model.clone(), tools.to_vec(), limits);
     // The answer's text is JSON for us, not words for the learner.
     let watch = &Silent(watch);
-    let outcome = react.run(call, messages.clone(), watch).await?;
+    let outcome = react
+        .run(
+            &call.clone().with_purpose("gaps", 1),
+            messages.clone(),
+            watch,
+        )
+        .await?;
     let mut found = Found {
         tools: outcome.tools,
         usage: outcome.usage,
@@ -153,7 +159,8 @@ pub(crate) async fn find_gaps(
             ..limits
         },
     );
-    let outcome = repair.run(call, messages, watch).await?;
+    let repair_call = call.clone().with_purpose("gap_repair", 1);
+    let outcome = repair.run(&repair_call, messages, watch).await?;
     found.usage += outcome.usage;
     found.gaps = parse_gaps(&outcome.answer.text, subject.explanation).unwrap_or_else(|error| {
         tracing::warn!(error = %error, model = model.name(), "the model's gaps cannot be read; the rules find them");
@@ -191,7 +198,8 @@ pub(crate) async fn ask(
         provider: model.name().to_owned(),
         ..Asked::default()
     };
-    let stream = model.stream(call.clone(), Arc::new(request));
+    let call = call.clone().with_purpose("questions", 0);
+    let stream = model.stream(call, Arc::new(request));
     let answer = ChatAnswer::collect(watched(stream, watch)).await?;
     asked.usage = answer.usage.unwrap_or_default();
     if let Some(provider) = answer.provider {
