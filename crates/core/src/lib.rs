@@ -37,6 +37,7 @@
 
 mod call;
 mod chat;
+mod embed;
 mod error;
 mod ids;
 mod message;
@@ -49,6 +50,9 @@ pub use chat::{
     CacheUse, ChatAnswer, ChatEvent, ChatModel, ChatRequest, ChatStream, FinishReason, ModelTraits,
     Origin, ResponseFormat, ToolCallDelta, ToolChoice,
 };
+#[cfg(feature = "conformance")]
+pub use embed::conformance as embed_conformance;
+pub use embed::{EmbedError, EmbedKind, Embedder, Embeddings, Vector};
 pub use error::{ChatError, TimeoutStage};
 pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
 pub use message::{Content, Message, Part, Role, ToolCall};

@@ -5,6 +5,7 @@ mod anthropic;
 mod clock;
 mod config;
 mod dns;
+mod embed;
 mod estimate;
 mod failure;
 mod fallback;
@@ -23,6 +24,10 @@ mod wire;
 
 pub use anthropic::{Anthropic, AnthropicConfig};
 pub use config::{BuildError, Timeouts};
+pub use embed::{
+    BatchingConfig, BatchingEmbedder, CacheStats, CachedEmbedder, EmbedCacheConfig, EmbedEncoding,
+    HashingEmbedder, OpenAiEmbedConfig, OpenAiEmbedder,
+};
 pub use estimate::{estimate, text_tokens};
 pub use fallback::Fallback;
 pub use metered::Metered;

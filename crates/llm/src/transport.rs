@@ -155,6 +155,34 @@ impl Transport {
         Err(Complaint::of_body(&body).into_error(status, rate.retry_after, self.key.as_ref()))
     }
 
+    /// Sends a request and reads the answer, which is one JSON document.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub(crate) async fn whole(
+        &self,
+        body: Vec<u8>,
+        clock: &Clock,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, ChatError> {
+        let (mut response, _) = self.send(body, clock).await?;
+        let mut whole = Vec::new();
+        loop {
+            let chunk = clock
+                .between_chunks(Instant::now(), response.chunk())
+                .await?;
+            let Some(chunk) = chunk.map_err(interrupted)? else {
+                return Ok(whole);
+            };
+            if whole.len() + chunk.len() > max_bytes {
+                let detail = format_args!("it has more than {max_bytes} bytes");
+                return Err(protocol(detail));
+            }
+            whole.extend_from_slice(&chunk);
+        }
+    }
+
     /// The beginning of an error's body; what cannot be read in time is left out.
     async fn error_body(&self, mut response: Response, clock: &Clock) -> Vec<u8> {
         let (mut body, since) = (Vec::new(), Instant::now());
