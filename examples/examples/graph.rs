@@ -96,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
     while let Some(event) = events.next().await {
         let event = event?;
         match event.kind {
-            EventKind::Started { node } => println!("  step {}: {node} begins", event.step),
+            EventKind::Started { node, .. } => println!("  step {}: {node} begins", event.step),
             EventKind::Finished(output) => {
                 output.state.show();
                 assert_eq!(output.state.cost_cents, 500 + 480 + 60);

@@ -18,10 +18,11 @@ use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    Command, Context, NodeError, State,
+    Command, Context, Mode, NodeError, State,
     cache::NodeCache,
     context::RunContext,
     node::{Call, NodeFn, NodeResult},
+    outlet::Told,
     retry::{NodeOptions, TimeoutError},
     task::TaskState,
 };
@@ -89,6 +90,14 @@ where
                     attempts: attempt,
                 };
             };
+            let told = || Told::Retried {
+                task: self.run.task_id(&self.task),
+                node: self.task.node.clone(),
+                attempt,
+                error: error.to_string(),
+                wait,
+            };
+            self.run.tell(Mode::Debug, self.task.step, told).await;
             sleep(wait).await;
             self.task.restart();
             attempt += 1;

@@ -4,15 +4,14 @@
 //! checkpoint costs what changed. Names, not ids, are stored: a graph may gain nodes and
 //! fields between two runs of a thread. Deliberately absent: storing, which is the saver's.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Changed, NodeName, RunError, State,
     error::nearest,
     machine::{Machine, Progress, Task},
-    saver::{Checkpoint, CheckpointId, Saved, Source, Value, ValueRef},
+    outlet::now_ms,
+    saver::{Checkpoint, CheckpointId, Metadata, Saved, Source, Value, ValueRef},
     topology::NodeId,
 };
 
@@ -102,6 +101,7 @@ impl<S: State> Machine<S> {
                 .collect(),
             plan,
             created_at_ms: now_ms(),
+            metadata: Metadata::new(),
         };
         Ok((head, values))
     }
@@ -215,11 +215,4 @@ impl<S: State> Machine<S> {
                 near: nearest(name.as_str(), &self.topology.names),
             })
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Durability, Mode, event::Modes};
+use crate::{Durability, Metadata, Mode, mode::Modes};
 
 /// Steps after which a cycle is taken for endless; a person rarely waits for a hundred
 /// model calls, and a test that loops should fail in milliseconds.
@@ -26,6 +26,7 @@ pub struct RunConfig<C = ()> {
     pub(crate) event_buffer: usize,
     pub(crate) drain: Option<CancellationToken>,
     pub(crate) durability: Durability,
+    pub(crate) metadata: Arc<Metadata>,
 }
 
 impl<C> Clone for RunConfig<C> {
@@ -34,6 +35,7 @@ impl<C> Clone for RunConfig<C> {
             shared: self.shared.clone(),
             cancel: self.cancel.clone(),
             drain: self.drain.clone(),
+            metadata: self.metadata.clone(),
             ..*self
         }
     }
@@ -48,10 +50,11 @@ impl<C> RunConfig<C> {
             cancel: CancellationToken::new(),
             step_limit: STEP_LIMIT,
             max_concurrency: NonZeroUsize::MAX,
-            modes: Modes::ALL,
+            modes: Modes::usual(),
             event_buffer: EVENT_BUFFER,
             drain: None,
             durability: Durability::default(),
+            metadata: Arc::default(),
         }
     }
 
@@ -78,6 +81,14 @@ impl<C> RunConfig<C> {
         self
     }
 
+    /// Attaches this to every checkpoint that the run makes, e.g. the id of a request.
+    /// Default: nothing.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
     /// The most steps a run may take, at least 1. Default: 100.
     #[must_use]
     pub fn step_limit(mut self, steps: u64) -> Self {
@@ -92,7 +103,8 @@ impl<C> RunConfig<C> {
         self
     }
 
-    /// Which events a stream carries beside the last one. Default: all of them.
+    /// Which events a stream carries beside the last one, several modes at once. Default:
+    /// all but [`Mode::Checkpoints`] and [`Mode::Debug`].
     #[must_use]
     pub fn modes(mut self, modes: impl IntoIterator<Item = Mode>) -> Self {
         self.modes = modes.into_iter().collect();

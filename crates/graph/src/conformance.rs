@@ -22,8 +22,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::{
-    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError, Source,
-    ThreadId, Value, ValueRef,
+    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saved, Saver,
+    SaverError, Source, ThreadId, Value, ValueRef,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -97,6 +97,7 @@ fn checkpoint(id: u64, written: &[(&str, &[u8])], older: &[(&str, u64)]) -> Batc
             .collect(),
         plan: format!("{{\"n\":{id}}}"),
         created_at_ms: 1_700_000_000_000 + id,
+        metadata: Metadata::from_iter([("request".to_owned(), id.into())]),
     };
     Batch {
         checkpoint: Some(head),

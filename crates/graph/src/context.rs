@@ -9,7 +9,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Interrupt, NodeError, NodeName, RunConfig, durable::Durable, outlet::Outlet, task::TaskState,
+    CheckpointId, Interrupt, Mode, Namespace, NodeError, NodeName, RunConfig, TaskId,
+    digest::TaskKey,
+    durable::Durable,
+    message::Message,
+    outlet::{Outlet, Told},
+    task::TaskState,
 };
 
 /// The context of one attempt of a node: the run's shared value of type `C`, and ways to
@@ -25,6 +30,45 @@ pub(crate) struct RunContext<C, E> {
     pub(crate) config: RunConfig<C>,
     pub(crate) outlet: Option<Arc<dyn Outlet<E>>>,
     pub(crate) durable: Option<Arc<Durable>>,
+    /// The subgraph that the run is; the root for the outermost.
+    pub(crate) namespace: Namespace,
+}
+
+impl<C, E> RunContext<C, E> {
+    pub(crate) fn task_id(&self, task: &TaskState) -> TaskId {
+        *task.id.get_or_init(|| {
+            let (step, node) = (task.step, &task.node);
+            self.planned_id(task.checkpoint, step, node, task.index)
+        })
+    }
+
+    /// The id of a task of a checkpoint's plan.
+    pub(crate) fn planned_id(
+        &self,
+        checkpoint: CheckpointId,
+        step: u64,
+        node: &NodeName,
+        index: usize,
+    ) -> TaskId {
+        let durable = self.durable.as_ref();
+        let key = TaskKey {
+            thread: durable.map_or("", |durable| durable.held.lease.thread.as_str()),
+            namespace: &self.namespace,
+            checkpoint,
+            step,
+            node,
+            index,
+        };
+        key.id()
+    }
+
+    /// Tells the run's stream what somebody has to wait for a place to tell.
+    pub(crate) async fn tell(&self, mode: Mode, step: u64, told: impl FnOnce() -> Told<E>) {
+        let outlet = self.outlet.as_ref().filter(|outlet| outlet.wants(mode));
+        if let Some(outlet) = outlet {
+            outlet.tell(self.namespace.clone(), step, told()).await;
+        }
+    }
 }
 
 impl<C, E> Context<C, E> {
@@ -44,6 +88,18 @@ impl<C, E> Context<C, E> {
     #[must_use]
     pub fn step(&self) -> u64 {
         self.task.step
+    }
+
+    /// The id of the task that this attempt belongs to: the same in every attempt.
+    #[must_use]
+    pub fn task_id(&self) -> TaskId {
+        self.run.task_id(&self.task)
+    }
+
+    /// The subgraph that the node is in; the root for the run itself.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.run.namespace
     }
 
     /// Which attempt this is; the first is 1.
@@ -68,9 +124,19 @@ impl<C, E> Context<C, E> {
     /// An event whose emission was dropped while it waited is not sent.
     pub async fn emit(&self, value: E) {
         self.task.touch();
-        if let Some(outlet) = &self.run.outlet {
-            outlet.custom(&self.task.node, self.task.step, value).await;
-        }
+        let told = || Told::Custom(self.task_id(), self.task.node.clone(), value);
+        self.run.tell(Mode::Custom, self.task.step, told).await;
+    }
+
+    /// Begins a message that is told piece by piece, e.g. a model's answer by its tokens.
+    ///
+    /// Several messages may be open at once. Calls with one key are told apart by their
+    /// order; calls that run side by side need different keys.
+    #[must_use]
+    pub fn message(&self, key: &str) -> Message<C, E> {
+        let name = self.task.number("message", key);
+        let id = format!("{}:{name}", self.task_id());
+        Message::new(self.clone(), id.into())
     }
 
     /// Restarts the node's idle time-out, as every `emit` does.

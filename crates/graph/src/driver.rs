@@ -4,21 +4,23 @@
 //! Invariant: dropping the driver drops every running node; nothing outlives a run.
 //! Deliberately absent: decisions about steps, which are the machine's.
 
+mod tell;
+
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Answers, Command, EventKind, Graph, Input, Interrupt, Mode, Output, RunError, State, Status,
+    Answers, Command, Graph, Input, Interrupt, Mode, Output, RunError, State, Status,
     attempt::{Attempts, Outcome},
     checkpoint::Plan,
     context::RunContext,
     journal::{Journal, Recorded, distribute, recorded},
     machine::{Machine, Progress},
-    outlet::{Events, Outlet as _},
+    outlet::Events,
     retry::Failure,
-    saver::{CheckpointId, Saved, Source},
+    saver::{Checkpoint, Saved, Source},
     task::TaskState,
 };
 
@@ -65,9 +67,17 @@ where
         Ok(progress) => driver.advance(progress).await,
         Err(error) => Err(error),
     };
+    let is_told = driver.wants(Mode::Checkpoints);
     let closed = match &mut driver.journal {
-        Some(journal) => journal.close(&mut driver.machine).await,
-        None => Ok(()),
+        Some(journal) => journal.close(&mut driver.machine, is_told).await,
+        None => Ok(None),
+    };
+    let closed = match closed {
+        Ok(stored) => {
+            driver.tell_stored(stored).await;
+            Ok(())
+        }
+        Err(error) => Err(error),
     };
     // The first error is the one that ended the run.
     result.and_then(|output| closed.map(|()| output))
@@ -137,7 +147,8 @@ where
         }
         self.machine.set_origin(origin);
         let progress = self.machine.begin(input)?;
-        self.checkpoint(Source::Input).await?;
+        let stored = self.checkpoint(Source::Input).await?;
+        self.tell_merged(stored).await;
         Ok(progress)
     }
 
@@ -171,17 +182,19 @@ where
             }
         }
         if self.machine.merged() > self.merged_before {
-            self.checkpoint(Source::Step).await?;
+            let stored = self.checkpoint(Source::Step).await?;
+            self.tell_merged(stored).await;
         } else if progress == Progress::Waiting {
             return Ok(Progress::Planned);
         }
         Ok(progress)
     }
 
-    async fn checkpoint(&mut self, source: Source) -> Result<(), RunError> {
+    async fn checkpoint(&mut self, source: Source) -> Result<Option<Checkpoint>, RunError> {
+        let is_told = self.wants(Mode::Checkpoints);
         match &mut self.journal {
-            Some(journal) => journal.checkpoint(&mut self.machine, source).await,
-            None => Ok(()),
+            Some(journal) => journal.checkpoint(&mut self.machine, source, is_told).await,
+            None => Ok(None),
         }
     }
 
@@ -200,6 +213,7 @@ where
                     if drain.as_ref().is_some_and(CancellationToken::is_cancelled) {
                         return Ok(self.output(Status::Drained));
                     }
+                    self.tell_planned().await;
                     next = 0;
                 }
                 Progress::Waiting => {}
@@ -229,25 +243,14 @@ where
         let (id, payload) = (planned.node, planned.payload.clone());
         let node = self.graph.topology.name(id).clone();
         let step = self.machine.merged() + 1;
-        if let Some(events) = self
-            .events
-            .as_ref()
-            .filter(|events| events.wants(Mode::Tasks))
-        {
-            events
-                .send(step, EventKind::Started { node: node.clone() })
-                .await;
-        }
-        let checkpoint = self
-            .journal
-            .as_ref()
-            .map_or(CheckpointId(0), Journal::current);
+        let checkpoint = self.current();
         let memo = self
             .recorded
             .remove(&index)
             .map(|recorded| recorded.memo)
             .unwrap_or_default();
         let task = Arc::new(TaskState::new(node, step, index, checkpoint, memo));
+        self.tell_started(&task, payload.as_ref()).await;
         let code = &self.graph.nodes[id.index()];
         let attempts = Attempts {
             code: code.run.clone(),
@@ -304,16 +307,19 @@ where
                 if let Some(journal) = &mut self.journal {
                     journal.interrupts(task.index, &interrupts).await?;
                 }
+                self.tell_asked(task, &interrupts).await;
                 self.interrupts.extend(interrupts);
                 return self.machine.interrupt(task.index);
             }
             Outcome::Panicked(message) => {
+                self.tell_failed(task, &message).await;
                 return Err(RunError::Panicked {
                     node: task.node.clone(),
                     message,
                 });
             }
             Outcome::Failed { error, attempts } => {
+                self.tell_failed(task, &error).await;
                 let node = self.machine.tasks()[task.index].node;
                 let Some(handler) = self.graph.nodes[node.index()].options.rescue else {
                     return Err(RunError::Node {
@@ -349,14 +355,11 @@ where
         if let Some(journal) = self.journal.as_mut().filter(|_| !is_last) {
             journal.result(task.index, &command).await?;
         }
-        let told = self
-            .events
-            .clone()
-            .filter(|events| events.wants(Mode::Updates));
-        let told = told.map(|events| {
-            let (node, update) = (task.node.clone(), command.update.clone());
-            (events, EventKind::Updated { node, update })
-        });
+        // A node that failed and was taken over has been told of.
+        let is_rescued = command.rescue.is_some();
+        let written = self
+            .written(command.update.as_ref())
+            .filter(|_| !is_rescued);
         let finished = self.machine.finish(task.index, command);
         let is_merged = match &finished {
             Ok(progress) => matches!(progress, Progress::Planned | Progress::Done),
@@ -364,21 +367,13 @@ where
             Err(RunError::StepLimit { .. }) => true,
             Err(_) => false,
         };
+        let stored = match is_merged {
+            true => self.checkpoint(Source::Step).await?,
+            false => None,
+        };
+        self.tell_written(task, written).await;
         if is_merged {
-            self.checkpoint(Source::Step).await?;
-        }
-        if let Some((events, kind)) = told {
-            events.send(task.step, kind).await;
-        }
-        if is_merged
-            && let Some(events) = self
-                .events
-                .as_ref()
-                .filter(|events| events.wants(Mode::States))
-        {
-            events
-                .send(task.step, EventKind::State(self.machine.state().clone()))
-                .await;
+            self.tell_merged(stored).await;
         }
         finished
     }

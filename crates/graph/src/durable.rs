@@ -10,7 +10,7 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-use crate::saver::{Batch, CheckpointId, Lease, Record, Saver, SaverError};
+use crate::saver::{Batch, CheckpointId, Lease, Metadata, Record, Saver, SaverError};
 
 /// When progress is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(crate) struct Durable {
     /// Empty for the outermost graph, else the path of subgraph nodes.
     pub(crate) namespace: String,
     pub(crate) durability: Durability,
+    /// What every checkpoint carries.
+    pub(crate) metadata: Arc<Metadata>,
     /// The last checkpoint id given out, for all namespaces of the thread.
     ids: Arc<AtomicU64>,
     /// The newest stored checkpoint of this namespace.
@@ -86,6 +88,7 @@ impl Durable {
         held: Arc<HeldLease>,
         saver: Arc<dyn Saver>,
         durability: Durability,
+        metadata: Arc<Metadata>,
     ) -> Self {
         let last = held.lease.last.map_or(0, |id| id.0);
         Self {
@@ -93,6 +96,7 @@ impl Durable {
             held,
             namespace: String::new(),
             durability,
+            metadata,
             ids: Arc::new(AtomicU64::new(last)),
             stored: watch::Sender::new(0),
             staged: Mutex::default(),
@@ -106,6 +110,7 @@ impl Durable {
             held: self.held.clone(),
             namespace: format!("{}/{node}", self.namespace),
             durability: self.durability,
+            metadata: self.metadata.clone(),
             ids: self.ids.clone(),
             stored: watch::Sender::new(0),
             staged: Mutex::default(),

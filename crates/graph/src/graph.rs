@@ -14,11 +14,11 @@ use futures_util::{Stream, future::BoxFuture};
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::{
-    Event, EventKind, Input, NodeName, Output, RunConfig, RunError, State,
+    Event, EventKind, Input, Namespace, NodeName, Output, RunConfig, RunError, State,
     context::RunContext,
     driver::{Begin, drive},
-    event::Modes,
-    outlet::Events,
+    mode::Modes,
+    outlet::{Events, now_ms},
     topology::{NodeCode, Topology},
 };
 
@@ -63,6 +63,7 @@ where
             config,
             outlet: None,
             durable: None,
+            namespace: Namespace::default(),
         };
         drive(
             self.clone(),
@@ -85,6 +86,7 @@ where
                 config,
                 outlet: Some(events.clone()),
                 durable: None,
+                namespace: Namespace::default(),
             };
             Box::pin(drive(graph, begin, Arc::new(run), Some(events)))
         })
@@ -170,8 +172,9 @@ impl<S: State, E> Stream for RunStream<S, E> {
                 let (step, kind) = (output.steps, EventKind::Finished(output));
                 self.number(Event {
                     seq: 0,
-                    path: String::new(),
+                    namespace: Namespace::default(),
                     step,
+                    at_ms: now_ms(),
                     kind,
                 })
             })

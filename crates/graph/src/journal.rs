@@ -11,7 +11,7 @@ use crate::{
     Answers, Command, Interrupt, RunError, State,
     durable::{Durability, Durable},
     machine::Machine,
-    saver::{Batch, CheckpointId, Record, Saved, SaverError, Source},
+    saver::{Batch, Checkpoint, CheckpointId, Record, Saved, SaverError, Source},
     task::Memo,
 };
 
@@ -54,20 +54,24 @@ impl Journal {
         self.durable.mark_stored(id);
     }
 
-    /// Stores the state and the plan as a new checkpoint.
+    /// Stores the state and the plan as a new checkpoint; gives its head, if the saver was
+    /// given it and somebody listens.
     pub(crate) async fn checkpoint<S: State>(
         &mut self,
         machine: &mut Machine<S>,
         source: Source,
-    ) -> Result<(), RunError> {
+        is_told: bool,
+    ) -> Result<Option<Checkpoint>, RunError> {
         let id = self.durable.next_id();
         self.current = Some(id);
         if self.durable.durability == Durability::Exit {
             self.unsaved = Some(source);
-            return Ok(());
+            return Ok(None);
         }
         let parent = self.parent.replace(id);
-        let (head, values) = machine.checkpoint(id, parent, &self.durable.namespace, source)?;
+        let (mut head, values) = machine.checkpoint(id, parent, &self.durable.namespace, source)?;
+        head.metadata.clone_from(&self.durable.metadata);
+        let told = is_told.then(|| head.clone());
         self.store(
             Batch {
                 checkpoint: Some(head),
@@ -76,7 +80,8 @@ impl Journal {
             },
             Some(id),
         )
-        .await
+        .await?;
+        Ok(told)
     }
 
     /// Records the result of a task whose step goes on.
@@ -199,14 +204,16 @@ impl Journal {
         self.durable.commit(&Batch::default()).await
     }
 
-    /// Stores what is still unsaved, however the run ended.
+    /// Stores what is still unsaved, however the run ended; gives the head of a checkpoint
+    /// as [`Journal::checkpoint`] does.
     pub(crate) async fn close<S: State>(
         &mut self,
         machine: &mut Machine<S>,
-    ) -> Result<(), RunError> {
+        is_told: bool,
+    ) -> Result<Option<Checkpoint>, RunError> {
         self.flush().await?;
         if self.durable.durability != Durability::Exit {
-            return Ok(());
+            return Ok(None);
         }
         let mut batch = Batch {
             records: self.durable.take_staged(self.current),
@@ -215,14 +222,16 @@ impl Journal {
         if let Some(source) = self.unsaved.take().filter(|_| !machine.is_torn()) {
             let parent = self.parent;
             let namespace = &self.durable.namespace;
-            let (head, values) = machine.checkpoint(self.current(), parent, namespace, source)?;
+            let (mut head, values) =
+                machine.checkpoint(self.current(), parent, namespace, source)?;
+            head.metadata.clone_from(&self.durable.metadata);
             batch.checkpoint = Some(head);
             batch.values = values;
         }
         if batch != Batch::default() {
             self.durable.commit(&batch).await?;
         }
-        Ok(())
+        Ok(batch.checkpoint.filter(|_| is_told))
     }
 }
 

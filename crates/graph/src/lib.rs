@@ -22,6 +22,7 @@ mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
+mod digest;
 mod draw;
 mod driver;
 mod durable;
@@ -32,10 +33,15 @@ mod interrupt;
 mod journal;
 mod machine;
 mod memory_saver;
+mod message;
+mod mode;
+mod namespace;
 mod node;
 mod outlet;
+mod output;
 mod retry;
 mod saver;
+mod shown;
 mod state;
 mod subgraph;
 mod task;
@@ -48,18 +54,24 @@ pub use command::{Command, Input, SendTo, Worker};
 pub use compile::CompileError;
 pub use config::RunConfig;
 pub use context::{Context, EffectId};
+pub use digest::{Digest, TaskId};
 pub use durable::Durability;
 pub use error::{NodeError, RunError};
-pub use event::{Event, EventKind, Mode, Output, Status};
+pub use event::{Checkpointed, Chunk, Event, EventKind, TaskInput, TaskRef, TaskResult};
 pub use graph::{Graph, RunStream};
 pub use interrupt::{Answers, Interrupt};
 pub use lyceum_graph_macros::State;
 pub use memory_saver::MemorySaver;
+pub use message::Message;
+pub use mode::Mode;
+pub use namespace::{Namespace, Scope};
+pub use output::{Output, Status};
 pub use retry::{Failure, RetryPolicy, TimeoutError};
 pub use saver::{
-    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError, Source,
-    ThreadId, ThreadIdError, Value, ValueRef,
+    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saved, Saver,
+    SaverError, Source, ThreadId, ThreadIdError, Value, ValueRef,
 };
+pub use shown::Shown;
 pub use state::{Changed, Channel, ChannelKind, Conflict, State, Update};
 pub use thread::{Snapshot, Thread};
 pub use topology::{END, NodeName, START};

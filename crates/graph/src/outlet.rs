@@ -1,159 +1,189 @@
 //! The bounded way from a run, and from the subgraphs inside it, to the run's stream.
 //!
-//! Invariant: at most the configured number of events is buffered; whoever emits waits.
-//! Deliberately absent: sequence numbers, which the stream gives when it hands events out.
+//! Invariant: at most the configured number of events is buffered; whoever tells one more
+//! waits, so nothing is lost and nothing grows. Deliberately absent: sequence numbers,
+//! which the stream gives when it hands events out.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 
-use crate::{Event, EventKind, Mode, NodeName, State, event::Modes};
+use crate::{
+    Checkpointed, Chunk, Event, EventKind, Interrupt, Mode, Namespace, NodeName, State, TaskId,
+    TaskInput, TaskResult, event::TaskRef, mode::Modes, shown::state_json,
+};
 
-/// What a subgraph says: its state's type is unknown to the enclosing graph, so updates
-/// and states are JSON.
-pub(crate) struct Nested<E> {
-    pub(crate) path: String,
-    pub(crate) step: u64,
-    pub(crate) kind: NestedKind<E>,
-}
-
-pub(crate) enum NestedKind<E> {
-    Started(NodeName),
-    Updated(NodeName, serde_json::Value),
-    Custom(NodeName, E),
-    State(serde_json::Value),
+/// What is told without knowing the type of the state: by a running node, or by a subgraph,
+/// whose updates and states are JSON to the enclosing graph.
+pub(crate) enum Told<E> {
+    Planned(Vec<TaskRef>),
+    Started(TaskId, NodeName, TaskInput),
+    Retried {
+        task: TaskId,
+        node: NodeName,
+        attempt: u32,
+        error: String,
+        wait: Duration,
+    },
+    Custom(TaskId, NodeName, E),
+    Message(Chunk<E>),
+    Updated(TaskId, NodeName, Value),
+    Asked(TaskId, NodeName, Vec<Interrupt>),
+    Ended(TaskId, NodeName, TaskResult),
+    State(Value),
+    Checkpointed(Box<Checkpointed>),
 }
 
 /// Takes events without knowing the type of the state.
 pub(crate) trait Outlet<E>: Send + Sync {
     fn wants(&self, mode: Mode) -> bool;
-    fn custom<'a>(&'a self, node: &'a NodeName, step: u64, value: E) -> BoxFuture<'a, ()>;
-    fn nested(&self, event: Nested<E>) -> BoxFuture<'_, ()>;
+    fn tell(&self, namespace: Namespace, step: u64, told: Told<E>) -> BoxFuture<'_, ()>;
 }
 
-/// A run's way out: its own stream, or the node of the enclosing graph it runs in.
+/// A run's way out: its own stream, or the stream of the run it is a part of.
 pub(crate) enum Events<S: State, E> {
     Stream {
         sender: Sender<Event<S, E>>,
         modes: Modes,
     },
-    Node {
-        outer: Arc<dyn Outlet<E>>,
-        path: String,
+    Nested {
+        outermost: Arc<dyn Outlet<E>>,
+        namespace: Namespace,
     },
 }
 
 impl<S: State, E: Send + 'static> Events<S, E> {
-    /// Sends an event of the graph's own; the other kinds are made elsewhere.
+    pub(crate) fn wants(&self, mode: Mode) -> bool {
+        match self {
+            Self::Stream { modes, .. } => modes.has(mode),
+            Self::Nested { outermost, .. } => outermost.wants(mode),
+        }
+    }
+
+    /// Sends an event of the graph's own, once there is room for it.
     pub(crate) async fn send(&self, step: u64, kind: EventKind<S, E>) {
         match self {
-            // A closed channel means that the stream, and with it this run, is being dropped.
-            Self::Stream { sender, .. } => {
-                let _closed = sender
-                    .send(Event {
-                        seq: 0,
-                        path: String::new(),
-                        step,
-                        kind,
-                    })
-                    .await;
-            }
-            Self::Node { outer, path } => {
-                if let Some(kind) = NestedKind::of(kind) {
-                    outer
-                        .nested(Nested {
-                            path: path.clone(),
-                            step,
-                            kind,
-                        })
-                        .await;
+            Self::Stream { sender, .. } => send(sender, Namespace::default(), step, kind).await,
+            Self::Nested {
+                outermost,
+                namespace,
+            } => {
+                if let Some(told) = Told::of(kind) {
+                    outermost.tell(namespace.clone(), step, told).await;
                 }
             }
         }
     }
 }
 
-impl<E> NestedKind<E> {
-    fn of<S: State>(kind: EventKind<S, E>) -> Option<Self> {
-        // A value that is no JSON, e.g. a map whose keys are structs, is shown as null.
-        Some(match kind {
-            EventKind::Started { node } => Self::Started(node),
-            EventKind::Updated { node, update } => {
-                Self::Updated(node, serde_json::to_value(update).unwrap_or_default())
-            }
-            EventKind::Custom { node, value } => Self::Custom(node, value),
-            EventKind::State(state) => Self::State(state_json(&*state)),
-            EventKind::NestedUpdated { node, update } => Self::Updated(node, update),
-            EventKind::NestedState(state) => Self::State(state),
-            EventKind::Finished(_) => return None,
-        })
-    }
-
-    fn kind<S: State>(self) -> EventKind<S, E> {
-        match self {
-            Self::Started(node) => EventKind::Started { node },
-            Self::Updated(node, update) => EventKind::NestedUpdated { node, update },
-            Self::Custom(node, value) => EventKind::Custom { node, value },
-            Self::State(state) => EventKind::NestedState(state),
-        }
-    }
-}
-
-/// A state as one JSON object, channel by channel.
-fn state_json<S: State>(state: &S) -> serde_json::Value {
-    let channels = S::CHANNELS
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| c.kind.is_saved());
-    let fields = channels.map(|(index, channel)| {
-        let value = state
-            .save(index)
-            .and_then(|bytes| serde_json::from_slice(&bytes));
-        (channel.name.to_owned(), value.unwrap_or_default())
-    });
-    serde_json::Value::Object(fields.collect())
+async fn send<S: State, E>(
+    sender: &Sender<Event<S, E>>,
+    namespace: Namespace,
+    step: u64,
+    kind: EventKind<S, E>,
+) {
+    let event = Event {
+        seq: 0,
+        namespace,
+        step,
+        at_ms: now_ms(),
+        kind,
+    };
+    // A closed channel means that the stream, and with it this run, is being dropped.
+    let _closed = sender.send(event).await;
 }
 
 impl<S: State, E: Send + 'static> Outlet<E> for Events<S, E> {
     fn wants(&self, mode: Mode) -> bool {
-        match self {
-            Self::Stream { modes, .. } => modes.has(mode),
-            Self::Node { outer, .. } => outer.wants(mode),
-        }
+        Events::wants(self, mode)
     }
 
-    fn custom<'a>(&'a self, node: &'a NodeName, step: u64, value: E) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            if self.wants(Mode::Custom) {
-                self.send(
-                    step,
-                    EventKind::Custom {
-                        node: node.clone(),
-                        value,
-                    },
-                )
-                .await;
-            }
+    fn tell(&self, namespace: Namespace, step: u64, told: Told<E>) -> BoxFuture<'_, ()> {
+        match self {
+            Self::Stream { sender, .. } => Box::pin(send(sender, namespace, step, told.kind())),
+            Self::Nested { outermost, .. } => outermost.tell(namespace, step, told),
+        }
+    }
+}
+
+impl<E> Told<E> {
+    fn of<S: State>(kind: EventKind<S, E>) -> Option<Self> {
+        // A value that is no JSON, e.g. a map whose keys are structs, is shown as null.
+        let json = |update| serde_json::to_value(update).unwrap_or_default();
+        Some(match kind {
+            EventKind::Planned { tasks } => Self::Planned(tasks),
+            EventKind::Started { task, node, input } => Self::Started(task, node, input),
+            EventKind::Retried {
+                task,
+                node,
+                attempt,
+                error,
+                wait,
+            } => Self::Retried {
+                task,
+                node,
+                attempt,
+                error,
+                wait,
+            },
+            EventKind::Custom { task, node, value } => Self::Custom(task, node, value),
+            EventKind::Message(chunk) => Self::Message(chunk),
+            EventKind::Updated { task, node, update } => Self::Updated(task, node, json(update)),
+            EventKind::NestedUpdated { task, node, update } => Self::Updated(task, node, update),
+            EventKind::Asked {
+                task,
+                node,
+                interrupts,
+            } => Self::Asked(task, node, interrupts),
+            EventKind::Ended { task, node, result } => Self::Ended(task, node, result),
+            EventKind::State(state) => Self::State(state_json(&*state)),
+            EventKind::NestedState(state) => Self::State(state),
+            EventKind::Checkpointed(stored) => Self::Checkpointed(stored),
+            EventKind::Finished(_) => return None,
         })
     }
 
-    fn nested(&self, event: Nested<E>) -> BoxFuture<'_, ()> {
+    /// The event as the stream of the outermost graph shows it.
+    fn kind<S: State>(self) -> EventKind<S, E> {
         match self {
-            Self::Stream { sender, .. } => Box::pin(async move {
-                let Nested { path, step, kind } = event;
-                let event = Event {
-                    seq: 0,
-                    path,
-                    step,
-                    kind: kind.kind(),
-                };
-                let _closed = sender.send(event).await;
-            }),
-            Self::Node { outer, path } => {
-                let path = format!("{path}/{}", event.path);
-                outer.nested(Nested { path, ..event })
-            }
+            Self::Planned(tasks) => EventKind::Planned { tasks },
+            Self::Started(task, node, input) => EventKind::Started { task, node, input },
+            Self::Retried {
+                task,
+                node,
+                attempt,
+                error,
+                wait,
+            } => EventKind::Retried {
+                task,
+                node,
+                attempt,
+                error,
+                wait,
+            },
+            Self::Custom(task, node, value) => EventKind::Custom { task, node, value },
+            Self::Message(chunk) => EventKind::Message(chunk),
+            Self::Updated(task, node, update) => EventKind::NestedUpdated { task, node, update },
+            Self::Asked(task, node, interrupts) => EventKind::Asked {
+                task,
+                node,
+                interrupts,
+            },
+            Self::Ended(task, node, result) => EventKind::Ended { task, node, result },
+            Self::State(state) => EventKind::NestedState(state),
+            Self::Checkpointed(stored) => EventKind::Checkpointed(stored),
         }
     }
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -116,7 +116,13 @@ pub struct Checkpoint {
     pub plan: String,
     /// When it was made, in milliseconds since 1970 by the writer's clock; informative.
     pub created_at_ms: u64,
+    /// What the caller wants to find it by, e.g. the id of a request. Nothing here reads it.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
+
+/// Free JSON that a caller attaches to the checkpoints of a run.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
 /// Names one stored value: a channel as a certain checkpoint wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -55,7 +55,9 @@ where
         Out: Into<Command<S>>,
     {
         let (outer, task) = (&call.context.run, &call.context.task);
-        let path = task.node.as_str();
+        let namespace = outer
+            .namespace
+            .child(task.node.clone(), outer.task_id(task));
         let begin = Begin::Nested {
             origin: format!("{}:{}", task.checkpoint, task.index),
             input: (self.enter)(&call.state).into(),
@@ -63,9 +65,9 @@ where
             keep_state: self.keep_state,
         };
         let events = outer.outlet.clone().map(|outer| {
-            Arc::new(Events::<T, E>::Node {
-                outer,
-                path: path.to_owned(),
+            Arc::new(Events::<T, E>::Nested {
+                outermost: outer,
+                namespace: namespace.clone(),
             })
         });
         let run = RunContext {
@@ -74,7 +76,8 @@ where
             durable: outer
                 .durable
                 .as_ref()
-                .map(|durable| Arc::new(durable.nested(path))),
+                .map(|durable| Arc::new(durable.nested(task.node.as_str()))),
+            namespace,
         };
         let output = drive(self.graph.clone(), begin, Arc::new(run), events)
             .await

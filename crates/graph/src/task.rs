@@ -7,14 +7,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use tokio::time::Instant;
 
-use crate::{Interrupt, NodeName, saver::CheckpointId};
+use crate::{Interrupt, NodeName, TaskId, saver::CheckpointId};
 
 /// One task of the running step.
 pub(crate) struct TaskState {
@@ -22,6 +22,8 @@ pub(crate) struct TaskState {
     pub(crate) step: u64,
     pub(crate) index: usize,
     pub(crate) checkpoint: CheckpointId,
+    /// Computed when somebody asks for it.
+    pub(crate) id: OnceLock<TaskId>,
     memo: Mutex<Memo>,
     /// Effects that were started and not recorded yet.
     effects: AtomicUsize,
@@ -54,6 +56,7 @@ impl TaskState {
             step,
             index,
             checkpoint,
+            id: OnceLock::new(),
             memo,
             effects,
         }

@@ -8,8 +8,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    Answers, CheckpointId, Claim, Graph, Input, Interrupt, Keep, NodeName, Output, RunConfig,
-    RunError, START, Saver, SaverError, State, ThreadId,
+    Answers, CheckpointId, Claim, Graph, Input, Interrupt, Keep, Metadata, Namespace, NodeName,
+    Output, RunConfig, RunError, START, Saver, SaverError, State, ThreadId,
     checkpoint::Plan,
     context::RunContext,
     driver::{Begin, drive},
@@ -157,13 +157,15 @@ where
         events: Option<Arc<Events<S, E>>>,
     ) -> BoxFuture<'_, Result<Output<S>, RunError>> {
         Box::pin(async move {
-            let durable = Arc::new(self.acquire(config.durability).await?);
+            let metadata = config.metadata.clone();
+            let durable = Arc::new(self.acquire(config.durability, metadata).await?);
             let held = durable.held.clone();
             let outlet = events.clone().map(|events| events as _);
             let run = RunContext {
                 config,
                 outlet,
                 durable: Some(durable),
+                namespace: Namespace::default(),
             };
             let result = drive(self.graph.clone(), begin, Arc::new(run), events).await;
             held.release().await;
@@ -171,10 +173,15 @@ where
         })
     }
 
-    async fn acquire(&self, durability: Durability) -> Result<Durable, SaverError> {
+    async fn acquire(
+        &self,
+        durability: Durability,
+        metadata: Arc<Metadata>,
+    ) -> Result<Durable, SaverError> {
         let lease = self.saver.acquire(&self.id, self.lease, self.claim).await?;
         let held = Arc::new(HeldLease::new(self.saver.clone(), lease));
-        Ok(Durable::root(held, self.saver.clone(), durability))
+        let saver = self.saver.clone();
+        Ok(Durable::root(held, saver, durability, metadata))
     }
 
     /// Reads the thread's newest state, or the one of a checkpoint. Needs no lease.
@@ -259,7 +266,7 @@ where
         source: Source,
         write: impl FnOnce(&mut Machine<S>) -> Result<(), RunError>,
     ) -> Result<CheckpointId, RunError> {
-        let durable = Arc::new(self.acquire(Durability::Sync).await?);
+        let durable = Arc::new(self.acquire(Durability::Sync, Arc::default()).await?);
         let held = durable.held.clone();
         let written = self.write_checkpoint(durable, from, source, write).await;
         held.release().await;
@@ -285,7 +292,7 @@ where
             None => {}
         }
         write(&mut machine)?;
-        journal.checkpoint(&mut machine, source).await?;
+        journal.checkpoint(&mut machine, source, false).await?;
         Ok(journal.current())
     }
 
@@ -295,7 +302,7 @@ where
     ///
     /// [`SaverError::Busy`] while a run writes the thread.
     pub async fn prune(&self, keep: Keep) -> Result<u64, SaverError> {
-        let durable = self.acquire(Durability::Sync).await?;
+        let durable = self.acquire(Durability::Sync, Arc::default()).await?;
         let removed = self.saver.prune(&durable.held.lease, keep).await;
         durable.held.release().await;
         removed

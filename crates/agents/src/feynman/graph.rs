@@ -9,7 +9,7 @@ use lyceum_core::{
     CallContext, ChatError, Explanation, Gap, TeachError, TeachEvent, Tool, ToolTrace, Turn, Usage,
 };
 use lyceum_graph::{
-    CompileError, Context, END, Event, EventKind, Graph, GraphBuilder, NodeError, RunConfig,
+    CompileError, Context, END, Event, EventKind, Graph, GraphBuilder, Mode, NodeError, RunConfig,
     RunError, START, State,
 };
 use lyceum_memory::{ContextLimits, Memory, MemoryError};
@@ -133,14 +133,15 @@ impl Workflow {
             parts: self.parts.clone(),
             call,
         };
-        let events = self.graph.stream(lesson, RunConfig::new(shared));
+        let config = RunConfig::new(shared).modes([Mode::Tasks, Mode::Custom]);
+        let events = self.graph.stream(lesson, config);
         events.filter_map(|event| ready(event.map(progress).map_err(teach_error).transpose()))
     }
 }
 
 fn progress(event: Event<LessonState, TeachEvent>) -> Option<Progress> {
     match event.kind {
-        EventKind::Started { node } => {
+        EventKind::Started { node, .. } => {
             let known = [LISTEN, FIND, ASK]
                 .into_iter()
                 .find(|name| *name == node.as_str());

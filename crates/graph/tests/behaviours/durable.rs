@@ -194,7 +194,7 @@ async fn drain_then_resume() {
         let mut last = None;
         while let Some(event) = stream.next().await {
             match event.unwrap().kind {
-                EventKind::Started { node } if node.as_str() == "good" => token.cancel(),
+                EventKind::Started { node, .. } if node.as_str() == "good" => token.cancel(),
                 EventKind::Finished(output) => last = Some(output),
                 _ => {}
             }

@@ -7,6 +7,7 @@ mod durable;
 mod failures;
 mod history;
 mod interrupts;
+mod modes;
 mod run;
 mod stream;
 mod subgraph;

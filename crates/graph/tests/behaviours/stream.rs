@@ -136,13 +136,15 @@ async fn a_stream_tells_every_event_in_order() {
     assert_eq!(
         events,
         [
-            "#1 step 1 started speak",
-            "#2 step 1 custom speak",
+            "#1 step 0 state",
+            "#2 step 1 started speak",
             "#3 step 1 custom speak",
             "#4 step 1 custom speak",
-            "#5 step 1 updated speak",
-            "#6 step 1 state",
-            "#7 step 1 finished Done",
+            "#5 step 1 custom speak",
+            "#6 step 1 updated speak",
+            "#7 step 1 ended speak wrote",
+            "#8 step 1 state",
+            "#9 step 1 finished Done",
         ]
     );
 }

@@ -128,7 +128,7 @@ async fn subgraph_events_arrive_during_execution() {
             world.go.notify_one();
         }
         if let EventKind::NestedUpdated { update, .. } = &event.kind
-            && event.seq == 3
+            && event.seq == 5
         {
             assert_eq!(*update, serde_json::json!({"seen": ["first t0"]}));
         }
@@ -137,20 +137,26 @@ async fn subgraph_events_arrive_during_execution() {
     assert_eq!(
         events,
         [
-            "#1 step 1 started sub",
-            "#2 sub step 1 started first",
-            "#3 sub step 1 updated first",
-            "#4 sub step 1 state",
-            "#5 sub step 2 started second",
-            "#6 sub step 2 custom second",
-            "#7 sub step 2 updated second",
-            "#8 sub step 2 state",
-            "#9 step 1 updated sub",
-            "#10 step 1 state",
-            "#11 step 2 started last",
-            "#12 step 2 updated last",
-            "#13 step 2 state",
-            "#14 step 2 finished Done",
+            "#1 step 0 state",
+            "#2 step 1 started sub",
+            "#3 sub step 0 state",
+            "#4 sub step 1 started first",
+            "#5 sub step 1 updated first",
+            "#6 sub step 1 ended first wrote",
+            "#7 sub step 1 state",
+            "#8 sub step 2 started second",
+            "#9 sub step 2 custom second",
+            "#10 sub step 2 updated second",
+            "#11 sub step 2 ended second wrote",
+            "#12 sub step 2 state",
+            "#13 step 1 updated sub",
+            "#14 step 1 ended sub wrote",
+            "#15 step 1 state",
+            "#16 step 2 started last",
+            "#17 step 2 updated last",
+            "#18 step 2 ended last wrote",
+            "#19 step 2 state",
+            "#20 step 2 finished Done",
         ]
     );
 }
