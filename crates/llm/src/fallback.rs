@@ -6,22 +6,26 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use lyceum_core::{CallContext, ChatEvent, ChatModel, ChatRequest, ChatStream, ModelTraits};
+use lyceum_core::{
+    CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, ModelTraits,
+};
 use tokio::time::Instant;
 
 use crate::{
-    metrics,
+    FixedAnswer, metrics,
     opening::{Opened, Opening},
 };
 
 /// Asks one model after the other until one answers.
 ///
 /// Every error leads to the next model, refusals of the request too: another model may
-/// have a larger context or another key. A caller whose deadline passed gets the error.
+/// have a larger context, another key or a lower price. A caller whose deadline passed
+/// gets the error.
 #[derive(Debug, Clone)]
 pub struct Fallback {
     first: Arc<dyn ChatModel>,
     others: Arc<[Arc<dyn ChatModel>]>,
+    last_resort: Option<FixedAnswer>,
 }
 
 impl Fallback {
@@ -35,7 +39,17 @@ impl Fallback {
         Self {
             first,
             others: others.into_iter().collect(),
+            last_resort: None,
         }
+    }
+
+    /// The same with a fixed answer after the last model, given when no model can be
+    /// reached; a request that was refused, shed or over its budget is an error all the
+    /// same.
+    #[must_use]
+    pub fn with_last_resort(mut self, answer: FixedAnswer) -> Self {
+        self.last_resort = Some(answer);
+        self
     }
 }
 
@@ -53,6 +67,7 @@ impl ChatModel for Fallback {
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
         let (mut model, others) = (Arc::clone(&self.first), Arc::clone(&self.others));
         let mut request = request;
+        let last_resort = self.last_resort.clone();
         Box::pin(async_stream::try_stream! {
             let mut others = others.iter();
             loop {
@@ -71,8 +86,17 @@ impl ChatModel for Fallback {
                         Opened::Failed(error) => break error,
                     }
                 };
-                let next = match others.next() {
-                    Some(next) if !is_late(&call) => next,
+                let late = is_late(&call);
+                let next = match (others.next(), &last_resort) {
+                    (Some(next), _) if !late => next,
+                    (None, Some(fixed)) if !late && is_outage(&error) => {
+                        metrics::fell_back(model.name(), fixed.name(), &error);
+                        let mut answer = fixed.stream(call, request);
+                        while let Some(event) = answer.next().await {
+                            yield event?;
+                        }
+                        return;
+                    }
                     _ => {
                         Err(error)?;
                         return;
@@ -89,7 +113,17 @@ impl ChatModel for Fallback {
     }
 }
 
-fn is_late(call: &CallContext) -> bool {
+/// Whether the model is to blame, and not the request, the caller or our own load.
+fn is_outage(error: &ChatError) -> bool {
+    match error {
+        ChatError::Authentication { .. }
+        | ChatError::BreakerOpen { .. }
+        | ChatError::Local { .. } => true,
+        error => error.is_retryable(),
+    }
+}
+
+pub(crate) fn is_late(call: &CallContext) -> bool {
     let late = |deadline| Instant::now() >= Instant::from_std(deadline);
     call.deadline.is_some_and(late)
 }

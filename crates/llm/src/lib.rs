@@ -2,6 +2,8 @@
 
 mod answer;
 mod anthropic;
+mod balanced;
+mod breaking;
 mod clock;
 mod config;
 mod dns;
@@ -9,7 +11,9 @@ mod embed;
 mod estimate;
 mod failure;
 mod fallback;
+mod fixed;
 pub mod headers;
+mod hedged;
 mod metered;
 pub mod metrics;
 mod ollama;
@@ -23,6 +27,8 @@ mod transport;
 mod wire;
 
 pub use anthropic::{Anthropic, AnthropicConfig};
+pub use balanced::{Balanced, Endpoint, Strategy};
+pub use breaking::{Breaking, Circuit, RateLimits};
 pub use config::{BuildError, Timeouts};
 pub use embed::{
     BatchingConfig, BatchingEmbedder, CacheStats, CachedEmbedder, EmbedCacheConfig, EmbedEncoding,
@@ -30,6 +36,8 @@ pub use embed::{
 };
 pub use estimate::{estimate, text_tokens};
 pub use fallback::Fallback;
+pub use fixed::FixedAnswer;
+pub use hedged::{HedgeConfig, HedgeDelay, Hedged};
 pub use metered::Metered;
 pub use ollama::{OllamaModel, ollama_models};
 pub use openai::{OpenAi, OpenAiConfig};

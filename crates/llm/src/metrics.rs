@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use lyceum_core::{ChatError, Usage};
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use lyceum_queue::BreakerState;
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 /// Counter. Calls by `provider` and `status`.
 pub const REQUESTS: &str = "llm_requests_total";
@@ -21,6 +24,17 @@ pub const RETRIES: &str = "llm_retries_total";
 pub const FALLBACKS: &str = "llm_fallbacks_total";
 /// Counter. Calls that a provider refused for rate or load, by `provider`.
 pub const THROTTLED: &str = "llm_throttled_total";
+/// Counter. Calls given to another endpoint of the same model by `provider` and `reason`.
+pub const REROUTED: &str = "llm_rerouted_total";
+/// Counter. Second attempts beside slow calls by `provider` and `outcome`: `won`, `lost`, or
+/// `capped` when the share of extra calls did not allow one.
+pub const HEDGES: &str = "llm_hedges_total";
+/// Gauge. State of a circuit breaker by `endpoint`: 0 closed, 1 half-open, 2 open.
+pub const BREAKER_STATE: &str = "llm_breaker_state";
+/// Counter. Changes of a circuit breaker by `endpoint` and the new `state`.
+pub const BREAKER_CHANGES: &str = "llm_breaker_changes_total";
+/// Counter. Calls refused by an open circuit breaker by `endpoint`.
+pub const BREAKER_REFUSALS: &str = "llm_breaker_refusals_total";
 
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
@@ -50,6 +64,30 @@ pub fn describe() {
         THROTTLED,
         Unit::Count,
         "Model calls refused for rate or load by provider."
+    );
+    describe_counter!(
+        REROUTED,
+        Unit::Count,
+        "Model calls given to another endpoint by provider and reason."
+    );
+    describe_counter!(
+        HEDGES,
+        Unit::Count,
+        "Second attempts beside slow model calls by provider and outcome."
+    );
+    describe_gauge!(
+        BREAKER_STATE,
+        "Circuit breaker by endpoint: 0 closed, 1 half-open, 2 open."
+    );
+    describe_counter!(
+        BREAKER_CHANGES,
+        Unit::Count,
+        "Changes of circuit breakers by endpoint and new state."
+    );
+    describe_counter!(
+        BREAKER_REFUSALS,
+        Unit::Count,
+        "Model calls refused by an open circuit breaker by endpoint."
     );
 }
 
@@ -91,4 +129,39 @@ pub(crate) fn throttled(provider: &str, error: &ChatError) {
     counter!(THROTTLED, "provider" => provider.to_owned()).increment(1);
     let retry_after = error.retry_after();
     tracing::warn!(provider, ?retry_after, %error, "the provider refused a call for its rate");
+}
+
+pub(crate) fn rerouted(provider: &str, error: &ChatError) {
+    let reason = error.label();
+    counter!(REROUTED, "provider" => provider.to_owned(), "reason" => reason).increment(1);
+    tracing::warn!(provider, reason, %error, "a model call goes to another endpoint");
+}
+
+pub(crate) fn hedged(provider: &str, outcome: &'static str) {
+    counter!(HEDGES, "provider" => provider.to_owned(), "outcome" => outcome).increment(1);
+    tracing::debug!(provider, outcome, "a slow model call got a second attempt");
+}
+
+pub(crate) fn breaker_state(endpoint: &str, state: BreakerState) {
+    let value = match state {
+        BreakerState::Closed => 0.0,
+        BreakerState::HalfOpen => 1.0,
+        BreakerState::Open => 2.0,
+    };
+    gauge!(BREAKER_STATE, "endpoint" => endpoint.to_owned()).set(value);
+}
+
+pub(crate) fn breaker_changed(endpoint: &str, state: BreakerState) {
+    breaker_state(endpoint, state);
+    let name = state.label();
+    counter!(BREAKER_CHANGES, "endpoint" => endpoint.to_owned(), "state" => name).increment(1);
+    match state {
+        BreakerState::Open => tracing::warn!(endpoint, "a circuit breaker opened"),
+        _ => tracing::info!(endpoint, state = name, "a circuit breaker changed"),
+    }
+}
+
+pub(crate) fn breaker_refused(endpoint: &str) {
+    counter!(BREAKER_REFUSALS, "endpoint" => endpoint.to_owned()).increment(1);
+    tracing::debug!(endpoint, "an open circuit breaker refused a call");
 }

@@ -3,8 +3,8 @@
 //!
 //! Invariant: every reservation ends exactly once: settled with the provider's usage,
 //! refunded when nothing was sent, else counted in full, also when the stream is
-//! dropped. A refusal for rate or load is no error as long as a wait of two minutes at most
-//! may help.
+//! dropped. A refusal for rate or load is no error as long as a wait may help that the
+//! caller's deadline allows, or two minutes where there is none.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,11 +15,15 @@ use lyceum_core::{
 };
 use lyceum_queue::{Ask, Estimate, Queue, Refused, Reservation, WaitError};
 
-use crate::{answer::is_content, estimate::estimate, metrics, retrying::LONGEST_WAIT};
+use crate::{answer::is_content, estimate::estimate, metrics, retrying::patience};
 
 /// How often one call goes back into the queue after the provider refused it for rate or
 /// load. The queue slows down each time, so more means that the provider is down.
 const MAX_RETURNS: u32 = 5;
+
+/// The longest pause of a queue at a provider's word. A provider that means more says so
+/// again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// Lets a queue decide when calls of a model are sent.
 #[derive(Debug, Clone)]
@@ -100,11 +104,11 @@ impl ChatModel for Queued {
                                 // Before the slot is free, or the next call runs into the
                                 // same wall.
                                 let pause = error.retry_after();
-                                this.queue.throttled(pause.map(|pause| pause.min(LONGEST_WAIT)));
+                                this.queue.throttled(pause.map(|pause| pause.min(LONGEST_PAUSE)));
                                 metrics::throttled(this.name(), &error);
                             }
                             account.failed(&error);
-                            let long = error.retry_after() > Some(LONGEST_WAIT);
+                            let long = error.retry_after() > Some(patience(&call));
                             if throttle && !begun && !long && returns < MAX_RETURNS {
                                 returns += 1;
                                 continue 'queue;
@@ -161,6 +165,7 @@ impl Account {
         let unsent = matches!(
             error,
             ChatError::Connect { .. }
+                | ChatError::BreakerOpen { .. }
                 | ChatError::Timeout {
                     stage: TimeoutStage::Connect,
                     ..

@@ -21,9 +21,16 @@ use crate::{
     opening::{Opened, Opening},
 };
 
-/// The longest wait for another attempt. When a provider asks for more, the caller gets
-/// the error, which says how long, instead of a connection that says nothing.
+/// The longest wait for another attempt of a caller without a deadline. When a provider
+/// asks for more, the caller gets the error, which says how long, instead of a connection
+/// that says nothing.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// How long a call can be made to wait: until its deadline, where it has one.
+pub(crate) fn patience(call: &CallContext) -> Duration {
+    let left = |deadline| Instant::from_std(deadline).saturating_duration_since(Instant::now());
+    call.deadline.map_or(LONGEST_WAIT, left)
+}
 
 /// Repeats failed calls before the first content. Clones share the budget.
 #[derive(Debug, Clone)]
@@ -50,12 +57,18 @@ impl Retrying {
             return None;
         }
         let delay = self.policy.random_delay(failed, error.retry_after())?;
-        let late = |deadline| Instant::now() + delay >= Instant::from_std(deadline);
-        if delay > LONGEST_WAIT || call.deadline.is_some_and(late) {
+        if delay >= patience(call) {
             return None;
         }
         self.budget(|budget, now| budget.withdraw(now))
             .then_some(delay)
+    }
+
+    /// The same with retries as another share of all calls, 0 to 1.
+    #[must_use]
+    pub fn with_budget(mut self, ratio: f64) -> Self {
+        self.budget = Arc::new(Mutex::new(RetryBudget::new(ratio)));
+        self
     }
 
     /// Poison is ignored: every change of the budget is complete.

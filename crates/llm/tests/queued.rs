@@ -123,7 +123,7 @@ async fn a_very_long_wait_is_told_instead_of_waited() {
     );
     let error = collect(&model).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(3_600 * SECOND));
-    assert_eq!(queue.snapshot().paused, Some(120 * SECOND));
+    assert_eq!(queue.snapshot().paused, Some(900 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]

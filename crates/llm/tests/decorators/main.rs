@@ -1,7 +1,12 @@
 //! Retrying, falling back, metering and the whole stack, over a model that does as it is
 //! told, in paused time.
 
+#[path = "../actor/mod.rs"]
 mod actor;
+mod balanced;
+mod breaking;
+mod hedged;
+#[path = "../recorder/mod.rs"]
 mod recorder;
 
 use std::{sync::Arc, time::Duration};
@@ -11,8 +16,8 @@ use actor::{
     starts, text,
 };
 use futures_util::StreamExt;
-use lyceum_core::{ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest};
-use lyceum_llm::{Fallback, Metered, Queued, Retrying};
+use lyceum_core::{ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, MicroUsd, Origin};
+use lyceum_llm::{Fallback, FixedAnswer, Metered, Queued, Retrying};
 use lyceum_queue::RetryPolicy;
 use recorder::Recorder;
 use tokio::time::Instant;
@@ -109,6 +114,18 @@ async fn the_providers_wait_is_honoured_within_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deadline_bounds_how_long_the_providers_wait_is_honoured() {
+    for (patience, sent) in [(400 * SECOND, 2), (299 * SECOND, 1)] {
+        let actor = Actor::new("a", [limited(Some(300 * SECOND)), answer("hi")]);
+        let mut call = call();
+        call.deadline = Some((Instant::now() + patience).into_std());
+        let answer = ChatAnswer::collect(retrying(&actor).stream(call, hello())).await;
+        assert_eq!(answer.is_ok(), sent == 2);
+        assert_eq!(actor.calls(), sent);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_attempt_begins_after_the_deadline() {
     let actor = Actor::new("a", [vec![Do::Fail(down())]]);
     let mut call = call();
@@ -174,6 +191,47 @@ async fn nobody_is_asked_after_the_deadline() {
     let error = ChatAnswer::collect(model.stream(call, hello())).await;
     assert_eq!(error.unwrap_err().label(), "unavailable");
     assert_eq!(second.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fixed_answer_is_marked_and_stands_for_outages_only() {
+    let sorry = || FixedAnswer::new("Sorry, try again later.");
+    let first = Actor::new("a", [vec![Do::Fail(down())]]);
+    let second = Actor::new("b", [limited(None)]);
+    let others = [Arc::new(second) as Arc<dyn ChatModel>];
+    let model = Fallback::new(Arc::new(first), others).with_last_resort(sorry());
+    let answer = collect(&model).await.unwrap();
+    assert_eq!(answer.text, "Sorry, try again later.");
+    assert_eq!(answer.origin, Some(Origin::Degraded));
+    assert_eq!(answer.provider.as_deref(), Some("degraded"));
+
+    let final_errors = [
+        ChatError::Rejected {
+            status: 400,
+            message: String::new(),
+        },
+        ChatError::Shed {
+            retry_after: SECOND,
+        },
+        ChatError::OverBudget {
+            budget: "session",
+            needed: MicroUsd(2),
+            left: MicroUsd(1),
+            retry_after: None,
+        },
+    ];
+    for error in final_errors {
+        let label = error.label();
+        let first = Actor::new("a", [vec![Do::Fail(error)]]);
+        let model = Fallback::new(Arc::new(first), []).with_last_resort(sorry());
+        assert_eq!(collect(&model).await.unwrap_err().label(), label);
+    }
+
+    let broken = vec![text("half"), Do::Fail(down())];
+    let model = Fallback::new(Arc::new(Actor::new("a", [broken])), []).with_last_resort(sorry());
+    let (seen, error) = events(ask(&model)).await;
+    assert_eq!(seen, [ChatEvent::Text("half".into())]);
+    assert_eq!(error.unwrap().label(), "unavailable");
 }
 
 // === Metered, and all together ===
