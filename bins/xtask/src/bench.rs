@@ -5,28 +5,57 @@
 //! times on a busy machine say little; who reads them decides.
 
 mod build;
+mod in_process;
 mod process;
 mod smoke;
 
-use std::io::{self, Write as _};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which benchmark: smoke, graph.
+    name: String,
+    /// Handed to the benchmark, e.g. `--quick`, `--only CASE`, `--python PATH`; `--help`
+    /// after the name lists what it takes.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<OsString>,
+}
+
 /// A benchmark.
-type Run = fn(&Figures) -> Result<()>;
+#[derive(Debug, Clone, Copy)]
+enum Bench {
+    /// Drives whole programs from here.
+    Programs(fn(&Figures) -> Result<()>),
+    /// A benchmark of `lyceum-bench`, which measures crates in its own process.
+    InProcess,
+}
 
 /// Every benchmark, under the name that runs it.
-const BENCHES: [(&str, Run); 1] = [("smoke", smoke::run)];
+const BENCHES: [(&str, Bench); 2] = [
+    ("smoke", Bench::Programs(smoke::run)),
+    ("graph", Bench::InProcess),
+];
 
 /// Runs one benchmark.
-pub(crate) fn run(name: &str) -> Result<()> {
-    let found = BENCHES.iter().find(|(known, _)| *known == name);
-    let Some((bench, run)) = found else {
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Args { name, rest } = args;
+    let found = BENCHES.iter().find(|(known, _)| known == name);
+    let Some((bench, found)) = found else {
         let names = BENCHES.map(|(known, _)| known).join(", ");
         bail!("there is no benchmark {name:?}; there is: {names}");
     };
-    run(&Figures { bench })
+    match found {
+        Bench::Programs(_) if !rest.is_empty() => bail!("{name} takes no further arguments"),
+        Bench::Programs(run) => run(&Figures { bench }),
+        Bench::InProcess => in_process::run(bench, rest),
+    }
 }
 
 /// Where the figures of one benchmark go.

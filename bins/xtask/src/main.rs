@@ -32,10 +32,7 @@ enum Task {
     /// What CI runs: the same as `test`.
     Ci,
     /// Measures and prints one JSON object a figure: {bench, case, metric, value, unit, target}.
-    Bench {
-        /// Which benchmark: smoke.
-        name: String,
-    },
+    Bench(bench::Args),
 }
 
 fn main() -> Result<()> {
@@ -43,7 +40,7 @@ fn main() -> Result<()> {
         Task::Setup => setup::everything(),
         Task::Test { only } => steps::run(only.as_deref()),
         Task::Ci => steps::run(None),
-        Task::Bench { name } => bench::run(&name),
+        Task::Bench(args) => bench::run(&args),
     }
 }
 

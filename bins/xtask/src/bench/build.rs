@@ -27,26 +27,15 @@ struct Message {
 }
 
 impl Programs {
-    /// Builds both in release; cargo says where they are, wherever its target folder is.
+    /// Builds both.
     pub(super) fn build() -> Result<Self> {
         say("building lyceum and lyceum-sim in release");
-        let output = Command::new("cargo")
-            .args(["build", "--release", "--package=lyceum", "--bin=lyceum"])
-            .args(["--package=lyceum-sim", "--bin=lyceum-sim"])
-            .arg("--message-format=json-render-diagnostics")
-            .current_dir(root())
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot start cargo")?;
-        if !output.status.success() {
-            bail!("the build failed");
-        }
-        let built: Vec<PathBuf> = output
-            .stdout
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice::<Message>(line).ok()?.executable)
-            .collect();
+        let built = release(&[
+            "--package=lyceum",
+            "--bin=lyceum",
+            "--package=lyceum-sim",
+            "--bin=lyceum-sim",
+        ])?;
         let program = |name: &str| {
             let found = built
                 .iter()
@@ -60,4 +49,24 @@ impl Programs {
             sim: program("lyceum-sim")?,
         })
     }
+}
+
+/// Builds in release; gives the programs, wherever cargo's target folder is.
+pub(super) fn release(what: &[&str]) -> Result<Vec<PathBuf>> {
+    let output = Command::new("cargo")
+        .args(["build", "--release"])
+        .args(what)
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the build failed");
+    }
+    let lines = output.stdout.split(|byte| *byte == b'\n');
+    Ok(lines
+        .filter_map(|line| serde_json::from_slice::<Message>(line).ok()?.executable)
+        .collect())
 }

@@ -1,0 +1,123 @@
+//! `bench graph`: what the graph's runtime itself costs, because no node does any work.
+//!
+//! Each case runs without a saver and with each saver; with a saver every run is a new
+//! durable thread and every step is stored before the run goes on.
+
+pub mod cases;
+mod compare;
+mod crowd;
+mod savers;
+mod size;
+
+use std::{env, process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::{
+    Options,
+    machine::Machine,
+    measure::{Budget, sample},
+    report::{Figures, say},
+};
+use cases::{Case, all};
+use savers::{Kind, Opened};
+
+/// The bar: LangGraph's time for the same work, over ours.
+const TIMES_FASTER: f64 = 100.0;
+/// The same with the SQLite saver, both syncing every commit.
+const TIMES_FASTER_DURABLE: f64 = 20.0;
+
+/// Runs the benchmark.
+///
+/// # Errors
+///
+/// When a run fails or gives a wrong result, or the data folder cannot be written.
+pub fn run(options: &Options) -> Result<()> {
+    let figures = Figures::of("graph");
+    let home = tempfile::tempdir_in(&options.data)?;
+    figures.machine(&Machine::look(home.path())?)?;
+    let mut means = compare::Means::default();
+    for kind in Kind::all() {
+        if let Err(error) = measure_all(figures, options, &home, kind, &mut means) {
+            // The other savers' figures are worth having.
+            say(&format!("{}: {error:#}", kind.name()));
+            return Err(error);
+        }
+    }
+    size::run(figures, options, &home)?;
+    allocations(options)?;
+    compare::run(figures, options, &home, &means)
+}
+
+fn measure_all(
+    figures: Figures,
+    options: &Options,
+    home: &TempDir,
+    kind: Kind,
+    means: &mut compare::Means,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    for case in all().into_iter().filter(|case| options.wants(case.name)) {
+        say(&format!("{} with {}", case.name, kind.name()));
+        let name = format!("{}/{}", case.name, kind.name());
+        let opened = Opened::open(kind, home)?;
+        let budget = budget(options, &case, kind);
+        let samples = runtime.block_on(async {
+            let mut run = 0;
+            sample(budget, async || {
+                run += 1;
+                case.run(opened.saver(), run).await
+            })
+            .await
+        });
+        runtime.block_on(opened.close());
+        let samples = samples.with_context(|| format!("measure {name}"))?;
+        let target = case.target_us.filter(|_| kind == Kind::Nothing);
+        figures.times(&name, &samples, case.units, target)?;
+        means.note(&name, samples.mean_us(), samples.cpu_us());
+    }
+    crowd::run(figures, options, home, kind, means)
+}
+
+/// Long runs and synced ones need no more than a few repeats; short ones need many.
+fn budget(options: &Options, case: &Case, kind: Kind) -> Budget {
+    let time = match (options.quick, kind) {
+        (true, _) => Duration::from_millis(200),
+        (false, Kind::Nothing) => Duration::from_secs(3),
+        (false, _) => Duration::from_secs(4),
+    };
+    let at_least = match (options.quick, case.steps) {
+        (true, _) => 1,
+        (false, 0..500) => 20,
+        (false, _) => 3,
+    };
+    // What the memory saver keeps is never thrown away; this bounds it.
+    let at_most = if kind == Kind::Memory {
+        20_000 / case.steps as usize + 1
+    } else {
+        200_000
+    };
+    Budget {
+        time,
+        at_least,
+        at_most,
+    }
+}
+
+/// Allocations are counted by a program of its own: counting takes time.
+fn allocations(options: &Options) -> Result<()> {
+    say("counting allocations");
+    let counter = env::current_exe()?.with_file_name("lyceum-bench-allocations");
+    let mut command = Command::new(&counter);
+    command.args(options.only.as_ref());
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", counter.display()))?;
+    if !status.success() {
+        bail!("{} ended with {status}", counter.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! The savers that runs are measured with.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use anyhow::Result;
+use lyceum_graph::{MemorySaver, Saver};
+use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
+use tempfile::TempDir;
+
+/// Calls that may wait for SQLite: more than the runs of the largest crowd.
+const WAITING: usize = 1 << 15;
+
+/// Which saver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// None: a run leaves nothing behind.
+    Nothing,
+    /// In memory.
+    Memory,
+    /// In a file of its own, `synchronous=FULL`.
+    Sqlite,
+}
+
+impl Kind {
+    pub(super) fn all() -> [Self; 3] {
+        [Self::Nothing, Self::Memory, Self::Sqlite]
+    }
+
+    /// Its name in the figures.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Memory => "memory",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
+/// A saver ready for use, new and empty.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Nothing,
+    Memory(Arc<MemorySaver>),
+    Sqlite {
+        store: Arc<SqliteStore>,
+        path: PathBuf,
+    },
+}
+
+impl Opened {
+    pub(super) fn open(kind: Kind, home: &TempDir) -> Result<Self> {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        Ok(match kind {
+            Kind::Nothing => Self::Nothing,
+            Kind::Memory => Self::Memory(Arc::new(MemorySaver::new())),
+            Kind::Sqlite => {
+                let number = FILES.fetch_add(1, Ordering::Relaxed);
+                let path = home.path().join(format!("{number}.db"));
+                let options = SqliteOptions {
+                    waiting: WAITING,
+                    ..SqliteOptions::default()
+                };
+                let store = Arc::new(SqliteStore::open(&path, options)?);
+                Self::Sqlite { store, path }
+            }
+        })
+    }
+
+    pub(super) fn saver(&self) -> Option<Arc<dyn Saver>> {
+        match self {
+            Self::Nothing => None,
+            Self::Memory(saver) => Some(saver.clone()),
+            Self::Sqlite { store, .. } => Some(store.clone()),
+        }
+    }
+
+    /// Waits until everything is in its file, and gives the file's size in bytes.
+    pub(super) async fn close(self) -> u64 {
+        let Self::Sqlite { store, path } = self else {
+            return 0;
+        };
+        store.close().await;
+        std::fs::metadata(path).map_or(0, |meta| meta.len())
+    }
+}
