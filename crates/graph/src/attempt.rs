@@ -22,6 +22,7 @@ use crate::{
     cache::NodeCache,
     context::RunContext,
     node::{Call, NodeFn, NodeResult},
+    observer::{AttemptEnd, AttemptWatch},
     outlet::Told,
     retry::{NodeOptions, TimeoutError},
     task::TaskState,
@@ -77,14 +78,24 @@ where
     async fn try_out(&self) -> Outcome<S> {
         let mut attempt = 1;
         loop {
+            let watch = AttemptWatch::start(&self.run, &self.task, attempt);
             let error = match self.attempt(attempt).await {
                 None => return Outcome::Interrupted,
-                Some(Ok(Ok(command))) => return Outcome::Done(command),
+                Some(Ok(Ok(command))) => {
+                    watch.end(AttemptEnd::Done);
+                    return Outcome::Done(command);
+                }
                 Some(Ok(Err(error))) => error,
-                Some(Err(panic)) => return Outcome::Panicked(message(&*panic)),
+                Some(Err(panic)) => {
+                    let message = message(&*panic);
+                    watch.end(AttemptEnd::Failed(&message, None));
+                    return Outcome::Panicked(message);
+                }
             };
             let policy = self.options.retry.filter(|_| error.is_retryable());
-            let Some(wait) = policy.and_then(|policy| policy.wait_after(attempt, share())) else {
+            let wait = policy.and_then(|policy| policy.wait_after(attempt, share()));
+            watch.end(AttemptEnd::Failed(&error, wait));
+            let Some(wait) = wait else {
                 return Outcome::Failed {
                     error,
                     attempts: attempt,

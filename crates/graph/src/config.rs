@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Durability, Metadata, Mode, mode::Modes};
+use crate::{Durability, Metadata, Mode, Observer, mode::Modes, observer::Observers};
 
 /// Steps after which a cycle is taken for endless; a person rarely waits for a hundred
 /// model calls, and a test that loops should fail in milliseconds.
@@ -27,6 +27,7 @@ pub struct RunConfig<C = ()> {
     pub(crate) drain: Option<CancellationToken>,
     pub(crate) durability: Durability,
     pub(crate) metadata: Arc<Metadata>,
+    pub(crate) observers: Observers,
 }
 
 impl<C> Clone for RunConfig<C> {
@@ -36,6 +37,7 @@ impl<C> Clone for RunConfig<C> {
             cancel: self.cancel.clone(),
             drain: self.drain.clone(),
             metadata: self.metadata.clone(),
+            observers: self.observers.clone(),
             ..*self
         }
     }
@@ -55,6 +57,7 @@ impl<C> RunConfig<C> {
             drain: None,
             durability: Durability::default(),
             metadata: Arc::default(),
+            observers: Observers::default(),
         }
     }
 
@@ -86,6 +89,14 @@ impl<C> RunConfig<C> {
     #[must_use]
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata.into();
+        self
+    }
+
+    /// Tells an observer of the run's life, its subgraphs' included. Several may be given;
+    /// they are told in this order. Default: none.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers = self.observers.with(observer);
         self
     }
 

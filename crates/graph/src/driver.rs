@@ -4,20 +4,23 @@
 //! Invariant: dropping the driver drops every running node; nothing outlives a run.
 //! Deliberately absent: decisions about steps, which are the machine's.
 
+mod observe;
 mod tell;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Answers, Command, Graph, Input, Interrupt, Mode, Output, RunError, State, Status,
+    Answers, Command, Graph, Input, Interrupt, Output, RunError, State, Status,
     attempt::{Attempts, Outcome},
     checkpoint::Plan,
     context::RunContext,
     journal::{Journal, Recorded, distribute, recorded},
     machine::{Machine, Progress},
+    observer::RunWatch,
     outlet::Events,
     retry::Failure,
     saver::{Checkpoint, Saved, Source},
@@ -51,6 +54,7 @@ where
     C: Send + Sync + 'static,
     E: Send + 'static,
 {
+    let watch = RunWatch::start(&run);
     let machine = Machine::new(graph.topology.clone(), run.config.step_limit);
     let journal = run.durable.clone().map(Journal::new);
     let mut driver = Driver {
@@ -62,25 +66,29 @@ where
         recorded: BTreeMap::new(),
         interrupts: Vec::new(),
         merged_before: 0,
+        step_began: None,
     };
     let result = match driver.begin(begin).await {
         Ok(progress) => driver.advance(progress).await,
         Err(error) => Err(error),
     };
-    let is_told = driver.wants(Mode::Checkpoints);
+    let is_told = driver.wants_checkpoints();
     let closed = match &mut driver.journal {
         Some(journal) => journal.close(&mut driver.machine, is_told).await,
         None => Ok(None),
     };
     let closed = match closed {
         Ok(stored) => {
+            driver.observe_checkpoint(stored.as_ref());
             driver.tell_stored(stored).await;
             Ok(())
         }
         Err(error) => Err(error),
     };
     // The first error is the one that ended the run.
-    result.and_then(|output| closed.map(|()| output))
+    let result = result.and_then(|output| closed.map(|()| output));
+    watch.end(driver.machine.merged(), &result);
+    result
 }
 
 struct Driver<S: State, C, E> {
@@ -93,6 +101,8 @@ struct Driver<S: State, C, E> {
     recorded: BTreeMap<usize, Recorded<S>>,
     interrupts: Vec<Interrupt>,
     merged_before: u64,
+    /// When the running step began, if somebody observes.
+    step_began: Option<Instant>,
 }
 
 impl<S, C, E> Driver<S, C, E>
@@ -191,11 +201,14 @@ where
     }
 
     async fn checkpoint(&mut self, source: Source) -> Result<Option<Checkpoint>, RunError> {
-        let is_told = self.wants(Mode::Checkpoints);
-        match &mut self.journal {
-            Some(journal) => journal.checkpoint(&mut self.machine, source, is_told).await,
-            None => Ok(None),
-        }
+        let is_told = self.wants_checkpoints();
+        let Some(journal) = &mut self.journal else {
+            return Ok(None);
+        };
+        let machine = &mut self.machine;
+        let stored = journal.checkpoint(machine, source, is_told).await?;
+        self.observe_checkpoint(stored.as_ref());
+        Ok(stored)
     }
 
     async fn advance(&mut self, mut progress: Progress) -> Result<Output<S>, RunError> {
@@ -213,6 +226,7 @@ where
                     if drain.as_ref().is_some_and(CancellationToken::is_cancelled) {
                         return Ok(self.output(Status::Drained));
                     }
+                    self.observe_step();
                     self.tell_planned().await;
                     next = 0;
                 }
@@ -307,6 +321,7 @@ where
                 if let Some(journal) = &mut self.journal {
                     journal.interrupts(task.index, &interrupts).await?;
                 }
+                self.observe_interrupts(task, &interrupts);
                 self.tell_asked(task, &interrupts).await;
                 self.interrupts.extend(interrupts);
                 return self.machine.interrupt(task.index);
@@ -371,6 +386,9 @@ where
             true => self.checkpoint(Source::Step).await?,
             false => None,
         };
+        if is_merged {
+            self.observe_merged();
+        }
         self.tell_written(task, written).await;
         if is_merged {
             self.tell_merged(stored).await;

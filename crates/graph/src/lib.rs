@@ -37,6 +37,7 @@ mod message;
 mod mode;
 mod namespace;
 mod node;
+mod observer;
 mod outlet;
 mod output;
 mod retry;
@@ -65,6 +66,7 @@ pub use memory_saver::MemorySaver;
 pub use message::Message;
 pub use mode::Mode;
 pub use namespace::{Namespace, Scope};
+pub use observer::{Attempt, Moment, MomentKind, Observer, RunOutcome};
 pub use output::{Output, Status};
 pub use retry::{Failure, RetryPolicy, TimeoutError};
 pub use saver::{

@@ -193,6 +193,7 @@ where
     }
 
     fn checkpointed(&self, stored: Option<Checkpoint>) -> Option<EventKind<S, E>> {
+        let stored = stored.filter(|_| self.wants(Mode::Checkpoints));
         let stored = stored.map(|checkpoint| Checkpointed {
             checkpoint,
             next: self.planned(),

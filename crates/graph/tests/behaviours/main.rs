@@ -6,6 +6,7 @@
 mod durable;
 mod failures;
 mod history;
+mod hooks;
 mod interrupts;
 mod modes;
 mod run;
