@@ -14,7 +14,8 @@ use crate::{
     estimate::{CallerId, Estimator},
     eta::{Forecast, Outlook},
     order::{BANDS, Index, Order, Place, Served, Urgency, band_of},
-    quota::{Cost, Hold, Limiter, Settlement},
+    quota::{Cost, Hold, Limiter, Settlement, SharedView},
+    shared::{Ended, Need},
     window::Room,
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Ticket {
     served: Option<Served>,
     caller: CallerId,
     given: Estimate,
+    /// The call's number at a shared ledger.
+    shared: Option<u64>,
     pub(crate) band: usize,
     /// How long the call waited, in nanoseconds.
     pub(crate) waited: u64,
@@ -52,6 +55,8 @@ pub(crate) enum Admitted {
 pub(crate) enum Decision {
     /// Let this owner's call start.
     Grant(Owner, Ticket),
+    /// Ask the shared ledger to let this owner's call start.
+    Ask(Owner, Index, Need),
     /// Tell this owner that its call's deadline passed.
     Expired(Owner),
     /// Ask again at this time, or only after a change when there is none.
@@ -81,6 +86,8 @@ pub(crate) struct Admission {
     deadlines: [BTreeSet<(u64, Index)>; BANDS],
     /// What all waiting calls need together.
     wanted: Cost,
+    /// With a shared ledger: when it may be asked again.
+    ask_at: Option<u64>,
 }
 
 impl Admission {
@@ -97,7 +104,42 @@ impl Admission {
                 input: 0,
                 output: 0,
             },
+            ask_at: None,
         }
+    }
+
+    /// Leaves the quotas to a ledger, of which this is known; to be repeated with news.
+    pub(crate) fn share(&mut self, view: SharedView) {
+        self.limiter.share(view);
+        self.ask_at.get_or_insert(0);
+    }
+
+    /// When the ledger may be asked again.
+    pub(crate) fn ask_at(&mut self, at: u64) {
+        self.ask_at = Some(at);
+    }
+
+    /// The ledger may answer otherwise now.
+    pub(crate) fn news(&mut self) {
+        if let Some(at) = &mut self.ask_at {
+            *at = 0;
+        }
+    }
+
+    /// Learns of a pause that another process was asked for; whether it is news.
+    pub(crate) fn pause_seen(&mut self, pause: u64, now: u64) -> bool {
+        let new = self.limiter.throttle.paused_until() <= now;
+        if new {
+            self.limiter.refuse(pause, now);
+        }
+        new
+    }
+
+    /// Starts a call that the ledger granted under this number.
+    pub(crate) fn grant_shared(&mut self, index: Index, seq: u64, now: u64) -> Option<Ticket> {
+        let mut ticket = self.grant(index, now)?;
+        ticket.shared = Some(seq);
+        Some(ticket)
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -123,6 +165,7 @@ impl Admission {
         self.limiter.possible(cost)?;
         let band = band_of(ask.priority);
         if self.order.len() == 0
+            && self.ask_at.is_none()
             && deadline.is_none_or(|deadline| deadline > now)
             && self.limiter.room(cost, now) == Room::Now
         {
@@ -131,6 +174,7 @@ impl Admission {
                 served: None,
                 caller,
                 given: ask.estimate,
+                shared: None,
                 band,
                 waited: 0,
             }));
@@ -212,13 +256,26 @@ impl Admission {
             return Decision::Wait(None);
         };
         let (cost, owner) = (*cost, *owner);
-        match self.limiter.room(cost, now) {
-            Room::Now => match self.grant(index, now) {
+        let by_then = |at: u64| Decision::Wait(Some(next_deadline.map_or(at, |d| d.min(at))));
+        match (self.limiter.room(cost, now), self.ask_at) {
+            (Room::Now, Some(at)) if now < at => by_then(at),
+            (Room::Now, Some(_)) => Decision::Ask(owner, index, self.need(cost)),
+            (Room::Now, None) => match self.grant(index, now) {
                 Some(ticket) => Decision::Grant(owner, ticket),
                 None => Decision::Wait(None),
             },
-            Room::At(at) => Decision::Wait(Some(next_deadline.map_or(at, |d| d.min(at)))),
-            Room::Settlement => Decision::Wait(next_deadline),
+            (Room::At(at), _) => by_then(at),
+            (Room::Settlement, _) => Decision::Wait(next_deadline),
+        }
+    }
+
+    fn need(&self, cost: Cost) -> Need {
+        let (counted, held) = self.limiter.split(cost);
+        Need {
+            counted,
+            held,
+            limits: self.limiter.limits(),
+            concurrency: self.limiter.concurrency(),
         }
     }
 
@@ -257,6 +314,7 @@ impl Admission {
             served: Some(served),
             caller: waiting.caller,
             given: waiting.given,
+            shared: None,
             band,
             waited,
         })
@@ -290,7 +348,7 @@ impl Admission {
     }
 
     /// Ends a call whose use is known.
-    pub(crate) fn settle(&mut self, ticket: Ticket, usage: &Usage, now: u64) {
+    pub(crate) fn settle(&mut self, ticket: Ticket, usage: &Usage, now: u64) -> Option<Ended> {
         let input = self
             .limiter
             .counted_input(usage.input.0, usage.cached_input.0);
@@ -303,28 +361,32 @@ impl Admission {
         self.estimator
             .learn(ticket.caller, ticket.given, input, usage.output.0);
         let output = usage.output.0;
-        self.end(ticket, Settlement::Used { input, output }, now);
+        self.end(ticket, Settlement::Used { input, output }, now)
     }
 
     /// Ends a call whose use is not known beyond what was `seen`.
-    pub(crate) fn abandon(&mut self, ticket: Ticket, seen: &Usage, now: u64) {
+    pub(crate) fn abandon(&mut self, ticket: Ticket, seen: &Usage, now: u64) -> Option<Ended> {
         let input = self
             .limiter
             .counted_input(seen.input.0, seen.cached_input.0);
         let output = seen.output.0;
-        self.end(ticket, Settlement::Uncertain { input, output }, now);
+        self.end(ticket, Settlement::Uncertain { input, output }, now)
     }
 
     /// Ends a call that was never sent.
-    pub(crate) fn refund(&mut self, ticket: Ticket, now: u64) {
-        self.end(ticket, Settlement::Unsent, now);
+    pub(crate) fn refund(&mut self, ticket: Ticket, now: u64) -> Option<Ended> {
+        self.end(ticket, Settlement::Unsent, now)
     }
 
-    fn end(&mut self, ticket: Ticket, end: Settlement, now: u64) {
+    /// Returns what a shared ledger has to hear, if there is one.
+    fn end(&mut self, ticket: Ticket, end: Settlement, now: u64) -> Option<Ended> {
+        let sent = !matches!(end, Settlement::Unsent);
         let used = self.limiter.settle(ticket.hold, end, now);
         if let Some(served) = ticket.served {
             self.order.correct(served, service(used));
         }
+        let seq = ticket.shared?;
+        Some(self.limiter.ended(seq, sent.then_some(used)))
     }
 
     /// Adopts what an answer's headers said.

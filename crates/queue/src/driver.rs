@@ -19,6 +19,8 @@ use crate::{
     admission::{Admission, Decision, Owner, Ticket},
     metrics::QueueMetrics,
     order::Index,
+    quota::SharedView,
+    shared::{Answer, Ended, Link, Need},
 };
 
 /// What all clones of a queue share.
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) config: QueueConfig,
     pub(crate) metrics: QueueMetrics,
     pub(crate) changed: Notify,
+    /// Set when several processes share the quotas.
+    pub(crate) link: Option<Link>,
     pub(crate) state: Mutex<State>,
 }
 
@@ -55,6 +59,14 @@ pub(crate) enum Stage {
     Waiting(Index, Option<Waker>),
     Granted(Box<Ticket>),
     Failed(WaitError),
+}
+
+/// What the pump does next.
+enum Due {
+    /// Sleep until this time, or until told.
+    At(Option<u64>),
+    /// Ask the ledger for this call.
+    Ask(CallId, Index, Need),
 }
 
 /// Names a waiting call; the serial number tells it from a later one in its place.
@@ -86,7 +98,11 @@ impl Shared {
             return;
         }
         let mut wakers = Vec::new();
-        let next = self.decide(&mut state, now, &mut wakers);
+        let next = match self.decide(&mut state, now, &mut wakers) {
+            Due::At(next) => next,
+            // The pump asks.
+            Due::Ask(..) => Some(now),
+        };
         let tell = match state.pump {
             Pump::Stopped => false,
             Pump::Running(until) => match (until, next) {
@@ -103,22 +119,89 @@ impl Shared {
     }
 
     /// Decides until nothing is due; returns when something will be.
-    fn decide(&self, state: &mut State, now: u64, wakers: &mut Vec<Waker>) -> Option<u64> {
-        let until = loop {
+    fn decide(&self, state: &mut State, now: u64, wakers: &mut Vec<Waker>) -> Due {
+        let due = loop {
             match state.admission.next(now) {
                 Decision::Grant(owner, ticket) => {
                     self.metrics.admitted(ticket.band, ticket.waited);
                     state.finish(owner, Stage::Granted(Box::new(ticket)), wakers);
                 }
+                Decision::Ask(owner, index, need) => {
+                    let serial = state.calls.get(owner).map_or(0, |call| call.serial);
+                    break Due::Ask(CallId { owner, serial }, index, need);
+                }
                 Decision::Expired(owner) => {
                     self.metrics.shed(WaitError::Expired.label(), 1);
                     state.finish(owner, Stage::Failed(WaitError::Expired), wakers);
                 }
-                Decision::Wait(until) => break until,
+                Decision::Wait(until) => break Due::At(until),
             }
         };
         self.report(state);
-        until
+        due
+    }
+
+    /// Asks the ledger for a call, and lets it start when the ledger agrees.
+    async fn ask(&self, link: &Link, id: CallId, index: Index, need: &Need) {
+        let answer = link.reserve(need).await;
+        let now = self.now();
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        match answer {
+            Answer::Granted(seq) => {
+                state.admission.ask_at(now);
+                let waits = state.calls.get(id.owner).is_some_and(|call| {
+                    let Stage::Waiting(place, _) = call.stage else {
+                        return false;
+                    };
+                    call.serial == id.serial && place == index
+                });
+                let ticket = if waits {
+                    state.admission.grant_shared(index, seq, now)
+                } else {
+                    None
+                };
+                match ticket {
+                    Some(ticket) => {
+                        self.metrics.admitted(ticket.band, ticket.waited);
+                        state.finish(id.owner, Stage::Granted(Box::new(ticket)), &mut wakers);
+                    }
+                    // It left while the ledger was asked.
+                    None => link.end(Ended::unsent(seq)),
+                }
+            }
+            Answer::Later { after, paused } => {
+                if paused && state.admission.pause_seen(nanos(after), now) {
+                    self.metrics.throttled();
+                }
+                // Not all at once, and a little later than told rather than too early.
+                let spread = 1.0 + rand::random::<f64>() * 0.05;
+                let after = (nanos(after) as f64 * spread) as u64;
+                state.admission.ask_at(now + after.max(1_000_000));
+            }
+        }
+        let (linked, replicas, standing) = link.status();
+        let waiting = if linked { standing.waiting } else { replicas };
+        let mut used = [0; 4];
+        for spent in &standing.spent {
+            for (used, amount) in used.iter_mut().zip(spent.amounts) {
+                *used += amount;
+            }
+        }
+        state.admission.share(SharedView {
+            window: link.window(),
+            among: waiting.max(1),
+            used,
+        });
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Tells the ledger, if there is one, that a call ended.
+    pub(crate) fn tell(&self, ended: Option<Ended>) {
+        if let (Some(link), Some(ended)) = (&self.link, ended) {
+            link.end(ended);
+        }
     }
 
     pub(crate) fn report(&self, state: &State) {
@@ -169,10 +252,10 @@ pub(crate) async fn pump(mut running: Running) {
     loop {
         let changed = shared.changed.notified();
         let mut wakers = Vec::new();
-        let until = {
+        let due = {
             let mut state = shared.lock();
             let now = shared.now();
-            let until = shared.decide(&mut state, now, &mut wakers);
+            let due = shared.decide(&mut state, now, &mut wakers);
             if state.admission.is_idle() {
                 // Under the same lock as the check, so that no arrival is missed.
                 state.pump = Pump::Stopped;
@@ -181,17 +264,38 @@ pub(crate) async fn pump(mut running: Running) {
                 wakers.into_iter().for_each(Waker::wake);
                 return;
             }
-            state.pump = Pump::Running(until);
-            until
+            state.pump = Pump::Running(match &due {
+                Due::At(until) => *until,
+                Due::Ask(..) => Some(0),
+            });
+            due
         };
         wakers.into_iter().for_each(Waker::wake);
+        let until = match (due, &shared.link) {
+            (Due::At(until), _) => until,
+            (Due::Ask(id, index, need), Some(link)) => {
+                shared.ask(link, id, index, &need).await;
+                continue;
+            }
+            (Due::Ask(..), None) => None,
+        };
+        let news = async {
+            match &shared.link {
+                Some(link) => link.news().await,
+                None => std::future::pending().await,
+            }
+        };
         let changed = pin!(changed);
         match until {
-            None => changed.await,
+            None => tokio::select! {
+                () = news => shared.lock().admission.news(),
+                () = changed => {}
+            },
             Some(until) => {
                 let until = shared.origin + Duration::from_nanos(until);
                 tokio::select! {
                     () = tokio::time::sleep_until(until.into()) => {}
+                    () = news => shared.lock().admission.news(),
                     () = changed => {}
                 }
             }

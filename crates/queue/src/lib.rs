@@ -14,6 +14,7 @@ mod order;
 mod queue;
 mod quota;
 mod retry;
+mod shared;
 pub mod simulation;
 mod smoothed;
 mod snapshot;
@@ -27,5 +28,11 @@ pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
 pub use config::{CachedInput, ObservedLimit, ObservedLimits, OutputCounted, QueueConfig, Quotas};
 pub use queue::Queue;
 pub use retry::{RetryBudget, RetryPolicy};
+#[cfg(feature = "conformance")]
+pub use shared::conformance;
+pub use shared::{
+    Claim, Ended, Join, Kinds, LedgerError, LedgerTerms, LocalLedger, Note, QuotaLedger, ReplicaId,
+    RunningCall, SharedConfig, Spent, Standing, Verdict,
+};
 pub use snapshot::{QueueSnapshot, QuotaUse};
 pub use waiter::{Reservation, Updates, Waiter};

@@ -28,6 +28,14 @@ pub const SHED_TOTAL: &str = "lyceum_queue_shed_total";
 /// Counter, label `queue`: refusals by the upstream for rate or load.
 pub const THROTTLED_TOTAL: &str = "lyceum_queue_throttled_total";
 
+/// Gauge, label `queue`: 1 while the shared ledger answers, else 0.
+pub const LEDGER_LINKED: &str = "lyceum_queue_ledger_linked";
+/// Gauge, label `queue`: processes that share the quota.
+pub const LEDGER_REPLICAS: &str = "lyceum_queue_ledger_replicas";
+/// Counter, labels `queue`, `operation` (`reserve`, `tell`, `beat`, `join`), `reason` (a
+/// label of [`LedgerError`](crate::LedgerError)): operations of the shared ledger that failed.
+pub const LEDGER_FAILED_TOTAL: &str = "lyceum_queue_ledger_failed_total";
+
 const BAND_NAMES: [&str; BANDS] = ["high", "normal", "low"];
 const REASONS: [&str; 6] = [
     "full",
@@ -52,6 +60,12 @@ pub fn describe() {
     describe_counter!(
         THROTTLED_TOTAL,
         "Refusals by the upstream for rate or load."
+    );
+    describe_gauge!(LEDGER_LINKED, "1 while the shared quota ledger answers.");
+    describe_gauge!(LEDGER_REPLICAS, "Processes that share the quota.");
+    describe_counter!(
+        LEDGER_FAILED_TOTAL,
+        "Operations of the shared quota ledger that failed."
     );
 }
 
@@ -103,6 +117,36 @@ impl QueueMetrics {
 
     pub(crate) fn throttled(&self) {
         self.throttled.increment(1);
+    }
+}
+
+/// The handles of one queue's link to a shared ledger.
+pub(crate) struct LedgerMetrics {
+    queue: Arc<str>,
+    linked: Gauge,
+    replicas: Gauge,
+}
+
+impl LedgerMetrics {
+    pub(crate) fn new(queue: &Arc<str>) -> Self {
+        Self {
+            queue: Arc::clone(queue),
+            linked: gauge!(LEDGER_LINKED, "queue" => Arc::clone(queue)),
+            replicas: gauge!(LEDGER_REPLICAS, "queue" => Arc::clone(queue)),
+        }
+    }
+
+    /// The ledger was reached or lost.
+    pub(crate) fn linked(&self, linked: bool, replicas: u32) {
+        self.linked.set(f64::from(u8::from(linked)));
+        self.replicas.set(f64::from(replicas));
+    }
+
+    /// An operation failed.
+    pub(crate) fn failed(&self, operation: &'static str, reason: &'static str) {
+        let queue = Arc::clone(&self.queue);
+        counter!(LEDGER_FAILED_TOTAL, "queue" => queue, "operation" => operation, "reason" => reason)
+            .increment(1);
     }
 }
 

@@ -19,7 +19,9 @@ use crate::{
     Ask, ObservedLimits, QueueConfig, QueueSnapshot, Refused, Reservation, WaitError, Waiter,
     admission::{Admission, Admitted, Ticket},
     driver::{Call, CallId, Pump, Running, Shared, Stage, State, nanos, pump},
-    metrics::QueueMetrics,
+    metrics::{LedgerMetrics, QueueMetrics},
+    quota::SharedView,
+    shared::{Link, QuotaLedger, SharedConfig},
 };
 
 /// Admission to one upstream: one model behind one key. Clones are the same queue.
@@ -55,13 +57,44 @@ impl Queue {
     /// fixed set, e.g. the configured models.
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, config: QueueConfig) -> Self {
+        Self::build(&name.into(), config, None)
+    }
+
+    /// A queue that shares its quotas with other processes through a ledger. All of them
+    /// must give the same quotas. While the ledger is out of reach the queue spends its
+    /// share. The ledger's terms replace [`QueueConfig::jitter`] and
+    /// [`QueueConfig::burst`].
+    ///
+    /// Calls then start by a task alone: every one waits for the ledger's answer.
+    #[must_use]
+    pub fn shared(
+        name: impl Into<Arc<str>>,
+        config: QueueConfig,
+        ledger: Arc<dyn QuotaLedger>,
+        sharing: SharedConfig,
+    ) -> Self {
+        let name = name.into();
+        let link = Link::new(ledger, sharing, LedgerMetrics::new(&name));
+        Self::build(&name, config, Some(link))
+    }
+
+    fn build(name: &Arc<str>, config: QueueConfig, link: Option<Link>) -> Self {
+        let mut admission = Admission::new(config, 0);
+        if let Some(link) = &link {
+            admission.share(SharedView {
+                window: link.window(),
+                among: 1,
+                used: [0; 4],
+            });
+        }
         let shared = Shared {
             origin: tokio::time::Instant::now().into_std(),
             config,
-            metrics: QueueMetrics::new(&name.into()),
+            metrics: QueueMetrics::new(name),
             changed: Notify::new(),
+            link,
             state: Mutex::new(State {
-                admission: Admission::new(config, 0),
+                admission,
                 calls: Slab::new(),
                 serial: 0,
                 pump: Pump::Stopped,
@@ -142,6 +175,9 @@ impl Queue {
         state.admission.throttled(nanos(pause), now);
         self.shared.drive(state, now);
         self.shared.metrics.throttled();
+        if let Some(link) = &self.shared.link {
+            link.pause(pause);
+        }
     }
 
     /// The queue at this moment.
@@ -213,7 +249,10 @@ impl Queue {
                 state.admission.remove(index);
                 self.shared.metrics.shed("left", 1);
             }
-            Some(Stage::Granted(ticket)) => state.admission.refund(*ticket, now),
+            Some(Stage::Granted(ticket)) => {
+                let ended = state.admission.refund(*ticket, now);
+                self.shared.tell(ended);
+            }
             Some(Stage::Failed(_)) | None => {}
         }
         self.shared.drive(state, now);
@@ -223,11 +262,12 @@ impl Queue {
     pub(crate) fn end(&self, ticket: Ticket, end: End<'_>) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        match end {
+        let ended = match end {
             End::Used(usage) => state.admission.settle(ticket, usage, now),
             End::Uncertain(seen) => state.admission.abandon(ticket, seen, now),
             End::Unsent => state.admission.refund(ticket, now),
-        }
+        };
+        self.shared.tell(ended);
         self.shared.drive(state, now);
     }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     CachedInput, ObservedLimit, ObservedLimits, OutputCounted, QueueConfig, Refused,
+    shared::{Ended, Kinds},
     throttle::Throttle,
     window::{MINUTE, Room, Window},
 };
@@ -51,6 +52,18 @@ pub(crate) struct Limiter {
     observed: [Option<u64>; KINDS],
     pub(crate) running: u32,
     pub(crate) throttle: Throttle,
+    /// Set when a ledger keeps the windows for several processes.
+    shared: Option<SharedView>,
+}
+
+/// What is known of a ledger that keeps the windows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SharedView {
+    /// Nanoseconds.
+    pub(crate) window: u64,
+    /// Processes among which the quota is divided now.
+    pub(crate) among: u32,
+    pub(crate) used: Kinds<u64>,
 }
 
 impl Limiter {
@@ -61,9 +74,40 @@ impl Limiter {
             observed: [None; KINDS],
             running: 0,
             throttle: Throttle::new(),
+            shared: None,
         };
         limiter.apply_limits(now);
         limiter
+    }
+
+    /// Leaves the windows to a ledger, of which this is known.
+    pub(crate) fn share(&mut self, view: SharedView) {
+        self.windows = Default::default();
+        self.shared = Some(view);
+    }
+
+    /// Limits after throttling.
+    pub(crate) fn limits(&self) -> Kinds<Option<u64>> {
+        let share = self.throttle.share();
+        let shrunk = |limit: u64| ((limit as f64 * share) as u64).max(1);
+        std::array::from_fn(|kind| self.limit(kind).map(shrunk))
+    }
+
+    /// What of a cost counts at a call's start, and what is set aside for its end.
+    pub(crate) fn split(&self, cost: Cost) -> (Kinds<u64>, Kinds<u64>) {
+        match self.config.output_counted {
+            OutputCounted::AtStart => (Self::amounts(cost), [0; KINDS]),
+            OutputCounted::AtEnd => (
+                [1, cost.input, cost.input, 0],
+                [0, cost.output, 0, cost.output],
+            ),
+        }
+    }
+
+    /// How a call ended, in a ledger's words.
+    pub(crate) fn ended(&self, seq: u64, used: Option<Cost>) -> Ended {
+        let (counted, late) = used.map_or(([0; KINDS], [0; KINDS]), |used| self.split(used));
+        Ended { seq, counted, late }
     }
 
     /// Limits before throttling: the lower of the configured and the observed one.
@@ -86,10 +130,17 @@ impl Limiter {
     }
 
     pub(crate) fn used(&mut self, kind: usize, now: u64) -> u64 {
-        self.windows[kind].as_mut().map_or(0, |w| w.used(now))
+        match (&mut self.windows[kind], self.shared) {
+            (Some(window), _) => window.used(now),
+            (None, Some(view)) => view.used[kind],
+            (None, None) => 0,
+        }
     }
 
     fn apply_limits(&mut self, now: u64) {
+        if self.shared.is_some() {
+            return;
+        }
         let jitter = u64::try_from(self.config.jitter.as_nanos()).unwrap_or(MINUTE);
         for kind in 0..KINDS {
             let Some(limit) = self.limit(kind) else {
@@ -162,11 +213,24 @@ impl Limiter {
             OutputCounted::AtEnd => cost.output as f64 * run / MINUTE as f64,
         };
         let amounts = Self::amounts(cost).map(|amount| amount as f64);
-        let windows = self.windows.iter().zip(amounts).zip([0.0, held, 0.0, held]);
-        windows
-            .filter(|((_, amount), _)| *amount > 0.0)
-            .filter_map(|((window, amount), held)| Some(window.as_ref()?.rate() / (amount + held)))
+        let amounts = amounts.into_iter().zip([0.0, held, 0.0, held]);
+        amounts
+            .enumerate()
+            .filter(|(_, (amount, _))| *amount > 0.0)
+            .filter_map(|(kind, (amount, held))| Some(self.window_rate(kind)? / (amount + held)))
             .fold(f64::INFINITY, f64::min)
+    }
+
+    /// What this process may take of a quota in a nanosecond.
+    fn window_rate(&self, kind: usize) -> Option<f64> {
+        match (&self.windows[kind], self.shared) {
+            (Some(window), _) => Some(window.rate()),
+            (None, Some(view)) => {
+                let share = self.limits()[kind]? as f64 / f64::from(view.among.max(1));
+                Some(share / view.window as f64)
+            }
+            (None, None) => None,
+        }
     }
 
     /// Calls of this cost that may start at once after the first.
@@ -174,6 +238,9 @@ impl Limiter {
         if let Some(limit) = self.concurrency()
             && self.running >= limit
         {
+            return 0.0;
+        }
+        if self.shared.is_some() {
             return 0.0;
         }
         let windows = self.windows.iter().zip(Self::amounts(cost));

@@ -152,6 +152,37 @@ impl Window {
         self.counted += amount;
     }
 
+    /// Counts what was spent at `then` and is known only now, and ends any burst.
+    pub(crate) fn count_late(&mut self, amount: u64, then: u64, now: u64) {
+        self.advance(now);
+        let ring = self.ring.len() as u64;
+        let number = (then / self.width).max((now / self.width + 1).saturating_sub(ring));
+        if self.expiry(number) <= now {
+            return;
+        }
+        // All buckets outside of `oldest..=now` are empty, so it may go back.
+        self.oldest = self.oldest.min(number);
+        let slot = self.slot(number);
+        self.ring[slot] += amount;
+        self.counted += amount;
+        self.credit = self.credit.min(0.0);
+        self.pace_until = 0;
+    }
+
+    /// What is held.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// What counts, with the time at which it was counted at the latest.
+    pub(crate) fn counted(&mut self, now: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.advance(now);
+        let last = self.oldest + self.ring.len() as u64;
+        (self.oldest..last)
+            .map(|number| ((number + 1) * self.width, self.ring[self.slot(number)]))
+            .filter(|(_, amount)| *amount > 0)
+    }
+
     /// Keeps `amount` reserved until it is released, and takes it from the pace.
     pub(crate) fn hold(&mut self, amount: u64, now: u64) {
         self.pace(now);

@@ -215,6 +215,7 @@ impl World {
     fn decide(&mut self) -> Option<u64> {
         loop {
             match self.admission.next(self.now) {
+                Decision::Ask(..) => panic!("no ledger is shared"),
                 Decision::Grant(owner, ticket) => {
                     let (_, deadline) = self.waiting.remove(&owner).unwrap();
                     assert!(deadline.is_none_or(|deadline| self.now < deadline));

@@ -196,6 +196,7 @@ impl Run {
                     self.waiting -= 1;
                     self.expired += 1;
                 }
+                Decision::Ask(..) => return None,
                 Decision::Wait(until) => return until.map(|until| until.max(now + 1)),
             }
         }
