@@ -1,4 +1,4 @@
-//! Brings what the tests need: curl, a browser, a Python with the vendors' SDKs, a real
+//! Brings what the tests need: curl, a browser, PostgreSQL, a Python with the vendors' SDKs, a real
 //! model file and cargo-deny.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
@@ -24,6 +24,7 @@ const DENY_VERSION: &str = "0.20.2";
 pub(crate) fn everything() -> Result<()> {
     program("curl")?;
     program("chromium")?;
+    postgres()?;
     python()?;
     model()?;
     deny()
@@ -35,6 +36,18 @@ fn program(name: &str) -> Result<()> {
         Some(_) => Ok(()),
         None => apt(name),
     }
+}
+
+/// The server that tests start for themselves. Debian keeps its programs off the path.
+fn postgres() -> Result<()> {
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut installed = installed
+        .flatten()
+        .map(|version| version.path().join("bin/postgres"));
+    if on_path("postgres").is_some() || installed.any(|program| is_program(&program)) {
+        return Ok(());
+    }
+    apt("postgresql")
 }
 
 /// A virtual environment with the pinned packages of `tests/requirements.txt`.

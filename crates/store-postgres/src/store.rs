@@ -1,0 +1,177 @@
+//! The store: a pool of connections, and how a call goes over it.
+//!
+//! Invariant: a call waits a bounded time for a connection and a bounded time for its answer,
+//! and is repeated only where that cannot do anything twice.
+
+use std::time::{Duration, Instant};
+
+use bb8::{Pool, RunError};
+use lyceum_memory::StoreError;
+use rand::Rng as _;
+use tokio_postgres::{Config, NoTls};
+
+use crate::{
+    OpenError, PostgresOptions,
+    error::{Failure, PoolError, connecting},
+    migrate::migrate,
+    pool::{Connector, Held, LastFailure, build},
+};
+
+/// The first pause before a call is repeated; each further one may be twice as long.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How much longer than its server a call waits for an answer, so that the server's own
+/// refusal, which says more, comes first.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Everything Lyceum keeps, on a PostgreSQL server (13 or newer) that many processes share.
+///
+/// An acknowledged write survives the end of the process, of the server and of the power.
+/// Leases are judged by the server's clock, so the processes' clocks may differ.
+#[derive(Debug)]
+pub struct PostgresStore {
+    pool: Pool<Connector>,
+    failures: LastFailure,
+    options: PostgresOptions,
+}
+
+impl PostgresStore {
+    /// Connects to the server at `address`, e.g. `postgresql://user:password@host:5432/name`,
+    /// and brings its tables in the schema `lyceum` to the newest format; several processes may
+    /// do so at once. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], whose text tells the operator what to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may have migrated the tables; it can be repeated.
+    pub async fn open(address: &str, options: PostgresOptions) -> Result<Self, OpenError> {
+        let config: Config = address
+            .parse()
+            .map_err(|source| OpenError::Address { source })?;
+        let connector = Connector::new(config, &options);
+        connector.prepare(options.acquire_timeout).await?;
+        let failures = connector.failures();
+        let pool = build(connector, &options);
+        Ok(Self {
+            pool,
+            failures,
+            options,
+        })
+    }
+
+    /// How many connections are open, and how many of them are idle.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (state.connections, state.idle_connections)
+    }
+
+    /// Runs `work` on a connection, and again on another one when the first was lost or a
+    /// deadlock was: `work` must come to the same when it is done twice.
+    pub(crate) async fn call<T, F>(
+        &self,
+        name: &'static str,
+        work: impl Fn(Held) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.repeated(name, self.options.retry_for, work).await
+    }
+
+    async fn repeated<T, F>(
+        &self,
+        name: &'static str,
+        retry_for: Duration,
+        work: impl Fn(Held) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let started = Instant::now();
+        let mut pause = PAUSE;
+        let result = loop {
+            let failure = match self.once(&work).await {
+                Ok(value) => break Ok(value),
+                Err(failure) => failure,
+            };
+            if !failure.is_passing() || started.elapsed() + pause > retry_for {
+                break Err(failure.into());
+            }
+            tracing::warn!(operation = name, ?failure, "a database call is repeated");
+            let jitter = rand::rng().random_range(Duration::ZERO..=pause);
+            tokio::time::sleep(jitter).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        let elapsed = started.elapsed();
+        if elapsed > self.options.slow {
+            tracing::warn!(operation = name, ?elapsed, "the database is slow");
+        }
+        result
+    }
+
+    async fn once<T, F>(&self, work: impl Fn(Held) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let session = self.session().await?;
+        let after = self.options.statement_timeout + GRACE;
+        match tokio::time::timeout(after, work(session)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Pool(PoolError::Silent { after })),
+        }
+    }
+
+    async fn session(&self) -> Result<Held, Failure> {
+        match self.pool.get_owned().await {
+            Ok(session) => {
+                self.failures.clear();
+                Ok(session)
+            }
+            // Connections that cannot be made and those that are all in use look the same to
+            // the one who waits; the last attempt to make one tells them apart.
+            Err(RunError::TimedOut) => {
+                let failure = self.failures.get().unwrap_or(PoolError::Exhausted {
+                    connections: self.options.max_connections.max(1),
+                    after: self.options.acquire_timeout,
+                });
+                tracing::warn!(%failure, "a database call got no connection");
+                Err(Failure::Pool(failure))
+            }
+            Err(RunError::User(failure)) => Err(Failure::Pool(failure)),
+        }
+    }
+}
+
+impl Connector {
+    /// Migrates over a connection of its own.
+    async fn prepare(&self, patience: Duration) -> Result<(), OpenError> {
+        let connected = tokio::time::timeout(patience, self.config().connect(NoTls)).await;
+        let (mut client, connection) = match connected {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(connecting(self.host(), error)),
+            Err(_) => {
+                return Err(OpenError::Unreachable {
+                    host: self.host(),
+                    source: PoolError::Silent { after: patience }.into(),
+                });
+            }
+        };
+        let connection = async {
+            // Its end reaches the client's calls.
+            let _ended = connection.await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            migrated = migrate(&mut client) => migrated,
+            () = connection => Ok(()),
+        }
+    }
+}

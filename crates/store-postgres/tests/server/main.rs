@@ -1,0 +1,31 @@
+//! The store against a real server: one for this binary, one database per test.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+#![expect(clippy::print_stdout, reason = "a child tells its parent")]
+
+mod ambiguous;
+mod checkpoints;
+mod limits;
+mod processes;
+mod proxy;
+mod restart;
+
+use std::sync::LazyLock;
+
+use lyceum_store_postgres::{PostgresOptions, PostgresStore, test_server::TestServer};
+
+static SERVER: LazyLock<TestServer> = LazyLock::new(|| TestServer::start().unwrap());
+
+fn options() -> PostgresOptions {
+    PostgresOptions {
+        min_connections: 1,
+        max_connections: 20,
+        ..PostgresOptions::default()
+    }
+}
+
+/// A store on an empty database of the shared server.
+async fn store() -> PostgresStore {
+    let address = SERVER.database().unwrap();
+    PostgresStore::open(&address, options()).await.unwrap()
+}
