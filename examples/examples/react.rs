@@ -44,6 +44,7 @@ impl ChatModel for Scripted {
                         id: Some("call-1".to_owned()),
                         name: tool,
                         arguments: json!({"expression": "90 km/h to m/s"}).to_string(),
+                        ..ToolCallDelta::default()
                     }),
                     ChatEvent::Finished(FinishReason::ToolCalls),
                 ]

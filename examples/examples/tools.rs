@@ -28,15 +28,13 @@ struct Arguments {
 
 impl Herbarium {
     fn new() -> Self {
-        let spec = ToolSpec {
-            name: "herbarium".to_owned(),
-            description: "Says what a plant needs.".to_owned(), // the model decides by this
-            parameters: json!({
-                "type": "object",
-                "properties": {"plant": {"type": "string"}},
-                "required": ["plant"],
-            }),
-        };
+        let parameters = json!({
+            "type": "object",
+            "properties": {"plant": {"type": "string"}},
+            "required": ["plant"],
+        });
+        // The model decides by the description.
+        let spec = ToolSpec::new("herbarium", "Says what a plant needs.", parameters);
         Self { spec }
     }
 }

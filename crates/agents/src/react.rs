@@ -173,11 +173,7 @@ impl ReAct {
         match (name, &value) {
             (Some(name), Some(value)) => {
                 let arguments = value.get("arguments").cloned().unwrap_or_default();
-                vec![ToolCall {
-                    id: String::new(),
-                    name: name.to_owned(),
-                    arguments: arguments.to_string(),
-                }]
+                vec![ToolCall::new("", name, arguments.to_string())]
             }
             _ => Vec::new(),
         }

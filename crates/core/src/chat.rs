@@ -1,22 +1,18 @@
 //! The chat port: a request goes in, a lazy stream of events comes out.
 //!
-//! Invariant of a [`ChatStream`]: `Queued* Started? Origin? (Text|Reasoning|ToolCall|Usage)* Finished`,
-//! or an error as the last item. A stream that ends without `Finished` or an error
-//! was cut, and [`ChatAnswer::collect`] reports it as [`ChatError::Truncated`].
+//! Invariant of a [`ChatStream`]: `Queued* Started? Origin? (Text|Reasoning|ReasoningEnd|ToolCall|Usage|
+//! Extra|Choice)* Finished`, or an error as the last item. A stream that ends without `Finished` or an error
+//! was cut, and [`ChatAnswer::collect`](crate::ChatAnswer::collect) reports it as [`ChatError::Truncated`].
 
-use std::{
-    fmt,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use futures_core::Stream;
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{CallContext, ChatError, Message, QueuePosition, Tokens, ToolCall, ToolSpec, Usage};
+use crate::{
+    CallContext, ChatError, Message, QueuePosition, ReasoningSeal, Tokens, ToolSpec, Usage,
+};
 
 /// Which tool the model has to use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +84,11 @@ pub struct ChatRequest {
     pub seed: Option<i64>,
     /// Whether an earlier answer will do. It is not sent to the provider.
     pub cache: CacheUse,
-    /// Fields Lyceum does not know, sent on unchanged at the top level.
+    /// Tools of kinds Lyceum does not know, e.g. a provider's own search, sent on as they
+    /// are behind [`ChatRequest::tools`].
+    pub other_tools: Vec<Value>,
+    /// Fields Lyceum does not know, sent on unchanged at the top level. A provider of
+    /// another dialect gets its own form of those that mean the same there, and not the rest.
     pub extra: Map<String, Value>,
 }
 
@@ -131,6 +131,30 @@ pub struct ToolCallDelta {
     pub name: Option<String>,
     /// More of the arguments' JSON text.
     pub arguments: String,
+    /// Fields Lyceum does not know; a later value replaces an earlier one.
+    pub extra: Map<String, Value>,
+}
+
+/// The part of an answer that unknown fields belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExtraPlace {
+    /// The answer as a whole: its id, the system's fingerprint, the service tier.
+    Answer,
+    /// The choice: log probabilities, filter results.
+    Choice,
+    /// The message or its delta: annotations, citations, audio.
+    Message,
+    /// The usage: its details.
+    Usage,
+}
+
+/// Fields of an answer that Lyceum does not know, as the provider wrote them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extra {
+    /// What they belong to.
+    pub place: ExtraPlace,
+    /// The fields. Repeated ones are sent only when they change.
+    pub fields: Map<String, Value>,
 }
 
 /// Where an answer comes from, when it is not from a model that was asked just now.
@@ -178,10 +202,24 @@ pub enum ChatEvent {
     Text(String),
     /// More of the model's visible reasoning.
     Reasoning(String),
+    /// The reasoning since the last such event is complete, or there is a piece of it that
+    /// only the provider can read.
+    ReasoningEnd(ReasoningSeal),
     /// More of a tool call.
     ToolCall(ToolCallDelta),
     /// What the call consumed so far; a later one replaces an earlier one.
     Usage(Usage),
+    /// Fields Lyceum does not know.
+    Extra(Extra),
+    /// An event of another choice than the first, where several were asked for (`n`). Its
+    /// own `Finished` may come before or after the first choice's last event, and comes
+    /// before that one's `Finished`.
+    Choice {
+        /// Which choice, from 1.
+        index: u32,
+        /// The event: text, reasoning, a tool call, unknown fields or `Finished`.
+        event: Box<ChatEvent>,
+    },
     /// The answer is complete. Nothing follows.
     Finished(FinishReason),
 }
@@ -238,171 +276,5 @@ impl<M: ChatModel + ?Sized> ChatModel for Arc<M> {
     }
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
         (**self).stream(call, request)
-    }
-}
-
-/// A whole answer: a collected [`ChatStream`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChatAnswer {
-    /// The provider that answered, where it said so.
-    pub provider: Option<Arc<str>>,
-    /// The model that answered, where it said so.
-    pub model: Option<Arc<str>>,
-    /// Where the answer comes from; `None` for a model that was asked just now.
-    pub origin: Option<Origin>,
-    /// The text.
-    pub text: String,
-    /// The visible reasoning.
-    pub reasoning: String,
-    /// The tool calls, in order.
-    pub tool_calls: Vec<ToolCall>,
-    /// The last usage reported.
-    pub usage: Option<Usage>,
-    /// Why the model stopped.
-    pub finish: FinishReason,
-}
-
-impl ChatAnswer {
-    /// Reads a stream to its end.
-    ///
-    /// # Errors
-    ///
-    /// The stream's own error, or [`ChatError::Truncated`] when it ends without one
-    /// and without [`ChatEvent::Finished`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops the stream and so cancels the call.
-    pub async fn collect<S>(stream: S) -> Result<Self, ChatError>
-    where
-        S: Stream<Item = Result<ChatEvent, ChatError>>,
-    {
-        let mut stream = pin!(stream);
-        let mut partial = PartialAnswer::default();
-        while let Some(event) = stream.next().await {
-            if let Some(answer) = partial.push(event?) {
-                return Ok(answer);
-            }
-        }
-        Err(ChatError::Truncated)
-    }
-
-    /// The answer as the assistant's message of the conversation.
-    #[must_use]
-    pub fn into_message(self) -> Message {
-        Message {
-            tool_calls: self.tool_calls,
-            ..Message::assistant(self.text)
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct PartialAnswer {
-    provider: Option<Arc<str>>,
-    model: Option<Arc<str>>,
-    origin: Option<Origin>,
-    text: String,
-    reasoning: String,
-    tool_calls: Vec<(u32, ToolCall)>,
-    usage: Option<Usage>,
-}
-
-impl PartialAnswer {
-    fn push(&mut self, event: ChatEvent) -> Option<ChatAnswer> {
-        match event {
-            ChatEvent::Queued(_) => {}
-            ChatEvent::Started { provider, model } => {
-                self.provider = Some(provider);
-                self.model = Some(model);
-            }
-            ChatEvent::Origin(origin) => self.origin = Some(origin),
-            ChatEvent::Text(text) => self.text.push_str(&text),
-            ChatEvent::Reasoning(text) => self.reasoning.push_str(&text),
-            ChatEvent::ToolCall(delta) => self.tool_call(delta),
-            ChatEvent::Usage(usage) => self.usage = Some(usage),
-            ChatEvent::Finished(finish) => {
-                let whole = std::mem::take(self);
-                return Some(ChatAnswer {
-                    provider: whole.provider,
-                    model: whole.model,
-                    origin: whole.origin,
-                    text: whole.text,
-                    reasoning: whole.reasoning,
-                    tool_calls: whole.tool_calls.into_iter().map(|(_, call)| call).collect(),
-                    usage: whole.usage,
-                    finish,
-                });
-            }
-        }
-        None
-    }
-
-    fn tool_call(&mut self, delta: ToolCallDelta) {
-        let at = match self
-            .tool_calls
-            .iter()
-            .position(|(index, _)| *index == delta.index)
-        {
-            Some(at) => at,
-            None => {
-                let empty = ToolCall {
-                    id: String::new(),
-                    name: String::new(),
-                    arguments: String::new(),
-                };
-                self.tool_calls.push((delta.index, empty));
-                self.tool_calls.len() - 1
-            }
-        };
-        let call = &mut self.tool_calls[at].1;
-        if let Some(id) = delta.id {
-            call.id = id;
-        }
-        if let Some(name) = delta.name {
-            call.name = name;
-        }
-        call.arguments.push_str(&delta.arguments);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::{executor::block_on, stream};
-
-    fn collect(events: Vec<Result<ChatEvent, ChatError>>) -> Result<ChatAnswer, ChatError> {
-        block_on(ChatAnswer::collect(Box::pin(stream::iter(events))))
-    }
-
-    #[test]
-    fn pieces_of_tool_calls_are_joined_by_index() {
-        let piece = |index, id: Option<&str>, arguments: &str| {
-            Ok(ChatEvent::ToolCall(ToolCallDelta {
-                index,
-                id: id.map(Into::into),
-                name: id.map(|_| "calculate".into()),
-                arguments: arguments.into(),
-            }))
-        };
-        let answer = collect(vec![
-            piece(0, Some("a"), "{\"x\""),
-            piece(1, Some("b"), "{}"),
-            piece(0, None, ":1}"),
-            Ok(ChatEvent::Finished(FinishReason::ToolCalls)),
-        ])
-        .unwrap();
-        let arguments: Vec<&str> = answer
-            .tool_calls
-            .iter()
-            .map(|c| c.arguments.as_str())
-            .collect();
-        assert_eq!(arguments, ["{\"x\":1}", "{}"]);
-    }
-
-    #[test]
-    fn a_cut_stream_is_an_error() {
-        let cut = collect(vec![Ok(ChatEvent::Text("half an ans".into()))]);
-        assert!(matches!(cut, Err(ChatError::Truncated)));
     }
 }

@@ -90,6 +90,14 @@ pub enum ChatError {
         /// The provider's words.
         message: String,
     },
+    /// The request is longer than the model's context; a shorter one may do.
+    #[error("fit the request into the model's context (status {status}): {message}")]
+    ContextTooLong {
+        /// The HTTP status.
+        status: u16,
+        /// The provider's words.
+        message: String,
+    },
     /// The answer is not what the wire format promises.
     #[error("read the provider's answer: {detail}")]
     Protocol {
@@ -154,6 +162,7 @@ impl ChatError {
             | Self::Truncated => true,
             Self::Authentication { .. }
             | Self::Rejected { .. }
+            | Self::ContextTooLong { .. }
             | Self::Shed { .. }
             | Self::BreakerOpen { .. }
             | Self::OverBudget { .. }
@@ -186,6 +195,7 @@ impl ChatError {
             Self::RateLimited { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",
             Self::Rejected { .. } => "rejected",
+            Self::ContextTooLong { .. } => "context_too_long",
             Self::Protocol { .. } => "protocol",
             Self::Interrupted { .. } => "interrupted",
             Self::Truncated => "truncated",

@@ -35,6 +35,7 @@
 //! assert_eq!(answer.text, "hello");
 //! ```
 
+mod answer;
 mod call;
 mod chat;
 mod embed;
@@ -45,17 +46,18 @@ mod student;
 mod tool;
 mod units;
 
+pub use answer::{AnswerExtra, ChatAnswer};
 pub use call::{CallContext, Priority, QueuePosition};
 pub use chat::{
-    CacheUse, ChatAnswer, ChatEvent, ChatModel, ChatRequest, ChatStream, FinishReason, ModelTraits,
-    Origin, ResponseFormat, ToolCallDelta, ToolChoice,
+    CacheUse, ChatEvent, ChatModel, ChatRequest, ChatStream, Extra, ExtraPlace, FinishReason,
+    ModelTraits, Origin, ResponseFormat, ToolCallDelta, ToolChoice,
 };
 #[cfg(feature = "conformance")]
 pub use embed::conformance as embed_conformance;
 pub use embed::{EmbedError, EmbedKind, Embedder, Embeddings, Vector};
 pub use error::{ChatError, TimeoutStage};
 pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
-pub use message::{Content, Message, Part, Role, ToolCall};
+pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
 pub use student::{
     Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student, TeachError,
     TeachEvent, TeachStream, ToolTrace, Turn,

@@ -141,6 +141,46 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as JSON text, exactly as the model wrote them.
     pub arguments: String,
+    /// Fields Lyceum does not know, e.g. a signature that the provider wants back.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
+}
+
+impl ToolCall {
+    /// A call without unknown fields.
+    #[must_use]
+    pub fn new(
+        id: impl Into<String>,
+        name: impl Into<String>,
+        arguments: impl Into<String>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+            extra: Map::new(),
+        }
+    }
+}
+
+/// How a provider closes a piece of reasoning, so that it knows it again when it comes back
+/// with the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasoningSeal {
+    /// The text is readable; this proves that it is the provider's own and unchanged.
+    Signature(String),
+    /// There is no readable text; this is the reasoning, encrypted.
+    Redacted(String),
+}
+
+/// A piece of a model's reasoning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reasoning {
+    /// The readable text; empty where it is redacted.
+    pub text: String,
+    /// The provider's seal; `None` where it has none.
+    pub seal: Option<ReasoningSeal>,
 }
 
 /// One message of a conversation.
@@ -150,6 +190,9 @@ pub struct Message {
     pub role: Role,
     /// What is said.
     pub content: Content,
+    /// What an assistant message was reasoned by, in order. Providers that want it back
+    /// get it, the others do not.
+    pub reasoning: Vec<Reasoning>,
     /// The tool calls an assistant message asks for.
     pub tool_calls: Vec<ToolCall>,
     /// The call that a tool message answers.
@@ -165,6 +208,7 @@ impl Message {
         Self {
             role,
             content: content.into(),
+            reasoning: Vec::new(),
             tool_calls: Vec::new(),
             tool_call_id: None,
             extra: Map::new(),

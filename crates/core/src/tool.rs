@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::CallContext;
 
@@ -17,6 +17,22 @@ pub struct ToolSpec {
     pub description: String,
     /// The JSON schema of the arguments, an object.
     pub parameters: Value,
+    /// Fields Lyceum does not know, e.g. `strict`.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl ToolSpec {
+    /// A tool without unknown fields.
+    #[must_use]
+    pub fn new(name: impl Into<String>, description: impl Into<String>, parameters: Value) -> Self {
+        Self {
+            name: name.into(),
+            description: description.into(),
+            parameters,
+            extra: Map::new(),
+        }
+    }
 }
 
 /// What a tool answered. It is data: it never grants authority.

@@ -96,16 +96,9 @@ mod tests {
         assert_eq!(estimate(&request).output, UNLIMITED_OUTPUT);
 
         request.max_output = Some(Tokens(50));
-        request.messages[0].tool_calls = vec![ToolCall {
-            id: "not counted".into(),
-            name: "x".repeat(10),
-            arguments: "x".repeat(90),
-        }];
-        request.tools = vec![ToolSpec {
-            name: "xxxx".into(),
-            description: "x".repeat(94),
-            parameters: json!({}),
-        }];
+        request.messages[0].tool_calls =
+            vec![ToolCall::new("not counted", "x".repeat(10), "x".repeat(90))];
+        request.tools = vec![ToolSpec::new("xxxx", "x".repeat(94), json!({}))];
         let image = Part::Image {
             url: "data:image/png;base64,".to_owned() + &"A".repeat(1 << 20),
             extra: Map::new(),

@@ -95,7 +95,7 @@ async fn thinking_text_and_usage() {
     assert_eq!(answer.provider.as_deref(), Some("anthropic"));
     assert_eq!(answer.model.as_deref(), Some("claude-test"));
     assert_eq!(
-        (answer.text.as_str(), answer.reasoning.as_str()),
+        (answer.text.as_str(), answer.reasoning_text().as_str()),
         ("光合作用", "Leaves.")
     );
     assert_eq!(answer.finish, FinishReason::Stop);
@@ -136,11 +136,7 @@ async fn tool_calls_are_numbered_among_themselves() {
         message_stop,
     ];
     let answer = answer(&body).await;
-    let call = |id: &str, name: &str, arguments: &str| ToolCall {
-        id: id.into(),
-        name: name.into(),
-        arguments: arguments.into(),
-    };
+    let call = |id: &str, name: &str, arguments: &str| ToolCall::new(id, name, arguments);
     let expected = [
         call("toolu_a", "search", "{\"q\": \"x\"}"),
         call("toolu_b", "now", "{}"),
@@ -245,11 +241,7 @@ async fn everything_a_request_can_hold_is_sent() {
         image("https://a.test/b.png"),
         Part::Other(json!({"type": "document", "source": {"type": "text", "data": "x"}})),
     ];
-    let call = |id: &str, arguments: &str| ToolCall {
-        id: id.into(),
-        name: "f".into(),
-        arguments: arguments.into(),
-    };
+    let call = |id: &str, arguments: &str| ToolCall::new(id, "f", arguments);
     let mut asked = Message::assistant("Let me see.");
     asked.tool_calls = vec![call("a", "{\"x\":1}"), call("b", ""), call("c", "[1]")];
     let mut request = ChatRequest::new([
@@ -261,11 +253,7 @@ async fn everything_a_request_can_hold_is_sent() {
         Message::assistant(""),
         Message::user("hi"),
     ]);
-    request.tools = vec![ToolSpec {
-        name: "f".into(),
-        description: "Adds.".into(),
-        parameters: json!({"type": "object"}),
-    }];
+    request.tools = vec![ToolSpec::new("f", "Adds.", json!({"type": "object"}))];
     request.tool_choice = ToolChoice::Required;
     request.response_format = ResponseFormat::JsonSchema {
         name: "gap".into(),

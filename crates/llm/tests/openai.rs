@@ -77,7 +77,7 @@ async fn text_reasoning_and_usage() {
     assert_eq!(answer.provider.as_deref(), Some("openai"));
     assert_eq!(answer.model.as_deref(), Some("m-2026"));
     assert_eq!(answer.text, "光合\n作用");
-    assert_eq!(answer.reasoning, "Leaves matter.");
+    assert_eq!(answer.reasoning_text(), "Leaves matter.");
     assert_eq!(answer.finish, FinishReason::Stop);
     let usage = Usage {
         input: Tokens(120),
@@ -246,11 +246,7 @@ async fn everything_a_request_can_hold_is_sent() {
         Part::Other(json!({"type": "input_audio", "input_audio": {"data": "AA=="}})),
     ]);
     let mut asked = Message::assistant("");
-    asked.tool_calls = vec![ToolCall {
-        id: "a".into(),
-        name: "f".into(),
-        arguments: "{\"x\":1}".into(),
-    }];
+    asked.tool_calls = vec![ToolCall::new("a", "f", "{\"x\":1}")];
     let mut named = Message::user("hi");
     named.extra = extra(json!({"name": "ann", "role": "ignored"}));
     let mut request = ChatRequest::new([
@@ -261,11 +257,7 @@ async fn everything_a_request_can_hold_is_sent() {
         named,
     ]);
     request.model = Some("asked-model".into());
-    request.tools = vec![ToolSpec {
-        name: "f".into(),
-        description: "Adds.".into(),
-        parameters: json!({"type": "object"}),
-    }];
+    request.tools = vec![ToolSpec::new("f", "Adds.", json!({"type": "object"}))];
     request.tool_choice = ToolChoice::Named("f".into());
     request.response_format = ResponseFormat::JsonSchema {
         name: "gap".into(),

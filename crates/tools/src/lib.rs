@@ -23,11 +23,7 @@ use serde_json::Value;
 const MAX_RESULT_CHARS: usize = 4_000;
 
 fn spec(name: &str, description: &str, parameters: Value) -> ToolSpec {
-    ToolSpec {
-        name: name.to_owned(),
-        description: description.to_owned(),
-        parameters,
-    }
+    ToolSpec::new(name, description, parameters)
 }
 
 /// Reads arguments, in words that let a model correct itself.

@@ -193,11 +193,7 @@ struct Gate {
 
 impl Gate {
     fn new() -> Arc<Self> {
-        let spec = ToolSpec {
-            name: "gate".into(),
-            description: String::new(),
-            parameters: json!({}),
-        };
+        let spec = ToolSpec::new("gate", "", json!({}));
         Arc::new(Self {
             spec,
             running: AtomicUsize::new(0),

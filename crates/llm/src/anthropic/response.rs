@@ -198,6 +198,7 @@ impl EventReader {
             id: Text::non_empty(start.id),
             name: Text::non_empty(start.name),
             arguments,
+            ..ToolCallDelta::default()
         }));
     }
 

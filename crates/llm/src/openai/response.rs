@@ -213,6 +213,7 @@ impl ChunkReader {
             id,
             name,
             arguments: arguments.unwrap_or_default(),
+            ..ToolCallDelta::default()
         }
     }
 }
