@@ -47,11 +47,13 @@ pub(crate) struct Channel<'a> {
     pub(crate) name: &'a Ident,
     pub(crate) kind: Kind,
     pub(crate) write: Type,
+    /// Whether a fold's writes are stored instead of its value.
+    delta: bool,
 }
 
 /// Every word that `#[state(..)]` knows, for the error message.
 const WORDS: &str =
-    "append, add, max, min, merge, fold = path, write = Type, topic, ephemeral or untracked";
+    "append, add, max, min, merge, fold = path, write = Type, delta, topic, ephemeral or untracked";
 
 impl<'a> Channel<'a> {
     pub(crate) fn read(field: &'a Field) -> Result<Self> {
@@ -60,12 +62,17 @@ impl<'a> Channel<'a> {
         };
         let mut kind = None;
         let mut write = None;
+        let mut delta = None;
         for attribute in field.attrs.iter().filter(|a| a.path().is_ident("state")) {
             attribute.parse_nested_meta(|meta| {
                 let word = meta.path.get_ident().map(ToString::to_string);
                 let found = match word.as_deref() {
                     Some("write") => {
                         write = Some(meta.value()?.parse::<Type>()?);
+                        return Ok(());
+                    }
+                    Some("delta") => {
+                        delta = Some(meta.path.span());
                         return Ok(());
                     }
                     Some("fold") => Kind::Fold(meta.value()?.parse()?),
@@ -92,12 +99,25 @@ impl<'a> Channel<'a> {
                 "`write` belongs to `fold`: other kinds write the field's own type",
             ));
         }
+        if let (Some(span), false) = (delta, matches!(kind, Kind::Fold(_))) {
+            return Err(syn::Error::new(
+                span,
+                "`delta` belongs to `fold`: `append` and `merge` are stored so anyway, and \
+                 the others are small",
+            ));
+        }
         let write = write.unwrap_or_else(|| field.ty.clone());
         Ok(Self {
             field,
             name,
             kind,
             write,
+            delta: delta.is_some(),
         })
+    }
+
+    /// Whether what is written is stored, not what it was merged into.
+    pub(crate) fn is_delta(&self) -> bool {
+        self.delta || matches!(self.kind, Kind::Append | Kind::Merge)
     }
 }

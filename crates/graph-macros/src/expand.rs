@@ -145,35 +145,23 @@ fn state_impl(state: &Ident, update: &Ident, channels: &[Channel<'_>]) -> TokenS
         .map(|(index, c)| {
             let name = c.name;
             quote! {
-                self.#name = ::core::default::Default::default();
-                changed.mark(#index);
+                if changed.expire(#index) {
+                    self.#name = ::core::default::Default::default();
+                }
             }
         });
     let applies = numbered().map(|(index, channel)| {
-        let Channel {
-            field,
-            name,
-            kind,
-            write,
-        } = channel;
-        let ty = &field.ty;
-        let body = match kind {
-            Kind::Last | Kind::Ephemeral | Kind::Untracked => quote!(self.#name = write;),
-            Kind::Append | Kind::Merge | Kind::Topic => {
-                quote!(::core::iter::Extend::extend(&mut self.#name, write);)
-            }
-            Kind::Add => quote!(::core::ops::AddAssign::add_assign(&mut self.#name, write);),
-            Kind::Max => quote!(if write > self.#name { self.#name = write; }),
-            Kind::Min => quote!(if write < self.#name { self.#name = write; }),
-            Kind::Fold(path) => quote! {
-                let fold: fn(&mut #ty, #write) = #path;
-                fold(&mut self.#name, write);
-            },
+        let name = channel.name;
+        let merge = merge(channel);
+        let mark = if channel.is_delta() {
+            quote!(changed.merge(#index, &write);)
+        } else {
+            quote!(changed.mark(#index);)
         };
         quote! {
             if let ::core::option::Option::Some(write) = update.#name {
-                #body
-                changed.mark(#index);
+                #mark
+                #merge
             }
         }
     });
@@ -183,6 +171,19 @@ fn state_impl(state: &Ident, update: &Ident, channels: &[Channel<'_>]) -> TokenS
     });
     let loads = tracked().map(|(index, Channel { name, .. })| {
         quote!(#index => self.#name = ::lyceum_graph::derive::serde_json::from_slice(bytes)?,)
+    });
+    let replays = tracked().map(|(index, channel)| {
+        let write = &channel.write;
+        let merge = merge(channel);
+        quote! {
+            #index => {
+                let writes: ::std::vec::Vec<#write> =
+                    ::lyceum_graph::derive::serde_json::from_slice(bytes)?;
+                for write in writes {
+                    #merge
+                }
+            }
+        }
     });
     quote! {
         impl ::lyceum_graph::State for #state {
@@ -229,6 +230,43 @@ fn state_impl(state: &Ident, update: &Ident, channels: &[Channel<'_>]) -> TokenS
                 }
                 ::core::result::Result::Ok(())
             }
+
+            fn replay(
+                &mut self,
+                channel: usize,
+                bytes: &[u8],
+            ) -> ::core::result::Result<(), ::lyceum_graph::derive::serde_json::Error> {
+                match channel {
+                    #(#replays)*
+                    _ => {}
+                }
+                ::core::result::Result::Ok(())
+            }
         }
+    }
+}
+
+/// The statement that merges `write` into the channel's field.
+fn merge(channel: &Channel<'_>) -> TokenStream {
+    let Channel {
+        field,
+        name,
+        kind,
+        write,
+        ..
+    } = channel;
+    let ty = &field.ty;
+    match kind {
+        Kind::Last | Kind::Ephemeral | Kind::Untracked => quote!(self.#name = write;),
+        Kind::Append | Kind::Merge | Kind::Topic => {
+            quote!(::core::iter::Extend::extend(&mut self.#name, write);)
+        }
+        Kind::Add => quote!(::core::ops::AddAssign::add_assign(&mut self.#name, write);),
+        Kind::Max => quote!(if write > self.#name { self.#name = write; }),
+        Kind::Min => quote!(if write < self.#name { self.#name = write; }),
+        Kind::Fold(path) => quote! {
+            let fold: fn(&mut #ty, #write) = #path;
+            fold(&mut self.#name, write);
+        },
     }
 }

@@ -27,6 +27,11 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `ephemeral` | the value, for one step only | an error |
 /// | `untracked` | the last value, never saved | an error |
 ///
+/// A checkpoint of an `append` or `merge` channel holds what was written since the last one,
+/// and now and then the whole value. `#[state(fold = path, delta)]` asks for the same: the
+/// function is then called again when a thread is read, so it must be pure and keep its
+/// meaning from one release to the next.
+///
 /// Field types are `Clone + Default + Send + Sync`, and implement serde's traits unless
 /// they are `untracked`.
 #[proc_macro_derive(State, attributes(state))]

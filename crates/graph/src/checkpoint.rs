@@ -1,13 +1,17 @@
 //! From a machine to a checkpoint and back.
 //!
-//! Invariant: only channels written since the last checkpoint are serialised, so a
+//! Invariant: only what was written since the last checkpoint is serialised, so a
 //! checkpoint costs what changed. Names, not ids, are stored: a graph may gain nodes and
 //! fields between two runs of a thread. Deliberately absent: storing, which is the saver's.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Changed, NodeName, RunError, State,
+    NodeName, RunError, State,
+    chain::{Stored, stored},
+    changed::Mark,
     error::nearest,
     machine::{Machine, Progress, Task},
     outlet::now_ms,
@@ -63,27 +67,45 @@ impl<S: State> Machine<S> {
     ) -> Result<(Checkpoint, Vec<Value>), RunError> {
         let mut values = Vec::new();
         for (index, channel) in S::CHANNELS.iter().enumerate() {
-            if !self.changed.has(index) || !channel.kind.is_saved() {
+            let mark = self.changed.take(index);
+            if !channel.kind.is_saved() {
                 continue;
             }
-            let bytes = self.state.save(index).map_err(|source| RunError::Encode {
-                what: channel.name.to_owned(),
-                source,
-            })?;
-            self.written_by[index] = Some(id);
+            let stored = &mut self.stored[index];
+            let writes = match mark {
+                Mark::Same => continue,
+                Mark::Cleared => {
+                    stored.clear();
+                    continue;
+                }
+                Mark::Writes(writes) => stored.add(id, writes),
+                Mark::Whole => None,
+            };
+            let bytes = match writes {
+                Some(writes) => writes,
+                None => {
+                    let what = || channel.name.to_owned();
+                    let whole = self.state.save(index);
+                    let whole = whole.map_err(|source| RunError::Encode {
+                        what: what(),
+                        source,
+                    })?;
+                    stored.replace(id, whole.len());
+                    whole
+                }
+            };
             let key = ValueRef {
                 channel: channel.name.to_owned(),
                 written_by: id,
             };
             values.push(Value { key, bytes });
         }
-        self.changed = Changed::none(S::CHANNELS.len());
         let plan =
             serde_json::to_string(&self.plan_by_name()).map_err(|source| RunError::Encode {
                 what: "plan".to_owned(),
                 source,
             })?;
-        let named = S::CHANNELS.iter().zip(&self.written_by);
+        let named = S::CHANNELS.iter().zip(&self.stored);
         let head = Checkpoint {
             id,
             namespace: namespace.to_owned(),
@@ -91,10 +113,9 @@ impl<S: State> Machine<S> {
             step: self.merged,
             source,
             values: named
-                .filter_map(|(channel, written_by)| {
-                    let channel = channel.name.to_owned();
-                    written_by.map(|written_by| ValueRef {
-                        channel,
+                .flat_map(|(channel, stored)| {
+                    stored.written_by().map(|written_by| ValueRef {
+                        channel: channel.name.to_owned(),
                         written_by,
                     })
                 })
@@ -141,21 +162,29 @@ impl<S: State> Machine<S> {
     /// left out; new ones have their default.
     pub(crate) fn restore(&mut self, saved: &Saved) -> Result<Progress, RunError> {
         let mut state = S::default();
-        for Value { key, bytes } in &saved.values {
+        self.changed.forget();
+        let values: BTreeMap<_, _> = saved.values.iter().map(|v| (&v.key, &v.bytes)).collect();
+        // The head knows the order of a channel's pieces; a saver need not.
+        for key in &saved.checkpoint.values {
             let index = S::CHANNELS
                 .iter()
                 .position(|channel| channel.name == key.channel);
-            let Some(index) = index else { continue };
-            state
-                .load(index, bytes)
-                .map_err(|source| RunError::Decode {
-                    what: key.channel.clone(),
-                    source,
-                })?;
-            self.written_by[index] = Some(key.written_by);
+            let (Some(index), Some(bytes)) = (index, values.get(key)) else {
+                continue;
+            };
+            let piece = stored(bytes);
+            let loaded = match piece {
+                Stored::Whole(value) => state.load(index, value),
+                Stored::Writes(writes) => state.replay(index, writes),
+            };
+            loaded.map_err(|source| RunError::Decode {
+                what: key.channel.clone(),
+                source,
+            })?;
+            self.stored[index].restore(key.written_by, &piece);
+            self.changed.restored(index);
         }
         self.state = state.into();
-        self.changed = Changed::none(S::CHANNELS.len());
         self.merged = saved.checkpoint.step;
         let plan = Plan::read(&saved.checkpoint)?;
         self.origin = plan.origin;

@@ -37,6 +37,7 @@ pub async fn check(saver: &dyn Saver) {
     an_unknown_thread_is_empty(saver).await;
     a_checkpoint_is_read_back_whole(saver).await;
     unchanged_values_are_found_where_they_were_written(saver).await;
+    a_channel_is_read_back_in_all_its_pieces(saver).await;
     a_record_replaces_the_one_of_its_key(saver).await;
     the_same_commit_twice_is_one(saver).await;
     one_writer_holds_a_thread(saver).await;
@@ -46,6 +47,7 @@ pub async fn check(saver: &dyn Saver) {
     namespaces_are_separate_and_share_the_ids(saver).await;
     history_is_paged_newest_first(saver).await;
     pruning_keeps_what_survivors_need(saver).await;
+    pruning_keeps_the_pieces_that_survivors_need(saver).await;
     a_forgotten_thread_still_fences(saver).await;
     threads_are_separate(saver).await;
 }
@@ -183,6 +185,50 @@ async fn unchanged_values_are_found_where_they_were_written(saver: &dyn Saver) {
         .await
         .expect("the saver reads");
     assert_eq!(read(first.expect("the first is kept")), [b"a1", b"b1"]);
+}
+
+/// Commits four checkpoints: a whole value and two pieces, and then the whole value again.
+async fn commit_pieces(saver: &dyn Saver, lease: &Lease) {
+    commit(saver, lease, &checkpoint(1, &[("a", b"whole")], &[])).await;
+    commit(saver, lease, &checkpoint(2, &[("a", b"+2")], &[("a", 1)])).await;
+    let older = [("a", 1), ("a", 2)];
+    commit(saver, lease, &checkpoint(3, &[("a", b"+3")], &older)).await;
+    commit(saver, lease, &checkpoint(4, &[("a", b"again")], &[])).await;
+}
+
+async fn pieces(saver: &dyn Saver, thread: &ThreadId, id: u64) -> Vec<Vec<u8>> {
+    let saved = saver.load(thread, "", Some(CheckpointId(id))).await;
+    let saved = saved.expect("the saver reads").expect("it is kept");
+    let values = sorted(saved.values);
+    values.into_iter().map(|value| value.bytes).collect()
+}
+
+async fn a_channel_is_read_back_in_all_its_pieces(saver: &dyn Saver) {
+    let id = thread("pieces");
+    let lease = acquire(saver, &id).await;
+    commit_pieces(saver, &lease).await;
+    assert_eq!(pieces(saver, &id, 2).await, [&b"whole"[..], b"+2"]);
+    assert_eq!(pieces(saver, &id, 3).await, [&b"whole"[..], b"+2", b"+3"]);
+    assert_eq!(pieces(saver, &id, 4).await, [b"again"]);
+    let history = saver.history(&id, "", None, 2).await;
+    let heads = history.expect("the saver reads");
+    assert_eq!(
+        heads[1].values.len(),
+        3,
+        "a head names every piece of a channel"
+    );
+}
+
+async fn pruning_keeps_the_pieces_that_survivors_need(saver: &dyn Saver) {
+    let id = thread("prune-pieces");
+    let lease = acquire(saver, &id).await;
+    commit_pieces(saver, &lease).await;
+    let removed = saver.prune(&lease, Keep::Last(2)).await;
+    assert_eq!(removed.expect("the lease is live"), 2);
+    assert_eq!(pieces(saver, &id, 3).await, [&b"whole"[..], b"+2", b"+3"]);
+    let removed = saver.prune(&lease, Keep::Last(1)).await;
+    assert_eq!(removed.expect("the lease is live"), 1);
+    assert_eq!(pieces(saver, &id, 4).await, [b"again"]);
 }
 
 async fn a_record_replaces_the_one_of_its_key(saver: &dyn Saver) {

@@ -55,7 +55,10 @@ where
     E: Send + 'static,
 {
     let watch = RunWatch::start(&run);
-    let machine = Machine::new(graph.topology.clone(), run.config.step_limit);
+    let mut machine = Machine::new(graph.topology.clone(), run.config.step_limit);
+    if run.durable.is_some() {
+        machine.keep_writes();
+    }
     let journal = run.durable.clone().map(Journal::new);
     let mut driver = Driver {
         graph,

@@ -14,7 +14,10 @@
 
 mod attempt;
 mod builder;
+mod by_channel;
 mod cache;
+mod chain;
+mod changed;
 mod checkpoint;
 mod command;
 mod compile;
@@ -51,6 +54,7 @@ mod topology;
 
 pub use builder::{GraphBuilder, Route, Routes};
 pub use cache::CachePolicy;
+pub use changed::Changed;
 pub use command::{Command, Input, SendTo, Worker};
 pub use compile::CompileError;
 pub use config::RunConfig;
@@ -74,7 +78,7 @@ pub use saver::{
     SaverError, Source, ThreadId, ThreadIdError, Value, ValueRef,
 };
 pub use shown::Shown;
-pub use state::{Changed, Channel, ChannelKind, Conflict, State, Update};
+pub use state::{Channel, ChannelKind, Conflict, State, Update};
 pub use thread::{Snapshot, Thread};
 pub use topology::{END, NodeName, START};
 

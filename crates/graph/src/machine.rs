@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::{
     Changed, Command, END, Input, NodeName, RunError, START, SendTo, State,
     builder::Route,
+    chain::Chain,
     error::nearest,
-    saver::CheckpointId,
     topology::{After, NodeId, Topology},
 };
 
@@ -47,8 +47,8 @@ pub(crate) struct Machine<S: State> {
     pub(super) state: Arc<S>,
     /// Channels written since the last checkpoint was taken.
     pub(super) changed: Changed,
-    /// Per channel, the checkpoint that stored its value.
-    pub(super) written_by: Vec<Option<CheckpointId>>,
+    /// Per channel, what is stored of it.
+    pub(super) stored: Vec<Chain>,
     /// Steps merged in the thread.
     pub(super) merged: u64,
     planned_in_run: u64,
@@ -87,7 +87,7 @@ impl<S: State> Machine<S> {
             topology,
             state: Arc::new(S::default()),
             changed: Changed::none(S::CHANNELS.len()),
-            written_by: vec![None; S::CHANNELS.len()],
+            stored: S::CHANNELS.iter().map(|_| Chain::default()).collect(),
             merged: 0,
             planned_in_run: 0,
             step_limit,
@@ -101,6 +101,11 @@ impl<S: State> Machine<S> {
             origin: None,
             torn: false,
         }
+    }
+
+    /// Says that checkpoints will be taken, so that writes are kept for them.
+    pub(crate) fn keep_writes(&mut self) {
+        self.changed.keep_writes();
     }
 
     pub(crate) fn state(&self) -> &Arc<S> {

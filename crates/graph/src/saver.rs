@@ -9,6 +9,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::by_channel;
+
 /// The longest thread id, in bytes: it is part of every key a backend stores.
 const THREAD_ID_BYTES: usize = 512;
 
@@ -110,7 +112,9 @@ pub struct Checkpoint {
     pub step: u64,
     /// Why it was made.
     pub source: Source,
-    /// Which stored values make up the state; a channel that was never written is absent.
+    /// Which stored values make up the state. A channel may have several, oldest first: its
+    /// value and what was written to it since; one that has its default is absent.
+    #[serde(with = "by_channel")]
     pub values: Vec<ValueRef>,
     /// What runs next, as the runtime wrote it.
     pub plan: String,
@@ -124,7 +128,8 @@ pub struct Checkpoint {
 /// Free JSON that a caller attaches to the checkpoints of a run.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
-/// Names one stored value: a channel as a certain checkpoint wrote it.
+/// Names one stored value: a channel as a certain checkpoint wrote it, or what that
+/// checkpoint added to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ValueRef {
     /// The channel.
@@ -172,7 +177,7 @@ pub struct Batch {
 pub struct Saved {
     /// Its head.
     pub checkpoint: Checkpoint,
-    /// The values it names.
+    /// The values it names, in any order.
     pub values: Vec<Value>,
     /// What its tasks achieved, by task and key.
     pub records: Vec<Record>,

@@ -5,6 +5,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::Changed;
+
 /// The shared state of a graph; written by `#[derive(State)]`.
 ///
 /// An empty state is the `Default`: a new thread starts from it.
@@ -37,6 +39,14 @@ pub trait State: Clone + Default + Send + Sync + 'static {
     ///
     /// When the bytes are not what [`State::save`] wrote for a field of this type.
     fn load(&mut self, channel: usize, bytes: &[u8]) -> Result<(), serde_json::Error>;
+
+    /// Merges writes into one channel again: a JSON array of what [`Changed::merge`] was
+    /// given.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not an array of writes to a field of this type.
+    fn replay(&mut self, channel: usize, bytes: &[u8]) -> Result<(), serde_json::Error>;
 }
 
 /// The writes of one node to a state; written by `#[derive(State)]`.
@@ -94,31 +104,6 @@ pub struct Conflict {
     pub first: usize,
     /// The index of the second.
     pub second: usize,
-}
-
-/// Which channels were written since the last clearing.
-#[derive(Debug, Clone, Default)]
-pub struct Changed(Vec<bool>);
-
-impl Changed {
-    pub(crate) fn none(channels: usize) -> Self {
-        Self(vec![false; channels])
-    }
-
-    pub(crate) fn mark_all(&mut self) {
-        self.0.fill(true);
-    }
-
-    pub(crate) fn has(&self, channel: usize) -> bool {
-        self.0.get(channel).is_some_and(|mark| *mark)
-    }
-
-    /// Marks a channel as written.
-    pub fn mark(&mut self, channel: usize) {
-        if let Some(mark) = self.0.get_mut(channel) {
-            *mark = true;
-        }
-    }
 }
 
 /// Finds the first two updates that write a channel; `writes` says it for each update.

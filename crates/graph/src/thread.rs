@@ -309,7 +309,9 @@ where
     }
 
     fn machine(&self) -> Machine<S> {
-        Machine::new(self.graph.topology.clone(), u64::MAX)
+        let mut machine = Machine::new(self.graph.topology.clone(), u64::MAX);
+        machine.keep_writes();
+        machine
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod durable;
 mod failures;
+mod growth;
 mod history;
 mod hooks;
 mod interrupts;
