@@ -1,9 +1,10 @@
-//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `bench`.
+//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `bench`.
 //!
 //! Invariant: `ci` runs what `test` runs, nothing more, so a green `test` on a
 //! developer's machine means a green CI.
 
 mod bench;
+mod crash;
 mod setup;
 mod steps;
 
@@ -31,6 +32,9 @@ enum Task {
     },
     /// What CI runs: the same as `test`.
     Ci,
+    /// Kills durable runs at many instants and checks that they continue as if nothing had
+    /// happened; `test` does so for a few seeds.
+    Crash(crash::Args),
     /// Measures and prints one JSON object a figure: {bench, case, metric, value, unit, target}.
     Bench(bench::Args),
 }
@@ -40,6 +44,7 @@ fn main() -> Result<()> {
         Task::Setup => setup::everything(),
         Task::Test { only } => steps::run(only.as_deref()),
         Task::Ci => steps::run(None),
+        Task::Crash(args) => crash::run(&args),
         Task::Bench(args) => bench::run(&args),
     }
 }

@@ -1,0 +1,33 @@
+//! The crash test of durable runs with many seeds.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::root;
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many seeds; one takes about half a second.
+    #[arg(long, default_value_t = 500)]
+    seeds: u64,
+    /// The first seed, to repeat one that failed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+}
+
+/// Runs the test; it prints each seed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let status = Command::new("cargo")
+        .args(["test", "--package=lyceum-tests", "--test=graph_crash"])
+        .args(["--", "--nocapture", "killed_runs_continue"])
+        .env("LYCEUM_CRASH_SEEDS", args.seeds.to_string())
+        .env("LYCEUM_CRASH_FIRST", args.first.to_string())
+        .current_dir(root())
+        .status()?;
+    if !status.success() {
+        bail!("a killed run did not continue as it should; its seed is above");
+    }
+    Ok(())
+}

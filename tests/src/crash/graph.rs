@@ -1,0 +1,165 @@
+//! The graph that is killed: effects in a row, side by side, in a loop and in a subgraph.
+//!
+//! Invariant: its state and the ids of its effects depend on the thread alone, so that a run
+//! that was killed can be compared with one that was not.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use lyceum_graph::{Context, END, Graph, GraphBuilder, NodeError, START, SendTo, State, Worker};
+use serde::Serialize;
+
+use super::ledger::{Entry, Ledger};
+
+/// Tasks of the step with side effects side by side.
+const ITEMS: u64 = 4;
+/// Turns of the loop.
+const TURNS: u64 = 3;
+
+/// What the nodes share.
+#[derive(State, Clone, Debug, Default, Serialize)]
+pub struct Work {
+    /// What was done, in order.
+    #[state(append)]
+    pub done: Vec<String>,
+    /// The sum of all effects.
+    #[state(add)]
+    pub sum: u64,
+    /// Turns of the loop so far.
+    pub turns: u64,
+}
+
+/// What runs find beside the state.
+#[derive(Debug)]
+pub struct World {
+    /// Where they write what they do.
+    pub ledger: Arc<Ledger>,
+    /// The thread they run on.
+    pub thread: String,
+}
+
+type Ctx = Context<World>;
+
+const ITEM: Worker<u64> = Worker::new("item");
+
+/// Makes the graph.
+///
+/// # Errors
+///
+/// When it does not compile, which its first use would show.
+pub fn work() -> Result<Graph<Work, World>> {
+    let sends = |_: &Work| -> Vec<SendTo> {
+        // A number is always serialised.
+        (0..ITEMS).filter_map(|n| ITEM.send(&n).ok()).collect()
+    };
+    let graph = GraphBuilder::new()
+        .node("plan", plan)
+        .edge(START, "plan")
+        .worker(ITEM, item)
+        .route("plan", [ITEM.name()], sends)
+        .edge(ITEM.name(), "gather")
+        .node("gather", gather)
+        .edge("gather", "turn")
+        .node("turn", turn)
+        .route("turn", ["turn", "inner"], |work: &Work| match work.turns {
+            0..TURNS => "turn",
+            _ => "inner",
+        })
+        .subgraph("inner", inner()?, Clone::clone, |inner: &Work| {
+            let news = inner.done.iter().filter(|note| note.starts_with("inner"));
+            WorkUpdate::new().done(news.cloned().collect::<Vec<_>>())
+        })
+        .edge("inner", "close")
+        .node("close", close)
+        .edge("close", END);
+    Ok(graph.compile()?)
+}
+
+fn inner() -> Result<Graph<Work, World>> {
+    let graph = GraphBuilder::new()
+        .node("first", async |_: Arc<Work>, ctx: Ctx| {
+            started(&ctx, "/inner", 0)?;
+            let value = effect(&ctx, "first", 7).await?;
+            Ok::<_, NodeError>(WorkUpdate::new().done([format!("inner first {value}")]))
+        })
+        .node("second", async |_: Arc<Work>, ctx: Ctx| {
+            started(&ctx, "/inner", 0)?;
+            let value = effect(&ctx, "second", 8).await?;
+            Ok::<_, NodeError>(WorkUpdate::new().done([format!("inner second {value}")]))
+        })
+        .edge(START, "first")
+        .edge("first", "second")
+        .edge("second", END);
+    Ok(graph.compile()?)
+}
+
+async fn plan(_: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 0)?;
+    let value = effect(&ctx, "plan", 1).await?;
+    ctx.shared().ledger.pass("node_end");
+    Ok(WorkUpdate::new().done(["planned".to_owned()]).sum(value))
+}
+
+async fn item(n: u64, _: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    // Sends are planned in their order, so the number is the task's place.
+    started(&ctx, "", u32::try_from(n).unwrap_or(u32::MAX))?;
+    // Tasks end in another order than they began in.
+    for _ in n..ITEMS {
+        tokio::task::yield_now().await;
+    }
+    let value = effect(&ctx, "item", n * n).await?;
+    ctx.shared().ledger.pass("node_end");
+    Ok(WorkUpdate::new().done([format!("item {n}")]).sum(value))
+}
+
+async fn gather(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 0)?;
+    let first = effect(&ctx, "gather", work.sum).await?;
+    let other = effect(&ctx, "other", 1).await?;
+    // The same key again is another effect.
+    let again = effect(&ctx, "gather", first + 1).await?;
+    let note = format!("gathered {first} {other} {again}");
+    ctx.shared().ledger.pass("node_end");
+    Ok(WorkUpdate::new().done([note]).sum(first + other + again))
+}
+
+async fn turn(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 0)?;
+    let value = effect(&ctx, "turn", work.turns).await?;
+    ctx.shared().ledger.pass("node_end");
+    let note = format!("turn {value}");
+    Ok(WorkUpdate::new().done([note]).turns(work.turns + 1))
+}
+
+async fn close(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 0)?;
+    Ok(WorkUpdate::new().done([format!("closed at {}", work.sum)]))
+}
+
+fn started(ctx: &Ctx, namespace: &str, task: u32) -> Result<(), NodeError> {
+    let World { ledger, thread } = &**ctx.shared();
+    let (thread, namespace, step) = (thread.clone(), namespace.to_owned(), ctx.step());
+    let entry = Entry::Started {
+        thread,
+        namespace,
+        step,
+        task,
+    };
+    ledger.note(&entry).map_err(NodeError::permanent)?;
+    ledger.pass("node_start");
+    Ok(())
+}
+
+/// A side effect on the world outside, which is the ledger.
+async fn effect(ctx: &Ctx, key: &str, value: u64) -> Result<u64, NodeError> {
+    ctx.once(key, async |id| {
+        let World { ledger, thread } = &**ctx.shared();
+        ledger.pass("before_effect");
+        let (thread, id) = (thread.clone(), id.as_str().to_owned());
+        let entry = Entry::Effect { thread, id, value };
+        ledger.note_durably(&entry).map_err(NodeError::permanent)?;
+        ledger.pass("after_effect");
+        Ok(value)
+    })
+    .await
+}
