@@ -9,18 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use lyceum_agents::{Consolidator, Feynman, FeynmanConfig, Mind};
-use lyceum_core::{ChatModel, Tool};
+use lyceum_agents::{Consolidator, Feynman, FeynmanConfig};
+use lyceum_core::Tool;
 use lyceum_gateway::{
     ApiKey, AuthConfig, BindError, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
 };
-use lyceum_llm::{
-    Anthropic, AnthropicConfig, Dialect, Metered, OpenAi, OpenAiConfig, Queued, Retrying, Timeouts,
-};
-use lyceum_llm_local::{LocalConfig, LocalModel};
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
-use lyceum_queue::{CachedInput, OutputCounted, Queue, QueueConfig, Quotas, RetryPolicy};
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 use lyceum_tools::{Calculator, Clock, Documents, Limited, Limits, Recall, WebSearch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,7 +23,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{self, Config, Resolved},
     health,
-    provider::{Choice, Hosted},
+    models::{self, Models},
+    provider::Chosen,
 };
 
 /// The store's file inside the data directory.
@@ -81,7 +77,7 @@ impl Server {
 /// Whatever cannot be opened, built or bound, in words for the person who started it.
 pub(crate) async fn compose(
     resolved: &Resolved,
-    choice: &Choice,
+    chosen: &Chosen,
     telemetry: &Telemetry,
 ) -> Result<Server> {
     let config = &resolved.config;
@@ -94,8 +90,7 @@ pub(crate) async fn compose(
         store.clone(),
         MemoryConfig::default(),
     );
-    let queue = queue(&config.queue, choice);
-    let (mind, model) = mind(choice, config, &queue).await?;
+    let Models { mind, name, watch } = models::build(chosen, config).await?;
     let tools = tools(&config.tools, &memory).await?;
     let student = Feynman::new(
         mind.clone(),
@@ -116,7 +111,7 @@ pub(crate) async fn compose(
     );
     let capacity = config.queue.capacity;
     health.register("model", Importance::Advisory, move || {
-        health::queue(&queue, capacity)
+        health::model(&watch, capacity)
     });
     let metrics = telemetry.clone();
     let services = Services {
@@ -128,7 +123,7 @@ pub(crate) async fn compose(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service_id: format!("lyceum-{}", std::process::id()),
             provider: mind.name().to_owned(),
-            model,
+            model: name,
         },
     };
     let gateway = Gateway::new(&gateway_config(config)?, services);
@@ -176,96 +171,6 @@ fn database(dir: &Path) -> Result<PathBuf> {
         )
     })?;
     Ok(dir.join(DATABASE))
-}
-
-/// The queue in front of the provider, counting as that provider counts.
-fn queue(config: &config::Queue, choice: &Choice) -> Queue {
-    let (name, dialect) = match choice {
-        Choice::Hosted(hosted) => (hosted.preset.name, hosted.preset.dialect),
-        Choice::Local(_) => ("local", Dialect::OpenAi),
-        Choice::Offline => ("offline", Dialect::OpenAi),
-    };
-    let (output_counted, cached_input) = match dialect {
-        Dialect::OpenAi => (OutputCounted::AtStart, CachedInput::Counted),
-        Dialect::Anthropic => (OutputCounted::AtEnd, CachedInput::Free),
-    };
-    let quotas = Quotas {
-        requests: config.requests_per_minute,
-        input_tokens: config.input_tokens_per_minute,
-        output_tokens: config.output_tokens_per_minute,
-        concurrency: Some(u32::try_from(config.max_concurrent).unwrap_or(u32::MAX)),
-        ..Quotas::default()
-    };
-    let config = QueueConfig {
-        quotas,
-        capacity: config.capacity,
-        output_counted,
-        cached_input,
-        ..QueueConfig::default()
-    };
-    Queue::named(name, config)
-}
-
-/// The mind and its model's name.
-async fn mind(choice: &Choice, config: &Config, queue: &Queue) -> Result<(Mind, Option<String>)> {
-    match choice {
-        Choice::Offline => Ok((Mind::Offline, None)),
-        Choice::Local(file) => {
-            let path = file.clone();
-            let open = move || LocalModel::open(path, LocalConfig::default());
-            let model = tokio::task::spawn_blocking(open).await??;
-            let name = model.model().to_owned();
-            Ok((Mind::Model(Arc::new(Metered::new(model))), Some(name)))
-        }
-        Choice::Hosted(hosted) => {
-            let model = match hosted.preset.dialect {
-                Dialect::OpenAi => stack(openai(hosted, config, queue)?, queue),
-                Dialect::Anthropic => stack(anthropic(hosted, config, queue)?, queue),
-            };
-            Ok((Mind::Model(model), Some(hosted.model.clone())))
-        }
-    }
-}
-
-/// The decorators around a hosted provider, outermost first.
-fn stack(provider: impl ChatModel + Clone + 'static, queue: &Queue) -> Arc<dyn ChatModel> {
-    Arc::new(Metered::new(Retrying::new(
-        Queued::new(provider, queue.clone()),
-        RetryPolicy::default(),
-    )))
-}
-
-fn openai(hosted: &Hosted, config: &Config, queue: &Queue) -> Result<OpenAi> {
-    let mut built = OpenAiConfig::from_preset(hosted.preset, &hosted.model);
-    if let Some(url) = &hosted.base_url {
-        built.base_url.clone_from(url);
-    }
-    built.api_key.clone_from(&hosted.key);
-    built.timeouts = timeouts(&config.model);
-    built.queue = Some(queue.clone());
-    Ok(OpenAi::new(built)?)
-}
-
-fn anthropic(hosted: &Hosted, config: &Config, queue: &Queue) -> Result<Anthropic> {
-    let mut built = AnthropicConfig::from_preset(hosted.preset, &hosted.model);
-    if let Some(url) = &hosted.base_url {
-        built.base_url.clone_from(url);
-    }
-    built.api_key.clone_from(&hosted.key);
-    built.timeouts = timeouts(&config.model);
-    built.queue = Some(queue.clone());
-    Ok(Anthropic::new(built)?)
-}
-
-fn timeouts(model: &config::Model) -> Timeouts {
-    let default = Timeouts::default();
-    let or = |seconds: Option<u64>, default| seconds.map_or(default, Duration::from_secs);
-    Timeouts {
-        connect: or(model.connect_timeout_seconds, default.connect),
-        first_token: or(model.first_token_timeout_seconds, default.first_token),
-        between_chunks: or(model.chunk_timeout_seconds, default.between_chunks),
-        total: or(model.total_timeout_seconds, default.total),
-    }
 }
 
 async fn tools(config: &config::Tools, memory: &Memory) -> Result<Vec<Arc<dyn Tool>>> {

@@ -4,6 +4,7 @@
 //! key is an error. Deliberately absent: anything derived from the machine (which
 //! provider is there, where the data directory is) — `resolve` does that.
 
+mod llm;
 mod load;
 mod resolve;
 mod show;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use llm::{Balance, Breaker, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
@@ -29,6 +31,16 @@ pub(crate) struct Config {
     pub model: Model,
     /// What may be asked of the model.
     pub queue: Queue,
+    /// When a failed call is made again.
+    pub retry: Retry,
+    /// When an endpoint that keeps failing is left alone.
+    pub breaker: Breaker,
+    /// How calls are spread over the endpoints of one model.
+    pub balance: Balance,
+    /// A second attempt beside a slow one.
+    pub hedge: Hedge,
+    /// Who answers when the model cannot.
+    pub fallback: Fallback,
     /// Who may call.
     pub auth: Auth,
     /// What is remembered and how.
@@ -94,6 +106,8 @@ pub(crate) struct Model {
     /// The key. Better kept in the provider's own variable, e.g. `OPENAI_API_KEY`.
     #[serde(serialize_with = "masked")]
     pub api_key: Option<SecretString>,
+    /// The variable that holds the key. Default: the provider's own.
+    pub api_key_env: Option<String>,
     /// How long connecting may take, in seconds. Default 5; 1 to 120.
     pub connect_timeout_seconds: Option<u64>,
     /// How long the first token may take, in seconds. Default 60; 1 to 600.
@@ -102,6 +116,10 @@ pub(crate) struct Model {
     pub chunk_timeout_seconds: Option<u64>,
     /// How long a whole answer may take, in seconds. Default 300; 1 to 3600.
     pub total_timeout_seconds: Option<u64>,
+    /// Its quota. Default: `[queue]`.
+    pub queue: Option<Queue>,
+    /// Further keys or addresses of the same model, used beside the first one.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// `[queue]`: the provider's quota for this key, and how long work may wait. Unset limits do not apply.

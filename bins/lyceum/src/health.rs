@@ -2,9 +2,12 @@
 
 use async_trait::async_trait;
 use lyceum_core::Scope;
+use lyceum_llm::Circuit;
 use lyceum_memory::Memory;
 use lyceum_observe::{Observation, Probe};
-use lyceum_queue::Queue;
+use lyceum_queue::BreakerState;
+
+use crate::models::Watch;
 
 /// Reads from the store.
 pub(crate) struct StoreProbe(pub Memory);
@@ -19,13 +22,27 @@ impl Probe for StoreProbe {
     }
 }
 
-/// How busy the model's queue is. A long queue is a warning, never a failure.
-pub(crate) fn queue(queue: &Queue, capacity: usize) -> Observation {
-    let now = queue.snapshot();
-    let seen = match now.waiting {
-        waiting if waiting * 10 >= capacity * 9 => Observation::warn("the queue is nearly full"),
-        _ => Observation::pass(),
+/// How busy the model's queues are and whether its circuit breakers are open. A long queue
+/// is a warning; so is an open breaker, and with no endpoint left the model fails.
+pub(crate) fn model(watch: &Watch, capacity: usize) -> Observation {
+    let queues = watch.queues.iter().map(lyceum_queue::Queue::snapshot);
+    let (mut waiting, mut running, mut full) = (0, 0, false);
+    for now in queues {
+        waiting += now.waiting;
+        running += now.running;
+        full |= now.waiting * 10 >= capacity * 9;
+    }
+    let is_open = |circuit: &&Circuit| circuit.state() == BreakerState::Open;
+    let open = watch.circuits.iter().filter(is_open).count();
+    let seen = match open {
+        0 if full => Observation::warn("the queue is nearly full"),
+        0 => Observation::pass(),
+        n if n == watch.circuits.len() => {
+            Observation::fail("the circuit breakers of all endpoints are open")
+        }
+        _ => Observation::warn("the circuit breaker of an endpoint is open"),
     };
-    seen.with_value("queued", now.waiting as f64)
-        .with_value("running", now.running as f64)
+    seen.with_value("queued", waiting as f64)
+        .with_value("running", f64::from(running))
+        .with_value("open_breakers", open as f64)
 }

@@ -6,6 +6,7 @@ mod compose;
 mod config;
 mod health;
 mod key;
+mod models;
 mod provider;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -47,26 +48,31 @@ fn resolved(options: &Options) -> Result<Resolved> {
 
 async fn check(options: &Options) -> Result<()> {
     let resolved = resolved(options)?;
-    let choice = provider::choose(&resolved, &ProcessEnvironment).await?;
-    banner::say(&format!(
-        "{}\n# The model that would answer: {choice}",
-        config::show(&resolved, &choice)?.trim_end()
-    ))
+    let chosen = provider::choose(&resolved, &ProcessEnvironment).await?;
+    let text = format!(
+        "{}\n# The model that would answer: {}\n{}",
+        config::show(&resolved, &chosen.main)?.trim_end(),
+        chosen.main,
+        models::layout(&chosen, &resolved.config),
+    );
+    banner::say(text.trim_end())
 }
 
 async fn serve(options: &Options) -> Result<()> {
     let resolved = resolved(options)?;
     let telemetry = telemetry(&resolved)?;
-    let choice = provider::choose(&resolved, &ProcessEnvironment).await?;
-    if let Choice::Local(file) = &choice {
-        with_free_cores()?;
-        banner::say(&format!("Loading {} …", file.display()))?;
+    let chosen = provider::choose(&resolved, &ProcessEnvironment).await?;
+    for choice in std::iter::once(&chosen.main).chain(&chosen.fallbacks) {
+        if let Choice::Local(file) = choice {
+            with_free_cores()?;
+            banner::say(&format!("Loading {} …", file.display()))?;
+        }
     }
-    let server = compose::compose(&resolved, &choice, &telemetry).await?;
+    let server = compose::compose(&resolved, &chosen, &telemetry).await?;
     // Before anything is said: whoever reads the address may send a signal at once.
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone())?);
-    banner::started(&resolved, &choice, &server)?;
+    banner::started(&resolved, &chosen.main, &server)?;
     tokio::spawn(telemetry.upkeep());
     server.run(stop).await;
     banner::say("Stopped.")

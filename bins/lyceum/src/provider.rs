@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use lyceum_llm::{Preset, ollama_models};
+use lyceum_llm::{Preset, Timeouts, ollama_models};
 use secrecy::SecretString;
 
-use crate::config::{Model, Resolved};
+use crate::config::{self, Model, Resolved};
 
 /// How long to look for an Ollama; on this machine it answers at once or is not there.
 const OLLAMA_WAIT: Duration = Duration::from_millis(300);
@@ -33,6 +33,15 @@ pub(crate) enum Choice {
     Hosted(Box<Hosted>),
 }
 
+/// Who answers, and who does when they cannot.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    /// Who answers.
+    pub main: Choice,
+    /// Who is asked next, in order.
+    pub fallbacks: Vec<Choice>,
+}
+
 /// A provider over HTTP.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosted {
@@ -40,10 +49,25 @@ pub(crate) struct Hosted {
     pub preset: &'static Preset,
     /// The model's name.
     pub model: String,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// The keys and addresses it is reached by, at least one.
+    pub ways: Vec<Way>,
+}
+
+/// One key and address of a provider.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
     /// The address, where it is not the preset's.
     pub base_url: Option<String>,
     /// The key.
     pub key: Option<SecretString>,
+    /// Its share compared with the others.
+    pub weight: u32,
+    /// Its price compared with the others.
+    pub price: u64,
+    /// Its quota.
+    pub queue: config::Queue,
 }
 
 /// Why the provider asked for cannot be used.
@@ -67,7 +91,7 @@ pub(crate) enum ChoiceError {
         /// The provider.
         name: &'static str,
         /// Its variable.
-        variable: &'static str,
+        variable: String,
     },
     /// The provider needs a model's name.
     #[error("the provider {0} needs a model: give --model NAME")]
@@ -85,16 +109,26 @@ impl fmt::Display for Choice {
             ),
             Self::Local(file) => write!(f, "{} in this process", file.display()),
             Self::Hosted(hosted) => {
-                write!(f, "{} by {} at {}", hosted.model, hosted.preset.name, hosted.address())
+                write!(f, "{} by {} at {}", hosted.model, hosted.preset.name, hosted.address(0))
             }
         }
     }
 }
 
 impl Hosted {
-    /// The address, fit for the screen.
-    pub(crate) fn address(&self) -> String {
-        without_password(self.base_url.as_deref().unwrap_or(self.preset.base_url))
+    /// The address of a way, fit for the screen.
+    pub(crate) fn address(&self, way: usize) -> String {
+        let url = self.ways.get(way).and_then(|way| way.base_url.as_deref());
+        without_password(url.unwrap_or(self.preset.base_url))
+    }
+
+    /// A short name of a way for logs and metrics: the provider, with a number from the
+    /// second way on, and the model.
+    pub(crate) fn label(&self, way: usize) -> String {
+        match way {
+            0 => format!("{}/{}", self.preset.name, self.model),
+            _ => format!("{}/{}#{}", self.preset.name, self.model, way + 1),
+        }
     }
 }
 
@@ -126,17 +160,31 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// Chooses the provider.
+/// Chooses the model and its fallbacks.
 ///
 /// # Errors
 ///
-/// [`ChoiceError`] when the one asked for cannot be used; nothing else is tried then.
+/// [`ChoiceError`] when one asked for cannot be used; nothing else is tried then.
 pub(crate) async fn choose(
     resolved: &Resolved,
     environment: &impl Environment,
+) -> Result<Chosen, ChoiceError> {
+    let config = &resolved.config;
+    let main = choose_one(resolved, &config.model, environment).await?;
+    let mut fallbacks = Vec::new();
+    for model in &config.fallback.models {
+        fallbacks.push(choose_one(resolved, model, environment).await?);
+    }
+    Ok(Chosen { main, fallbacks })
+}
+
+async fn choose_one(
+    resolved: &Resolved,
+    model: &Model,
+    environment: &impl Environment,
 ) -> Result<Choice, ChoiceError> {
-    let model = &resolved.config.model;
     let folder = resolved.data_dir.join("models");
+    let queue = &resolved.config.queue;
     let named_file = model
         .name
         .as_deref()
@@ -144,7 +192,7 @@ pub(crate) async fn choose(
     match model.provider.as_deref().unwrap_or("auto") {
         "auto" => match named_file {
             Some(file) => Ok(Choice::Local(file.into())),
-            None => automatic(model, &folder, environment).await,
+            None => automatic(model, queue, &folder, environment).await,
         },
         "offline" => Ok(Choice::Offline),
         "local" => match model
@@ -157,7 +205,7 @@ pub(crate) async fn choose(
             None => Err(ChoiceError::NoFile(folder)),
         },
         name => match Preset::by_name(name) {
-            Some(preset) => hosted(preset, model, environment).await,
+            Some(preset) => hosted(preset, model, queue, environment).await,
             None => Err(unknown(name)),
         },
     }
@@ -165,6 +213,7 @@ pub(crate) async fn choose(
 
 async fn automatic(
     model: &Model,
+    queue: &config::Queue,
     folder: &Path,
     environment: &impl Environment,
 ) -> Result<Choice, ChoiceError> {
@@ -174,14 +223,14 @@ async fn automatic(
             .and_then(|variable| environment.get(variable))
             .is_some()
         {
-            return hosted(preset, model, environment).await;
+            return hosted(preset, model, queue, environment).await;
         }
     }
     if let Some(file) = first_gguf(folder) {
         return Ok(Choice::Local(file));
     }
     if let Some(preset) = Preset::by_name("ollama")
-        && let Ok(choice) = hosted(preset, model, environment).await
+        && let Ok(choice) = hosted(preset, model, queue, environment).await
     {
         return Ok(choice);
     }
@@ -191,17 +240,32 @@ async fn automatic(
 async fn hosted(
     preset: &'static Preset,
     model: &Model,
+    queue: &config::Queue,
     environment: &impl Environment,
 ) -> Result<Choice, ChoiceError> {
-    let key = match (&model.api_key, preset.key_env) {
+    let named = |variable: &Option<String>| match variable {
+        Some(variable) => match environment.get(variable) {
+            Some(key) => Ok(Some(SecretString::from(key))),
+            None => Err(ChoiceError::NoKey {
+                name: preset.name,
+                variable: variable.clone(),
+            }),
+        },
+        None => Ok(None),
+    };
+    let custom = || {
+        let variable = preset.key_env?;
+        environment.get(variable).map(SecretString::from)
+    };
+    let key = match (&model.api_key, named(&model.api_key_env)?) {
         (Some(key), _) => Some(key.clone()),
-        (None, Some(variable)) => environment.get(variable).map(SecretString::from),
-        (None, None) => None,
+        (None, Some(key)) => Some(key),
+        (None, None) => custom(),
     };
     if let (None, false, Some(variable)) = (&key, preset.keyless, preset.key_env) {
         return Err(ChoiceError::NoKey {
             name: preset.name,
-            variable,
+            variable: variable.to_owned(),
         });
     }
     let base_url = match (&model.base_url, preset.name) {
@@ -228,12 +292,45 @@ async fn hosted(
             None => return Err(ChoiceError::NoModel(preset.name)),
         },
     };
+    let first = Way {
+        base_url,
+        key,
+        weight: 1,
+        price: 0,
+        queue: model.queue.as_ref().unwrap_or(queue).clone(),
+    };
+    let mut ways = vec![first.clone()];
+    for endpoint in &model.endpoints {
+        let key = match (&endpoint.api_key, named(&endpoint.api_key_env)?) {
+            (Some(key), _) => Some(key.clone()),
+            (None, Some(key)) => Some(key),
+            (None, None) => first.key.clone(),
+        };
+        ways.push(Way {
+            base_url: endpoint.base_url.clone().or_else(|| first.base_url.clone()),
+            key,
+            weight: endpoint.weight,
+            price: endpoint.price,
+            queue: endpoint.queue.as_ref().unwrap_or(&first.queue).clone(),
+        });
+    }
     Ok(Choice::Hosted(Box::new(Hosted {
         preset,
         model: name,
-        base_url,
-        key,
+        timeouts: timeouts(model),
+        ways,
     })))
+}
+
+fn timeouts(model: &Model) -> Timeouts {
+    let default = Timeouts::default();
+    let or = |seconds: Option<u64>, default| seconds.map_or(default, Duration::from_secs);
+    Timeouts {
+        connect: or(model.connect_timeout_seconds, default.connect),
+        first_token: or(model.first_token_timeout_seconds, default.first_token),
+        between_chunks: or(model.chunk_timeout_seconds, default.between_chunks),
+        total: or(model.total_timeout_seconds, default.total),
+    }
 }
 
 /// `OLLAMA_HOST` is `host`, `host:port` or an address; the dialect's path is added.
@@ -304,7 +401,8 @@ mod tests {
         environment: &[(&'static str, &'static str)],
     ) -> Result<Choice, ChoiceError> {
         let environment: BTreeMap<&str, &str> = environment.iter().copied().collect();
-        choose(&resolve(config).unwrap(), &environment).await
+        let chosen = choose(&resolve(config).unwrap(), &environment).await;
+        chosen.map(|chosen| chosen.main)
     }
 
     fn config(dir: &Path, provider: Option<&str>, name: Option<&str>) -> Config {

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Model, Queue};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
@@ -51,7 +51,31 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         1,
         3600,
     )?;
-    let model = &config.model;
+    model(&config.model)?;
+    queue(&config.queue)?;
+    layer(&config)?;
+    for fallback in &config.fallback.models {
+        model(fallback)?;
+    }
+    range(
+        "memory.recent_messages",
+        config.memory.recent_messages as u64,
+        2,
+        100,
+    )?;
+    range("memory.recalled", config.memory.recalled as u64, 0, 50)?;
+    let data_dir = match &config.data.dir {
+        Some(dir) => dir.clone(),
+        None => platform_dir()?,
+    };
+    Ok(Resolved {
+        config,
+        listen,
+        data_dir,
+    })
+}
+
+fn model(model: &Model) -> Result<(), ConfigError> {
     for (key, value, most) in [
         (
             "model.connect_timeout_seconds",
@@ -78,7 +102,14 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
             range(key, value, 1, most)?;
         }
     }
-    let queue = &config.queue;
+    for endpoint in &model.endpoints {
+        range("model.endpoints.weight", endpoint.weight.into(), 1, 1000)?;
+    }
+    let endpoints = model.endpoints.iter().filter_map(|end| end.queue.as_ref());
+    endpoints.chain(&model.queue).try_for_each(queue)
+}
+
+fn queue(queue: &Queue) -> Result<(), ConfigError> {
     for (key, value) in [
         ("queue.requests_per_minute", queue.requests_per_minute),
         (
@@ -95,22 +126,36 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         }
     }
     range("queue.max_concurrent", queue.max_concurrent, 1, 100_000)?;
-    range("queue.capacity", queue.capacity as u64, 1, 10_000_000)?;
-    range(
-        "memory.recent_messages",
-        config.memory.recent_messages as u64,
-        2,
-        100,
-    )?;
-    range("memory.recalled", config.memory.recalled as u64, 0, 50)?;
-    let data_dir = match &config.data.dir {
-        Some(dir) => dir.clone(),
-        None => platform_dir()?,
-    };
-    Ok(Resolved {
-        config,
-        listen,
-        data_dir,
+    range("queue.capacity", queue.capacity as u64, 1, 10_000_000)
+}
+
+/// The decorators of the model layer.
+fn layer(config: &Config) -> Result<(), ConfigError> {
+    let breaker = &config.breaker;
+    range("breaker.failures", breaker.failures.into(), 1, 1000)?;
+    range("breaker.open_seconds", breaker.open_seconds, 1, 3600)?;
+    range("breaker.probes", breaker.probes.into(), 1, 100)?;
+    let retry = &config.retry;
+    range("retry.attempts", retry.attempts.into(), 1, 10)?;
+    range("retry.min_seconds", retry.min_seconds, 0, 600)?;
+    range("retry.max_seconds", retry.max_seconds, 0, 600)?;
+    share("retry.budget", retry.budget, 1.0)?;
+    let hedge = &config.hedge;
+    share("hedge.max_share", hedge.max_share, 1.0)?;
+    share(
+        "hedge.delay_seconds",
+        hedge.delay_seconds.unwrap_or_default(),
+        600.0,
+    )
+}
+
+fn share(key: &'static str, value: f64, most: f64) -> Result<(), ConfigError> {
+    if (0.0..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Invalid {
+        key,
+        detail: format!("{value} is outside 0 to {most}"),
     })
 }
 

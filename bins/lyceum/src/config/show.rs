@@ -24,7 +24,7 @@ pub(crate) fn show(resolved: &Resolved, choice: &Choice) -> Result<String, toml:
     model.provider = Some(provider.to_owned());
     model.name = name;
     if let Choice::Hosted(hosted) = choice {
-        model.base_url = Some(hosted.address());
+        model.base_url = Some(hosted.address(0));
         let default = Timeouts::default();
         for (field, default) in [
             (&mut model.connect_timeout_seconds, default.connect),

@@ -1,0 +1,204 @@
+//! The configuration of the model layer around the providers: balancing, breaker,
+//! retries, hedging and fallback.
+
+use std::time::Duration;
+
+use lyceum_llm::{HedgeConfig, HedgeDelay, RateLimits, Strategy};
+use lyceum_queue::{BreakerConfig, RetryPolicy};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::{Model, Queue, masked};
+
+/// One `[[model.endpoints]]`: another key or address of the same model.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Endpoint {
+    /// The address of the API. Default: the model's.
+    pub base_url: Option<String>,
+    /// The key. Default: the model's.
+    #[serde(serialize_with = "masked")]
+    pub api_key: Option<SecretString>,
+    /// The variable that holds the key, e.g. `OPENAI_API_KEY_2`.
+    pub api_key_env: Option<String>,
+    /// Its share compared with the others, the model itself having 1. Default 1; 1 to 1000.
+    pub weight: u32,
+    /// Its price compared with the others, the model itself having 0, for the strategy
+    /// `cheapest`. Default 0.
+    pub price: u64,
+    /// Its quota. Default: a queue of its own with the same limits as the model's.
+    pub queue: Option<Queue>,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            base_url: None,
+            api_key: None,
+            api_key_env: None,
+            weight: 1,
+            price: 0,
+            queue: None,
+        }
+    }
+}
+
+/// `[balance]`: how calls are spread over the endpoints of one model.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Balance {
+    /// `peak_ewma` (default), `weighted`, `least_busy` or `cheapest`.
+    pub strategy: Balancing,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Balancing {
+    /// The better of two by recent first-token time and load.
+    #[default]
+    PeakEwma,
+    /// In turn, by weight.
+    Weighted,
+    /// The fewest running calls.
+    LeastBusy,
+    /// The lowest price.
+    Cheapest,
+}
+
+impl Balancing {
+    pub(crate) fn strategy(self) -> Strategy {
+        match self {
+            Self::PeakEwma => Strategy::PeakEwma,
+            Self::Weighted => Strategy::Weighted,
+            Self::LeastBusy => Strategy::LeastBusy,
+            Self::Cheapest => Strategy::Cheapest,
+        }
+    }
+}
+
+/// `[breaker]`: when an endpoint that keeps failing is left alone.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Breaker {
+    /// Failures in a row that open it. Default 5; 1 to 1000.
+    pub failures: u32,
+    /// How long it stays open, in seconds. Default 60; 1 to 3600.
+    pub open_seconds: u64,
+    /// Calls that must succeed before it closes. Default 1; 1 to 100.
+    pub probes: u32,
+    /// Whether refusals for rate (429) count as failures. Default false: the queue slows
+    /// down instead.
+    pub count_rate_limits: bool,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        let default = BreakerConfig::default();
+        Self {
+            failures: default.failures,
+            open_seconds: default.open_for.as_secs(),
+            probes: default.probes,
+            count_rate_limits: false,
+        }
+    }
+}
+
+impl Breaker {
+    pub(crate) fn config(self) -> BreakerConfig {
+        BreakerConfig {
+            failures: self.failures,
+            open_for: Duration::from_secs(self.open_seconds),
+            probes: self.probes,
+        }
+    }
+
+    pub(crate) fn rate_limits(self) -> RateLimits {
+        match self.count_rate_limits {
+            true => RateLimits::Counted,
+            false => RateLimits::Ignored,
+        }
+    }
+}
+
+/// `[retry]`: when a failed call is made again.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Retry {
+    /// Attempts in all. Default 3; 1 makes no retries; 1 to 10.
+    pub attempts: u32,
+    /// The shortest wait, in seconds. Default 2; 0 to 600.
+    pub min_seconds: u64,
+    /// The longest wait unless the provider asks for more, in seconds. Default 10; 0 to 600.
+    pub max_seconds: u64,
+    /// Retries as a share of all calls. Default 0.2; 0 to 1.
+    pub budget: f64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let default = RetryPolicy::default();
+        Self {
+            attempts: default.attempts,
+            min_seconds: default.min.as_secs(),
+            max_seconds: default.max.as_secs(),
+            budget: 0.2,
+        }
+    }
+}
+
+impl Retry {
+    pub(crate) fn policy(self) -> RetryPolicy {
+        RetryPolicy {
+            attempts: self.attempts,
+            min: Duration::from_secs(self.min_seconds),
+            max: Duration::from_secs(self.max_seconds.max(self.min_seconds)),
+        }
+    }
+}
+
+/// `[hedge]`: a second attempt beside a slow one.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Hedge {
+    /// Whether slow calls get a second attempt. Default false: it costs tokens.
+    pub enabled: bool,
+    /// After how many seconds without a first token. Default: the 95th percentile of recent
+    /// calls, at least 1 s. 0 to 600.
+    pub delay_seconds: Option<f64>,
+    /// Second attempts as a share of all calls. Default 0.05; 0 to 1.
+    pub max_share: f64,
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            delay_seconds: None,
+            max_share: HedgeConfig::default().max_share,
+        }
+    }
+}
+
+impl Hedge {
+    pub(crate) fn config(self) -> Option<HedgeConfig> {
+        let delay = match self.delay_seconds {
+            Some(seconds) => HedgeDelay::Fixed(Duration::from_secs_f64(seconds)),
+            None => HedgeConfig::default().delay,
+        };
+        self.enabled.then_some(HedgeConfig {
+            delay,
+            max_share: self.max_share,
+        })
+    }
+}
+
+/// `[fallback]`: who answers when the model cannot.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fallback {
+    /// A fixed answer when no model can be reached. Default: none, the caller gets the error.
+    pub degraded_answer: Option<String>,
+    /// The models asked in order after `[model]`, each written as `[model]` is.
+    pub models: Vec<Model>,
+}

@@ -1,0 +1,62 @@
+//! One provider behind one key, and the queue in front of it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use lyceum_core::ChatModel;
+use lyceum_llm::{Anthropic, AnthropicConfig, Dialect, OpenAi, OpenAiConfig};
+use lyceum_queue::{CachedInput, OutputCounted, Queue, QueueConfig, Quotas};
+
+use crate::{
+    config,
+    provider::{Hosted, Way},
+};
+
+/// The queue in front of a provider, counting as that provider counts.
+pub(super) fn queue(name: &str, config: &config::Queue, dialect: Dialect) -> Queue {
+    let (output_counted, cached_input) = match dialect {
+        Dialect::OpenAi => (OutputCounted::AtStart, CachedInput::Counted),
+        Dialect::Anthropic => (OutputCounted::AtEnd, CachedInput::Free),
+    };
+    let quotas = Quotas {
+        requests: config.requests_per_minute,
+        input_tokens: config.input_tokens_per_minute,
+        output_tokens: config.output_tokens_per_minute,
+        concurrency: Some(u32::try_from(config.max_concurrent).unwrap_or(u32::MAX)),
+        ..Quotas::default()
+    };
+    let config = QueueConfig {
+        quotas,
+        capacity: config.capacity,
+        output_counted,
+        cached_input,
+        ..QueueConfig::default()
+    };
+    Queue::named(name, config)
+}
+
+/// A provider, which tells the queue what answers' headers say about the quota.
+pub(super) fn provider(model: &Hosted, way: &Way, queue: &Queue) -> Result<Arc<dyn ChatModel>> {
+    match model.preset.dialect {
+        Dialect::OpenAi => {
+            let mut built = OpenAiConfig::from_preset(model.preset, &model.model);
+            if let Some(url) = &way.base_url {
+                built.base_url.clone_from(url);
+            }
+            built.api_key.clone_from(&way.key);
+            built.timeouts = model.timeouts;
+            built.queue = Some(queue.clone());
+            Ok(Arc::new(OpenAi::new(built)?))
+        }
+        Dialect::Anthropic => {
+            let mut built = AnthropicConfig::from_preset(model.preset, &model.model);
+            if let Some(url) = &way.base_url {
+                built.base_url.clone_from(url);
+            }
+            built.api_key.clone_from(&way.key);
+            built.timeouts = model.timeouts;
+            built.queue = Some(queue.clone());
+            Ok(Arc::new(Anthropic::new(built)?))
+        }
+    }
+}
