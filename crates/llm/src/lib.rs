@@ -6,6 +6,7 @@ mod balanced;
 mod breaking;
 mod clock;
 mod config;
+mod cost;
 mod dns;
 mod embed;
 mod estimate;
@@ -30,6 +31,10 @@ pub use anthropic::{Anthropic, AnthropicConfig};
 pub use balanced::{Balanced, Endpoint, Strategy};
 pub use breaking::{Breaking, Circuit, RateLimits};
 pub use config::{BuildError, Timeouts};
+pub use cost::{
+    Budgets, Hold, Ledger, MoneyError, Month, MonthlyEstimate, PicoUsd, Price, PriceError,
+    PriceTable, Priced, Spent, Workload,
+};
 pub use embed::{
     BatchingConfig, BatchingEmbedder, CacheStats, CachedEmbedder, EmbedCacheConfig, EmbedEncoding,
     HashingEmbedder, OpenAiEmbedConfig, OpenAiEmbedder,

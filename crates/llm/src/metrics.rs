@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use lyceum_core::{ChatError, Usage};
+use lyceum_core::{ChatError, MicroUsd, RequestId, TenantId, Usage};
 use lyceum_queue::BreakerState;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+
+use crate::PicoUsd;
 
 /// Counter. Calls by `provider` and `status`.
 pub const REQUESTS: &str = "llm_requests_total";
@@ -35,6 +37,14 @@ pub const BREAKER_STATE: &str = "llm_breaker_state";
 pub const BREAKER_CHANGES: &str = "llm_breaker_changes_total";
 /// Counter. Calls refused by an open circuit breaker by `endpoint`.
 pub const BREAKER_REFUSALS: &str = "llm_breaker_refusals_total";
+/// Counter, billionths of a dollar. Cost of calls by `model`, a configured or listed name.
+pub const COST: &str = "llm_cost_nanodollars_total";
+/// Gauge, dollars. What all calls of the day cost, by UTC.
+pub const COST_TODAY: &str = "llm_cost_today_dollars";
+/// Counter. Requests whose calls together cost more than the alert's threshold.
+pub const COST_ALERTS: &str = "llm_cost_alerts_total";
+/// Counter. Calls that a budget did not cover, by `budget`: `session`, `tenant_day`, `day`.
+pub const OVER_BUDGET: &str = "llm_over_budget_total";
 
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
@@ -88,6 +98,21 @@ pub fn describe() {
         BREAKER_REFUSALS,
         Unit::Count,
         "Model calls refused by an open circuit breaker by endpoint."
+    );
+    describe_counter!(
+        COST,
+        "Cost of model calls in billionths of a dollar by model."
+    );
+    describe_gauge!(COST_TODAY, "Cost of the day's model calls in dollars.");
+    describe_counter!(
+        COST_ALERTS,
+        Unit::Count,
+        "Requests that cost more than the alert's threshold."
+    );
+    describe_counter!(
+        OVER_BUDGET,
+        Unit::Count,
+        "Model calls that a budget did not cover."
     );
 }
 
@@ -164,4 +189,22 @@ pub(crate) fn breaker_changed(endpoint: &str, state: BreakerState) {
 pub(crate) fn breaker_refused(endpoint: &str) {
     counter!(BREAKER_REFUSALS, "endpoint" => endpoint.to_owned()).increment(1);
     tracing::debug!(endpoint, "an open circuit breaker refused a call");
+}
+
+pub(crate) fn paid(model: &str, cost: PicoUsd) {
+    counter!(COST, "model" => model.to_owned()).increment(cost.0 / 1_000);
+}
+
+pub(crate) fn spent_today(dollars: f64) {
+    gauge!(COST_TODAY).set(dollars);
+}
+
+pub(crate) fn costly_request(request: &RequestId, tenant: &TenantId, cost: PicoUsd) {
+    counter!(COST_ALERTS).increment(1);
+    tracing::warn!(%request, %tenant, %cost, "a request cost more than the alert's threshold");
+}
+
+pub(crate) fn over_budget(budget: &'static str, tenant: &TenantId, needed: MicroUsd) {
+    counter!(OVER_BUDGET, "budget" => budget).increment(1);
+    tracing::warn!(budget, %tenant, %needed, "a budget does not cover a model call");
 }

@@ -166,6 +166,7 @@ impl Account {
             error,
             ChatError::Connect { .. }
                 | ChatError::BreakerOpen { .. }
+                | ChatError::OverBudget { .. }
                 | ChatError::Timeout {
                     stage: TimeoutStage::Connect,
                     ..

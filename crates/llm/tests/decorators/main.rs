@@ -6,6 +6,7 @@ mod actor;
 mod balanced;
 mod breaking;
 mod hedged;
+mod priced;
 #[path = "../recorder/mod.rs"]
 mod recorder;
 
