@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 pub(crate) struct PlannedTask {
     pub(crate) node: NodeName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    payload: Option<String>,
+    pub(crate) payload: Option<String>,
 }
 
 /// A join of which some sources have run; `sources` tells joins into one node apart.

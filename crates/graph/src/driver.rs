@@ -25,12 +25,13 @@ use crate::{
     retry::Failure,
     saver::{Checkpoint, Saved, Source},
     task::TaskState,
+    thread::Base,
 };
 
 /// How a run begins.
 pub(crate) enum Begin<S: State> {
-    /// With an input, on top of the thread's state.
-    Input(Input<S>),
+    /// With an input, on top of the thread's state there.
+    Input(Input<S>, Base),
     /// Where the thread stopped.
     Resume(Answers),
     /// As the work of one task of an enclosing graph: continues if that task began before.
@@ -115,15 +116,24 @@ where
     E: Send + 'static,
 {
     async fn begin(&mut self, begin: Begin<S>) -> Result<Progress, RunError> {
-        let saved = match &self.run.durable {
-            Some(durable) => {
-                let thread = &durable.held.lease.thread;
-                durable.saver.load(thread, &durable.namespace, None).await?
-            }
-            None => None,
+        let base = match &begin {
+            Begin::Input(_, base) => *base,
+            Begin::Resume(_) | Begin::Nested { .. } => Base::Newest,
         };
+        let saved = match &self.run.durable {
+            Some(durable) if base != Base::Empty => {
+                let thread = &durable.held.lease.thread;
+                let saver = &durable.saver;
+                let id = base.checkpoint();
+                saver.load(thread, &durable.namespace, id).await?
+            }
+            _ => None,
+        };
+        if saved.is_none() && base.checkpoint().is_some() {
+            return Err(RunError::NoCheckpoint);
+        }
         match begin {
-            Begin::Input(input) => self.begin_with(input, saved.as_ref(), None).await,
+            Begin::Input(input, _) => self.begin_with(input, saved.as_ref(), None).await,
             Begin::Resume(answers) => {
                 let saved = saved.ok_or(RunError::NoCheckpoint)?;
                 self.resume(&saved, answers).await
@@ -330,6 +340,7 @@ where
                 return self.machine.interrupt(task.index);
             }
             Outcome::Panicked(message) => {
+                self.note_error(task, &message).await;
                 self.tell_failed(task, &message).await;
                 return Err(RunError::Panicked {
                     node: task.node.clone(),
@@ -340,6 +351,7 @@ where
                 self.tell_failed(task, &error).await;
                 let node = self.machine.tasks()[task.index].node;
                 let Some(handler) = self.graph.nodes[node.index()].options.rescue else {
+                    self.note_error(task, &error.to_string()).await;
                     return Err(RunError::Node {
                         node: task.node.clone(),
                         source: error,
@@ -397,6 +409,14 @@ where
             self.tell_merged(stored).await;
         }
         finished
+    }
+
+    /// Records why a task failed, for readers of the thread. When that fails too, the run
+    /// has its error already.
+    async fn note_error(&mut self, task: &TaskState, error: &str) {
+        if let Some(journal) = &mut self.journal {
+            let _not_noted = journal.error(task.index, error).await;
+        }
     }
 
     fn output(&mut self, status: Status) -> Output<S> {

@@ -4,13 +4,16 @@
 //! Deliberately absent: what is worth storing, which the driver decides.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::watch;
 
-use crate::saver::{Batch, CheckpointId, Lease, Metadata, Record, Saver, SaverError};
+use crate::{
+    saver::{Batch, CheckpointId, Lease, Metadata, Record, Saver, SaverError},
+    turns::Turn,
+};
 
 /// When progress is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,14 +33,32 @@ pub(crate) struct HeldLease {
     saver: Arc<dyn Saver>,
     pub(crate) lease: Lease,
     released: AtomicBool,
+    /// What lets the next run of this process go on, after the lease.
+    turn: Mutex<Option<Turn>>,
 }
 
 impl HeldLease {
-    pub(crate) fn new(saver: Arc<dyn Saver>, lease: Lease) -> Self {
+    pub(crate) fn new(saver: Arc<dyn Saver>, lease: Lease, turn: Option<Turn>) -> Self {
         Self {
             saver,
             lease,
             released: AtomicBool::new(false),
+            turn: Mutex::new(turn),
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Option<Turn>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_turn(&self) -> bool {
+        self.turn().is_some()
+    }
+
+    /// Notes where the run began.
+    pub(crate) fn began_at(&self, checkpoint: Option<CheckpointId>) {
+        if let Some(turn) = &*self.turn() {
+            turn.began_at(checkpoint);
         }
     }
 
@@ -46,6 +67,8 @@ impl HeldLease {
         if !self.released.swap(true, Ordering::Relaxed) {
             let _ends_by_itself = self.saver.release(&self.lease).await;
         }
+        let turn = self.turn().take();
+        drop(turn);
     }
 }
 
@@ -57,9 +80,10 @@ impl Drop for HeldLease {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (saver, lease) = (self.saver.clone(), self.lease.clone());
+            let (saver, lease, turn) = (self.saver.clone(), self.lease.clone(), self.turn().take());
             runtime.spawn(async move {
                 let _ends_by_itself = saver.release(&lease).await;
+                drop(turn);
             });
         }
     }

@@ -156,6 +156,10 @@ pub enum RunError {
     /// The thread has no checkpoint, or not the one asked for.
     #[error("continue the thread: there is no such checkpoint")]
     NoCheckpoint,
+    /// The run was displaced or cancelled while it waited for its turn, see
+    /// [`crate::Multitask`]; it changed nothing.
+    #[error("start the run: it was displaced or cancelled while it waited for its turn")]
+    NotStarted,
     /// One answer was given without an id, but not exactly one interrupt is pending.
     #[error("answer the interrupt: {} are pending, name the one by its id", .pending.len())]
     AmbiguousAnswer {
@@ -200,6 +204,7 @@ impl RunError {
             Self::Decode { .. } => "decode",
             Self::UnknownInPlan { .. } => "unknown_in_plan",
             Self::NoCheckpoint => "no_checkpoint",
+            Self::NotStarted => "not_started",
             Self::AmbiguousAnswer { .. } => "ambiguous_answer",
             Self::UnknownInterrupt { .. } => "unknown_interrupt",
             Self::StepLimit { .. } => "step_limit",

@@ -19,6 +19,7 @@ use crate::{
     driver::{Begin, drive},
     mode::Modes,
     outlet::{Events, now_ms},
+    thread::Base,
     topology::{NodeCode, Topology},
 };
 
@@ -67,7 +68,7 @@ where
         };
         drive(
             self.clone(),
-            Begin::Input(input.into()),
+            Begin::Input(input.into(), Base::Newest),
             Arc::new(run),
             None,
         )
@@ -80,7 +81,8 @@ where
     /// instead of filling memory. Dropping the stream drops the nodes that run.
     #[must_use = "a stream runs nothing until it is polled"]
     pub fn stream(&self, input: impl Into<Input<S>>, config: RunConfig<C>) -> RunStream<S, E> {
-        let (graph, begin) = (self.clone(), Begin::Input(input.into()));
+        let begin = Begin::Input(input.into(), Base::Newest);
+        let graph = self.clone();
         RunStream::new(config.event_buffer, config.modes, move |events| {
             let run = RunContext {
                 config,

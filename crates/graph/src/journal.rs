@@ -19,6 +19,7 @@ const RESULT: &str = "result";
 const INTERRUPT: &str = "interrupt:";
 const ANSWER: &str = "answer:";
 const EFFECT: &str = "effect:";
+const ERROR: &str = "error";
 
 /// The writing side of one run.
 pub(crate) struct Journal {
@@ -111,13 +112,10 @@ impl Journal {
         task: usize,
         interrupts: &[Interrupt],
     ) -> Result<(), RunError> {
-        let records = interrupts.iter().map(|interrupt| {
-            let bytes = serde_json::to_vec(interrupt).map_err(|source| RunError::Encode {
-                what: "an interrupt".to_owned(),
-                source,
-            })?;
-            Ok(self.record(task, format!("{INTERRUPT}{}", interrupt.id), bytes))
-        });
+        let checkpoint = self.current();
+        let records = interrupts
+            .iter()
+            .map(|interrupt| Self::question(checkpoint, task, interrupt));
         let records = records.collect::<Result<_, RunError>>()?;
         self.store(
             Batch {
@@ -127,6 +125,34 @@ impl Journal {
             None,
         )
         .await
+    }
+
+    /// Records why a task failed; it will be tried again when the thread is resumed.
+    pub(crate) async fn error(&mut self, task: usize, message: &str) -> Result<(), RunError> {
+        let record = self.record(task, ERROR.to_owned(), message.as_bytes().to_vec());
+        let batch = Batch {
+            records: vec![record],
+            ..Batch::default()
+        };
+        self.store(batch, None).await
+    }
+
+    /// The record of a question.
+    pub(crate) fn question(
+        checkpoint: CheckpointId,
+        task: usize,
+        interrupt: &Interrupt,
+    ) -> Result<Record, RunError> {
+        let bytes = serde_json::to_vec(interrupt).map_err(|source| RunError::Encode {
+            what: "an interrupt".to_owned(),
+            source,
+        })?;
+        Ok(Record {
+            checkpoint,
+            task: u32::try_from(task).unwrap_or(u32::MAX),
+            key: format!("{INTERRUPT}{}", interrupt.id),
+            bytes,
+        })
     }
 
     /// Records the answers that a resumed task was given.
@@ -241,6 +267,8 @@ pub(crate) struct Recorded<S: State> {
     pub(crate) memo: Memo,
     /// Interrupts without an answer.
     pub(crate) pending: Vec<Interrupt>,
+    /// Why it failed last.
+    pub(crate) error: Option<String>,
 }
 
 /// Reads the records of a checkpoint by task.
@@ -258,6 +286,7 @@ pub(crate) fn recorded<S: State>(saved: &Saved) -> Result<BTreeMap<usize, Record
             result: None,
             memo: Memo::default(),
             pending: Vec::new(),
+            error: None,
         });
         if key == RESULT {
             recorded.result = Some(serde_json::from_slice(bytes).map_err(decode("a result"))?);
@@ -267,6 +296,8 @@ pub(crate) fn recorded<S: State>(saved: &Saved) -> Result<BTreeMap<usize, Record
         } else if let Some(id) = key.strip_prefix(ANSWER) {
             let value = serde_json::from_slice(bytes).map_err(decode("an answer"))?;
             recorded.memo.answers.insert(id.to_owned(), value);
+        } else if key == ERROR {
+            recorded.error = Some(String::from_utf8_lossy(bytes).into_owned());
         } else if key.starts_with(EFFECT) {
             let json = String::from_utf8_lossy(bytes).into_owned();
             recorded.memo.effects.insert(key.clone(), json);
@@ -277,10 +308,28 @@ pub(crate) fn recorded<S: State>(saved: &Saved) -> Result<BTreeMap<usize, Record
             memo,
             pending,
             result,
+            error: _,
         } = recorded;
         pending.retain(|asked| result.is_none() && !memo.answers.contains_key(&asked.id));
     }
     Ok(tasks)
+}
+
+/// Every question that a checkpoint's tasks have asked, answered or not, with the task.
+pub(crate) fn asked(saved: &Saved) -> Result<Vec<(usize, Interrupt)>, RunError> {
+    let asked = saved
+        .records
+        .iter()
+        .filter(|record| record.key.starts_with(INTERRUPT));
+    let asked = asked.map(|record| {
+        let interrupt = serde_json::from_slice(&record.bytes);
+        let interrupt = interrupt.map_err(|source| RunError::Decode {
+            what: "an interrupt".to_owned(),
+            source,
+        })?;
+        Ok((record.task as usize, interrupt))
+    });
+    asked.collect()
 }
 
 /// Distributes answers over the tasks that asked; says which task was given which.

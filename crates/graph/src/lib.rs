@@ -44,13 +44,16 @@ mod observer;
 mod outlet;
 mod output;
 mod retry;
+mod rewrite;
 mod saver;
 mod shown;
+mod snapshot;
 mod state;
 mod subgraph;
 mod task;
 mod thread;
 mod topology;
+mod turns;
 
 pub use builder::{GraphBuilder, Route, Routes};
 pub use cache::CachePolicy;
@@ -78,9 +81,11 @@ pub use saver::{
     SaverError, Source, ThreadId, ThreadIdError, Value, ValueRef,
 };
 pub use shown::Shown;
+pub use snapshot::{HistoryQuery, Snapshot, TaskSnapshot};
 pub use state::{Channel, ChannelKind, Conflict, State, Update};
-pub use thread::{Snapshot, Thread};
+pub use thread::Thread;
 pub use topology::{END, NodeName, START};
+pub use turns::{Multitask, Turns};
 
 /// What the code of `#[derive(State)]` names; no other code should.
 #[doc(hidden)]

@@ -8,43 +8,57 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    Answers, CheckpointId, Claim, Graph, Input, Interrupt, Keep, Metadata, Namespace, NodeName,
-    Output, RunConfig, RunError, START, Saver, SaverError, State, ThreadId,
-    checkpoint::Plan,
+    Answers, CheckpointId, Claim, Graph, Input, Metadata, Multitask, Namespace, Output, RunConfig,
+    RunError, Saver, SaverError, State, ThreadId, Turns,
     context::RunContext,
     driver::{Begin, drive},
     durable::{Durability, Durable, HeldLease},
     graph::RunStream,
-    journal::{Journal, recorded},
-    machine::Machine,
     outlet::Events,
-    saver::{Checkpoint, Source},
+    turns::Turn,
 };
 
 /// How long a silent writer keeps a thread. Long enough for a slow disk and a paused
 /// process, short enough that a person who retries after a crash is not sent away twice.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// One thread of a graph: see [`Graph::thread`].
-pub struct Thread<S: State, C = (), E = ()> {
-    graph: Graph<S, C, E>,
-    saver: Arc<dyn Saver>,
-    id: ThreadId,
-    claim: Claim,
-    lease: Duration,
+/// Where a run of a thread begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// At its newest checkpoint, if it has any.
+    Newest,
+    /// At this one.
+    At(CheckpointId),
+    /// As if it had none.
+    Empty,
 }
 
-/// A thread's state at one checkpoint.
-#[derive(Clone)]
-pub struct Snapshot<S> {
-    /// The state.
-    pub state: Arc<S>,
-    /// The checkpoint it was read from.
-    pub checkpoint: Checkpoint,
-    /// What runs when the thread is resumed; empty when it is done.
-    pub next: Vec<NodeName>,
-    /// What waits for an answer.
-    pub interrupts: Vec<Interrupt>,
+impl Base {
+    /// The checkpoint to load; `None` for the newest.
+    pub(crate) fn checkpoint(self) -> Option<CheckpointId> {
+        match self {
+            Self::At(checkpoint) => Some(checkpoint),
+            Self::Newest | Self::Empty => None,
+        }
+    }
+}
+
+impl From<Option<CheckpointId>> for Base {
+    fn from(checkpoint: Option<CheckpointId>) -> Self {
+        checkpoint.map_or(Self::Empty, Self::At)
+    }
+}
+
+/// One thread of a graph: see [`Graph::thread`].
+pub struct Thread<S: State, C = (), E = ()> {
+    pub(crate) graph: Graph<S, C, E>,
+    pub(crate) saver: Arc<dyn Saver>,
+    pub(crate) id: ThreadId,
+    pub(crate) base: Base,
+    pub(crate) metadata: Arc<Metadata>,
+    claim: Claim,
+    lease: Duration,
+    turns: Option<(Turns, Multitask)>,
 }
 
 impl<S, C, E> Graph<S, C, E>
@@ -60,8 +74,11 @@ where
             graph: self.clone(),
             saver,
             id,
+            base: Base::Newest,
+            metadata: Arc::default(),
             claim: Claim::default(),
             lease: LEASE,
+            turns: None,
         }
     }
 }
@@ -92,13 +109,43 @@ where
         self
     }
 
+    /// The thread as it was at a checkpoint: runs, resumes and updates go on from there
+    /// instead of from the newest one, as a branch; the other branch stays in the history.
+    ///
+    /// When an older checkpoint is resumed, its interrupts ask again; answers to the
+    /// questions of that checkpoint are taken, though they were answered before.
+    #[must_use]
+    pub fn at(&self, checkpoint: CheckpointId) -> Self {
+        let mut thread = self.clone();
+        thread.base = Base::At(checkpoint);
+        thread
+    }
+
+    /// What to do when another run of this process has the thread: see [`Multitask`]. All
+    /// runs that are to respect each other share the turns. Default: the thread's lease
+    /// refuses the second run.
+    #[must_use]
+    pub fn multitask(mut self, turns: &Turns, strategy: Multitask) -> Self {
+        self.turns = Some((turns.clone(), strategy));
+        self
+    }
+
+    /// Attaches this to the checkpoints that [`Thread::update`] and [`Thread::fork`] make;
+    /// those of a run carry its configuration's. Default: nothing.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
     /// Runs the graph on the thread's state: the input is merged into it, and the run
     /// begins at the start. Whatever an earlier run left undone is given up.
     ///
     /// # Errors
     ///
     /// As [`Graph::run`]; [`SaverError::Busy`] when another writer holds the thread,
-    /// [`SaverError::Fenced`] when one has taken it over.
+    /// [`SaverError::Fenced`] when one has taken it over; [`RunError::NotStarted`] when
+    /// another run displaced this one while it waited for its turn.
     ///
     /// # Cancel safety
     ///
@@ -109,7 +156,8 @@ where
         input: impl Into<Input<S>>,
         config: RunConfig<C>,
     ) -> Result<Output<S>, RunError> {
-        self.start(Begin::Input(input.into()), config, None).await
+        self.start(Begin::Input(input.into(), Base::Newest), config, None)
+            .await
     }
 
     /// Continues where the thread stopped: after an interrupt, a crash, a failure, a
@@ -135,7 +183,7 @@ where
 
     /// [`Thread::run`] as a stream of events, see [`Graph::stream`].
     pub fn stream(&self, input: impl Into<Input<S>>, config: RunConfig<C>) -> RunStream<S, E> {
-        self.events(Begin::Input(input.into()), config)
+        self.events(Begin::Input(input.into(), Base::Newest), config)
     }
 
     /// [`Thread::resume`] as a stream of events, see [`Graph::stream`].
@@ -157,9 +205,35 @@ where
         events: Option<Arc<Events<S, E>>>,
     ) -> BoxFuture<'_, Result<Output<S>, RunError>> {
         Box::pin(async move {
+            let (mut begin, mut config, mut base) = (begin, config, self.base);
+            let turn = match &self.turns {
+                Some((turns, strategy)) => {
+                    Some(turns.take(&self.id, *strategy, &config.cancel).await?)
+                }
+                None => None,
+            };
+            if let Some(turn) = &turn {
+                config.cancel = turn.cancel.clone();
+                base = turn.base.map_or(base, Base::from);
+            }
             let metadata = config.metadata.clone();
-            let durable = Arc::new(self.acquire(config.durability, metadata).await?);
+            let durable = Arc::new(self.acquire(config.durability, metadata, turn).await?);
             let held = durable.held.clone();
+            if held.has_turn() {
+                held.began_at(self.newest(base).await?);
+            }
+            match &mut begin {
+                Begin::Input(_, from) => *from = base,
+                Begin::Resume(answers) => {
+                    if let Base::At(from) = base
+                        && self.newest(Base::Newest).await? != Some(from)
+                    {
+                        let given = std::mem::take(answers);
+                        *answers = self.branch(&durable, from, given).await?;
+                    }
+                }
+                Begin::Nested { .. } => {}
+            }
             let outlet = events.clone().map(|events| events as _);
             let run = RunContext {
                 config,
@@ -173,145 +247,28 @@ where
         })
     }
 
-    async fn acquire(
+    /// The checkpoint that a run begins at.
+    async fn newest(&self, base: Base) -> Result<Option<CheckpointId>, SaverError> {
+        Ok(match base {
+            Base::At(checkpoint) => Some(checkpoint),
+            Base::Empty => None,
+            Base::Newest => {
+                let heads = self.saver.history(&self.id, "", None, 1).await?;
+                heads.first().map(|head| head.id)
+            }
+        })
+    }
+
+    pub(crate) async fn acquire(
         &self,
         durability: Durability,
         metadata: Arc<Metadata>,
+        turn: Option<Turn>,
     ) -> Result<Durable, SaverError> {
         let lease = self.saver.acquire(&self.id, self.lease, self.claim).await?;
-        let held = Arc::new(HeldLease::new(self.saver.clone(), lease));
+        let held = Arc::new(HeldLease::new(self.saver.clone(), lease, turn));
         let saver = self.saver.clone();
         Ok(Durable::root(held, saver, durability, metadata))
-    }
-
-    /// Reads the thread's newest state, or the one of a checkpoint. Needs no lease.
-    ///
-    /// # Errors
-    ///
-    /// [`RunError::Saver`], and [`RunError::Decode`] or [`RunError::UnknownInPlan`] when
-    /// what is stored does not fit the graph.
-    pub async fn snapshot(
-        &self,
-        checkpoint: Option<CheckpointId>,
-    ) -> Result<Option<Snapshot<S>>, RunError> {
-        let Some(saved) = self.saver.load(&self.id, "", checkpoint).await? else {
-            return Ok(None);
-        };
-        let mut machine = self.machine();
-        machine.restore(&saved)?;
-        let plan = Plan::read(&saved.checkpoint)?;
-        let recorded = recorded::<S>(&saved)?;
-        Ok(Some(Snapshot {
-            state: machine.state().clone(),
-            next: plan.tasks.into_iter().map(|task| task.node).collect(),
-            interrupts: recorded
-                .into_values()
-                .flat_map(|recorded| recorded.pending)
-                .collect(),
-            checkpoint: saved.checkpoint,
-        }))
-    }
-
-    /// Lists the thread's checkpoints, newest first, older than `before`.
-    ///
-    /// # Errors
-    ///
-    /// What the saver gives.
-    pub async fn history(
-        &self,
-        before: Option<CheckpointId>,
-        limit: usize,
-    ) -> Result<Vec<Checkpoint>, SaverError> {
-        self.saver.history(&self.id, "", before, limit).await
-    }
-
-    /// Writes the state from outside. With `as_node` the thread continues after that node
-    /// ([`START`] plans the first nodes); without, what was planned stays planned.
-    ///
-    /// # Errors
-    ///
-    /// As [`Thread::run`]; [`RunError::UnknownInPlan`] when the graph has no such node.
-    pub async fn update(
-        &self,
-        update: S::Update,
-        as_node: Option<&NodeName>,
-    ) -> Result<CheckpointId, RunError> {
-        self.rewrite(None, Source::Update, |machine| match as_node {
-            Some(name) if name.as_str() == START => {
-                machine.begin(Input::Update(update)).map(|_planned| ())
-            }
-            Some(name) => {
-                let id = machine.known(name)?;
-                machine.write(update, Some(id))
-            }
-            None => machine.write(update, None),
-        })
-        .await
-    }
-
-    /// Makes an older checkpoint the newest again: the next resume runs on from there, and
-    /// its interrupts ask again. The branch that is left stays in the history.
-    ///
-    /// # Errors
-    ///
-    /// As [`Thread::run`]; [`RunError::NoCheckpoint`] when there is no such checkpoint.
-    pub async fn fork(&self, checkpoint: CheckpointId) -> Result<CheckpointId, RunError> {
-        self.rewrite(Some(checkpoint), Source::Fork, |_| Ok(()))
-            .await
-    }
-
-    async fn rewrite(
-        &self,
-        from: Option<CheckpointId>,
-        source: Source,
-        write: impl FnOnce(&mut Machine<S>) -> Result<(), RunError>,
-    ) -> Result<CheckpointId, RunError> {
-        let durable = Arc::new(self.acquire(Durability::Sync, Arc::default()).await?);
-        let held = durable.held.clone();
-        let written = self.write_checkpoint(durable, from, source, write).await;
-        held.release().await;
-        written
-    }
-
-    async fn write_checkpoint(
-        &self,
-        durable: Arc<Durable>,
-        from: Option<CheckpointId>,
-        source: Source,
-        write: impl FnOnce(&mut Machine<S>) -> Result<(), RunError>,
-    ) -> Result<CheckpointId, RunError> {
-        let saved = self.saver.load(&self.id, "", from).await?;
-        let mut machine = self.machine();
-        let mut journal = Journal::new(durable);
-        match &saved {
-            Some(saved) => {
-                machine.restore(saved)?;
-                journal.continue_from(saved.checkpoint.id);
-            }
-            None if from.is_some() => return Err(RunError::NoCheckpoint),
-            None => {}
-        }
-        write(&mut machine)?;
-        journal.checkpoint(&mut machine, source, false).await?;
-        Ok(journal.current())
-    }
-
-    /// Removes old checkpoints, and says how many.
-    ///
-    /// # Errors
-    ///
-    /// [`SaverError::Busy`] while a run writes the thread.
-    pub async fn prune(&self, keep: Keep) -> Result<u64, SaverError> {
-        let durable = self.acquire(Durability::Sync, Arc::default()).await?;
-        let removed = self.saver.prune(&durable.held.lease, keep).await;
-        durable.held.release().await;
-        removed
-    }
-
-    fn machine(&self) -> Machine<S> {
-        let mut machine = Machine::new(self.graph.topology.clone(), u64::MAX);
-        machine.keep_writes();
-        machine
     }
 }
 
@@ -321,6 +278,8 @@ impl<S: State, C, E> Clone for Thread<S, C, E> {
             graph: self.graph.clone(),
             saver: self.saver.clone(),
             id: self.id.clone(),
+            metadata: self.metadata.clone(),
+            turns: self.turns.clone(),
             ..*self
         }
     }
@@ -330,16 +289,6 @@ impl<S: State, C, E> fmt::Debug for Thread<S, C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Thread")
             .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Shows numbers and names, not values: a log is no place for a state.
-impl<S> fmt::Debug for Snapshot<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot")
-            .field("checkpoint", &self.checkpoint.id)
-            .field("next", &self.next)
             .finish_non_exhaustive()
     }
 }

@@ -1,15 +1,12 @@
 //! What was, what it would have been, and how runs meet on one thread.
 
-use std::sync::atomic::Ordering;
-
 use futures_util::StreamExt as _;
 use lyceum_graph::{
-    Answers, Durability, END, EventKind, Keep, NodeName, RunError, RunStream, START, SaverError,
-    Status,
+    Answers, Durability, END, EventKind, Keep, NodeName, RunError, RunStream, START, Status,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Log, LogUpdate, MODES, ask, bench, builder, hang, siblings, work};
+use crate::world::{Log, LogUpdate, MODES, ask, bench, builder, siblings, work};
 
 #[tokio::test]
 async fn replay_of_the_final_checkpoint_is_a_no_op() {
@@ -163,59 +160,4 @@ async fn a_resumed_stream_equals_the_original() {
     }
     assert_eq!(told, original);
     assert_eq!(original.len(), 16);
-}
-
-/// What a server does when a message comes while a thread is busy.
-#[tokio::test]
-async fn four_multitask_strategies() {
-    let graph = builder()
-        .node("n", hang)
-        .node("end", work)
-        .edge(START, "n")
-        .edge("n", "end");
-    let graph = graph.edge("end", END).compile().unwrap();
-    let input = |text: &str| LogUpdate::new().done([text.to_owned()]);
-    for strategy in ["reject", "interrupt", "rollback", "enqueue"] {
-        let bench = bench(&graph);
-        let before = bench.thread.update(input("seed"), None).await.unwrap();
-        let token = CancellationToken::new();
-        let config = bench.config().cancellation(token.clone());
-        let mut first = bench.thread.stream(input("one"), config);
-        while !matches!(
-            first.next().await.unwrap().unwrap().kind,
-            EventKind::Custom { .. }
-        ) {}
-        let refused = bench
-            .thread
-            .run(input("two"), bench.config())
-            .await
-            .unwrap_err();
-        assert!(matches!(refused, RunError::Saver(SaverError::Busy { .. })));
-
-        let mut told = Vec::new();
-        match strategy {
-            "interrupt" | "rollback" => token.cancel(),
-            _ => bench.world.broken.store(true, Ordering::Relaxed),
-        }
-        tell(first, &mut told).await;
-        bench.world.broken.store(true, Ordering::Relaxed);
-        if strategy == "rollback" {
-            bench.thread.fork(before).await.unwrap();
-        }
-        if strategy != "reject" {
-            bench
-                .thread
-                .run(input("two"), bench.config())
-                .await
-                .unwrap();
-        }
-        let state = bench.thread.snapshot(None).await.unwrap().unwrap().state;
-        let expected: &[&str] = match strategy {
-            "reject" => &["seed", "one", "end"],
-            "interrupt" => &["seed", "one", "two", "end"],
-            "rollback" => &["seed", "two", "end"],
-            _ => &["seed", "one", "end", "two", "end"],
-        };
-        assert_eq!(state.done, expected, "{strategy}");
-    }
 }
