@@ -1,5 +1,5 @@
-//! Brings what the tests need: curl, a browser, PostgreSQL, a Python with the vendors' SDKs, a real
-//! model file and cargo-deny.
+//! Brings what the tests need: curl, a browser, PostgreSQL, Redis, a Python with the vendors' SDKs, a
+//! real model file and cargo-deny.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
 
@@ -25,6 +25,7 @@ pub(crate) fn everything() -> Result<()> {
     program("curl")?;
     program("chromium")?;
     postgres()?;
+    program("redis-server")?;
     python()?;
     model()?;
     deny()

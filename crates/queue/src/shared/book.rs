@@ -30,6 +30,8 @@ const BINS: usize = 32;
 pub(crate) struct Book {
     terms: LedgerTerms,
     windows: Kinds<Window>,
+    /// As claimed last.
+    limits: Kinds<Option<u64>>,
     replicas: BTreeMap<ReplicaId, Peer>,
     calls: HashMap<(ReplicaId, u64), Entry>,
     epoch: u64,
@@ -65,6 +67,7 @@ impl Book {
         Self {
             terms,
             windows: std::array::from_fn(|_| window()),
+            limits: [None; 4],
             replicas: BTreeMap::new(),
             calls: HashMap::new(),
             epoch,
@@ -114,6 +117,7 @@ impl Book {
             return self.wait(claim, LONGEST / 5, now);
         }
         let mut at = now;
+        self.limits = claim.limits;
         for kind in 0..4 {
             let Some(limit) = claim.limits[kind] else {
                 continue;
@@ -142,20 +146,19 @@ impl Book {
     }
 
     fn grant(&mut self, claim: &Claim, now: u64) {
-        let mut share = claim.concurrency.map_or(0.0, |most| 0.01 / f64::from(most));
+        let slot = claim.concurrency.map_or(0.0, |most| 0.01 / f64::from(most));
+        let share = self.share(&claim.counted, &claim.held).max(slot);
         for kind in 0..4 {
-            let Some(limit) = claim.limits[kind] else {
-                continue;
-            };
-            let (counted, held) = (claim.counted[kind], claim.held[kind]);
-            self.windows[kind].count(counted, now);
-            self.windows[kind].hold(held, now);
-            share = share.max((counted + held) as f64 / limit.max(1) as f64);
+            if claim.limits[kind].is_some() {
+                self.windows[kind].count(claim.counted[kind], now);
+                self.windows[kind].hold(claim.held[kind], now);
+            }
         }
         if let Some(peer) = self.replicas.get_mut(&claim.replica) {
             self.served = peer.served;
             peer.served += share;
-            peer.due = None;
+            // One that waited probably has more to ask, and keeps its turn that long.
+            peer.due = peer.due.filter(|due| due + PATIENCE > now).map(|_| now);
             peer.last = claim.seq;
         }
         let masked = |amounts: &Kinds<u64>| {
@@ -167,6 +170,15 @@ impl Book {
             held: masked(&claim.held),
         };
         self.calls.insert((claim.replica, claim.seq), entry);
+    }
+
+    /// The largest share that amounts have of any quota.
+    fn share(&self, some: &Kinds<u64>, more: &Kinds<u64>) -> f64 {
+        let amounts = some.iter().zip(more).map(|(a, b)| a + b);
+        let shares = amounts.zip(self.limits);
+        shares
+            .filter_map(|(amount, limit)| Some(amount as f64 / limit?.max(1) as f64))
+            .fold(0.0, f64::max)
     }
 
     pub(crate) fn tell(&mut self, note: &Note, now: u64) {
@@ -186,6 +198,11 @@ impl Book {
             }
             return;
         };
+        let unused = self.share(&entry.counted, &entry.held);
+        let unused = unused - self.share(&ended.counted, &ended.late);
+        if let Some(peer) = self.replicas.get_mut(&replica) {
+            peer.served -= unused;
+        }
         for kind in 0..4 {
             let window = &mut self.windows[kind];
             let (old, held) = (entry.counted[kind], entry.held[kind]);
