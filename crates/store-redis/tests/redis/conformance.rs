@@ -1,7 +1,5 @@
 //! The ledger in a real Redis server keeps the rules of the port.
 
-mod support;
-
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -14,8 +12,10 @@ use lyceum_queue::{
 };
 use lyceum_store_redis::RedisLedger;
 
+use crate::support::Redis;
+
 struct Real {
-    redis: support::Redis,
+    redis: Redis,
     opened: AtomicU32,
 }
 
@@ -34,7 +34,7 @@ impl Subject for Real {
 #[tokio::test]
 async fn the_ledger_in_redis_conforms() {
     let subject = Real {
-        redis: support::Redis::start(),
+        redis: Redis::start(),
         opened: AtomicU32::new(0),
     };
     if let Err(violation) = conformance::check(&subject).await {

@@ -1,10 +1,9 @@
 //! A Redis server of the test's own, on a free port, in a directory of its own.
 #![expect(
-    dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "each test binary uses a part, and fails by panicking"
+    reason = "a test fails by panicking"
 )]
 
 use std::{

@@ -1,0 +1,5 @@
+//! Against a real Redis server of the test's own.
+
+mod conformance;
+mod shared;
+mod support;
