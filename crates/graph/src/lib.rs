@@ -51,6 +51,8 @@ mod snapshot;
 mod state;
 mod subgraph;
 mod task;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod thread;
 mod topology;
 mod turns;

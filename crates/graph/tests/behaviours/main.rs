@@ -9,6 +9,7 @@ mod growth;
 mod history;
 mod hooks;
 mod interrupts;
+mod kit;
 mod modes;
 mod multitask;
 mod run;
