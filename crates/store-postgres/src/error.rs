@@ -65,6 +65,13 @@ pub enum OpenError {
         #[source]
         source: Error,
     },
+    /// The database's first answer was a refusal.
+    #[error("prepare the database: {source}")]
+    Prepare {
+        /// What failed.
+        #[source]
+        source: StoreError,
+    },
 }
 
 impl OpenError {
@@ -74,6 +81,7 @@ impl OpenError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Migrate { source, .. } => is_lost(source) || is_contended(source),
+            Self::Prepare { source } => source.is_retryable(),
             _ => false,
         }
     }
@@ -87,6 +95,7 @@ impl OpenError {
             Self::Denied { .. } => "denied",
             Self::Newer { .. } => "newer",
             Self::Migrate { .. } => "migrate",
+            Self::Prepare { .. } => "prepare",
         }
     }
 }

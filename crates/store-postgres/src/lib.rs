@@ -2,22 +2,29 @@
 //!
 //! # Map
 //!
-//! [`PostgresStore`] implements the graphs' `Saver`. A call takes a connection of a bounded pool,
+//! [`PostgresStore`] implements `SessionStore`, `MemoryStore`, `JobStore`, `SessionArchive` and the graphs' `Saver`. A call takes a connection of a bounded pool,
 //! and is one statement, and so one round trip and one transaction, wherever that can be.
 //!
 //! Invariant: what was acknowledged is on the server's disk; leases are judged by the server's
-//! clock at the moment their row is locked.
-//! Deliberately absent: a lock wider than a thread's row; a cache in the process.
+//! clock at the moment their row is locked. No statement touches a row except through its tenant, user
+//! and agent, and the server's row-level security holds where that were forgotten.
+//! Deliberately absent: a lock wider than a thread's or a session's row; a cache in the process.
 
+mod archive;
 mod checkpoints;
 mod error;
+mod jobs;
+mod memories;
 mod migrate;
 mod options;
 mod pool;
 mod row;
+mod scope;
+mod sessions;
 mod store;
 #[cfg(feature = "test-server")]
 pub mod test_server;
+mod text;
 
 pub use error::OpenError;
 pub use options::PostgresOptions;

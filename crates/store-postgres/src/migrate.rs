@@ -8,7 +8,10 @@ use tokio_postgres::{Client, Error};
 use crate::OpenError;
 
 /// The steps, in order; the first makes format 1.
-const STEPS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+];
 
 /// The newest format this program knows.
 const KNOWN: i32 = STEPS.len() as i32;

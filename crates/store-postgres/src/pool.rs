@@ -15,6 +15,7 @@ use std::{
 };
 
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection};
+use futures_util::future::join4;
 use rand::Rng as _;
 use tokio_postgres::{Client, Config, Error, NoTls, Row, Statement, types::ToSql};
 
@@ -31,6 +32,28 @@ pub(crate) type Held = PooledConnection<'static, Connector>;
 
 /// A parameter of a statement.
 pub(crate) type Param<'a> = &'a (dyn ToSql + Sync);
+
+/// Which rows a transaction may see.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// One tenant's.
+    Tenant(&'a str),
+    /// Everybody's: for the calls of the ports that have no scope.
+    Operator,
+}
+
+impl<'a> Whose<'a> {
+    fn settings(self) -> (&'a str, &'static str) {
+        match self {
+            Self::Tenant(tenant) => (tenant, "off"),
+            Self::Operator => ("", "on"),
+        }
+    }
+}
+
+/// Names the tenant to the policies, until the transaction's end.
+const RIGHTS: &str =
+    "SELECT set_config('lyceum.tenant', $1, true), set_config('lyceum.operator', $2, true)";
 
 /// One connection with its prepared statements.
 pub(crate) struct Session {
@@ -73,6 +96,49 @@ impl Session {
         self.answered(async {
             let statement = self.prepared(sql).await?;
             self.noted(self.client.execute(&statement, params).await)
+        })
+        .await
+    }
+
+    /// Runs one statement with the rights of `whose`, in a transaction and in one round trip:
+    /// nothing waits for the answer to what stands before it.
+    pub(crate) async fn ask(
+        &self,
+        whose: Whose<'_>,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        self.answered(async {
+            let rights = self.prepared(RIGHTS).await?;
+            let statement = self.prepared(sql).await?;
+            let (tenant, operator) = whose.settings();
+            let named: [Param<'_>; 2] = [&tenant, &operator];
+            // These are polled, and so sent, in this order. After an error the server ignores
+            // what follows, and takes the commit for an undoing.
+            let (begun, bound, rows, ended) = join4(
+                self.client.batch_execute("BEGIN"),
+                self.client.query(&rights, &named),
+                self.client.query(&statement, params),
+                self.client.batch_execute("COMMIT"),
+            )
+            .await;
+            begun.and(bound.map(drop))?;
+            let rows = self.noted(rows)?;
+            ended.map(|()| rows)
+        })
+        .await
+    }
+
+    /// Runs `work` in a transaction with the rights of `whose`.
+    pub(crate) async fn write<T, E: From<Error>>(
+        &self,
+        whose: Whose<'_>,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.transaction(async {
+            let (tenant, operator) = whose.settings();
+            self.query(RIGHTS, &[&tenant, &operator]).await?;
+            work.await
         })
         .await
     }

@@ -1,6 +1,12 @@
-//! Numbers as the server keeps them.
+//! Values as the server keeps them.
 
 use std::time::Duration;
+
+use lyceum_core::IdError;
+use lyceum_memory::Timestamp;
+use tokio_postgres::{Error, Row};
+
+use crate::{error::Failure, text::original};
 
 /// A number as the server keeps it; beyond its range it saturates.
 pub(crate) fn integer(number: u64) -> i64 {
@@ -24,4 +30,23 @@ pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis())
         .unwrap_or(MOST)
         .min(MOST)
+}
+
+/// A time that the server kept.
+pub(crate) fn time(row: &Row, at: usize) -> Result<Timestamp, Error> {
+    row.try_get(at).map(Timestamp)
+}
+
+/// A text of somebody's choice.
+pub(crate) fn text(row: &Row, at: usize) -> Result<String, Error> {
+    row.try_get(at).map(original)
+}
+
+/// An id that was valid when it was stored.
+pub(crate) fn id<T>(
+    row: &Row,
+    at: usize,
+    new: impl Fn(String) -> Result<T, IdError>,
+) -> Result<T, Failure> {
+    new(row.try_get(at)?).map_err(Failure::corrupt)
 }

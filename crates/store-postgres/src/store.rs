@@ -58,11 +58,16 @@ impl PostgresStore {
         connector.prepare(options.acquire_timeout).await?;
         let failures = connector.failures();
         let pool = build(connector, &options);
-        Ok(Self {
+        let store = Self {
             pool,
             failures,
             options,
-        })
+        };
+        store
+            .make_partitions()
+            .await
+            .map_err(|source| OpenError::Prepare { source })?;
+        Ok(store)
     }
 
     /// How many connections are open, and how many of them are idle.
@@ -83,6 +88,18 @@ impl PostgresStore {
         F: Future<Output = Result<T, Failure>>,
     {
         self.repeated(name, self.options.retry_for, work).await
+    }
+
+    /// [`call`](Self::call) for `work` that must not be done twice.
+    pub(crate) async fn call_once<T, F>(
+        &self,
+        name: &'static str,
+        work: impl Fn(Held) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.repeated(name, Duration::ZERO, work).await
     }
 
     async fn repeated<T, F>(

@@ -6,6 +6,7 @@
 mod ambiguous;
 mod checkpoints;
 mod limits;
+mod memory;
 mod processes;
 mod proxy;
 mod restart;

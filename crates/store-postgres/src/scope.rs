@@ -1,0 +1,75 @@
+//! From a scope to rows: what every statement is bound to.
+//!
+//! Invariant: no statement touches a row except through its owner, so an id from elsewhere
+//! finds nothing; the server's row-level security holds even where that is forgotten.
+
+use lyceum_core::{Scope, SessionId};
+use lyceum_memory::StoreError;
+
+use crate::{
+    error::Failure,
+    pool::{Session, Whose},
+};
+
+const FIND: &str = "SELECT id FROM lyceum.owner WHERE tenant = $1 AND user_id = $2 AND agent = $3";
+
+const MAKE: &str = "\
+    INSERT INTO lyceum.owner (tenant, user_id, agent) VALUES ($1, $2, $3) \
+    ON CONFLICT (tenant, user_id, agent) DO NOTHING";
+
+/// The tenant, user and agent that rows belong to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) user: &'a str,
+    pub(crate) agent: &'a str,
+}
+
+impl<'a> Owner<'a> {
+    pub(crate) fn new(scope: &'a Scope) -> Self {
+        Self {
+            tenant: scope.tenant.as_str(),
+            user: scope.user.as_str(),
+            agent: scope.agent.as_str(),
+        }
+    }
+
+    /// The rights of the owner's tenant.
+    pub(crate) fn whose(self) -> Whose<'a> {
+        Whose::Tenant(self.tenant)
+    }
+
+    /// The owner's row, made where it is absent; inside a transaction.
+    pub(crate) async fn ensure(&self, session: &Session) -> Result<i64, Failure> {
+        loop {
+            let found = session
+                .query_opt(FIND, &[&self.tenant, &self.user, &self.agent])
+                .await?;
+            if let Some(row) = found {
+                return Ok(row.try_get(0)?);
+            }
+            // Another transaction may make it at the same time; this one then waits for it, and
+            // sees its row with the next statement.
+            session
+                .execute(MAKE, &[&self.tenant, &self.user, &self.agent])
+                .await?;
+        }
+    }
+}
+
+/// A session of an owner.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SessionKey<'a> {
+    pub(crate) owner: Owner<'a>,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> SessionKey<'a> {
+    pub(crate) fn new(scope: &'a Scope) -> Result<Self, StoreError> {
+        let session = scope.session.as_ref().ok_or(StoreError::SessionRequired)?;
+        Ok(Self {
+            owner: Owner::new(scope),
+            name: SessionId::as_str(session),
+        })
+    }
+}

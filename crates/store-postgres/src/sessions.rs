@@ -1,0 +1,356 @@
+//! The session port.
+//!
+//! Invariant: whatever belongs to a session is written and deleted in a transaction that holds
+//! the lock of the session's row, so its messages are numbered without gaps.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lyceum_core::{Role, Scope, SessionId};
+use lyceum_memory::{
+    NewTurn, Saved, Session, SessionCursor, SessionStore, StoreError, StoredMessage, Summary,
+    TurnId,
+};
+use tokio_postgres::Row;
+
+use crate::{
+    PostgresStore,
+    error::Failure,
+    jobs, memories,
+    pool::{self, Held, Whose},
+    row::{id, integer, limit_of, millis, text, time, unsigned},
+    scope::{Owner, SessionKey},
+    text::{original, stored},
+};
+
+/// How many months of messages have their partition ahead of time.
+const MONTHS_AHEAD: i32 = 2;
+
+/// The times of the session's messages name the partitions to look in, before any is opened.
+pub(crate) const MESSAGES: &str = "\
+    WITH s AS MATERIALIZED ( \
+        SELECT s.id, s.oldest_at, s.newest_at \
+        FROM lyceum.owner o JOIN lyceum.session s ON s.owner = o.id \
+        WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND s.name = $4 \
+    ) \
+    SELECT seq, turn, role, content, created_at FROM lyceum.message \
+    WHERE session = (SELECT id FROM s) AND seq < $5 \
+        AND created_at >= (SELECT oldest_at FROM s) AND created_at <= (SELECT newest_at FROM s) \
+    ORDER BY seq DESC LIMIT $6";
+
+macro_rules! session {
+    ($which:literal) => {
+        concat!(
+            "SELECT s.name, s.topic, s.messages, s.summary, s.summary_upto, s.completed, \
+                s.created_at, s.updated_at \
+            FROM lyceum.session s \
+            WHERE s.owner = (SELECT id FROM lyceum.owner \
+                WHERE tenant = $1 AND user_id = $2 AND agent = $3) ",
+            $which
+        )
+    };
+}
+
+const SESSION: &str = session!("AND s.name = $4");
+
+/// The newest sessions; [`SESSIONS_AFTER`] is the page after a cursor.
+pub(crate) const SESSIONS: &str = session!("ORDER BY s.created_at DESC, s.name DESC LIMIT $4");
+
+pub(crate) const SESSIONS_AFTER: &str = session!(
+    "AND (s.created_at, s.name) < ($5, $6) ORDER BY s.created_at DESC, s.name DESC LIMIT $4"
+);
+
+/// Makes the session or finds it, and locks its row either way.
+const OPEN: &str = "\
+    INSERT INTO lyceum.session AS s \
+        (tenant, owner, name, topic, created_at, updated_at, oldest_at, newest_at) \
+    SELECT $1, $2, $3, $4, now, now, now, now FROM (SELECT lyceum.now_ms() AS now) clock \
+    ON CONFLICT (owner, name) DO UPDATE SET messages = s.messages RETURNING id, messages";
+
+const TURN: &str =
+    "SELECT first_seq, last_seq, digest FROM lyceum.turn WHERE session = $1 AND name = $2";
+
+/// Everything of a turn but its memories, in one statement.
+const APPEND: &str = "\
+    WITH clock AS MATERIALIZED (SELECT lyceum.now_ms() AS now), said AS ( \
+        INSERT INTO lyceum.message (tenant, session, seq, turn, role, content, created_at) \
+        SELECT $1, $2, $3 + m.place, $4, m.role, m.content, clock.now \
+        FROM clock, unnest($5::text[], $6::text[]) WITH ORDINALITY AS m (role, content, place) \
+    ), turned AS ( \
+        INSERT INTO lyceum.turn (tenant, session, name, first_seq, last_seq, digest) \
+        VALUES ($1, $2, $4, $3 + 1, $3 + cardinality($5::text[]), $7) \
+    ) \
+    UPDATE lyceum.session SET messages = $3 + cardinality($5::text[]), completed = false, \
+        updated_at = clock.now, oldest_at = least(oldest_at, clock.now), \
+        newest_at = greatest(newest_at, clock.now) \
+    FROM clock WHERE id = $2";
+
+const COMPLETE: &str = "\
+    UPDATE lyceum.session s SET completed = true FROM lyceum.owner o \
+    WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 \
+        AND s.owner = o.id AND s.name = $4 RETURNING s.id";
+
+/// Deletes the sessions that `doomed` locked, with all that belongs to them.
+macro_rules! delete {
+    ($doomed:literal) => {
+        concat!(
+            "WITH doomed AS MATERIALIZED (",
+            $doomed,
+            "), said AS ( \
+                DELETE FROM lyceum.message m USING doomed WHERE m.session = doomed.id \
+            ), turned AS ( \
+                DELETE FROM lyceum.turn t USING doomed WHERE t.session = doomed.id \
+            ), worked AS ( \
+                DELETE FROM lyceum.job j USING doomed WHERE j.session = doomed.id \
+            ), gone AS ( \
+                DELETE FROM lyceum.session s USING doomed WHERE s.id = doomed.id RETURNING 1 \
+            ) SELECT count(*) FROM gone"
+        )
+    };
+}
+
+/// Locks the session first, so that the deletion sees every turn that was stored.
+const LOCK: &str = "\
+    SELECT s.id FROM lyceum.owner o JOIN lyceum.session s ON s.owner = o.id \
+    WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND s.name = $4 FOR UPDATE OF s";
+
+const DELETE: &str = delete!("SELECT $1::bigint AS id");
+
+pub(crate) const EXPIRE: &str = delete!(
+    "SELECT s.id FROM lyceum.session s \
+    WHERE s.completed AND s.updated_at < (SELECT lyceum.now_ms()) - $1 \
+        AND NOT EXISTS (SELECT FROM lyceum.job j WHERE j.session = s.id AND j.phase < 2) \
+    ORDER BY s.updated_at LIMIT $2 FOR UPDATE OF s SKIP LOCKED"
+);
+
+async fn append(
+    session: &pool::Session,
+    key: SessionKey<'_>,
+    turn: &NewTurn,
+) -> Result<Saved, Failure> {
+    let tenant = key.owner.tenant;
+    let owner = key.owner.ensure(session).await?;
+    let topic = stored(&turn.topic);
+    let opened = session
+        .query_opt(OPEN, &[&tenant, &owner, &key.name, &topic])
+        .await?;
+    let opened =
+        opened.ok_or_else(|| Failure::corrupt("a session can neither be made nor found"))?;
+    let (row, before): (i64, i64) = (opened.try_get(0)?, opened.try_get(1)?);
+    let (name, digest) = (turn.turn_id.as_str(), turn.digest());
+    if let Some(known) = session.query_opt(TURN, &[&row, &name]).await? {
+        let first: Option<&[u8]> = known.try_get(2)?;
+        if first.is_some_and(|first| first != digest) {
+            return Err(Failure::Store(StoreError::TurnConflict {
+                turn: turn.turn_id.clone(),
+            }));
+        }
+        return Ok(Saved {
+            first_seq: unsigned(known.try_get(0)?),
+            last_seq: unsigned(known.try_get(1)?),
+            replayed: true,
+        });
+    }
+    let roles: Vec<&str> = turn
+        .messages
+        .iter()
+        .map(|message| message.role.as_str())
+        .collect();
+    let contents: Vec<_> = turn
+        .messages
+        .iter()
+        .map(|message| stored(&message.content))
+        .collect();
+    let digest = &digest[..];
+    session
+        .execute(
+            APPEND,
+            &[&tenant, &row, &before, &name, &roles, &contents, &digest],
+        )
+        .await?;
+    jobs::insert(session, tenant, owner, row, &turn.jobs).await?;
+    memories::insert(session, tenant, owner, Some(key.name), &turn.memories).await?;
+    Ok(Saved {
+        first_seq: unsigned(before + 1),
+        last_seq: unsigned(before) + turn.messages.len() as u64,
+        replayed: false,
+    })
+}
+
+fn message(row: &Row) -> Result<StoredMessage, Failure> {
+    let role: &str = row.try_get(2)?;
+    let known = [Role::System, Role::User, Role::Assistant, Role::Tool];
+    let role = known.into_iter().find(|known| known.as_str() == role);
+    Ok(StoredMessage {
+        seq: unsigned(row.try_get(0)?),
+        turn_id: id(row, 1, TurnId::new)?,
+        role: role.ok_or_else(|| Failure::corrupt("a message has an unknown role"))?,
+        content: text(row, 3)?,
+        created_at: time(row, 4)?,
+    })
+}
+
+fn session(row: &Row) -> Result<Session, Failure> {
+    let upto_seq = unsigned(row.try_get(4)?);
+    let summary: Option<String> = row.try_get(3)?;
+    Ok(Session {
+        id: id(row, 0, SessionId::new)?,
+        topic: text(row, 1)?,
+        messages: unsigned(row.try_get(2)?),
+        summary: summary.map(original).map(|text| Summary { upto_seq, text }),
+        completed: row.try_get(5)?,
+        created_at: time(row, 6)?,
+        updated_at: time(row, 7)?,
+    })
+}
+
+#[async_trait]
+impl SessionStore for PostgresStore {
+    async fn append(&self, scope: &Scope, turn: &NewTurn) -> Result<Saved, StoreError> {
+        let key = SessionKey::new(scope)?;
+        self.call("append", |session: Held| async move {
+            session
+                .write(key.owner.whose(), append(&session, key, turn))
+                .await
+        })
+        .await
+    }
+
+    async fn messages(
+        &self,
+        scope: &Scope,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let SessionKey { owner, name } = SessionKey::new(scope)?;
+        let (before, limit) = (before.map_or(i64::MAX, integer), limit_of(limit));
+        self.call("messages", |session: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let rows = session
+                .ask(
+                    owner.whose(),
+                    MESSAGES,
+                    &[&tenant, &user, &agent, &name, &before, &limit],
+                )
+                .await?;
+            rows.iter().rev().map(message).collect()
+        })
+        .await
+    }
+
+    async fn session(&self, scope: &Scope) -> Result<Option<Session>, StoreError> {
+        let SessionKey { owner, name } = SessionKey::new(scope)?;
+        self.call("session", |held: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let rows = held
+                .ask(owner.whose(), SESSION, &[&tenant, &user, &agent, &name])
+                .await?;
+            rows.first().map(session).transpose()
+        })
+        .await
+    }
+
+    async fn sessions(
+        &self,
+        scope: &Scope,
+        after: Option<&SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        let (owner, limit) = (Owner::new(scope), limit_of(limit));
+        self.call("sessions", |held: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let rows = match after {
+                None => {
+                    held.ask(owner.whose(), SESSIONS, &[&tenant, &user, &agent, &limit])
+                        .await?
+                }
+                Some(SessionCursor { created_at, id }) => {
+                    let (age, name) = (created_at.0, id.as_str());
+                    let params: [pool::Param<'_>; 6] =
+                        [&tenant, &user, &agent, &limit, &age, &name];
+                    held.ask(owner.whose(), SESSIONS_AFTER, &params).await?
+                }
+            };
+            rows.iter().map(session).collect()
+        })
+        .await
+    }
+
+    async fn complete(&self, scope: &Scope) -> Result<bool, StoreError> {
+        let SessionKey { owner, name } = SessionKey::new(scope)?;
+        self.call("complete_session", |session: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &name];
+            Ok(!session
+                .ask(owner.whose(), COMPLETE, &params)
+                .await?
+                .is_empty())
+        })
+        .await
+    }
+
+    async fn delete(&self, scope: &Scope) -> Result<bool, StoreError> {
+        let SessionKey { owner, name } = SessionKey::new(scope)?;
+        self.call("delete_session", |session: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let work = async {
+                let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &name];
+                let Some(found) = session.query_opt(LOCK, &params).await? else {
+                    return Ok(false);
+                };
+                session
+                    .query(DELETE, &[&found.try_get::<_, i64>(0)?])
+                    .await?;
+                Ok(true)
+            };
+            session.write(owner.whose(), work).await
+        })
+        .await
+    }
+
+    /// Also makes the partitions of the coming months, so that they are there in time.
+    async fn expire(&self, idle: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.make_partitions().await?;
+        let (idle, limit) = (millis(idle), limit_of(limit));
+        self.call("expire", |session: Held| async move {
+            let rows = session
+                .ask(Whose::Operator, EXPIRE, &[&idle, &limit])
+                .await?;
+            let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+            Ok(usize::try_from(count).unwrap_or(0))
+        })
+        .await
+    }
+}
+
+impl PostgresStore {
+    /// Makes the partitions of this month's and the coming months' messages.
+    pub(crate) async fn make_partitions(&self) -> Result<(), StoreError> {
+        self.call("make_partitions", |session: Held| async move {
+            let make = "SELECT lyceum.make_partitions($1)";
+            session.query(make, &[&MONTHS_AHEAD]).await?;
+            Ok(())
+        })
+        .await
+    }
+}
