@@ -9,7 +9,7 @@ mod tell;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -257,7 +257,35 @@ where
             let Some((task, outcome)) = self.wait(&mut running).await? else {
                 return Ok(self.output(Status::Cancelled));
             };
-            progress = self.settle(&task, outcome).await?;
+            if self.journal.is_none() {
+                progress = self.settle(&task, outcome).await?;
+                continue;
+            }
+            // Whatever else has ended by now is stored with it: one transaction, not many.
+            let mut ended = vec![(task, outcome)];
+            while let Some(Some(other)) = running.next().now_or_never() {
+                ended.push(other);
+            }
+            self.record(&ended).await?;
+            for (task, outcome) in ended {
+                progress = self.settle(&task, outcome).await?;
+            }
+        }
+    }
+
+    /// Stores the results of tasks that ended together, unless they are all that the step
+    /// waits for: then the next checkpoint holds what they wrote.
+    async fn record(&mut self, ended: &[(Arc<TaskState>, Outcome<S>)]) -> Result<(), RunError> {
+        let results = || {
+            ended.iter().filter_map(|(task, outcome)| match outcome {
+                Outcome::Done(command) => Some((task.index, command)),
+                _ => None,
+            })
+        };
+        let is_whole = results().count() == self.machine.open() && !self.machine.is_interrupted();
+        match &mut self.journal {
+            Some(journal) if !is_whole => journal.results(results()).await,
+            _ => Ok(()),
         }
     }
 
@@ -328,7 +356,7 @@ where
         outcome: Outcome<S>,
     ) -> Result<Progress, RunError> {
         let command = match outcome {
-            Outcome::Done(command) => command,
+            Outcome::Done(command) => return self.finish(task, command).await,
             Outcome::Interrupted => {
                 let interrupts = std::mem::take(&mut task.memo().interrupts);
                 if let Some(journal) = &mut self.journal {
@@ -372,6 +400,11 @@ where
                 command
             }
         };
+        // The last result of a step is stored with the next checkpoint, in one transaction.
+        let is_last = self.machine.open() == 1 && !self.machine.is_interrupted();
+        if let Some(journal) = self.journal.as_mut().filter(|_| !is_last) {
+            journal.results([(task.index, &command)]).await?;
+        }
         self.finish(task, command).await
     }
 
@@ -380,11 +413,6 @@ where
         task: &TaskState,
         command: Command<S>,
     ) -> Result<Progress, RunError> {
-        // The last result of a step is stored with the next checkpoint, in one transaction.
-        let is_last = self.machine.open() == 1 && !self.machine.is_interrupted();
-        if let Some(journal) = self.journal.as_mut().filter(|_| !is_last) {
-            journal.result(task.index, &command).await?;
-        }
         // A node that failed and was taken over has been told of.
         let is_rescued = command.rescue.is_some();
         let written = self

@@ -85,20 +85,25 @@ impl Journal {
         Ok(told)
     }
 
-    /// Records the result of a task whose step goes on.
-    pub(crate) async fn result<S: State>(
+    /// Records the results of tasks whose step goes on, in one transaction.
+    pub(crate) async fn results<'a, S: State>(
         &mut self,
-        task: usize,
-        command: &Command<S>,
+        results: impl IntoIterator<Item = (usize, &'a Command<S>)>,
     ) -> Result<(), RunError> {
-        let bytes = serde_json::to_vec(command).map_err(|source| RunError::Encode {
-            what: "a node's result".to_owned(),
-            source,
-        })?;
-        let record = self.record(task, RESULT.to_owned(), bytes);
+        let records = results.into_iter().map(|(task, command)| {
+            let bytes = serde_json::to_vec(command).map_err(|source| RunError::Encode {
+                what: "a node's result".to_owned(),
+                source,
+            })?;
+            Ok(self.record(task, RESULT.to_owned(), bytes))
+        });
+        let records = records.collect::<Result<Vec<_>, RunError>>()?;
+        if records.is_empty() {
+            return Ok(());
+        }
         self.store(
             Batch {
-                records: vec![record],
+                records,
                 ..Batch::default()
             },
             None,

@@ -16,4 +16,5 @@ mod run;
 mod stream;
 mod subgraph;
 mod thread;
+mod together;
 mod world;
