@@ -115,7 +115,7 @@ async fn what_ended_beside_a_failure_is_stored_in_one_commit_and_does_not_run_ag
     let config = || RunConfig::new(world.clone());
     thread.run(Log::default(), config()).await.unwrap_err();
     let commits = saver.commits.load(Ordering::Relaxed);
-    assert_eq!(commits, 2, "the input's and that of 19 results");
+    assert_eq!(commits, 3, "the input's, 19 results, and what failed");
 
     world.runs();
     world.broken.store(false, Ordering::Relaxed);
