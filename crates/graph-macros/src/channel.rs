@@ -2,7 +2,7 @@
 //!
 //! Invariant: a field has exactly one kind. Deliberately absent: code generation.
 
-use syn::{Field, Ident, Path, Result, Type, spanned::Spanned};
+use syn::{Field, Ident, LitInt, Path, Result, Type, parse_quote, spanned::Spanned};
 
 /// How the writes of one step become the channel's next value.
 pub(crate) enum Kind {
@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Topic,
     Ephemeral,
     Untracked,
+    /// With the number of values it waits for.
+    Barrier(LitInt),
 }
 
 impl Kind {
@@ -32,7 +34,13 @@ impl Kind {
             Self::Topic => "Topic",
             Self::Ephemeral => "Ephemeral",
             Self::Untracked => "Untracked",
+            Self::Barrier(_) => "Barrier",
         }
+    }
+
+    /// Whether the value is gone after the next step, or may be.
+    pub(crate) fn lives_one_step(&self) -> bool {
+        matches!(self, Self::Topic | Self::Ephemeral | Self::Barrier(_))
     }
 
     /// Whether a second write in the same step is an error.
@@ -52,8 +60,7 @@ pub(crate) struct Channel<'a> {
 }
 
 /// Every word that `#[state(..)]` knows, for the error message.
-const WORDS: &str =
-    "append, add, max, min, merge, fold = path, write = Type, delta, topic, ephemeral or untracked";
+const WORDS: &str = "append, add, max, min, merge, fold = path, write = Type, delta, topic, ephemeral, barrier = n or untracked";
 
 impl<'a> Channel<'a> {
     pub(crate) fn read(field: &'a Field) -> Result<Self> {
@@ -76,6 +83,7 @@ impl<'a> Channel<'a> {
                         return Ok(());
                     }
                     Some("fold") => Kind::Fold(meta.value()?.parse()?),
+                    Some("barrier") => Kind::Barrier(meta.value()?.parse()?),
                     Some("append") => Kind::Append,
                     Some("add") => Kind::Add,
                     Some("max") => Kind::Max,
@@ -106,7 +114,14 @@ impl<'a> Channel<'a> {
                  the others are small",
             ));
         }
-        let write = write.unwrap_or_else(|| field.ty.clone());
+        let ty = &field.ty;
+        let write = match (write, &kind) {
+            (Some(write), _) => write,
+            (None, Kind::Barrier(_)) => {
+                parse_quote!(<#ty as ::lyceum_graph::derive::Gate>::Member)
+            }
+            (None, _) => ty.clone(),
+        };
         Ok(Self {
             field,
             name,

@@ -140,12 +140,22 @@ fn state_impl(state: &Ident, update: &Ident, channels: &[Channel<'_>]) -> TokenS
                 }
             }
         });
+    let writes = numbered().map(|(index, c)| {
+        let name = c.name;
+        quote!(#index => update.#name.is_some(),)
+    });
     let resets = numbered()
-        .filter(|(_, c)| matches!(c.kind, Kind::Topic | Kind::Ephemeral))
+        .filter(|(_, c)| c.kind.lives_one_step())
         .map(|(index, c)| {
             let name = c.name;
+            let is_over = match c.kind {
+                Kind::Barrier(_) => {
+                    quote!(::lyceum_graph::derive::Gate::shuts(&self.#name) &&)
+                }
+                _ => TokenStream::new(),
+            };
             quote! {
-                if changed.expire(#index) {
+                if #is_over changed.expire(#index) {
                     self.#name = ::core::default::Default::default();
                 }
             }
@@ -196,6 +206,13 @@ fn state_impl(state: &Ident, update: &Ident, channels: &[Channel<'_>]) -> TokenS
             ) -> ::core::option::Option<::lyceum_graph::Conflict> {
                 #(#conflicts)*
                 ::core::option::Option::None
+            }
+
+            fn writes(update: &#update, channel: usize) -> bool {
+                match channel {
+                    #(#writes)*
+                    _ => false,
+                }
             }
 
             fn next_step(&mut self, changed: &mut ::lyceum_graph::Changed) {
@@ -264,6 +281,9 @@ fn merge(channel: &Channel<'_>) -> TokenStream {
         Kind::Add => quote!(::core::ops::AddAssign::add_assign(&mut self.#name, write);),
         Kind::Max => quote!(if write > self.#name { self.#name = write; }),
         Kind::Min => quote!(if write < self.#name { self.#name = write; }),
+        Kind::Barrier(needed) => quote! {
+            ::lyceum_graph::derive::Gate::arrive(&mut self.#name, write, #needed);
+        },
         Kind::Fold(path) => quote! {
             let fold: fn(&mut #ty, #write) = #path;
             fold(&mut self.#name, write);

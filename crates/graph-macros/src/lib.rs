@@ -25,6 +25,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `fold = path` | `path(&mut value, write)`; `write = Type` if that differs | in task order |
 /// | `topic` | a collection of this step's writes only | in task order |
 /// | `ephemeral` | the value, for one step only | an error |
+/// | `barrier = n` | a `Barrier` of different values, open for one step when it has `n` | yes |
 /// | `untracked` | the last value, never saved | an error |
 ///
 /// A checkpoint of an `append` or `merge` channel holds what was written since the last one,

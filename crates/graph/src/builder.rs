@@ -13,6 +13,7 @@ use crate::{
     cache::{CachePolicy, NodeCache},
     compile::compile,
     node::{self, NodeFn},
+    pause::Pauses,
     subgraph::{Subgraph, subgraph},
 };
 
@@ -98,6 +99,8 @@ pub struct GraphBuilder<S: State, C = (), E = ()> {
     pub(crate) declared: Vec<(NodeName, Vec<NodeName>)>,
     pub(crate) settings: Vec<(NodeName, Setting)>,
     pub(crate) caches: Vec<(NodeName, NodeCache<S>)>,
+    pub(crate) writes: Vec<(NodeName, Vec<String>)>,
+    pub(crate) pauses: Pauses<NodeName>,
 }
 
 impl<S, C, E> GraphBuilder<S, C, E>
@@ -117,6 +120,8 @@ where
             declared: Vec::new(),
             settings: Vec::new(),
             caches: Vec::new(),
+            writes: Vec::new(),
+            pauses: Pauses::default(),
         }
     }
 
@@ -252,6 +257,38 @@ where
     ) -> Self {
         self.caches
             .push((node.into(), NodeCache::new(policy, Arc::new(key))));
+        self
+    }
+
+    /// Declares the only fields that a node writes. `compile` then finds two nodes that
+    /// certainly run in one step and both write a field that takes one write a step; a run
+    /// fails when the node writes another field.
+    #[must_use]
+    pub fn writes<F: Into<String>>(
+        mut self,
+        node: impl Into<NodeName>,
+        fields: impl IntoIterator<Item = F>,
+    ) -> Self {
+        let fields = fields.into_iter().map(Into::into).collect();
+        self.writes.push((node.into(), fields));
+        self
+    }
+
+    /// Stops every run before a step in which this node would run, with
+    /// [`crate::Status::Paused`]. On a thread, `resume(Answers::None, ..)` goes on; until
+    /// then the state can be read and corrected. A node that needs an answer asks for it
+    /// with `Context::interrupt` instead.
+    #[must_use]
+    pub fn interrupt_before(mut self, node: impl Into<NodeName>) -> Self {
+        self.pauses.before.push(node.into());
+        self
+    }
+
+    /// Stops every run after a step in which this node has run, if anything follows; see
+    /// [`GraphBuilder::interrupt_before`].
+    #[must_use]
+    pub fn interrupt_after(mut self, node: impl Into<NodeName>) -> Self {
+        self.pauses.after.push(node.into());
         self
     }
 

@@ -15,6 +15,7 @@ use crate::{
     error::nearest,
     machine::{Machine, Progress, Task},
     outlet::now_ms,
+    pause::Pause,
     saver::{Checkpoint, CheckpointId, Metadata, Saved, Source, Value, ValueRef},
     topology::NodeId,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     /// The task of the enclosing graph that began this run, in a subgraph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<String>,
+    #[serde(default, skip_serializing_if = "Pause::is_none")]
+    pause: Pause,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,6 +144,7 @@ impl<S: State> Machine<S> {
                 .collect(),
             waiting: self.waiting.iter().map(name).collect(),
             origin: self.origin.clone(),
+            pause: self.pause,
             joins: started
                 .filter(|(_, arrived)| arrived.contains(&true))
                 .map(|(join, arrived)| StartedJoin {
@@ -188,6 +192,7 @@ impl<S: State> Machine<S> {
         self.merged = saved.checkpoint.step;
         let plan = Plan::read(&saved.checkpoint)?;
         self.origin = plan.origin;
+        self.pause = plan.pause;
         let tasks = plan.tasks.into_iter().map(|task| {
             let node = self.known(&task.node)?;
             Ok(Task {

@@ -10,8 +10,10 @@ use crate::{
     builder::{RouteFn, Setting},
     cache::NodeCache,
     error::{nearest, suggest},
+    pause::Pauses,
     retry::NodeOptions,
     topology::{After, Join, NodeCode, NodeId, Topology},
+    writers,
 };
 
 /// A mistake in a graph.
@@ -54,6 +56,37 @@ pub enum CompileError {
     /// A join has no sources.
     #[error("compile the graph: the join into {0} has no sources, so it never fires")]
     EmptyJoin(NodeName),
+    /// A join waits for a node that only runs after it.
+    #[error("compile the graph: the join into {target} never fires, as {from} only runs after it")]
+    StuckJoin {
+        /// The node after the join.
+        target: NodeName,
+        /// The source that never runs before.
+        from: NodeName,
+    },
+    /// Two nodes that run in one step declare to write a field that takes one write a step.
+    #[error(
+        "compile the graph: {first} and {second} run in one step and both write {channel}; \
+         give the field a reducer, e.g. #[state(append)]"
+    )]
+    TwoWriters {
+        /// The field.
+        channel: &'static str,
+        /// The first writer.
+        first: NodeName,
+        /// The second writer.
+        second: NodeName,
+    },
+    /// A node declares to write a field that the state does not have.
+    #[error("compile the graph: {node} declares to write the unknown field {channel}{}", suggest(.near))]
+    UnknownChannel {
+        /// The node.
+        node: NodeName,
+        /// The unknown name.
+        channel: String,
+        /// A field of a similar name.
+        near: Option<NodeName>,
+    },
     /// A join names a source twice.
     #[error("compile the graph: the join into {target} names {from} twice")]
     DuplicateSource {
@@ -252,7 +285,24 @@ where
     for (node, cache) in builder.caches {
         caches[edges.node(&node)?.index()] = Some(cache);
     }
+    let mut writes: Vec<Option<Vec<bool>>> = vec![None; count];
+    for (node, fields) in &builder.writes {
+        let declared = &mut writes[edges.node(node)?.index()];
+        let declared = declared.get_or_insert_with(|| vec![false; S::CHANNELS.len()]);
+        for field in fields {
+            declared[channel::<S>(node, field)?] = true;
+        }
+    }
+    let find = |names: &[NodeName]| -> Result<Vec<NodeId>, CompileError> {
+        names.iter().map(|name| edges.node(name)).collect()
+    };
+    let pauses = Pauses {
+        before: find(&builder.pauses.before)?,
+        after: find(&builder.pauses.after)?,
+    };
     let topology = Topology {
+        writes,
+        pauses,
         names: builder.nodes.iter().map(|node| node.name.clone()).collect(),
         ids: edges.names.ids,
         deferred: builder.nodes.iter().map(|node| node.deferred).collect(),
@@ -261,6 +311,8 @@ where
         joins: edges.joins,
     };
     check_paths(&topology)?;
+    check_joins(&topology)?;
+    writers::check(&topology)?;
     let nodes = builder.nodes.into_iter().zip(options).zip(caches);
     let nodes = nodes.map(|((node, options), cache)| NodeCode {
         run: node.run,
@@ -283,6 +335,56 @@ fn ids<S: State, C, E>(
         }
     }
     Ok(ids)
+}
+
+/// The index of a field that a node declares to write.
+fn channel<S: State>(node: &NodeName, field: &str) -> Result<usize, CompileError> {
+    let known = S::CHANNELS.iter().position(|known| known.name == field);
+    known.ok_or_else(|| {
+        let names: Vec<_> = S::CHANNELS.iter().map(|known| known.name.into()).collect();
+        CompileError::UnknownChannel {
+            node: node.clone(),
+            channel: field.to_owned(),
+            near: nearest(field, &names),
+        }
+    })
+}
+
+/// Every source of every join can run before the join fires.
+fn check_joins<S: State>(topology: &Topology<S>) -> Result<(), CompileError> {
+    let follow = |after: &After<S>| -> Vec<NodeId> {
+        let targets = after.edges.iter().chain(&after.declared);
+        targets.copied().collect()
+    };
+    let edges: Vec<_> = topology.after.iter().map(follow).collect();
+    let mut open = follow(&topology.start);
+    let ready = loop {
+        let reached = flood(open.clone(), &edges);
+        let is_ready = |join: &&Join| join.sources.iter().all(|id| reached[id.index()]);
+        let targets = topology
+            .joins
+            .iter()
+            .filter(is_ready)
+            .map(|join| join.target);
+        let fired: Vec<_> = targets.filter(|id| !reached[id.index()]).collect();
+        if fired.is_empty() {
+            break reached;
+        }
+        open.extend(fired);
+    };
+    // Joins behind a stuck one are stuck too: the one to name has begun to wait.
+    let missing = |join: &Join| {
+        let waits = join.sources.iter().any(|id| ready[id.index()]);
+        let missing = join.sources.iter().find(|id| !ready[id.index()]).copied();
+        missing.filter(|_| waits).map(|from| (join.target, from))
+    };
+    match topology.joins.iter().find_map(missing) {
+        Some((target, from)) => Err(CompileError::StuckJoin {
+            target: topology.name(target).clone(),
+            from: topology.name(from).clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Every node lies on a path from the start to the end.

@@ -6,7 +6,9 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Durability, Metadata, Mode, Observer, mode::Modes, observer::Observers};
+use crate::{
+    Durability, Metadata, Mode, NodeName, Observer, mode::Modes, observer::Observers, pause::Pauses,
+};
 
 /// Steps after which a cycle is taken for endless; a person rarely waits for a hundred
 /// model calls, and a test that loops should fail in milliseconds.
@@ -26,6 +28,7 @@ pub struct RunConfig<C = ()> {
     pub(crate) event_buffer: usize,
     pub(crate) drain: Option<CancellationToken>,
     pub(crate) durability: Durability,
+    pub(crate) pauses: Arc<Pauses<NodeName>>,
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) observers: Observers,
 }
@@ -37,6 +40,7 @@ impl<C> Clone for RunConfig<C> {
             cancel: self.cancel.clone(),
             drain: self.drain.clone(),
             metadata: self.metadata.clone(),
+            pauses: self.pauses.clone(),
             observers: self.observers.clone(),
             ..*self
         }
@@ -57,6 +61,7 @@ impl<C> RunConfig<C> {
             drain: None,
             durability: Durability::default(),
             metadata: Arc::default(),
+            pauses: Arc::default(),
             observers: Observers::default(),
         }
     }
@@ -97,6 +102,31 @@ impl<C> RunConfig<C> {
     #[must_use]
     pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers = self.observers.with(observer);
+        self
+    }
+
+    /// Stops this run before a step with one of these nodes of the outermost graph, beside
+    /// those the graph itself names, see [`crate::GraphBuilder::interrupt_before`]. A run
+    /// that names an unknown node fails. Default: none.
+    #[must_use]
+    pub fn interrupt_before<N: Into<NodeName>>(
+        mut self,
+        nodes: impl IntoIterator<Item = N>,
+    ) -> Self {
+        let nodes = nodes.into_iter().map(Into::into);
+        Arc::make_mut(&mut self.pauses).before.extend(nodes);
+        self
+    }
+
+    /// Stops this run after a step with one of these nodes of the outermost graph, see
+    /// [`crate::GraphBuilder::interrupt_after`]. Default: none.
+    #[must_use]
+    pub fn interrupt_after<N: Into<NodeName>>(
+        mut self,
+        nodes: impl IntoIterator<Item = N>,
+    ) -> Self {
+        let nodes = nodes.into_iter().map(Into::into);
+        Arc::make_mut(&mut self.pauses).after.extend(nodes);
         self
     }
 

@@ -18,7 +18,7 @@ use crate::{
     attempt::{Attempts, Outcome},
     checkpoint::Plan,
     context::RunContext,
-    journal::{Journal, Recorded, distribute, recorded},
+    journal::{Journal, Recorded, distribute, has_paused, recorded},
     machine::{Machine, Progress},
     observer::RunWatch,
     outlet::Events,
@@ -69,6 +69,7 @@ where
         events,
         recorded: BTreeMap::new(),
         interrupts: Vec::new(),
+        paused: false,
         merged_before: 0,
         step_began: None,
     };
@@ -104,6 +105,8 @@ struct Driver<S: State, C, E> {
     /// What a resumed step's tasks achieved before.
     recorded: BTreeMap<usize, Recorded<S>>,
     interrupts: Vec<Interrupt>,
+    /// A subgraph has stopped where it was told to.
+    paused: bool,
     merged_before: u64,
     /// When the running step began, if somebody observes.
     step_began: Option<Instant>,
@@ -116,6 +119,9 @@ where
     E: Send + 'static,
 {
     async fn begin(&mut self, begin: Begin<S>) -> Result<Progress, RunError> {
+        if self.run.namespace.is_root() {
+            self.machine.pause_at(&self.run.config.pauses)?;
+        }
         let base = match &begin {
             Begin::Input(_, base) => *base,
             Begin::Resume(_) | Begin::Nested { .. } => Base::Newest,
@@ -188,6 +194,7 @@ where
     /// answer stay asleep, the others run.
     async fn resume(&mut self, saved: &Saved, answers: Answers) -> Result<Progress, RunError> {
         let mut progress = self.restore(saved)?;
+        self.machine.pass_pause(has_paused(saved));
         let mut tasks = recorded::<S>(saved)?;
         let given = distribute(&mut tasks, answers)?;
         if let Some(journal) = &mut self.journal {
@@ -230,6 +237,9 @@ where
         loop {
             match progress {
                 Progress::Done => return Ok(self.output(Status::Done)),
+                Progress::Interrupted if self.interrupts.is_empty() && self.paused => {
+                    return Ok(self.output(Status::Paused));
+                }
                 Progress::Interrupted if self.interrupts.is_empty() => {
                     return Ok(self.output(Status::Drained));
                 }
@@ -238,6 +248,12 @@ where
                     let drain = &self.run.config.drain;
                     if drain.as_ref().is_some_and(CancellationToken::is_cancelled) {
                         return Ok(self.output(Status::Drained));
+                    }
+                    if self.machine.is_paused() {
+                        if let Some(journal) = &mut self.journal {
+                            journal.paused().await?;
+                        }
+                        return Ok(self.output(Status::Paused));
                     }
                     self.observe_step();
                     self.tell_planned().await;
@@ -358,6 +374,7 @@ where
         let command = match outcome {
             Outcome::Done(command) => return self.finish(task, command).await,
             Outcome::Interrupted => {
+                self.paused |= task.memo().paused;
                 let interrupts = std::mem::take(&mut task.memo().interrupts);
                 if let Some(journal) = &mut self.journal {
                     journal.interrupts(task.index, &interrupts).await?;

@@ -3,17 +3,26 @@
 //! Invariant: a record is never stored before the checkpoint whose plan it belongs to.
 //! Deliberately absent: what is worth storing, which the driver decides.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    future::poll_fn,
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context as TaskContext, Poll, ready},
+    time::Duration,
 };
 
 use tokio::sync::watch;
 
 use crate::{
-    saver::{Batch, CheckpointId, Lease, Metadata, Record, Saver, SaverError},
+    saver::{
+        Batch, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saver, SaverError, ThreadId,
+    },
     turns::Turn,
 };
+use futures_util::future::BoxFuture;
 
 /// When progress is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +34,60 @@ pub enum Durability {
     Async,
     /// When the run ends, in whichever way: a crash loses the run.
     Exit,
+}
+
+/// Becomes the writer of a thread.
+///
+/// Dropping the future while the saver decides would leave the thread to nobody until the
+/// lease ends; instead the claim is seen to its end on the current runtime, and given back.
+pub(crate) async fn acquire(
+    saver: &Arc<dyn Saver>,
+    thread: &ThreadId,
+    ttl: Duration,
+    claim: Claim,
+) -> Result<Lease, SaverError> {
+    let (asked, thread) = (saver.clone(), thread.clone());
+    let running = async move { asked.acquire(&thread, ttl, claim).await };
+    let mut claiming = Claiming {
+        saver: saver.clone(),
+        running: Some(Box::pin(running)),
+        has_begun: false,
+    };
+    poll_fn(|cx| claiming.poll(cx)).await
+}
+
+struct Claiming {
+    saver: Arc<dyn Saver>,
+    running: Option<BoxFuture<'static, Result<Lease, SaverError>>>,
+    has_begun: bool,
+}
+
+impl Claiming {
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Lease, SaverError>> {
+        self.has_begun = true;
+        let Some(running) = &mut self.running else {
+            return Poll::Pending;
+        };
+        let result = ready!(running.as_mut().poll(cx));
+        self.running = None;
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        let Some(running) = self.running.take().filter(|_| self.has_begun) else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let saver = self.saver.clone();
+            runtime.spawn(async move {
+                if let Ok(lease) = running.await {
+                    let _ends_by_itself = saver.release(&lease).await;
+                }
+            });
+        }
+    }
 }
 
 /// The right to write, released when dropped.
@@ -103,6 +166,10 @@ pub(crate) struct Durable {
     ids: Arc<AtomicU64>,
     /// The newest stored checkpoint of this namespace.
     stored: watch::Sender<u64>,
+    /// How many checkpoints of each namespace the thread keeps at least, if not all.
+    keep: Option<NonZeroU32>,
+    /// The number of times that `keep` fits into the last checkpoint id that was pruned at.
+    pruned: Arc<AtomicU64>,
     /// With [`Durability::Exit`]: records that wait for the end of the run.
     staged: Mutex<Vec<Record>>,
 }
@@ -123,6 +190,8 @@ impl Durable {
             metadata,
             ids: Arc::new(AtomicU64::new(last)),
             stored: watch::Sender::new(0),
+            keep: None,
+            pruned: Arc::default(),
             staged: Mutex::default(),
         }
     }
@@ -137,8 +206,33 @@ impl Durable {
             metadata: self.metadata.clone(),
             ids: self.ids.clone(),
             stored: watch::Sender::new(0),
+            keep: self.keep,
+            pruned: self.pruned.clone(),
             staged: Mutex::default(),
         }
+    }
+
+    /// Keeps about so many checkpoints.
+    pub(crate) fn keep_last(mut self, keep: Option<NonZeroU32>) -> Self {
+        let last = self.ids.load(Ordering::Relaxed);
+        let pruned = keep.map_or(0, |keep| last / u64::from(keep.get()));
+        self.keep = keep;
+        self.pruned = Arc::new(pruned.into());
+        self
+    }
+
+    /// Removes old checkpoints, once for as many new ones as are kept: the work of it is
+    /// shared out, and a thread holds at most twice that many.
+    pub(crate) async fn prune(&self, stored: CheckpointId) -> Result<(), SaverError> {
+        let Some(keep) = self.keep else {
+            return Ok(());
+        };
+        let times = stored.0 / u64::from(keep.get());
+        if self.pruned.fetch_max(times, Ordering::Relaxed) < times {
+            let keep = Keep::Last(keep.get());
+            self.saver.prune(&self.held.lease, keep).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn next_id(&self) -> CheckpointId {

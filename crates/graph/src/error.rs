@@ -116,6 +116,24 @@ pub enum RunError {
         /// The second writer.
         second: NodeName,
     },
+    /// A node wrote a field that it does not declare to write.
+    #[error("merge step {step}: {node} wrote {channel}, which it does not declare to write")]
+    UndeclaredWrite {
+        /// The step.
+        step: u64,
+        /// The node.
+        node: NodeName,
+        /// The field.
+        channel: &'static str,
+    },
+    /// A run shall stop before or after a node that the graph does not have.
+    #[error("stop at node {node}: the graph has none{}", suggest(.near))]
+    UnknownPause {
+        /// The node.
+        node: NodeName,
+        /// A node of a similar name.
+        near: Option<NodeName>,
+    },
     /// A route or a command named a node that the graph does not declare for its source.
     #[error("leave node {from}: {target} is not among its declared targets{}", suggest(.near))]
     UndeclaredTarget {
@@ -198,6 +216,8 @@ impl RunError {
             Self::Node { .. } => "node",
             Self::Panicked { .. } => "panicked",
             Self::Conflict { .. } => "conflict",
+            Self::UndeclaredWrite { .. } => "undeclared_write",
+            Self::UnknownPause { .. } => "unknown_pause",
             Self::UndeclaredTarget { .. } => "undeclared_target",
             Self::Saver(source) => source.label(),
             Self::Encode { .. } => "encode",

@@ -20,6 +20,7 @@ const INTERRUPT: &str = "interrupt:";
 const ANSWER: &str = "answer:";
 const EFFECT: &str = "effect:";
 const ERROR: &str = "error";
+const PAUSE: &str = "pause";
 
 /// The writing side of one run.
 pub(crate) struct Journal {
@@ -101,6 +102,20 @@ impl Journal {
         if records.is_empty() {
             return Ok(());
         }
+        self.store(
+            Batch {
+                records,
+                ..Batch::default()
+            },
+            None,
+        )
+        .await
+    }
+
+    /// Records that the run stops before the planned step.
+    pub(crate) async fn paused(&mut self) -> Result<(), RunError> {
+        let record = self.record(0, PAUSE.to_owned(), Vec::new());
+        let records = vec![record];
         self.store(
             Batch {
                 records,
@@ -198,6 +213,7 @@ impl Journal {
                 self.durable.commit(&batch).await?;
                 if let Some(id) = stored {
                     self.durable.mark_stored(id);
+                    self.durable.prune(id).await?;
                 }
             }
             Durability::Async => {
@@ -207,6 +223,7 @@ impl Journal {
                     durable.commit(&batch).await?;
                     if let Some(id) = stored {
                         durable.mark_stored(id);
+                        durable.prune(id).await?;
                     }
                     Ok(())
                 }));
@@ -262,8 +279,16 @@ impl Journal {
         if batch != Batch::default() {
             self.durable.commit(&batch).await?;
         }
+        if let Some(head) = &batch.checkpoint {
+            self.durable.prune(head.id).await?;
+        }
         Ok(batch.checkpoint.filter(|_| is_told))
     }
+}
+
+/// Whether a run has stopped before the step that the checkpoint plans.
+pub(crate) fn has_paused(saved: &Saved) -> bool {
+    saved.records.iter().any(|record| record.key == PAUSE)
 }
 
 /// What is recorded of one task.

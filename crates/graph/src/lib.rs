@@ -13,6 +13,7 @@
 //! `tokio::task::spawn_blocking`.
 
 mod attempt;
+mod barrier;
 mod builder;
 mod by_channel;
 mod cache;
@@ -43,6 +44,7 @@ mod node;
 mod observer;
 mod outlet;
 mod output;
+mod pause;
 mod retry;
 mod rewrite;
 mod saver;
@@ -56,7 +58,9 @@ pub mod testkit;
 mod thread;
 mod topology;
 mod turns;
+mod writers;
 
+pub use barrier::Barrier;
 pub use builder::{GraphBuilder, Route, Routes};
 pub use cache::CachePolicy;
 pub use changed::Changed;
@@ -92,7 +96,7 @@ pub use turns::{Multitask, Turns};
 /// What the code of `#[derive(State)]` names; no other code should.
 #[doc(hidden)]
 pub mod derive {
-    pub use crate::state::conflict;
+    pub use crate::{barrier::Gate, state::conflict};
     pub use serde;
     pub use serde_json;
 }

@@ -10,6 +10,7 @@ use crate::{
     builder::Route,
     chain::Chain,
     error::nearest,
+    pause::{Pause, Pauses},
     topology::{After, NodeId, Topology},
 };
 
@@ -64,6 +65,12 @@ pub(crate) struct Machine<S: State> {
     left_to: Vec<NodeName>,
     /// The next step as it is collected; kept for its capacity.
     next: Next,
+    /// Where runs stop, if anywhere.
+    pauses: Option<Box<Pauses<NodeId>>>,
+    /// Whether this one stops before the planned step.
+    pub(super) pause: Pause,
+    /// Whether a node of the merged step stops the run after it.
+    stops_after: bool,
     /// The task of an enclosing graph that began this run.
     pub(super) origin: Option<String>,
     /// Set while a merge is under way: after an error in it, state and plan do not agree.
@@ -83,6 +90,8 @@ impl<S: State> Machine<S> {
             .iter()
             .map(|join| vec![false; join.sources.len()])
             .collect();
+        let pauses = Some(&topology.pauses).filter(|pauses| !pauses.is_empty());
+        let pauses = pauses.cloned().map(Box::new);
         Self {
             topology,
             state: Arc::new(S::default()),
@@ -98,6 +107,9 @@ impl<S: State> Machine<S> {
             waiting: Vec::new(),
             left_to: Vec::new(),
             next: Next::default(),
+            pauses,
+            pause: Pause::None,
+            stops_after: false,
             origin: None,
             torn: false,
         }
@@ -106,6 +118,37 @@ impl<S: State> Machine<S> {
     /// Says that checkpoints will be taken, so that writes are kept for them.
     pub(crate) fn keep_writes(&mut self) {
         self.changed.keep_writes();
+    }
+
+    /// Adds places where this run stops.
+    pub(crate) fn pause_at(&mut self, named: &Pauses<NodeName>) -> Result<(), RunError> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        let pauses = self.pauses.get_or_insert_default();
+        pauses.add(named, &self.topology)
+    }
+
+    /// Whether the run stops before the planned step.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause == Pause::Due
+    }
+
+    /// Goes on from a checkpoint: past its stop if the run has stopped there.
+    pub(crate) fn pass_pause(&mut self, has_stopped: bool) {
+        if has_stopped && self.pause == Pause::Due {
+            self.pause = Pause::Passed;
+        } else if !has_stopped && self.pause == Pause::None && self.stops_before() {
+            self.pause = Pause::Due;
+        }
+    }
+
+    fn stops_before(&self) -> bool {
+        let stops = |pauses: &Pauses<NodeId>| {
+            let mut tasks = self.tasks.iter();
+            tasks.any(|task| pauses.before.contains(&task.node))
+        };
+        self.pauses.as_deref().is_some_and(stops)
     }
 
     pub(crate) fn state(&self) -> &Arc<S> {
@@ -247,6 +290,7 @@ impl<S: State> Machine<S> {
                 second: name(found.second),
             });
         }
+        self.check_writes(&updates)?;
         self.torn = true;
         let state = Arc::make_mut(&mut self.state);
         state.next_step(&mut self.changed);
@@ -255,11 +299,36 @@ impl<S: State> Machine<S> {
         }
         self.merged += 1;
         let tasks = std::mem::take(&mut self.tasks);
+        if let Some(pauses) = &self.pauses {
+            let stops = |task: &Task| pauses.after.contains(&task.node);
+            self.stops_after = tasks.iter().any(stops);
+        }
         for (task, command) in tasks.iter().zip(commands) {
             self.leave(task.node, command)?;
         }
         self.tasks = tasks;
         self.fire_joins();
+        Ok(())
+    }
+
+    /// Holds nodes that declare what they write to it.
+    fn check_writes(&self, updates: &[S::Update]) -> Result<(), RunError> {
+        for (task, update) in self.tasks.iter().zip(updates) {
+            let Some(declared) = &self.topology.writes[task.node.index()] else {
+                continue;
+            };
+            let undeclared = declared
+                .iter()
+                .enumerate()
+                .find(|(channel, declared)| !**declared && S::writes(update, *channel));
+            if let Some((channel, _)) = undeclared {
+                return Err(RunError::UndeclaredWrite {
+                    step: self.merged + 1,
+                    node: self.topology.name(task.node).clone(),
+                    channel: S::CHANNELS[channel].name,
+                });
+            }
+        }
         Ok(())
     }
 
@@ -378,6 +447,8 @@ impl<S: State> Machine<S> {
         }));
         self.open_slots();
         self.torn = false;
+        let stops = std::mem::take(&mut self.stops_after) || self.stops_before();
+        self.pause = if stops { Pause::Due } else { Pause::None };
         if self.tasks.is_empty() {
             return Ok(Progress::Done);
         }

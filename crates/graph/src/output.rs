@@ -34,6 +34,9 @@ pub enum Status {
     /// Nodes wait for answers, see [`Output::interrupts`]; everything else of the step is
     /// done.
     Interrupted,
+    /// The graph or the run's configuration stops here, see
+    /// [`crate::GraphBuilder::interrupt_before`]; resume without an answer.
+    Paused,
     /// The run was asked to stop at a step boundary and did.
     Drained,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{
     Answers, CheckpointId, Input, Keep, NodeName, RunError, START, SaverError, State, Thread,
     durable::{Durability, Durable},
-    journal::{Journal, asked},
+    journal::{Journal, asked, has_paused},
     machine::Machine,
     saver::{Batch, Source},
 };
@@ -81,6 +81,10 @@ where
         match &saved {
             Some(saved) => {
                 machine.restore(saved)?;
+                // A correction made at a stop does not make the run stop again; a fork does.
+                if source == Source::Update && has_paused(saved) {
+                    machine.pass_pause(true);
+                }
                 journal.continue_from(saved.checkpoint.id);
             }
             None if from.is_some() => return Err(RunError::NoCheckpoint),

@@ -20,6 +20,9 @@ pub trait State: Clone + Default + Send + Sync + 'static {
     /// Finds a channel that takes one write a step and was written twice.
     fn conflict(updates: &[Self::Update]) -> Option<Conflict>;
 
+    /// Whether an update writes a channel.
+    fn writes(update: &Self::Update, channel: usize) -> bool;
+
     /// Clears what lives for one step only.
     fn next_step(&mut self, changed: &mut Changed);
 
@@ -87,9 +90,17 @@ pub enum ChannelKind {
     Ephemeral,
     /// The value written, never saved; one writer a step.
     Untracked,
+    /// A [`crate::Barrier`]: different values, open for one step when enough have arrived.
+    Barrier,
 }
 
 impl ChannelKind {
+    /// Whether a second write in one step is an error.
+    #[must_use]
+    pub fn takes_one_write(self) -> bool {
+        matches!(self, Self::Last | Self::Ephemeral | Self::Untracked)
+    }
+
     pub(crate) fn is_saved(self) -> bool {
         self != Self::Untracked
     }

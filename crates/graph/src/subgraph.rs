@@ -92,6 +92,10 @@ where
                 task.memo().drained = true;
                 return pending().await;
             }
+            Status::Paused => {
+                task.memo().paused = true;
+                return pending().await;
+            }
             // The run around it is being cancelled too.
             Status::Cancelled => return pending().await,
         }

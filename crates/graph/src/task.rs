@@ -40,6 +40,8 @@ pub(crate) struct Memo {
     pub(crate) touched: Option<Instant>,
     /// A subgraph stopped at its step boundary.
     pub(crate) drained: bool,
+    /// A subgraph stopped where it was told to.
+    pub(crate) paused: bool,
 }
 
 impl TaskState {
@@ -98,7 +100,7 @@ impl TaskState {
     /// Whether the task can only go on with an answer from outside.
     pub(crate) fn is_waiting(&self) -> bool {
         let memo = self.memo();
-        let waits = memo.drained || !memo.interrupts.is_empty();
+        let waits = memo.drained || memo.paused || !memo.interrupts.is_empty();
         waits && self.effects.load(Ordering::Relaxed) == 0
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: whatever writes holds the thread's lease, so two writers never interleave.
 //! Deliberately absent: waiting for a busy thread; the caller decides what to do instead.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -12,7 +12,7 @@ use crate::{
     RunError, Saver, SaverError, State, ThreadId, Turns,
     context::RunContext,
     driver::{Begin, drive},
-    durable::{Durability, Durable, HeldLease},
+    durable::{self, Durability, Durable, HeldLease},
     graph::RunStream,
     outlet::Events,
     turns::Turn,
@@ -59,6 +59,7 @@ pub struct Thread<S: State, C = (), E = ()> {
     claim: Claim,
     lease: Duration,
     turns: Option<(Turns, Multitask)>,
+    keep: Option<NonZeroU32>,
 }
 
 impl<S, C, E> Graph<S, C, E>
@@ -79,6 +80,7 @@ where
             claim: Claim::default(),
             lease: LEASE,
             turns: None,
+            keep: None,
         }
     }
 }
@@ -135,6 +137,15 @@ where
     #[must_use]
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata.into();
+        self
+    }
+
+    /// Removes old checkpoints while the thread is written: the newest so many of each
+    /// namespace are kept, at least 1, and at most about twice as many exist. Default: all
+    /// are kept.
+    #[must_use]
+    pub fn keep_last(mut self, checkpoints: u32) -> Self {
+        self.keep = Some(NonZeroU32::new(checkpoints).unwrap_or(NonZeroU32::MIN));
         self
     }
 
@@ -265,10 +276,11 @@ where
         metadata: Arc<Metadata>,
         turn: Option<Turn>,
     ) -> Result<Durable, SaverError> {
-        let lease = self.saver.acquire(&self.id, self.lease, self.claim).await?;
+        let lease = durable::acquire(&self.saver, &self.id, self.lease, self.claim).await?;
         let held = Arc::new(HeldLease::new(self.saver.clone(), lease, turn));
         let saver = self.saver.clone();
-        Ok(Durable::root(held, saver, durability, metadata))
+        let durable = Durable::root(held, saver, durability, metadata);
+        Ok(durable.keep_last(self.keep))
     }
 }
 

@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{State, builder::RouteFn, cache::NodeCache, node::NodeFn, retry::NodeOptions};
+use crate::{
+    State, builder::RouteFn, cache::NodeCache, node::NodeFn, pause::Pauses, retry::NodeOptions,
+};
 
 /// Where a graph begins: the source of its first edges.
 pub const START: &str = "__start__";
@@ -103,6 +105,9 @@ pub(crate) struct Topology<S> {
     pub(crate) start: After<S>,
     pub(crate) after: Vec<After<S>>,
     pub(crate) joins: Vec<Join>,
+    /// Per node, the channels it declares to write, if it declares any.
+    pub(crate) writes: Vec<Option<Vec<bool>>>,
+    pub(crate) pauses: Pauses<NodeId>,
 }
 
 /// What runs as a node.

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use lyceum_graph::{CompileError, Context, END, GraphBuilder, NodeError, START, State};
+use lyceum_graph::{
+    CompileError, Context, END, Graph, GraphBuilder, NodeError, RunConfig, START, State,
+};
 
 #[derive(State, Clone, Default)]
 struct Empty {}
@@ -112,5 +114,104 @@ fn a_drawing_shows_every_edge_a_run_can_take() {
     assert!(
         dot.contains("n0 -> n2 [style=bold]\n    n0 -> finish [style=dashed]"),
         "{dot}"
+    );
+}
+
+#[test]
+fn a_join_whose_source_runs_only_after_it_is_found() {
+    let builder = nodes(["a", "b", "c"])
+        .edge(START, "a")
+        .join(["a", "b"], "c")
+        .edge("c", "b")
+        .edge("b", END);
+    assert_eq!(
+        error(builder),
+        "compile the graph: the join into c never fires, as b only runs after it"
+    );
+    let builder = nodes(["a", "b", "c", "d"])
+        .edge(START, "a")
+        .edge(START, "b")
+        .join(["a", "b"], "c")
+        .join(["c", "a"], "d")
+        .edge("d", END)
+        .edge("c", "a");
+    assert!(builder.compile().is_ok(), "joins in a row fire");
+}
+
+#[derive(State, Clone, Default)]
+struct Essay {
+    text: String,
+    #[state(append)]
+    notes: Vec<String>,
+}
+
+fn essay<const N: usize>(names: [&str; N]) -> GraphBuilder<Essay> {
+    async fn idle(_: Arc<Essay>, _: Context) -> Result<(), NodeError> {
+        Ok(())
+    }
+    let builder = GraphBuilder::new();
+    names
+        .into_iter()
+        .fold(builder, |builder, name| builder.node(name, idle))
+}
+
+#[test]
+fn two_declared_writers_of_one_step_are_found() {
+    let fork = || {
+        essay(["a", "b", "c", "d"])
+            .edge(START, "a")
+            .edge("a", "b")
+            .edge("a", "c")
+            .edge("c", "d")
+            .join(["b", "d"], END)
+    };
+    let compile = |builder: GraphBuilder<Essay>| builder.compile().map_err(|e| e.to_string());
+    let builder = fork().writes("b", ["text"]).writes("c", ["text", "notes"]);
+    assert_eq!(
+        compile(builder).unwrap_err(),
+        "compile the graph: b and c run in one step and both write text; \
+         give the field a reducer, e.g. #[state(append)]"
+    );
+    let notes = fork().writes("b", ["notes"]).writes("c", ["notes"]);
+    assert!(compile(notes).is_ok(), "a reducer takes both");
+    let later = fork().writes("b", ["text"]).writes("d", ["text"]);
+    assert!(compile(later).is_ok(), "d runs a step later");
+    let longer = essay(["a", "b", "c", "d"])
+        .edge(START, "a")
+        .edge(START, "b")
+        .edge("a", "c")
+        .edge("b", "d")
+        .edge("c", END)
+        .edge("d", END)
+        .writes("c", ["text"])
+        .writes("d", ["text"]);
+    assert!(
+        compile(longer)
+            .unwrap_err()
+            .contains("c and d run in one step")
+    );
+    let misspelt = fork().writes("b", ["txt"]);
+    assert_eq!(
+        compile(misspelt).unwrap_err(),
+        "compile the graph: b declares to write the unknown field txt; did you mean text?"
+    );
+}
+
+#[tokio::test]
+async fn a_node_is_held_to_what_it_declares() {
+    async fn write(_: Arc<Essay>, _: Context) -> Result<EssayUpdate, NodeError> {
+        Ok(EssayUpdate::new().text("x").notes(["y".to_owned()]))
+    }
+    let run = async |fields: &[&str]| {
+        let builder = GraphBuilder::new().node("write", write);
+        let builder = builder.edge(START, "write").edge("write", END);
+        let builder = builder.writes("write", fields.iter().copied());
+        let graph: Graph<Essay> = builder.compile().unwrap();
+        graph.run(Essay::default(), RunConfig::default()).await
+    };
+    assert_eq!(run(&["text", "notes"]).await.unwrap().state.text, "x");
+    assert_eq!(
+        run(&["text"]).await.unwrap_err().to_string(),
+        "merge step 1: write wrote notes, which it does not declare to write"
     );
 }

@@ -1,18 +1,19 @@
 //! Threads: what survives the end of a run, and who may write.
 
 use std::{
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use lyceum_graph::{
-    Answers, Claim, END, EventKind, MemorySaver, NodeError, RunError, START, Saver, SaverError,
-    Status,
+    Answers, Batch, Checkpoint, CheckpointId, Claim, END, EventKind, Keep, Lease, MemorySaver,
+    NodeError, RunConfig, RunError, START, Saved, Saver, SaverError, Status, ThreadId,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Ctx, Log, LogUpdate, MODES, bench, builder, hang, siblings, work};
+use crate::world::{Ctx, Log, LogUpdate, MODES, World, bench, builder, hang, siblings, work};
 
 #[tokio::test]
 async fn the_memory_saver_conforms() {
@@ -207,4 +208,80 @@ async fn drain_then_resume() {
         assert_eq!(output.state.done, ["start", "bad", "good", "end"]);
         assert_eq!(bench.world.runs(), ["end"]);
     }
+}
+
+/// A memory saver that takes its time to say that a thread was acquired.
+#[derive(Debug, Default)]
+struct Slow {
+    saver: MemorySaver,
+    go: tokio::sync::Notify,
+}
+
+impl Saver for Slow {
+    fn acquire<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Lease, SaverError>> {
+        Box::pin(async move {
+            let lease = self.saver.acquire(thread, ttl, claim).await?;
+            self.go.notified().await;
+            Ok(lease)
+        })
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), SaverError>> {
+        self.saver.release(lease)
+    }
+
+    fn commit<'a>(
+        &'a self,
+        lease: &'a Lease,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<(), SaverError>> {
+        self.saver.commit(lease, batch)
+    }
+
+    fn load<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        id: Option<CheckpointId>,
+    ) -> BoxFuture<'a, Result<Option<Saved>, SaverError>> {
+        self.saver.load(thread, namespace, id)
+    }
+
+    fn history<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        before: Option<CheckpointId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Checkpoint>, SaverError>> {
+        self.saver.history(thread, namespace, before, limit)
+    }
+
+    fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>> {
+        self.saver.prune(lease, keep)
+    }
+}
+
+#[tokio::test]
+async fn a_run_dropped_while_it_claims_its_thread_gives_it_back() {
+    let saver = Arc::new(Slow::default());
+    let thread = siblings().thread(saver.clone(), ThreadId::new("t").unwrap());
+    let world = Arc::new(World::default());
+    {
+        let mut run = pin!(thread.run(Log::default(), RunConfig::new(world.clone())));
+        assert!(run.as_mut().now_or_never().is_none());
+    }
+    saver.go.notify_one();
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    let lease = saver
+        .saver
+        .acquire(thread.id(), Duration::from_secs(9), Claim::IfFree);
+    lease.await.unwrap();
+    assert_eq!(world.runs(), [""; 0]);
 }

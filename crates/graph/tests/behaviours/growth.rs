@@ -11,8 +11,9 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use lyceum_graph::{
-    Batch, Checkpoint, CheckpointId, Claim, Context, END, Graph, GraphBuilder, Keep, Lease,
-    MemorySaver, NodeError, RunConfig, START, Saved, Saver, SaverError, State, Thread, ThreadId,
+    Barrier, Batch, Checkpoint, CheckpointId, Claim, Context, Durability, END, Graph, GraphBuilder,
+    Keep, Lease, MemorySaver, NodeError, RunConfig, START, Saved, Saver, SaverError, State, Thread,
+    ThreadId,
 };
 
 #[derive(State, Clone, Debug, Default, PartialEq)]
@@ -214,4 +215,66 @@ async fn what_lives_for_one_step_is_stored_in_that_step_only() {
     };
     assert_eq!((at(2).await.news.len(), &*at(2).await.mood), (1, "glad"));
     assert_eq!((at(3).await.news.len(), &*at(3).await.mood), (0, ""));
+}
+
+#[tokio::test]
+async fn a_thread_that_keeps_the_last_ones_does_not_grow() {
+    let (thread, _) = thread(&chat());
+    let thread = thread.keep_last(10);
+    for durability in [Durability::Sync, Durability::Async, Durability::Exit] {
+        for _ in 0..60 {
+            let config = RunConfig::default().durability(durability);
+            thread.run(ChatUpdate::new(), config).await.unwrap();
+            let kept = thread.history(None, 100).await.unwrap().len();
+            assert!(kept <= 20, "{durability:?}: {kept}");
+        }
+        assert!(thread.history(None, 100).await.unwrap().len() >= 10);
+    }
+    let state = thread.snapshot(None).await.unwrap().unwrap().state;
+    assert_eq!(state.messages.len(), 180, "the state is whole");
+}
+
+#[derive(State, Clone, Debug, Default)]
+struct Paper {
+    #[state(barrier = 2)]
+    reviews: Barrier<String>,
+    #[state(append)]
+    decided: Vec<String>,
+}
+
+#[tokio::test]
+async fn a_barrier_opens_once_when_enough_different_values_have_arrived() {
+    async fn review(paper: Arc<Paper>, ctx: Context<String>) -> Result<PaperUpdate, NodeError> {
+        assert!(!paper.reviews.is_open());
+        Ok(PaperUpdate::new().reviews(ctx.shared().as_str()))
+    }
+    async fn decide(paper: Arc<Paper>, _: Context<String>) -> Result<PaperUpdate, NodeError> {
+        let names: Vec<_> = paper.reviews.members().map(String::as_str).collect();
+        Ok(PaperUpdate::new().decided([names.join("+")]))
+    }
+    let graph = GraphBuilder::new()
+        .node("review", review)
+        .node("decide", decide)
+        .edge(START, "review")
+        .route("review", ["decide", END], |paper: &Paper| {
+            if paper.reviews.is_open() {
+                "decide"
+            } else {
+                END
+            }
+        })
+        .edge("decide", END)
+        .compile()
+        .unwrap();
+    let id = ThreadId::new("paper").unwrap();
+    let thread = graph.thread(Arc::new(MemorySaver::new()), id);
+    let mut decided = Vec::new();
+    for name in ["eve", "eve", "bob", "bob", "ann"] {
+        let config = RunConfig::new(name.to_owned());
+        let output = thread.run(PaperUpdate::new(), config).await.unwrap();
+        decided.push(output.state.decided.clone());
+    }
+    let (none, one) = (Vec::<String>::new(), vec!["bob+eve".to_owned()]);
+    let two = vec!["bob+eve".to_owned(), "ann+bob".to_owned()];
+    assert_eq!(decided, [none.clone(), none, one.clone(), one, two]);
 }

@@ -12,6 +12,7 @@ mod interrupts;
 mod kit;
 mod modes;
 mod multitask;
+mod pauses;
 mod run;
 mod stream;
 mod subgraph;
