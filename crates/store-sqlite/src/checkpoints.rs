@@ -2,6 +2,10 @@
 //!
 //! Invariant: whatever a run writes is written in a transaction that found its lease live;
 //! a checkpoint's values are stored once, with the checkpoint that wrote them.
+//!
+//! A lease ends with the process, because a file has one process at a time. So its beginning
+//! and its end are not synced: what is stored under it is, and brings its beginning along.
+//!
 //! Deliberately absent: reading what the bytes mean.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -42,16 +46,22 @@ enum Outcome<T> {
     Refused,
 }
 
-/// The thread's row if the lease is live; extends it.
-fn extend(connection: &Connection, lease: &Lease, now: Timestamp) -> rusqlite::Result<Option<i64>> {
+/// The thread's row if the lease is live; extends it, and notes the id of a new checkpoint.
+fn extend(
+    connection: &Connection,
+    lease: &Lease,
+    checkpoint: Option<CheckpointId>,
+    now: Timestamp,
+) -> rusqlite::Result<Option<i64>> {
     let mut update = connection.prepare_cached(
-        "UPDATE thread SET leased_until = ?4 \
+        "UPDATE thread SET leased_until = ?4, \
+             last_checkpoint = max(coalesce(last_checkpoint, ?5), coalesce(?5, last_checkpoint)) \
          WHERE name = ?1 AND epoch = ?2 AND leased_until > ?3 RETURNING id",
     )?;
     let (name, epoch) = (lease.thread.as_str(), integer(lease.epoch));
-    let until = now.after(lease.ttl);
+    let (until, id) = (now.after(lease.ttl), checkpoint.map(|id| integer(id.0)));
     update
-        .query_row(params![name, epoch, now.0, until.0], |row| row.get(0))
+        .query_row(params![name, epoch, now.0, until.0, id], |row| row.get(0))
         .optional()
 }
 
@@ -95,7 +105,8 @@ fn commit(
     batch: &Batch,
     now: Timestamp,
 ) -> Result<Outcome<()>, Failure> {
-    let Some(thread) = extend(connection, lease, now)? else {
+    let new = batch.checkpoint.as_ref().map(|head| head.id);
+    let Some(thread) = extend(connection, lease, new, now)? else {
         return Ok(Outcome::Refused);
     };
     let mut insert = connection.prepare_cached(
@@ -130,11 +141,6 @@ fn commit(
             "REPLACE INTO checkpoint (thread, namespace, id, head) VALUES (?1, ?2, ?3, ?4)",
         )?;
         insert.execute(params![thread, head.namespace, integer(head.id.0), json])?;
-        let mut raise = connection.prepare_cached(
-            "UPDATE thread SET last_checkpoint = max(coalesce(last_checkpoint, 0), ?2) \
-             WHERE id = ?1",
-        )?;
-        raise.execute(params![thread, integer(head.id.0)])?;
     }
     Ok(Outcome::Done(()))
 }
@@ -215,7 +221,7 @@ fn prune(
     keep: Keep,
     now: Timestamp,
 ) -> rusqlite::Result<Outcome<u64>> {
-    let Some(thread) = extend(connection, lease, now)? else {
+    let Some(thread) = extend(connection, lease, None, now)? else {
         return Ok(Outcome::Refused);
     };
     let keep = match keep {
@@ -240,22 +246,20 @@ fn prune(
     for head in heads.query_map([thread], head_at)? {
         used.extend(head?.values);
     }
-    let mut values = connection
-        .prepare("SELECT channel, written_by, rowid FROM channel_value WHERE thread = ?1")?;
+    let mut values =
+        connection.prepare("SELECT channel, written_by FROM channel_value WHERE thread = ?1")?;
     let values = values.query_map([thread], |row| {
-        let written_by = CheckpointId(unsigned(row.get(1)?));
-        Ok((
-            ValueRef {
-                channel: row.get(0)?,
-                written_by,
-            },
-            row.get::<_, i64>(2)?,
-        ))
+        Ok(ValueRef {
+            channel: row.get(0)?,
+            written_by: CheckpointId(unsigned(row.get(1)?)),
+        })
     })?;
     let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut delete = connection.prepare("DELETE FROM channel_value WHERE rowid = ?1")?;
-    for (_, rowid) in values.iter().filter(|(key, _)| !used.contains(key)) {
-        delete.execute([rowid])?;
+    let mut delete = connection.prepare(
+        "DELETE FROM channel_value WHERE thread = ?1 AND channel = ?2 AND written_by = ?3",
+    )?;
+    for key in values.iter().filter(|key| !used.contains(key)) {
+        delete.execute(params![thread, key.channel, integer(key.written_by.0)])?;
     }
     Ok(Outcome::Done(removed as u64))
 }
@@ -293,7 +297,7 @@ impl Saver for SqliteStore {
         Box::pin(async move {
             let id = thread.clone();
             let acquired = self
-                .write("acquire_thread", move |connection, now| {
+                .write_for_now("acquire_thread", move |connection, now| {
                     Ok(acquire(connection, id, ttl, claim, now)?)
                 })
                 .await;
@@ -310,7 +314,7 @@ impl Saver for SqliteStore {
     fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), SaverError>> {
         Box::pin(async move {
             let (name, epoch) = (lease.thread.clone(), integer(lease.epoch));
-            let released = self.write("release_thread", move |connection, _| {
+            let released = self.write_for_now("release_thread", move |connection, _| {
                 let mut update = connection.prepare_cached(
                     "UPDATE thread SET leased_until = 0 WHERE name = ?1 AND epoch = ?2",
                 )?;

@@ -5,7 +5,8 @@
 //! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `JobStore` and the graphs' `Saver`. All writes go
 //! through one thread that commits them in groups, reads through a few others.
 //!
-//! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), and no statement
+//! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), leases aside, which
+//! end with the process; and no statement
 //! touches a row except through its tenant, user and agent.
 //! Deliberately absent: several processes on one file; scaling out is another store's work.
 

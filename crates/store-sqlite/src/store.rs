@@ -14,7 +14,7 @@ use crate::{
     error::Failure,
     file,
     readers::Readers,
-    writer::{Thread, Writer},
+    writer::{Survives, Thread, Writer},
 };
 
 /// How a file is opened.
@@ -72,6 +72,7 @@ impl SqliteStore {
         let (readers, handles) = Readers::spawn(path, options.readers.max(1), waiting)?;
         let thread = Thread {
             connection,
+            survives: Survives::Power,
             clock: options.clock,
             readers: handles,
             lock,
@@ -106,7 +107,19 @@ impl SqliteStore {
         name: &'static str,
         write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.writer.write(write)).await
+        self.timed(name, self.writer.write(Survives::Power, write))
+            .await
+    }
+
+    /// The same for what means nothing once the process has ended: it is not synced, unless
+    /// it shares a transaction with something that is.
+    pub(crate) async fn write_for_now<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.timed(name, self.writer.write(Survives::Process, write))
+            .await
     }
 
     /// Runs `read` in a reading thread, inside a transaction.

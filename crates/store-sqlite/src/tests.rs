@@ -99,6 +99,66 @@ async fn commits_are_durable_and_keys_enforced() {
 }
 
 #[tokio::test]
+async fn only_what_dies_with_the_process_is_not_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let level = |connection: &Connection, _| {
+        Ok(connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+    };
+    assert_eq!(store.write_for_now("light", level).await.unwrap(), 1);
+    assert_eq!(store.write("full", level).await.unwrap(), 2);
+    assert_eq!(store.write_for_now("light", level).await.unwrap(), 1);
+    // The writer is held until both others wait.
+    let (both_wait, waits) = std::sync::mpsc::channel();
+    let (first, light, full, ()) = tokio::join!(
+        store.write("held", move |_, _| Ok(waits.recv().unwrap())),
+        store.write_for_now("light", level),
+        store.write("full", level),
+        async { both_wait.send(()).unwrap() },
+    );
+    first.unwrap();
+    assert_eq!(
+        (light.unwrap(), full.unwrap()),
+        (2, 2),
+        "they share a commit"
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_the_second_format_keeps_its_checkpoints() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    {
+        let old = Connection::open(&path).unwrap();
+        let formats = [
+            include_str!("migrations/0001.sql"),
+            include_str!("migrations/0002.sql"),
+        ];
+        for format in formats {
+            old.execute_batch(format).unwrap();
+        }
+        old.execute_batch(
+            "PRAGMA application_id = 0x4C796365; PRAGMA user_version = 2;
+             INSERT INTO thread VALUES (1, 't', 3, 0, 2);
+             INSERT INTO channel_value VALUES (1, 'a', 1, x'31'), (1, 'b', 2, x'32');",
+        )
+        .unwrap();
+    }
+    let store = open(&directory);
+    let values: Vec<(String, Vec<u8>)> = store
+        .read("values", |connection| {
+            let mut all = connection.prepare("SELECT channel, bytes FROM channel_value")?;
+            let all = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(all.collect::<Result<_, _>>()?)
+        })
+        .await
+        .unwrap();
+    let expected = [("a", b"1"), ("b", b"2")];
+    let expected = expected.map(|(channel, bytes)| (channel.to_owned(), bytes.to_vec()));
+    assert_eq!(values, expected);
+}
+
+#[tokio::test]
 async fn a_failed_write_takes_no_other_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);

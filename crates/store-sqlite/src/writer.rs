@@ -4,7 +4,8 @@
 //! cost one fsync, and a lone caller waits for nobody. Each write has a savepoint of its own,
 //! so one that fails takes no other with it.
 //!
-//! Invariant: a caller hears of success only after the commit that holds its write.
+//! Invariant: a caller hears of success only after the commit that holds its write, and of
+//! one that must survive the power only after that commit is synced.
 
 use std::{
     fs::File,
@@ -29,10 +30,24 @@ type Settle = Box<dyn FnOnce(&Committed) + Send>;
 type Begun<'a> = Result<(&'a Connection, Timestamp), &'a Arc<rusqlite::Error>>;
 type Write = Box<dyn FnOnce(Begun<'_>) -> Option<Settle> + Send>;
 
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Survives {
+    /// The end of the process and of the power: it was synced.
+    Power,
+    /// The end of the process. The log is in order, so the next synced commit holds it too.
+    Process,
+}
+
+struct Order {
+    write: Write,
+    survives: Survives,
+}
+
 /// The way to the writing thread. The thread ends when this is closed or dropped.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    inbox: Inbox<Write>,
+    inbox: Inbox<Order>,
     /// Closed when the thread has ended.
     ended: watch::Receiver<()>,
 }
@@ -40,6 +55,8 @@ pub(crate) struct Writer {
 /// What the thread owns.
 pub(crate) struct Thread {
     pub(crate) connection: Connection,
+    /// What the connection's commits survive at present.
+    pub(crate) survives: Survives,
     pub(crate) clock: Arc<dyn Clock>,
     /// Joined before the connection closes, so that the last to close is the writer.
     pub(crate) readers: Vec<JoinHandle<()>>,
@@ -48,13 +65,14 @@ pub(crate) struct Thread {
 }
 
 impl Writer {
-    pub(crate) fn spawn(capacity: usize, thread: Thread) -> std::io::Result<Self> {
+    pub(crate) fn spawn(capacity: usize, mut thread: Thread) -> std::io::Result<Self> {
         let (inbox, orders) = Inbox::new(capacity);
         let (running, ended) = watch::channel(());
         thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || {
                 thread.run(&orders);
+                thread.close();
                 drop(running);
             })?;
         Ok(Self { inbox, ended })
@@ -63,10 +81,11 @@ impl Writer {
     /// Runs `write` inside a transaction and waits until that is committed.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
+        survives: Survives,
         write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Box::new(move |begun| {
+        let write: Write = Box::new(move |begun| {
             if reply.is_closed() {
                 return None;
             }
@@ -83,7 +102,8 @@ impl Writer {
                 // Nobody waits any more: the caller knows that the write may have happened.
                 drop(reply.send(outcome));
             }))
-        }))?;
+        });
+        self.inbox.send(Order { write, survives })?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -97,36 +117,57 @@ impl Writer {
 }
 
 impl Thread {
-    fn run(self, orders: &Receiver<Write>) {
-        while let Ok(first) = orders.recv() {
-            self.batch(first, orders);
+    fn run(&mut self, orders: &Receiver<Order>) {
+        let mut next = None;
+        while let Some(first) = next.take().or_else(|| orders.recv().ok()) {
+            next = self.batch(first, orders);
         }
-        self.close();
     }
 
-    /// Commits a write together with those that wait behind it.
-    fn batch(&self, first: Write, orders: &Receiver<Write>) {
-        if let Err(error) = run(&self.connection, "BEGIN IMMEDIATE") {
+    /// Commits a write together with those that wait behind it. One that need not be synced
+    /// goes alone when nothing waits, for nothing; else it shares what the others pay for.
+    /// Gives an order that was taken and not run.
+    fn batch(&mut self, first: Order, orders: &Receiver<Order>) -> Option<Order> {
+        let mut next = orders.try_recv().ok();
+        let survives = match &next {
+            None => first.survives,
+            Some(_) => Survives::Power,
+        };
+        if let Err(error) = self.begin(survives) {
             let error = Arc::new(error);
-            if let Some(settle) = first(Err(&error)) {
+            if let Some(settle) = (first.write)(Err(&error)) {
                 settle(&Ok(()));
             }
-            return;
+            return next;
         }
         let mut settles: Vec<Settle> = Vec::new();
-        let mut next = Some(first);
-        while let Some(write) = next.take() {
-            settles.extend(write(Ok((&self.connection, self.clock.now()))));
+        let mut taken = Some(first);
+        while let Some(order) = taken.take() {
+            settles.extend((order.write)(Ok((&self.connection, self.clock.now()))));
             // Some failures, a full disk among them, end the whole transaction.
-            if self.connection.is_autocommit() || settles.len() >= BATCH {
+            let is_over = self.connection.is_autocommit() || settles.len() >= BATCH;
+            if is_over || survives == Survives::Process {
                 break;
             }
-            next = orders.try_recv().ok();
+            taken = next.take().or_else(|| orders.try_recv().ok());
         }
         let committed = self.commit().map_err(Arc::new);
         for settle in settles {
             settle(&committed);
         }
+        next
+    }
+
+    fn begin(&mut self, survives: Survives) -> rusqlite::Result<()> {
+        if self.survives != survives {
+            let level = match survives {
+                Survives::Power => "FULL",
+                Survives::Process => "NORMAL",
+            };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.survives = survives;
+        }
+        run(&self.connection, "BEGIN IMMEDIATE")
     }
 
     fn commit(&self) -> rusqlite::Result<()> {
