@@ -4,6 +4,7 @@ mod answer;
 mod anthropic;
 mod balanced;
 mod breaking;
+mod cached;
 mod clock;
 mod config;
 mod cost;
@@ -30,6 +31,10 @@ mod wire;
 pub use anthropic::{Anthropic, AnthropicConfig};
 pub use balanced::{Balanced, Endpoint, Strategy};
 pub use breaking::{Breaking, Circuit, RateLimits};
+pub use cached::{
+    AnswerCacheConfig, AnswerKey, AnswerStore, AnswerStoreError, CachePolicy, Cached, CachedAnswer,
+    InMemoryAnswers, SemanticConfig, Trouble,
+};
 pub use config::{BuildError, Timeouts};
 pub use cost::{
     Budgets, Hold, Ledger, MoneyError, Month, MonthlyEstimate, PicoUsd, Price, PriceError,

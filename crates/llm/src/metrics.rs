@@ -45,6 +45,12 @@ pub const COST_TODAY: &str = "llm_cost_today_dollars";
 pub const COST_ALERTS: &str = "llm_cost_alerts_total";
 /// Counter. Calls that a budget did not cover, by `budget`: `session`, `tenant_day`, `day`.
 pub const OVER_BUDGET: &str = "llm_over_budget_total";
+/// Counter. Requests that the answer cache may serve, by `outcome`: `exact`, `semantic`,
+/// `joined` (another call under way), `miss`.
+pub const CACHE_LOOKUPS: &str = "llm_cache_lookups_total";
+/// Counter. Failures of the answer cache's store and embedder by `operation`: `get`, `put`,
+/// `embed`.
+pub const CACHE_FAILURES: &str = "llm_cache_failures_total";
 
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
@@ -113,6 +119,16 @@ pub fn describe() {
         OVER_BUDGET,
         Unit::Count,
         "Model calls that a budget did not cover."
+    );
+    describe_counter!(
+        CACHE_LOOKUPS,
+        Unit::Count,
+        "Requests that the answer cache may serve by outcome."
+    );
+    describe_counter!(
+        CACHE_FAILURES,
+        Unit::Count,
+        "Failures of the answer cache by operation."
     );
 }
 
@@ -207,4 +223,13 @@ pub(crate) fn costly_request(request: &RequestId, tenant: &TenantId, cost: PicoU
 pub(crate) fn over_budget(budget: &'static str, tenant: &TenantId, needed: MicroUsd) {
     counter!(OVER_BUDGET, "budget" => budget).increment(1);
     tracing::warn!(budget, %tenant, %needed, "a budget does not cover a model call");
+}
+
+pub(crate) fn cache_looked_up(outcome: &'static str) {
+    counter!(CACHE_LOOKUPS, "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn cache_failed(operation: &'static str, error: &dyn std::error::Error) {
+    counter!(CACHE_FAILURES, "operation" => operation).increment(1);
+    tracing::warn!(operation, %error, "the answer cache works without its help");
 }

@@ -5,6 +5,7 @@
 mod actor;
 mod balanced;
 mod breaking;
+mod cached;
 mod hedged;
 mod priced;
 #[path = "../recorder/mod.rs"]
