@@ -31,6 +31,61 @@ pub(crate) enum Command {
     Check(Options),
     /// Make an API key: prints the key once, and the lines for the configuration file.
     Key(KeyOptions),
+    /// Print what models cost, or what a month would cost.
+    #[command(subcommand)]
+    Cost(CostCommand),
+}
+
+/// What to do with prices.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CostCommand {
+    /// Estimate a month, before and after caching.
+    Estimate(EstimateOptions),
+    /// Print the known prices.
+    Prices(PriceOptions),
+}
+
+/// Which prices, and how to print.
+#[derive(Debug, Args)]
+pub(crate) struct PriceOptions {
+    /// A TOML file whose prices take the place of the built-in ones.
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `cost estimate`.
+#[derive(Debug, Args)]
+pub(crate) struct EstimateOptions {
+    /// People.
+    #[arg(long, value_name = "N")]
+    pub users: u64,
+    /// Model calls that each makes in a day.
+    #[arg(long, value_name = "N")]
+    pub calls_per_user: u64,
+    /// Days in the month.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub days: u64,
+    /// Input tokens of a call.
+    #[arg(long, value_name = "N", default_value_t = 1500)]
+    pub input_tokens: u64,
+    /// Output tokens of a call.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub output_tokens: u64,
+    /// The share of calls answered from the answer cache, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub cache_hit_rate: f64,
+    /// The share of input tokens read from the provider's prompt cache, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub prompt_cache_rate: f64,
+    /// A model; may be given several times [default: small ones of several providers].
+    #[arg(long, value_name = "MODEL")]
+    pub model: Vec<String>,
+    /// Which prices, and how to print.
+    #[command(flatten)]
+    pub prices: PriceOptions,
 }
 
 /// The flags of `serve` and `check`; each overrides the same setting elsewhere.

@@ -14,6 +14,7 @@ use lyceum_core::Tool;
 use lyceum_gateway::{
     ApiKey, AuthConfig, BindError, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
 };
+use lyceum_llm::Ledger;
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
@@ -25,6 +26,7 @@ use crate::{
     health,
     models::{self, Models},
     provider::Chosen,
+    spend,
 };
 
 /// The store's file inside the data directory.
@@ -43,6 +45,8 @@ pub(crate) struct Server {
     memory: Memory,
     consolidator: Option<Consolidator>,
     health: Health,
+    ledger: Ledger,
+    data_dir: PathBuf,
 }
 
 impl Server {
@@ -59,6 +63,11 @@ impl Server {
             background.spawn(consolidator.run(stop_background.clone()));
         }
         background.spawn(clean(self.memory, stop_background.clone()));
+        background.spawn(spend::keep(
+            self.data_dir,
+            self.ledger,
+            stop_background.clone(),
+        ));
         background.close();
         self.health.enter(Lifecycle::Ready);
         let stopped = self.bound.serve(stop).await;
@@ -90,7 +99,13 @@ pub(crate) async fn compose(
         store.clone(),
         MemoryConfig::default(),
     );
-    let Models { mind, name, watch } = models::build(chosen, config).await?;
+    let Models {
+        mind,
+        name,
+        watch,
+        ledger,
+    } = models::build(chosen, config).await?;
+    spend::restore(&resolved.data_dir, &ledger);
     let tools = tools(&config.tools, &memory).await?;
     let student = Feynman::new(
         mind.clone(),
@@ -142,6 +157,8 @@ pub(crate) async fn compose(
         memory,
         consolidator,
         health,
+        ledger,
+        data_dir: resolved.data_dir.clone(),
     })
 }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
-pub(crate) use llm::{Balance, Breaker, Endpoint, Fallback, Hedge, Retry};
+pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
@@ -41,6 +41,10 @@ pub(crate) struct Config {
     pub hedge: Hedge,
     /// Who answers when the model cannot.
     pub fallback: Fallback,
+    /// Answers that are given again.
+    pub cache: Cache,
+    /// Prices and budgets.
+    pub cost: Cost,
     /// Who may call.
     pub auth: Auth,
     /// What is remembered and how.

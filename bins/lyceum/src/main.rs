@@ -4,10 +4,12 @@ mod banner;
 mod cli;
 mod compose;
 mod config;
+mod cost;
 mod health;
 mod key;
 mod models;
 mod provider;
+mod spend;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -29,6 +31,7 @@ async fn main() -> ExitCode {
         Command::Serve(options) => serve(&options).await,
         Command::Check(options) => check(&options).await,
         Command::Key(options) => key::make(&options),
+        Command::Cost(command) => cost::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,25 +1,27 @@
 //! Builds the model layer: every provider in its decorators, and one model out of all.
 //!
-//! From the outside in: metered, fallback over the models, hedged, balanced over a model's
-//! endpoints, and for each endpoint retrying, queued, breaking around the provider. Each
-//! endpoint has its own queue, because each key has its own quota.
+//! From the outside in: metered, cached, fallback over the models, hedged, balanced over a
+//! model's endpoints, and for each endpoint retrying, queued, priced, breaking around the
+//! provider. Each endpoint has its own queue, because each key has its own quota.
 
 mod layout;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use lyceum_agents::Mind;
 use lyceum_core::ChatModel;
 use lyceum_llm::{
-    Balanced, Breaking, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, Metered, Queued, Retrying,
+    Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, InMemoryAnswers,
+    Ledger, Metered, PriceTable, Priced, Queued, Retrying, Trouble,
 };
 use lyceum_llm_local::{LocalConfig, LocalModel};
 use lyceum_queue::Queue;
 
 use crate::{
     config::Config,
+    cost,
     provider::{Choice, Chosen, Hosted},
 };
 
@@ -34,6 +36,8 @@ pub(crate) struct Models {
     pub name: Option<String>,
     /// What can be seen of it while it runs.
     pub watch: Watch,
+    /// What calls cost.
+    pub ledger: Ledger,
 }
 
 /// What health checks see of the model layer.
@@ -51,34 +55,50 @@ pub(crate) struct Watch {
 ///
 /// A model file that cannot be opened, an address or a key that cannot be used.
 pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
-    let mut watch = Watch::default();
+    let mut built = Built {
+        config,
+        watch: Watch::default(),
+        prices: Arc::new(cost::table(config.cost.prices.as_deref())?),
+        ledger: Ledger::new(config.cost.budgets()),
+    };
     let (first, name) = match &chosen.main {
         Choice::Offline => {
             return Ok(Models {
                 mind: Mind::Offline,
                 name: None,
-                watch,
+                watch: built.watch,
+                ledger: built.ledger,
             });
         }
         Choice::Local(file) => local(file.clone()).await?,
-        Choice::Hosted(model) => (hosted(model, config, &mut watch)?, model.model.clone()),
+        Choice::Hosted(model) => (built.hosted(model)?, model.model.clone()),
     };
     let mut others = Vec::new();
     for choice in &chosen.fallbacks {
         match choice {
             Choice::Offline => {}
             Choice::Local(file) => others.push(local(file.clone()).await?.0),
-            Choice::Hosted(model) => others.push(hosted(model, config, &mut watch)?),
+            Choice::Hosted(model) => others.push(built.hosted(model)?),
         }
     }
     let mut chain = Fallback::new(first, others);
     if let Some(text) = &config.fallback.degraded_answer {
         chain = chain.with_last_resort(FixedAnswer::new(text.as_str()));
     }
+    let Built { watch, ledger, .. } = built;
+    let model: Arc<dyn ChatModel> = match config.cache.config() {
+        Some(cache) => {
+            let store = Arc::new(InMemoryAnswers::new(config.cache.max_mib << 20));
+            let trouble = Trouble::new(watch.circuits.clone(), watch.queues.clone());
+            Arc::new(Cached::new(chain, store, cache).with_trouble(trouble))
+        }
+        None => Arc::new(chain),
+    };
     Ok(Models {
-        mind: Mind::Model(Arc::new(Metered::new(chain))),
+        mind: Mind::Model(Arc::new(Metered::new(model))),
         name: Some(name),
         watch,
+        ledger,
     })
 }
 
@@ -90,44 +110,68 @@ async fn local(file: PathBuf) -> Result<(Arc<dyn ChatModel>, String)> {
     Ok((Arc::new(model), name))
 }
 
-/// A hosted model with all its endpoints.
-fn hosted(model: &Hosted, config: &Config, watch: &mut Watch) -> Result<Arc<dyn ChatModel>> {
-    let mut endpoints = Vec::new();
-    for at in 0..model.ways.len() {
-        endpoints.push(endpoint(model, at, config, watch)?);
-    }
-    let first = endpoints.remove(0);
-    let one = endpoints.is_empty();
-    let model: Arc<dyn ChatModel> = match one {
-        true => first.model,
-        false => {
-            let strategy = config.balance.strategy.strategy();
-            Arc::new(Balanced::new(strategy, first, endpoints))
-        }
-    };
-    Ok(match config.hedge.config() {
-        Some(hedge) => Arc::new(Hedged::new(Arc::clone(&model), model, hedge)),
-        None => model,
-    })
+/// What is shared by the models that are built.
+struct Built<'a> {
+    config: &'a Config,
+    watch: Watch,
+    prices: Arc<PriceTable>,
+    ledger: Ledger,
 }
 
-/// One way to a hosted model: its provider in the decorators that belong to one key.
-fn endpoint(model: &Hosted, at: usize, config: &Config, watch: &mut Watch) -> Result<Endpoint> {
-    let way = &model.ways[at];
-    let name = model.label(at);
-    let queue = upstream::queue(&name, &way.queue, model.preset.dialect);
-    let provider = upstream::provider(model, way, &queue)?;
-    let breaking = Breaking::new(provider, name, config.breaker.config())
-        .with_rate_limits(config.breaker.rate_limits());
-    let circuit = breaking.circuit();
-    let queued = Queued::new(breaking, queue.clone());
-    let retrying = Retrying::new(queued, config.retry.policy()).with_budget(config.retry.budget);
-    watch.queues.push(queue);
-    watch.circuits.push(circuit.clone());
-    Ok(Endpoint {
-        model: Arc::new(retrying),
-        weight: way.weight,
-        price: way.price,
-        circuit: Some(circuit),
-    })
+impl Built<'_> {
+    /// A hosted model with all its endpoints.
+    fn hosted(&mut self, model: &Hosted) -> Result<Arc<dyn ChatModel>> {
+        let unpriced = self.prices.price(&model.model).is_none();
+        if unpriced && self.ledger.has_budgets() && !model.preset.keyless {
+            bail!(
+                "there is a budget under [cost], but no price for {}: name a file with its price as cost.prices",
+                model.model
+            );
+        }
+        let first = self.endpoint(model, 0)?;
+        let mut others = Vec::new();
+        for at in 1..model.ways.len() {
+            others.push(self.endpoint(model, at)?);
+        }
+        let model: Arc<dyn ChatModel> = match others.is_empty() {
+            true => first.model,
+            false => {
+                let strategy = self.config.balance.strategy.strategy();
+                Arc::new(Balanced::new(strategy, first, others))
+            }
+        };
+        Ok(match self.config.hedge.config() {
+            Some(hedge) => Arc::new(Hedged::new(Arc::clone(&model), model, hedge)),
+            None => model,
+        })
+    }
+
+    /// One way to a hosted model: its provider in the decorators that belong to one key.
+    fn endpoint(&mut self, model: &Hosted, at: usize) -> Result<Endpoint> {
+        let config = self.config;
+        let way = &model.ways[at];
+        let name = model.label(at);
+        let queue = upstream::queue(&name, &way.queue, model.preset.dialect);
+        let provider = upstream::provider(model, way, &queue)?;
+        let breaking = Breaking::new(provider, name, config.breaker.config())
+            .with_rate_limits(config.breaker.rate_limits());
+        let circuit = breaking.circuit();
+        let priced = Priced::new(
+            breaking,
+            model.model.as_str(),
+            Arc::clone(&self.prices),
+            self.ledger.clone(),
+        );
+        let queued = Queued::new(priced, queue.clone());
+        let retrying =
+            Retrying::new(queued, config.retry.policy()).with_budget(config.retry.budget);
+        self.watch.queues.push(queue);
+        self.watch.circuits.push(circuit.clone());
+        Ok(Endpoint {
+            model: Arc::new(retrying),
+            weight: way.weight,
+            price: way.price,
+            circuit: Some(circuit),
+        })
+    }
 }

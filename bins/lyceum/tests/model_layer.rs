@@ -125,6 +125,145 @@ async fn calls_are_spread_over_two_endpoints_and_leave_one_with_a_refused_key() 
 }
 
 #[tokio::test]
+async fn a_repeated_question_is_answered_from_the_cache() {
+    let sim = simulator("Why does it fall?", vec![]).await;
+    let server = server(&format!(
+        "[model]\n{}\n[cache]\nmode = \"all\"\n[memory]\nrecalled = 0\nconsolidate = false\n",
+        model(&sim, "m"),
+    ));
+    let (_, first) = teach(&server, "a").await;
+    let (status, second) = teach(&server, "b").await;
+    assert_eq!(status, 200, "{second}");
+    assert_eq!(first["questions"], second["questions"]);
+    let hits = get(&server, "/metrics").await;
+    assert!(
+        hits.contains("llm_cache_lookups_total{outcome=\"exact\"} 1"),
+        "{hits}"
+    );
+    assert_eq!(sim.stats().requests, 3, "one of four was not sent");
+}
+
+#[tokio::test]
+async fn a_budget_stops_calls_with_a_clear_error_and_survives_a_restart() {
+    let sim = simulator("Why does it fall?", vec![]).await;
+    // Two lessons' calls fit into it, by what is set aside for each.
+    let text = format!(
+        "[model]\n{}\n[cost]\ntenant_daily_usd = 0.02\n",
+        model(&sim, "gpt-4.1-mini"),
+    );
+    let first = server(&text);
+    let mut lessons = 0;
+    let refused = loop {
+        let (status, answer) = teach(&first, &format!("s{lessons}")).await;
+        if status != 200 {
+            break (status, answer);
+        }
+        lessons += 1;
+        assert!(lessons < 100, "the budget stops nothing");
+    };
+    assert_eq!(refused.0, 429, "{}", refused.1);
+    assert!(
+        refused.1["detail"].as_str().unwrap().contains("budget"),
+        "{}",
+        refused.1
+    );
+    assert!(lessons > 0);
+    let metrics = get(&first, "/metrics").await;
+    assert!(
+        metrics.contains("llm_over_budget_total{budget=\"tenant_day\"}"),
+        "{metrics}"
+    );
+    let spent = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("llm_cost_today_dollars "))
+        .unwrap();
+    assert!(spent.parse::<f64>().unwrap() <= 0.02, "{spent}");
+    let asked = sim.stats().requests;
+    first.signal("TERM");
+    let (_, _, dir) = first.wait();
+    let file = dir.path().join("lyceum.toml");
+    let file = file.to_str().unwrap().to_owned();
+    let again = Server::start_in(dir, &["--config", &file], &[]);
+    let (status, answer) = teach(&again, "later").await;
+    assert_eq!(status, 429, "{answer}");
+    assert_eq!(sim.stats().requests, asked, "nothing more was sent");
+}
+
+#[test]
+fn a_budget_needs_a_price() {
+    let (dir, file) = configuration(
+        "[model]\nprovider = \"openai\"\nname = \"unheard-of\"\napi_key = \"sk-test\"\n[cost]\ndaily_usd = 1.0\n",
+    );
+    let data = dir.path().join("data");
+    let output = run(
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--config",
+            file.to_str().unwrap(),
+        ],
+        &[],
+    );
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no price for unheard-of"), "{error}");
+}
+
+#[test]
+fn a_month_is_estimated_as_a_table_and_as_json() {
+    let flags = [
+        "cost",
+        "estimate",
+        "--users",
+        "500",
+        "--calls-per-user",
+        "8",
+        "--input-tokens",
+        "2000",
+        "--output-tokens",
+        "500",
+        "--cache-hit-rate",
+        "0.4",
+        "--prompt-cache-rate",
+        "0.5",
+        "--model",
+        "claude-sonnet-4-5",
+    ];
+    let table = String::from_utf8(run(&flags, &[]).stdout).unwrap();
+    for words in [
+        "120000 calls a month, 72000 after",
+        "$1620.00",
+        "$777.60",
+        "52.0%",
+    ] {
+        assert!(table.contains(words), "{words:?} is missing in {table}");
+    }
+    let output = run(&[&flags[..], &["--json"]].concat(), &[]).stdout;
+    let json: Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(json["models"][0]["after_usd"], json!(777.6));
+
+    let unknown = run(
+        &[
+            "cost",
+            "estimate",
+            "--users",
+            "1",
+            "--calls-per-user",
+            "1",
+            "--model",
+            "x",
+        ],
+        &[],
+    );
+    let error = String::from_utf8(unknown.stderr).unwrap();
+    assert!(error.contains("--prices FILE"), "{error}");
+    let prices = String::from_utf8(run(&["cost", "prices"], &[]).stdout).unwrap();
+    assert!(prices.contains("deepseek-chat"), "{prices}");
+}
+
+#[tokio::test]
 async fn check_prints_the_stack_without_a_key() {
     let (_dir, file) = configuration(
         "[model]\nprovider = \"openai\"\nname = \"m\"\napi_key = \"sk-secret\"\n[[model.endpoints]]\napi_key = \"sk-other\"\nweight = 2\n\

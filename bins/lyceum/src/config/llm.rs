@@ -1,9 +1,12 @@
 //! The configuration of the model layer around the providers: balancing, breaker,
-//! retries, hedging and fallback.
+//! retries, hedging, fallback, the answer cache and budgets.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use lyceum_llm::{HedgeConfig, HedgeDelay, RateLimits, Strategy};
+use lyceum_core::MicroUsd;
+use lyceum_llm::{
+    AnswerCacheConfig, Budgets, CachePolicy, HedgeConfig, HedgeDelay, RateLimits, Strategy,
+};
 use lyceum_queue::{BreakerConfig, RetryPolicy};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -201,4 +204,105 @@ pub(crate) struct Fallback {
     pub degraded_answer: Option<String>,
     /// The models asked in order after `[model]`, each written as `[model]` is.
     pub models: Vec<Model>,
+}
+
+/// `[cache]`: answers that are given again, within a tenant.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cache {
+    /// `off`, `asked` (default): requests that ask for it; `deterministic`: those of
+    /// temperature zero without tools too; `all`: all without tools.
+    pub mode: CacheMode,
+    /// How old an answer may be, in seconds. Default 300; 1 to 86,400.
+    pub ttl_seconds: u64,
+    /// How old it may be while the provider is in trouble, in seconds. Default 1800; 1 to
+    /// 86,400.
+    pub trouble_ttl_seconds: u64,
+    /// The most memory for answers, in MiB. Default 64; 1 to 65,536.
+    pub max_mib: usize,
+}
+
+/// Which requests may be answered from the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CacheMode {
+    /// None.
+    Off,
+    /// Those that ask for it.
+    #[default]
+    Asked,
+    /// Those of temperature zero without tools too.
+    Deterministic,
+    /// All without tools.
+    All,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let default = AnswerCacheConfig::default();
+        Self {
+            mode: CacheMode::default(),
+            ttl_seconds: default.lifetime.as_secs(),
+            trouble_ttl_seconds: default.trouble_lifetime.as_secs(),
+            max_mib: 64,
+        }
+    }
+}
+
+impl Cache {
+    /// `None` when there is none.
+    pub(crate) fn config(self) -> Option<AnswerCacheConfig> {
+        let policy = match self.mode {
+            CacheMode::Off => return None,
+            CacheMode::Asked => CachePolicy::Asked,
+            CacheMode::Deterministic => CachePolicy::Deterministic,
+            CacheMode::All => CachePolicy::All,
+        };
+        Some(AnswerCacheConfig {
+            policy,
+            lifetime: Duration::from_secs(self.ttl_seconds),
+            trouble_lifetime: Duration::from_secs(self.trouble_ttl_seconds),
+        })
+    }
+}
+
+/// `[cost]`: prices and budgets, in US dollars. Days are those of UTC; an unset budget
+/// does not apply.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cost {
+    /// A TOML file whose prices take the place of the built-in ones.
+    pub prices: Option<PathBuf>,
+    /// What everybody together may spend in a day. Default: no limit.
+    pub daily_usd: Option<f64>,
+    /// What one tenant may spend in a day. Default: no limit.
+    pub tenant_daily_usd: Option<f64>,
+    /// What one session may spend. Default: no limit.
+    pub session_usd: Option<f64>,
+    /// From which cost on a request is logged and counted as an alert. Default 1.
+    pub alert_request_usd: f64,
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self {
+            prices: None,
+            daily_usd: None,
+            tenant_daily_usd: None,
+            session_usd: None,
+            alert_request_usd: 1.0,
+        }
+    }
+}
+
+impl Cost {
+    pub(crate) fn budgets(&self) -> Budgets {
+        let micro = |dollars: f64| MicroUsd((dollars * 1e6).round() as u64);
+        Budgets {
+            day: self.daily_usd.map(micro),
+            tenant_day: self.tenant_daily_usd.map(micro),
+            session: self.session_usd.map(micro),
+            alert: micro(self.alert_request_usd),
+        }
+    }
 }

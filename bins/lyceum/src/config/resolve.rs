@@ -140,6 +140,24 @@ fn layer(config: &Config) -> Result<(), ConfigError> {
     range("retry.min_seconds", retry.min_seconds, 0, 600)?;
     range("retry.max_seconds", retry.max_seconds, 0, 600)?;
     share("retry.budget", retry.budget, 1.0)?;
+    let cache = &config.cache;
+    range("cache.ttl_seconds", cache.ttl_seconds, 1, 86_400)?;
+    range(
+        "cache.trouble_ttl_seconds",
+        cache.trouble_ttl_seconds,
+        1,
+        86_400,
+    )?;
+    range("cache.max_mib", cache.max_mib as u64, 1, 65_536)?;
+    let cost = &config.cost;
+    for (key, dollars) in [
+        ("cost.daily_usd", cost.daily_usd),
+        ("cost.tenant_daily_usd", cost.tenant_daily_usd),
+        ("cost.session_usd", cost.session_usd),
+        ("cost.alert_request_usd", Some(cost.alert_request_usd)),
+    ] {
+        share(key, dollars.unwrap_or_default(), 1_000_000.0)?;
+    }
     let hedge = &config.hedge;
     share("hedge.max_share", hedge.max_share, 1.0)?;
     share(

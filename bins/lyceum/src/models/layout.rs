@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    config::Config,
+    config::{CacheMode, Config},
     provider::{Choice, Chosen, Hosted},
 };
 
@@ -15,6 +15,14 @@ pub(crate) fn layout(chosen: &Chosen, config: &Config) -> String {
     }
     let _ = writeln!(text, "# How a call reaches it, outermost first:");
     let _ = writeln!(text, "#   metered");
+    let cache = &config.cache;
+    if cache.mode != CacheMode::Off {
+        let _ = writeln!(
+            text,
+            "#   cached ({:?}, {} s, {} s in trouble, {} MiB)",
+            cache.mode, cache.ttl_seconds, cache.trouble_ttl_seconds, cache.max_mib
+        );
+    }
     let chain = !chosen.fallbacks.is_empty() || config.fallback.degraded_answer.is_some();
     if chain {
         let _ = writeln!(text, "#   fallback, before the first token:");
@@ -45,6 +53,9 @@ fn hosted(text: &mut String, model: &Hosted, config: &Config) {
         let strategy = config.balance.strategy.strategy().label();
         let _ = writeln!(text, "#     balanced, {strategy}:");
     }
+    let priced = crate::cost::table(config.cost.prices.as_deref())
+        .is_ok_and(|table| table.price(&model.model).is_some());
+    let price = if priced { "known" } else { "unknown" };
     let retry = config.retry;
     let breaker = config.breaker;
     for (at, way) in model.ways.iter().enumerate() {
@@ -60,7 +71,7 @@ fn hosted(text: &mut String, model: &Hosted, config: &Config) {
         let _ = writeln!(
             text,
             "#     - {name} at {address}, weight {weight}: retrying ({attempts} attempts, {min}-{max} s), \
-             queued ({concurrent} at once{limits}), breaking ({failures} failures, {open} s)",
+             queued ({concurrent} at once{limits}), priced ({price}), breaking ({failures} failures, {open} s)",
             name = model.label(at),
             address = model.address(at),
             weight = way.weight,
@@ -68,6 +79,7 @@ fn hosted(text: &mut String, model: &Hosted, config: &Config) {
             min = retry.min_seconds,
             max = retry.max_seconds,
             concurrent = way.queue.max_concurrent,
+            price = price,
             failures = breaker.failures,
             open = breaker.open_seconds,
         );

@@ -1,0 +1,113 @@
+//! Keeps the day's spending over a restart, in a small file of the data directory.
+//!
+//! Invariant: the file is replaced whole or not at all. What was spent since the last
+//! write, ten seconds at most, is lost with a process that is killed.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lyceum_core::TenantId;
+use lyceum_llm::{Ledger, PicoUsd};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+const FILE: &str = "spend.toml";
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The file: a day, counted from 1970 in UTC, and its sums in picodollars.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Day {
+    day: u64,
+    tenants: BTreeMap<String, u64>,
+}
+
+/// Takes over what the file says of today. A file that cannot be read is said and left.
+pub(crate) fn restore(dir: &Path, ledger: &Ledger) {
+    let path = dir.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            tracing::warn!(%error, "cannot read what was spent today");
+            return;
+        }
+    };
+    match toml::from_str::<Day>(&text) {
+        Ok(day) => {
+            let sums = day.tenants.into_iter().filter_map(|(tenant, sum)| {
+                let tenant = TenantId::new(tenant).ok()?;
+                Some((tenant, PicoUsd(sum)))
+            });
+            ledger.restore(day.day, sums);
+        }
+        Err(error) => tracing::warn!(error = error.message(), "cannot read what was spent today"),
+    }
+}
+
+/// Writes what is spent, now and then, until it is cancelled, and once more then.
+pub(crate) async fn keep(dir: PathBuf, ledger: Ledger, stop: CancellationToken) {
+    let mut written = None;
+    loop {
+        let goes_on = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
+        let now = day(&ledger);
+        if !now.tenants.is_empty() && written.as_ref() != Some(&now) {
+            match write(&dir, &now) {
+                Ok(()) => written = Some(now),
+                Err(error) => tracing::warn!(%error, "cannot keep what was spent today"),
+            }
+        }
+        if goes_on.is_none() {
+            return;
+        }
+    }
+}
+
+fn day(ledger: &Ledger) -> Day {
+    let (day, tenants) = ledger.day();
+    let sums = tenants
+        .into_iter()
+        .map(|(tenant, sum)| (tenant.to_string(), sum.0));
+    Day {
+        day,
+        tenants: sums.collect(),
+    }
+}
+
+fn write(dir: &Path, day: &Day) -> io::Result<()> {
+    let text = toml::to_string(day).map_err(io::Error::other)?;
+    let fresh = dir.join(format!("{FILE}.new"));
+    fs::write(&fresh, text)?;
+    fs::rename(fresh, dir.join(FILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lyceum_core::{CallContext, Scope};
+    use lyceum_llm::Budgets;
+
+    #[tokio::test]
+    async fn a_restart_keeps_the_days_sums_and_a_broken_file_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(Budgets::default());
+        let call = CallContext::new(Scope::local());
+        ledger
+            .reserve(&call, PicoUsd(9))
+            .unwrap()
+            .settle(PicoUsd(7));
+        let stop = CancellationToken::new();
+        stop.cancel();
+        keep(dir.path().to_owned(), ledger, stop).await;
+        let again = Ledger::new(Budgets::default());
+        restore(dir.path(), &again);
+        assert_eq!(again.today().spent, PicoUsd(7));
+        fs::write(dir.path().join(FILE), "day = ").unwrap();
+        let fresh = Ledger::new(Budgets::default());
+        restore(dir.path(), &fresh);
+        assert_eq!(fresh.today().spent, PicoUsd(0));
+    }
+}
