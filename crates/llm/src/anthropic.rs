@@ -1,8 +1,8 @@
 //! The Anthropic dialect: the Messages API.
 //!
 //! Source: Claude API documentation, "Messages", "Streaming messages", "Errors" and
-//! "Structured outputs". Deliberately absent: `seed`, which the API does not have, and
-//! signatures of thinking blocks, which a conversation of plain messages cannot carry.
+//! "Structured outputs". Deliberately absent: `seed` and other fields
+//! that the API does not have.
 
 mod request;
 mod response;
@@ -14,9 +14,9 @@ use lyceum_core::{CallContext, ChatModel, ChatRequest, ChatStream, ModelTraits, 
 use lyceum_queue::Queue;
 use secrecy::SecretString;
 
-use self::response::EventReader;
+pub(crate) use self::response::EventReader;
 use crate::{
-    BuildError, Preset, Timeouts,
+    BuildError, Pool, Preset, Timeouts,
     answer::answer,
     transport::{Setup, Transport},
 };
@@ -38,8 +38,14 @@ pub struct AnthropicConfig {
     /// The most output tokens when a request says nothing; the API wants a number.
     /// Default 4,096.
     pub max_output: Tokens,
+    /// Whether JSON of a schema is got by a tool that the model must call, for models
+    /// without structured outputs. Its arguments come as the answer's text. A request with
+    /// tools of its own asks for structured output all the same. Default false.
+    pub json_by_tool: bool,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// The connections that are kept open.
+    pub pool: Pool,
     /// What the model can do.
     pub traits: ModelTraits,
     /// The queue that is told what answers' headers say about the provider's quotas.
@@ -56,7 +62,9 @@ impl AnthropicConfig {
             api_key: None,
             model: model.into(),
             max_output: Tokens(4_096),
+            json_by_tool: false,
             timeouts: Timeouts::default(),
+            pool: Pool::default(),
             traits: ModelTraits::default(),
             queue: None,
         }
@@ -68,6 +76,7 @@ impl AnthropicConfig {
 pub struct Anthropic {
     model: Arc<str>,
     max_output: Tokens,
+    json_by_tool: bool,
     traits: ModelTraits,
     transport: Arc<Transport>,
 }
@@ -87,11 +96,13 @@ impl Anthropic {
             key_header: (HeaderName::from_static("x-api-key"), ""),
             more_headers: &[(HeaderName::from_static("anthropic-version"), VERSION)],
             timeouts: config.timeouts,
+            pool: config.pool,
             queue: config.queue,
         })?;
         Ok(Self {
             model: config.model.into(),
             max_output: config.max_output,
+            json_by_tool: config.json_by_tool,
             traits: config.traits,
             transport: Arc::new(transport),
         })
@@ -110,9 +121,11 @@ impl ChatModel for Anthropic {
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
         let asked = request.model.as_deref();
         let asked = asked.map_or_else(|| Arc::clone(&self.model), Arc::from);
-        let reader = EventReader::new(Arc::clone(&self.transport), Arc::clone(&asked));
-        let max_output = self.max_output;
-        let body = move || request::body(&request, &asked, max_output);
+        let forced = request::forced_schema(&request, self.json_by_tool).is_some();
+        let answer_tool = forced.then_some(request::ANSWER_TOOL);
+        let reader = EventReader::new(self.transport.origin(&asked), answer_tool);
+        let (max_output, json_by_tool) = (self.max_output, self.json_by_tool);
+        let body = move || request::body(&request, &asked, max_output, json_by_tool);
         answer(Arc::clone(&self.transport), call.deadline, body, reader)
     }
 }

@@ -62,10 +62,17 @@ impl Complaint {
     ) -> ChatError {
         let message = clean(&self.message, key);
         // OpenAI "Error codes": an empty account answers 429 too, and waiting never helps.
-        if self.names("insufficient_quota") {
+        // Moonshot and Ark name the same otherwise.
+        let empty = [
+            "insufficient_quota",
+            "exceeded_current_quota",
+            "AccountOverdue",
+        ];
+        if empty.iter().any(|name| self.names(name)) {
             return ChatError::Rejected { status, message };
         }
         match status {
+            400 | 413 | 422 if self.is_too_long() => ChatError::ContextTooLong { status, message },
             401 | 403 => ChatError::Authentication { status, message },
             429 => ChatError::RateLimited {
                 retry_after,
@@ -105,6 +112,26 @@ impl Complaint {
         ];
         let known = table.iter().find(|(name, _)| self.names(name));
         known.map_or(500, |(_, status)| *status)
+    }
+
+    /// Whether the request is longer than the model's context. Only some providers have a
+    /// code for it (OpenAI and its followers; Zhipu: 1261; llama.cpp: the type), the others
+    /// say it in words: DeepSeek and vLLM, Anthropic (two forms), Moonshot, DashScope, Gemini.
+    fn is_too_long(&self) -> bool {
+        const WORDS: [&str; 7] = [
+            "maximum context length",
+            "prompt is too long",
+            "exceed context limit",
+            "exceeded model token limit",
+            "range of input length",
+            "input token count",
+            "context window",
+        ];
+        let said = self.message.to_ascii_lowercase();
+        self.names("context_length")
+            || self.names("exceed_context_size")
+            || self.code == "1261"
+            || WORDS.iter().any(|words| said.contains(words))
     }
 
     fn names(&self, word: &str) -> bool {

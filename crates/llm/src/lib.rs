@@ -8,6 +8,7 @@ mod cached;
 mod clock;
 mod config;
 mod cost;
+pub mod decode;
 mod dns;
 mod embed;
 mod estimate;
@@ -16,6 +17,7 @@ mod fallback;
 mod fixed;
 pub mod headers;
 mod hedged;
+mod json;
 mod metered;
 pub mod metrics;
 mod ollama;
@@ -35,7 +37,7 @@ pub use cached::{
     AnswerCacheConfig, AnswerKey, AnswerStore, AnswerStoreError, CachePolicy, Cached, CachedAnswer,
     InMemoryAnswers, SemanticConfig, Trouble,
 };
-pub use config::{BuildError, Timeouts};
+pub use config::{BuildError, Pool, Timeouts};
 pub use cost::{
     Budgets, Hold, Ledger, MoneyError, Month, MonthlyEstimate, PicoUsd, Price, PriceError,
     PriceTable, Priced, Spent, Workload,

@@ -5,6 +5,7 @@
 //! Deliberately absent: the Responses API, several choices per answer (only the
 //! first is read), audio.
 
+mod content;
 mod request;
 mod response;
 
@@ -15,9 +16,9 @@ use lyceum_core::{CallContext, ChatModel, ChatRequest, ChatStream, ModelTraits};
 use lyceum_queue::Queue;
 use secrecy::SecretString;
 
-use self::response::ChunkReader;
+pub(crate) use self::response::ChunkReader;
 use crate::{
-    BuildError, Preset, Quirks, Timeouts,
+    BuildError, Pool, Preset, Quirks, Timeouts,
     answer::answer,
     transport::{Setup, Transport},
 };
@@ -35,6 +36,8 @@ pub struct OpenAiConfig {
     pub model: String,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// The connections that are kept open.
+    pub pool: Pool,
     /// What the model can do.
     pub traits: ModelTraits,
     /// Where the provider differs from others of the dialect.
@@ -53,6 +56,7 @@ impl OpenAiConfig {
             api_key: None,
             model: model.into(),
             timeouts: Timeouts::default(),
+            pool: Pool::default(),
             traits: ModelTraits::default(),
             quirks: preset.quirks,
             queue: None,
@@ -84,6 +88,7 @@ impl OpenAi {
             key_header: (header::AUTHORIZATION, "Bearer "),
             more_headers: &[],
             timeouts: config.timeouts,
+            pool: config.pool,
             queue: config.queue,
         })?;
         Ok(Self {
@@ -107,7 +112,7 @@ impl ChatModel for OpenAi {
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
         let asked = request.model.as_deref();
         let asked = asked.map_or_else(|| Arc::clone(&self.model), Arc::from);
-        let reader = ChunkReader::new(Arc::clone(&self.transport), Arc::clone(&asked));
+        let reader = ChunkReader::new(self.transport.origin(&asked));
         let quirks = self.quirks;
         let body = move || request::body(&request, &asked, quirks);
         answer(Arc::clone(&self.transport), call.deadline, body, reader)

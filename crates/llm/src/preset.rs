@@ -43,6 +43,10 @@ pub struct Quirks {
     pub output_limit: OutputLimit,
     /// How a schema is sent.
     pub json_schema: SchemaSupport,
+    /// Whether an assistant message with tool calls carries the reasoning that led to them
+    /// (`reasoning_content`), which some models insist on and other servers refuse.
+    /// Default false.
+    pub reasoning_back: bool,
 }
 
 impl Quirks {
@@ -50,6 +54,12 @@ impl Quirks {
         usage_in_stream: true,
         output_limit: OutputLimit::MaxTokens,
         json_schema: SchemaSupport::Native,
+        reasoning_back: false,
+    };
+
+    const INSTRUCTED: Self = Self {
+        json_schema: SchemaSupport::Instructed,
+        ..Self::PLAIN
     };
 }
 
@@ -105,10 +115,7 @@ impl Preset {
             base_url: "https://ark.cn-beijing.volces.com/api/v3",
             key_env: Some("ARK_API_KEY"),
             keyless: false,
-            quirks: Quirks {
-                json_schema: SchemaSupport::Instructed,
-                ..Quirks::PLAIN
-            },
+            quirks: Quirks::INSTRUCTED,
         },
         // DeepSeek ("JSON Output"): `json_object` only.
         Self {
@@ -117,9 +124,10 @@ impl Preset {
             base_url: "https://api.deepseek.com",
             key_env: Some("DEEPSEEK_API_KEY"),
             keyless: false,
+            // "Thinking Mode", tool calls.
             quirks: Quirks {
-                json_schema: SchemaSupport::Instructed,
-                ..Quirks::PLAIN
+                reasoning_back: true,
+                ..Quirks::INSTRUCTED
             },
         },
         // Alibaba Cloud Model Studio ("OpenAI compatible - Chat"): schemas only for some models.
@@ -129,11 +137,82 @@ impl Preset {
             base_url: "https://dashscope.aliyuncs.com/compatible-mode/v1",
             key_env: Some("DASHSCOPE_API_KEY"),
             keyless: false,
-            quirks: Quirks {
-                json_schema: SchemaSupport::Instructed,
+            quirks: Quirks::INSTRUCTED,
+        },
+        // Moonshot ("Chat", "Thinking model"): JSON objects; reasoning is kept in tool loops.
+        Self::hosted(
+            "moonshot",
+            "https://api.moonshot.cn/v1",
+            "MOONSHOT_API_KEY",
+            Quirks {
+                reasoning_back: true,
+                ..Quirks::INSTRUCTED
+            },
+        ),
+        // Zhipu ("Structured output"): `json_object` only.
+        Self::hosted(
+            "zhipu",
+            "https://open.bigmodel.cn/api/paas/v4",
+            "ZHIPUAI_API_KEY",
+            Quirks::INSTRUCTED,
+        ),
+        // MiniMax ("OpenAI compatible API").
+        Self::hosted(
+            "minimax",
+            "https://api.minimaxi.com/v1",
+            "MINIMAX_API_KEY",
+            Quirks::INSTRUCTED,
+        ),
+        // SiliconFlow ("JSON mode"): `json_object` only.
+        Self::hosted(
+            "siliconflow",
+            "https://api.siliconflow.cn/v1",
+            "SILICONFLOW_API_KEY",
+            Quirks::INSTRUCTED,
+        ),
+        Self::hosted(
+            "openrouter",
+            "https://openrouter.ai/api/v1",
+            "OPENROUTER_API_KEY",
+            Quirks::PLAIN,
+        ),
+        // Groq ("Structured outputs"): schemas only for some models.
+        Self::hosted(
+            "groq",
+            "https://api.groq.com/openai/v1",
+            "GROQ_API_KEY",
+            Quirks::INSTRUCTED,
+        ),
+        // Mistral refuses fields it does not know, and reports usage without being asked.
+        Self::hosted(
+            "mistral",
+            "https://api.mistral.ai/v1",
+            "MISTRAL_API_KEY",
+            Quirks {
+                usage_in_stream: false,
                 ..Quirks::PLAIN
             },
-        },
+        ),
+        // Google ("OpenAI compatibility").
+        Self::hosted(
+            "gemini",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            "GEMINI_API_KEY",
+            Quirks::PLAIN,
+        ),
+        Self::hosted("xai", "https://api.x.ai/v1", "XAI_API_KEY", Quirks::PLAIN),
+        Self::hosted(
+            "together",
+            "https://api.together.xyz/v1",
+            "TOGETHER_API_KEY",
+            Quirks::PLAIN,
+        ),
+        Self::hosted(
+            "fireworks",
+            "https://api.fireworks.ai/inference/v1",
+            "FIREWORKS_API_KEY",
+            Quirks::PLAIN,
+        ),
         Self {
             name: "vllm",
             dialect: Dialect::OpenAi,
@@ -151,6 +230,23 @@ impl Preset {
             quirks: Quirks::PLAIN,
         },
     ];
+
+    /// A hosted provider of the OpenAI dialect.
+    const fn hosted(
+        name: &'static str,
+        base_url: &'static str,
+        key_env: &'static str,
+        quirks: Quirks,
+    ) -> Self {
+        Self {
+            name,
+            dialect: Dialect::OpenAi,
+            base_url,
+            key_env: Some(key_env),
+            keyless: false,
+            quirks,
+        }
+    }
 
     /// The preset of a name, e.g. `ark`.
     ///

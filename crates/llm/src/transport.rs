@@ -20,17 +20,13 @@ use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
 use crate::{
-    BuildError, Timeouts,
+    BuildError, Pool, Timeouts,
     clock::Clock,
+    decode::Origin,
     dns::CachedResolver,
     failure::{Complaint, protocol},
     headers::RateHeaders,
 };
-
-/// Idle connections kept. A client speaks to one host only, so the pool's total of 100
-/// (requirement R3.8) is also the host's: with ten, 50 calls at once made a new connection
-/// for every other call, 8 to 12 % of the server's CPU time per turn as measured.
-const MAX_IDLE: usize = 100;
 
 /// How much of an error's body is read.
 const MAX_ERROR_BYTES: usize = 16 << 10;
@@ -46,6 +42,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) key_header: (HeaderName, &'static str),
     pub(crate) more_headers: &'a [(HeaderName, HeaderValue)],
     pub(crate) timeouts: Timeouts,
+    pub(crate) pool: Pool,
     pub(crate) queue: Option<Queue>,
 }
 
@@ -99,7 +96,8 @@ impl Transport {
             .http1_only()
             .tcp_nodelay(true)
             .connect_timeout(setup.timeouts.connect)
-            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_max_idle_per_host(setup.pool.max_idle)
+            .pool_idle_timeout(setup.pool.idle_timeout)
             .dns_resolver(resolver.clone());
         if is_loopback(&url) {
             // A proxy of the environment cannot reach this machine's own servers.
@@ -212,6 +210,15 @@ impl Transport {
         ChatError::Connect {
             provider: self.provider.to_string(),
             source: Box::new(error.without_url()),
+        }
+    }
+
+    /// What an answer to a question for this model says it comes from.
+    pub(crate) fn origin(&self, asked: &Arc<str>) -> Origin {
+        Origin {
+            provider: Arc::clone(&self.provider),
+            asked: Arc::clone(asked),
+            key: self.key.clone(),
         }
     }
 

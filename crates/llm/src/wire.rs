@@ -1,9 +1,7 @@
 //! What both dialects' JSON has in common.
 
-use std::borrow::Cow;
-
 use lyceum_core::ChatError;
-use serde::{Deserialize, ser::SerializeMap};
+use serde::ser::SerializeMap;
 use serde_json::{Map, Value};
 
 /// Asks for JSON of a schema in words, where the provider has no field for it.
@@ -35,20 +33,6 @@ pub(crate) fn unwritable(error: serde_json::Error) -> ChatError {
     ChatError::Rejected {
         status: 400,
         message: format!("the request has no JSON form: {error}"),
-    }
-}
-
-/// A text that is borrowed from the JSON where it holds no escapes. An `Option<Cow<str>>`
-/// field alone would always be copied.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
-
-impl Text<'_> {
-    /// The text of a field that some servers send as an empty one instead of none.
-    pub(crate) fn non_empty(this: Option<Self>) -> Option<String> {
-        this.map(|text| text.0.into_owned())
-            .filter(|text| !text.is_empty())
     }
 }
 

@@ -14,8 +14,8 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use lyceum_core::{
-    ChatAnswer, ChatEvent, ChatModel, ChatRequest, Content, FinishReason, Message, Part,
-    ResponseFormat, Tokens, ToolCall, ToolChoice, ToolSpec, Usage,
+    ChatAnswer, ChatEvent, ChatModel, ChatRequest, Content, FinishReason, Message, Part, Reasoning,
+    ReasoningSeal, ResponseFormat, Tokens, ToolCall, ToolChoice, ToolSpec, Usage,
 };
 use lyceum_llm::{Anthropic, Timeouts};
 use lyceum_queue::{Queue, QueueConfig};
@@ -106,6 +106,85 @@ async fn thinking_text_and_usage() {
         cache_write: Tokens(5),
     };
     assert_eq!(answer.usage, Some(usage));
+}
+
+#[tokio::test]
+async fn sealed_reasoning_and_unknown_fields_survive() {
+    let [mut message_delta, message_stop] = end("stop_sequence");
+    message_delta["delta"]["stop_sequence"] = json!("END");
+    message_delta["usage"]["server_tool_use"] = json!({"web_search_requests": 1});
+    let search = json!({"type": "server_tool_use", "id": "srv", "name": "web_search", "input": {}});
+    let result = json!({"type": "web_search_tool_result", "tool_use_id": "srv", "content": []});
+    let answer = answer(&[
+        start(),
+        block(
+            0,
+            &json!({"type": "thinking", "thinking": "", "signature": ""}),
+        ),
+        delta(0, &json!({"type": "thinking_delta", "thinking": "Leaves."})),
+        delta(0, &json!({"type": "signature_delta", "signature": "EqQB"})),
+        stop(0),
+        block(1, &json!({"type": "redacted_thinking", "data": "sealed"})),
+        stop(1),
+        block(2, &search),
+        delta(
+            2,
+            &json!({"type": "input_json_delta", "partial_json": "{\"q\":"}),
+        ),
+        delta(
+            2,
+            &json!({"type": "input_json_delta", "partial_json": "\"x\"}"}),
+        ),
+        stop(2),
+        block(3, &result),
+        stop(3),
+        block(4, &json!({"type": "text", "text": ""})),
+        delta(4, &json!({"type": "text_delta", "text": "So."})),
+        delta(
+            4,
+            &json!({"type": "citations_delta", "citation": {"url": "u"}}),
+        ),
+        stop(4),
+        message_delta,
+        message_stop,
+    ])
+    .await;
+    let sealed = |text: &str, seal| Reasoning {
+        text: text.into(),
+        seal: Some(seal),
+    };
+    let expected = [
+        sealed("Leaves.", ReasoningSeal::Signature("EqQB".into())),
+        sealed("", ReasoningSeal::Redacted("sealed".into())),
+    ];
+    assert_eq!(answer.reasoning, expected);
+    assert_eq!(
+        (answer.text.as_str(), &answer.finish),
+        ("So.", &FinishReason::Stop)
+    );
+    let searched = json!({"type": "server_tool_use", "id": "srv", "name": "web_search",
+        "input": {"q": "x"}});
+    let message = json!({"content_blocks": [searched, result], "citations": [{"url": "u"}]});
+    assert_eq!(json!(answer.extra.message), message);
+    assert_eq!(json!(answer.extra.choice), json!({"stop_sequence": "END"}));
+    let usage = json!({"server_tool_use": {"web_search_requests": 1}});
+    assert_eq!(json!(answer.extra.usage), usage);
+    assert_eq!(answer.extra.answer["id"], "msg_1");
+
+    // It goes back in front of what was said.
+    let mut server = Server::saying(plain("400 No", "", "")).await;
+    let model = server.anthropic(Timeouts::default());
+    let request = ChatRequest::new([Message::user("Why?"), answer.into_message()]);
+    let body = sent(&model, &mut server, request).await;
+    let content = json!([
+        {"type": "thinking", "thinking": "Leaves.", "signature": "EqQB"},
+        {"type": "redacted_thinking", "data": "sealed"},
+        {"type": "text", "text": "So."},
+    ]);
+    assert_eq!(
+        body["messages"][1],
+        json!({"role": "assistant", "content": content})
+    );
 }
 
 #[tokio::test]
@@ -298,6 +377,107 @@ async fn everything_a_request_can_hold_is_sent() {
         "thinking": {"type": "disabled"},
     });
     assert_eq!(sent(&model, &mut server, request).await, expected);
+}
+
+#[tokio::test]
+async fn fields_of_the_other_dialect_are_translated_or_left_out() {
+    let mut server = Server::saying(events("")).await;
+    let model = server.anthropic(Timeouts::default());
+    let mut named = Message::user("hi");
+    named.extra.insert("name".into(), json!("ann"));
+    let mut request = ChatRequest::new([named]);
+    request.tools = vec![ToolSpec::new("f", "Adds.", json!({"type": "object"}))];
+    request.tools[0]
+        .extra
+        .insert("cache_control".into(), json!({"type": "ephemeral"}));
+    request.other_tools = vec![json!({"type": "web_search_20250305", "name": "web_search"})];
+    request.seed = Some(1);
+    let Value::Object(extra) = json!({
+        "n": 1, "logprobs": true, "top_logprobs": 2, "stream_options": {"include_usage": true},
+        "frequency_penalty": 1, "parallel_tool_calls": false, "user": "u-1",
+        "metadata": {"topic": "plants"}, "service_tier": "flex", "top_k": 5,
+    }) else {
+        unreachable!()
+    };
+    request.extra = extra;
+    let expected = json!({
+        "model": "test-model", "max_tokens": 4096, "stream": true,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+        "tools": [
+            {"name": "f", "description": "Adds.", "input_schema": {"type": "object"},
+                "cache_control": {"type": "ephemeral"}},
+            {"type": "web_search_20250305", "name": "web_search"},
+        ],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": true},
+        "metadata": {"user_id": "u-1"},
+        "top_k": 5,
+    });
+    assert_eq!(sent(&model, &mut server, request).await, expected);
+}
+
+#[tokio::test]
+async fn a_schema_can_be_a_tool_that_must_be_called() {
+    let tool = json!({"type": "tool_use", "id": "t", "name": "answer_in_json", "input": {}});
+    let piece = |text: &str| {
+        delta(
+            0,
+            &json!({"type": "input_json_delta", "partial_json": text}),
+        )
+    };
+    let [message_delta, message_stop] = end("tool_use");
+    let body = [
+        start(),
+        block(0, &tool),
+        piece("{\"gap\":"),
+        piece("\"light\"}"),
+        stop(0),
+        message_delta,
+        message_stop,
+    ];
+    let mut server = Server::saying(events(&stream_of(&body))).await;
+    let preset = lyceum_llm::Preset::by_name("anthropic").unwrap();
+    let model = Anthropic::new(lyceum_llm::AnthropicConfig {
+        base_url: server.url.clone(),
+        json_by_tool: true,
+        ..lyceum_llm::AnthropicConfig::from_preset(preset, "m")
+    })
+    .unwrap();
+    let schema = json!({"type": "object", "required": ["gap"]});
+    let mut request = ChatRequest::new([Message::user("hi")]);
+    request.response_format = ResponseFormat::JsonSchema {
+        name: "gap".into(),
+        schema: schema.clone(),
+        strict: true,
+    };
+    let answer = ChatAnswer::collect(model.stream(call(), Arc::new(request)))
+        .await
+        .unwrap();
+    assert_eq!(answer.text, "{\"gap\":\"light\"}");
+    assert_eq!(
+        (answer.tool_calls.len(), answer.finish),
+        (0, FinishReason::Stop)
+    );
+    let body = server.requests.recv().await.unwrap().body;
+    assert_eq!(body["tools"][0]["input_schema"], schema);
+    assert_eq!(
+        body["tool_choice"],
+        json!({"type": "tool", "name": "answer_in_json"})
+    );
+    assert_eq!(body.get("output_config"), None);
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_is_its_own_error() {
+    let refusal = json!({"type": "error", "error": {"type": "invalid_request_error",
+        "message": "prompt is too long: 210000 tokens > 200000 maximum"}});
+    let server = Server::saying(plain("400 Bad Request", "", &refusal.to_string())).await;
+    let error = collect(&server.anthropic(Timeouts::default()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.label(), error.is_retryable()),
+        ("context_too_long", false)
+    );
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ mod support;
 use std::sync::Arc;
 
 use lyceum_core::{
-    ChatAnswer, ChatEvent, ChatModel, ChatRequest, Content, FinishReason, Message, Part,
-    ResponseFormat, Tokens, ToolCall, ToolChoice, ToolSpec, Usage,
+    ChatAnswer, ChatEvent, ChatModel, ChatRequest, Content, Extra, ExtraPlace, FinishReason,
+    Message, Part, Reasoning, ResponseFormat, Tokens, ToolCall, ToolChoice, ToolSpec, Usage,
 };
 use lyceum_llm::{OpenAi, OpenAiConfig, Preset, Timeouts};
 use serde_json::{Map, Value, json};
@@ -26,6 +26,10 @@ use support::{Server, ask, call, collect, drain, events, plain};
 fn stream_of(chunks: &[Value]) -> String {
     let data: String = chunks.iter().map(|c| format!("data: {c}\n\n")).collect();
     data + "data: [DONE]\n\n"
+}
+
+fn extra(value: Value) -> Map<String, Value> {
+    serde_json::from_value(value).unwrap()
 }
 
 /// A chunk with one choice.
@@ -106,10 +110,147 @@ async fn events_come_in_the_promised_order() {
             provider: "openai".into(),
             model: "m-2026".into(),
         },
+        ChatEvent::Extra(Extra {
+            place: ExtraPlace::Answer,
+            fields: extra(json!({"id": "chatcmpl-1", "created": 1})),
+        }),
         ChatEvent::Text("x".into()),
+        ChatEvent::Choice {
+            index: 1,
+            event: Box::new(ChatEvent::Text("another choice".into())),
+        },
         ChatEvent::Finished(FinishReason::Length),
     ];
     assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn unknown_fields_survive() {
+    let logprobs = |n: i32| json!({"content": [{"token": "x", "logprob": -n}], "refusal": null});
+    let chunk = |mut chunk: Value, n: i32, fingerprint: &str| {
+        chunk["choices"][0]["logprobs"] = logprobs(n);
+        chunk["system_fingerprint"] = json!(fingerprint);
+        chunk["service_tier"] = json!("default");
+        chunk["obfuscation"] = json!("x".repeat(n as usize));
+        chunk
+    };
+    let cite = json!({"content": "b", "annotations": [{"url": "u"}]});
+    let usage = json!({"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15,
+        "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 2}, "cost": 0.5});
+    let answer = answer(&[
+        chunk(
+            delta(&json!({"role": "assistant", "content": "a"}), None),
+            1,
+            "fp_1",
+        ),
+        chunk(delta(&cite, None), 2, "fp_1"),
+        chunk(delta(&json!({}), Some("stop")), 3, "fp_2"),
+        json!({"id": "chatcmpl-1", "choices": [], "usage": usage}),
+    ])
+    .await;
+    assert_eq!(answer.text, "ab");
+    let whole = json!({"id": "chatcmpl-1", "created": 1, "system_fingerprint": "fp_2",
+        "service_tier": "default"});
+    assert_eq!(json!(answer.extra.answer), whole);
+    let tokens = answer.extra.choice["logprobs"]["content"]
+        .as_array()
+        .unwrap();
+    assert_eq!(tokens.len(), 3);
+    assert_eq!(
+        json!(answer.extra.message),
+        json!({"annotations": [{"url": "u"}]})
+    );
+    let details = json!({"total_tokens": 15, "cost": 0.5,
+        "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 2}});
+    assert_eq!(json!(answer.extra.usage), details);
+    assert_eq!(answer.usage.unwrap().cached_input, Tokens(4));
+}
+
+#[tokio::test]
+async fn several_choices_are_told_apart() {
+    let of = |index: u32, delta: Value, finish: Value| json!({"choices": [{"index": index, "delta": delta, "finish_reason": finish}]});
+    let chunks = [
+        of(0, json!({"content": "a"}), json!(null)),
+        of(1, json!({"content": "b"}), json!(null)),
+        of(0, json!({"content": "c"}), json!("stop")),
+        of(1, json!({"content": "d"}), json!("length")),
+    ];
+    let answer = answer(&chunks).await;
+    assert_eq!((answer.text.as_str(), answer.others.len()), ("ac", 1));
+    let other = &answer.others[0];
+    assert_eq!(
+        (other.text.as_str(), &other.finish),
+        ("bd", &FinishReason::Length)
+    );
+
+    // The second choice was cut.
+    let server = Server::saying(events(
+        &stream_of(&chunks[..3]).replace("data: [DONE]\n\n", ""),
+    ))
+    .await;
+    let error = collect(&server.openai(Timeouts::default()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.label(), "truncated");
+}
+
+#[tokio::test]
+async fn texts_with_and_without_escapes_are_read_the_same() {
+    let texts = [
+        "Hel",
+        "lo",
+        ", \"",
+        "wor\n",
+        "ld\u{1F30D}",
+        "",
+        "\\",
+        "!",
+        "}]}",
+        "\u{e9}",
+    ];
+    let chunks: Vec<Value> = texts
+        .iter()
+        .map(|text| delta(&json!({"content": text}), None))
+        .chain([delta(&json!({}), Some("stop"))])
+        .collect();
+    assert_eq!(answer(&chunks).await.text, texts.concat());
+}
+
+#[tokio::test]
+async fn forms_of_other_servers_are_read() {
+    let thinking = json!({"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]});
+    let answer = answer(&[
+        // Mistral.
+        delta(
+            &json!({"content": [thinking, {"type": "text", "text": "So."}]}),
+            None,
+        ),
+        // Gemini's signature, and arguments that are no text.
+        delta(
+            &json!({"tool_calls": [{"index": 0, "id": "a", "type": "function",
+            "function": {"name": "f", "arguments": {"x": 1}},
+            "extra_content": {"google": {"thought_signature": "sig"}}}]}),
+            None,
+        ),
+        // Moonshot.
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls",
+            "usage": {"prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 8}}]}),
+    ])
+    .await;
+    assert_eq!(
+        (answer.text.as_str(), answer.reasoning_text()),
+        ("So.", "Hm.".into())
+    );
+    let call = &answer.tool_calls[0];
+    assert_eq!(call.arguments, "{\"x\":1}");
+    assert_eq!(
+        call.extra["extra_content"]["google"]["thought_signature"],
+        "sig"
+    );
+    let usage = answer.usage.unwrap();
+    assert_eq!((usage.input, usage.cached_input), (Tokens(9), Tokens(8)));
 }
 
 #[tokio::test]
@@ -233,7 +374,6 @@ async fn a_plain_request() {
 
 #[tokio::test]
 async fn everything_a_request_can_hold_is_sent() {
-    let extra = |value: Value| -> Map<String, Value> { value.as_object().unwrap().clone() };
     let picture = Content::Parts(vec![
         Part::Text {
             text: "What is this?".into(),
@@ -247,6 +387,11 @@ async fn everything_a_request_can_hold_is_sent() {
     ]);
     let mut asked = Message::assistant("");
     asked.tool_calls = vec![ToolCall::new("a", "f", "{\"x\":1}")];
+    asked.tool_calls[0].extra = extra(json!({"extra_content": {"google": {}}}));
+    asked.reasoning = vec![Reasoning {
+        text: "not sent".into(),
+        seal: None,
+    }];
     let mut named = Message::user("hi");
     named.extra = extra(json!({"name": "ann", "role": "ignored"}));
     let mut request = ChatRequest::new([
@@ -258,6 +403,8 @@ async fn everything_a_request_can_hold_is_sent() {
     ]);
     request.model = Some("asked-model".into());
     request.tools = vec![ToolSpec::new("f", "Adds.", json!({"type": "object"}))];
+    request.tools[0].extra = extra(json!({"strict": true}));
+    request.other_tools = vec![json!({"type": "web_search", "depth": 2})];
     request.tool_choice = ToolChoice::Named("f".into());
     request.response_format = ResponseFormat::JsonSchema {
         name: "gap".into(),
@@ -271,6 +418,8 @@ async fn everything_a_request_can_hold_is_sent() {
     request.seed = Some(-7);
     request.extra = extra(json!({
         "reasoning_effort": "low", "stream": false, "model": "no", "max_tokens": 1,
+        "stream_options": {"include_obfuscation": false}, "n": 2, "logprobs": true,
+        "top_logprobs": 3, "parallel_tool_calls": false, "user": "u", "metadata": {"a": "b"},
     }));
     let expected = json!({
         "model": "asked-model",
@@ -284,14 +433,22 @@ async fn everything_a_request_can_hold_is_sent() {
             ]},
             {"role": "assistant", "content": null, "tool_calls": [
                 {"id": "a", "type": "function",
-                    "function": {"name": "f", "arguments": "{\"x\":1}"}}]},
+                    "function": {"name": "f", "arguments": "{\"x\":1}"},
+                    "extra_content": {"google": {}}}]},
             {"role": "tool", "content": "2", "tool_call_id": "a"},
             {"role": "user", "content": "hi", "name": "ann"},
         ],
         "stream": true,
-        "stream_options": {"include_usage": true},
+        "stream_options": {"include_obfuscation": false, "include_usage": true},
+        "n": 2,
+        "logprobs": true,
+        "top_logprobs": 3,
+        "parallel_tool_calls": false,
+        "user": "u",
+        "metadata": {"a": "b"},
         "tools": [{"type": "function", "function":
-            {"name": "f", "description": "Adds.", "parameters": {"type": "object"}}}],
+            {"name": "f", "description": "Adds.", "parameters": {"type": "object"},
+                "strict": true}}, {"type": "web_search", "depth": 2}],
         "tool_choice": {"type": "function", "function": {"name": "f"}},
         "response_format": {"type": "json_schema", "json_schema":
             {"name": "gap", "schema": {"type": "object"}, "strict": true}},
@@ -308,6 +465,54 @@ async fn everything_a_request_can_hold_is_sent() {
         body[field] = json!(number as f32);
     }
     assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn reasoning_goes_back_with_tool_calls_to_those_who_want_it() {
+    let reasoned = |call: Option<ToolCall>| Message {
+        reasoning: vec![Reasoning {
+            text: "Hm.".into(),
+            seal: None,
+        }],
+        tool_calls: call.into_iter().collect(),
+        ..Message::assistant("So.")
+    };
+    let call = ToolCall::new("a", "f", "{}");
+    let request = ChatRequest::new([
+        reasoned(Some(call)),
+        Message::tool("a", "1"),
+        reasoned(None),
+    ]);
+    let body = sent(request.clone(), "deepseek").await;
+    assert_eq!(body["messages"][0]["reasoning_content"], "Hm.");
+    assert_eq!(
+        body["messages"][2],
+        json!({"role": "assistant", "content": "So."})
+    );
+    let body = sent(request, "openai").await;
+    assert_eq!(body["messages"][0].get("reasoning_content"), None);
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_long_is_its_own_error() {
+    let refusals = [
+        json!({"error": {"message": "?", "code": "context_length_exceeded"}}),
+        json!({"error": {"message": "This model's maximum context length is 65536 tokens."}}),
+        json!({"error": {"message": "Invalid request: Your request exceeded model token limit: 8192"}}),
+        json!({"error": {"code": "1261", "message": "Prompt exceeds max length"}}),
+        json!({"error": {"message": "?", "type": "exceed_context_size_error"}}),
+    ];
+    for refusal in refusals {
+        let server = Server::saying(plain("400 Bad Request", "", &refusal.to_string())).await;
+        let error = collect(&server.openai(Timeouts::default()))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.label(), error.is_retryable()),
+            ("context_too_long", false),
+            "{refusal}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //! is copied before it is serialised.
 
 use lyceum_core::{
-    ChatError, ChatRequest, Content, Message, Part, ResponseFormat, Role, Tokens, ToolCall,
-    ToolChoice, ToolSpec,
+    ChatError, ChatRequest, Content, Message, Part, ReasoningSeal, ResponseFormat, Role, Tokens,
+    ToolCall, ToolChoice,
 };
 use serde::{
     Serialize, Serializer,
@@ -27,22 +27,79 @@ const OWN_FIELDS: &[&str] = &[
     "stop_sequences",
 ];
 
+/// Fields of the other dialect that this one refuses. What means the same here is written
+/// in this dialect's form.
+const FOREIGN_FIELDS: &[&str] = &[
+    "audio",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "modalities",
+    "n",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "response_format",
+    "safety_identifier",
+    "seed",
+    "stop",
+    "store",
+    "stream_options",
+    "top_logprobs",
+    "user",
+    "verbosity",
+    "web_search_options",
+];
+
+/// The same for the fields of a message.
+const FOREIGN_MESSAGE_FIELDS: &[&str] = &[
+    "annotations",
+    "audio",
+    "function_call",
+    "name",
+    "reasoning",
+    "reasoning_content",
+    "refusal",
+];
+
+/// The tool that a model has to call where JSON is got by a tool.
+pub(super) const ANSWER_TOOL: &str = "answer_in_json";
+
 /// The request's JSON.
 pub(super) fn body(
     request: &ChatRequest,
     model: &str,
     max_output: Tokens,
+    json_by_tool: bool,
 ) -> Result<Vec<u8>, ChatError> {
     let body = Body {
         request,
         model,
+        forced: forced_schema(request, json_by_tool),
         max_output: request.max_output.unwrap_or(max_output),
     };
     serde_json::to_vec(&body).map_err(unwritable)
 }
 
+/// The schema that is got by a forced tool. A request with tools of its own needs the
+/// choice of tools for them, so its schema goes the other way.
+pub(super) fn forced_schema(request: &ChatRequest, json_by_tool: bool) -> Option<&Value> {
+    let alone = request.tools.is_empty() && request.other_tools.is_empty();
+    match &request.response_format {
+        ResponseFormat::JsonSchema { schema, .. } if json_by_tool && alone => Some(schema),
+        _ => None,
+    }
+}
+
 struct Body<'a> {
     request: &'a ChatRequest,
+    forced: Option<&'a Value>,
     model: &'a str,
     max_output: Tokens,
 }
@@ -59,20 +116,11 @@ impl Serialize for Body<'_> {
             map.serialize_entry("system", &system)?;
         }
         map.serialize_entry("messages", &Messages(&request.messages))?;
-        if !request.tools.is_empty() {
-            map.serialize_entry("tools", &Tools(&request.tools))?;
-            let choice = match &request.tool_choice {
-                ToolChoice::Auto => None,
-                ToolChoice::None => Some(json!({"type": "none"})),
-                ToolChoice::Required => Some(json!({"type": "any"})),
-                ToolChoice::Named(name) => Some(json!({"type": "tool", "name": name})),
-            };
-            if let Some(choice) = choice {
-                map.serialize_entry("tool_choice", &choice)?;
-            }
-        }
+        self.tools(&mut map)?;
         let mut own_format = false;
-        if let ResponseFormat::JsonSchema { schema, .. } = &request.response_format {
+        if let (None, ResponseFormat::JsonSchema { schema, .. }) =
+            (self.forced, &request.response_format)
+        {
             own_format = true;
             map.serialize_entry("output_config", &OutputConfig { schema })?;
         }
@@ -86,10 +134,65 @@ impl Serialize for Body<'_> {
         if !request.stop.is_empty() {
             map.serialize_entry("stop_sequences", &request.stop)?;
         }
+        self.user(&mut map)?;
         extra_fields(&mut map, &request.extra, |name| {
-            OWN_FIELDS.contains(&name) || own_format && name == "output_config"
+            OWN_FIELDS.contains(&name)
+                || FOREIGN_FIELDS.contains(&name)
+                || own_format && name == "output_config"
+                || name == "metadata"
+                || name == "service_tier" && !self.has_own_tier()
         })?;
         map.end()
+    }
+}
+
+impl Body<'_> {
+    fn tools<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let request = self.request;
+        if let Some(schema) = self.forced {
+            let tool = json!({"name": ANSWER_TOOL, "description": object_instruction(),
+                "input_schema": schema});
+            map.serialize_entry("tools", &[tool])?;
+            let choice = json!({"type": "tool", "name": ANSWER_TOOL});
+            return map.serialize_entry("tool_choice", &choice);
+        }
+        if request.tools.is_empty() && request.other_tools.is_empty() {
+            return Ok(());
+        }
+        map.serialize_entry("tools", &Tools(request))?;
+        let one_by_one = request.extra.get("parallel_tool_calls") == Some(&Value::Bool(false));
+        let mut choice = match &request.tool_choice {
+            ToolChoice::Auto if !one_by_one => return Ok(()),
+            ToolChoice::Auto => json!({"type": "auto"}),
+            ToolChoice::None => json!({"type": "none"}),
+            ToolChoice::Required => json!({"type": "any"}),
+            ToolChoice::Named(name) => json!({"type": "tool", "name": name}),
+        };
+        if one_by_one && request.tool_choice != ToolChoice::None {
+            choice["disable_parallel_tool_use"] = Value::Bool(true);
+        }
+        map.serialize_entry("tool_choice", &choice)
+    }
+
+    /// Who asks, under this dialect's name or one of the other's.
+    fn user<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let extra = &self.request.extra;
+        let metadata = extra.get("metadata");
+        let user = metadata
+            .and_then(|metadata| metadata.get("user_id"))
+            .or_else(|| extra.get("user"))
+            .or_else(|| extra.get("safety_identifier"))
+            .filter(|user| user.is_string());
+        match user {
+            Some(user) => map.serialize_entry("metadata", &json!({"user_id": user})),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the service tier is one of this dialect ("Service tiers").
+    fn has_own_tier(&self) -> bool {
+        let tier = self.request.extra.get("service_tier");
+        matches!(tier.and_then(Value::as_str), Some("auto" | "standard_only"))
     }
 }
 
@@ -185,7 +288,7 @@ impl Serialize for Turn<'_> {
         map.serialize_entry("content", &Blocks(self.0))?;
         if let [message] = self.0 {
             extra_fields(&mut map, &message.extra, |name| {
-                matches!(name, "role" | "content")
+                matches!(name, "role" | "content") || FOREIGN_MESSAGE_FIELDS.contains(&name)
             })?;
         }
         map.end()
@@ -201,6 +304,11 @@ impl Serialize for Blocks<'_> {
             if message.role == Role::Tool {
                 blocks.serialize_element(&ToolResult(message))?;
                 continue;
+            }
+            for piece in &message.reasoning {
+                if let Some(seal) = &piece.seal {
+                    blocks.serialize_element(&sealed(&piece.text, seal))?;
+                }
             }
             content_blocks(&message.content, &mut blocks)?;
             for call in &message.tool_calls {
@@ -233,6 +341,28 @@ fn text_block(text: &str) -> TextBlock<'_> {
     TextBlock {
         r#type: "text",
         text,
+    }
+}
+
+/// Reasoning as the API wants it back: unchanged, and in front ("Extended thinking").
+fn sealed<'a>(text: &'a str, seal: &'a ReasoningSeal) -> impl Serialize + 'a {
+    #[derive(Serialize)]
+    #[serde(tag = "type", rename_all = "snake_case")]
+    enum Sealed<'a> {
+        Thinking {
+            thinking: &'a str,
+            signature: &'a str,
+        },
+        RedactedThinking {
+            data: &'a str,
+        },
+    }
+    match seal {
+        ReasoningSeal::Signature(signature) => Sealed::Thinking {
+            thinking: text,
+            signature,
+        },
+        ReasoningSeal::Redacted(data) => Sealed::RedactedThinking { data },
     }
 }
 
@@ -312,7 +442,7 @@ struct ToolUse<'a>(&'a ToolCall);
 impl Serialize for ToolUse<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let call = self.0;
-        let mut map = serializer.serialize_map(Some(4))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", "tool_use")?;
         map.serialize_entry("id", &call.id)?;
         map.serialize_entry("name", &call.name)?;
@@ -323,11 +453,14 @@ impl Serialize for ToolUse<'_> {
             // The API takes objects only; what the model wrote is kept readable.
             _ => map.serialize_entry("input", &json!({"arguments": arguments}))?,
         }
+        extra_fields(&mut map, &call.extra, |name| {
+            !matches!(name, "cache_control" | "caller")
+        })?;
         map.end()
     }
 }
 
-struct Tools<'a>(&'a [ToolSpec]);
+struct Tools<'a>(&'a ChatRequest);
 
 impl Serialize for Tools<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -336,11 +469,21 @@ impl Serialize for Tools<'_> {
             name: &'a str,
             description: &'a str,
             input_schema: &'a Value,
+            #[serde(flatten)]
+            extra: &'a Map<String, Value>,
         }
-        serializer.collect_seq(self.0.iter().map(|tool| Tool {
-            name: &tool.name,
-            description: &tool.description,
-            input_schema: &tool.parameters,
-        }))
+        let mut tools = serializer.serialize_seq(None)?;
+        for tool in &self.0.tools {
+            tools.serialize_element(&Tool {
+                name: &tool.name,
+                description: &tool.description,
+                input_schema: &tool.parameters,
+                extra: &tool.extra,
+            })?;
+        }
+        for tool in &self.0.other_tools {
+            tools.serialize_element(tool)?;
+        }
+        tools.end()
     }
 }

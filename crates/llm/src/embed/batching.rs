@@ -238,10 +238,11 @@ fn may_be_one_texts_fault(error: &EmbedError) -> bool {
     match error {
         EmbedError::Call(error) => matches!(
             **error,
-            ChatError::Rejected {
-                status: 400 | 413 | 422,
-                ..
-            }
+            ChatError::ContextTooLong { .. }
+                | ChatError::Rejected {
+                    status: 400 | 413 | 422,
+                    ..
+                }
         ),
         _ => false,
     }

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    BuildError, Preset, Timeouts,
+    BuildError, Pool, Preset, Timeouts,
     clock::Clock,
     failure::{Complaint, protocol},
     transport::{Setup, Transport},
@@ -63,6 +63,8 @@ pub struct OpenAiEmbedConfig {
     pub query_prefix: String,
     /// How long to wait for each request; `first_token` is the limit for an answer's head.
     pub timeouts: Timeouts,
+    /// The connections that are kept open.
+    pub pool: Pool,
     /// The queue that is told what answers' headers say about the provider's quotas.
     pub queue: Option<Queue>,
 }
@@ -83,6 +85,7 @@ impl OpenAiEmbedConfig {
             document_prefix: String::new(),
             query_prefix: String::new(),
             timeouts: Timeouts::default(),
+            pool: Pool::default(),
             queue: None,
         }
     }
@@ -116,6 +119,7 @@ impl OpenAiEmbedder {
             key_header: (header::AUTHORIZATION, "Bearer "),
             more_headers: &[],
             timeouts: config.timeouts,
+            pool: config.pool,
             queue: config.queue,
         })?;
         Ok(Self {

@@ -65,14 +65,22 @@ impl Serialize for Body<'_> {
         let messages = Messages {
             messages: &request.messages,
             instruction: self.instruction.as_deref(),
+            reasoning_back: self.quirks.reasoning_back,
         };
         map.serialize_entry("messages", &messages)?;
         map.serialize_entry("stream", &true)?;
+        let mut options = match request.extra.get("stream_options") {
+            Some(Value::Object(options)) => options.clone(),
+            _ => Map::new(),
+        };
         if self.quirks.usage_in_stream {
-            map.serialize_entry("stream_options", &json!({"include_usage": true}))?;
+            options.insert("include_usage".to_owned(), Value::Bool(true));
         }
-        if !request.tools.is_empty() {
-            map.serialize_entry("tools", &Tools(&request.tools))?;
+        if !options.is_empty() {
+            map.serialize_entry("stream_options", &options)?;
+        }
+        if !request.tools.is_empty() || !request.other_tools.is_empty() {
+            map.serialize_entry("tools", &Tools(request))?;
             match &request.tool_choice {
                 ToolChoice::Auto => {}
                 ToolChoice::None => map.serialize_entry("tool_choice", "none")?,
@@ -152,6 +160,7 @@ impl Body<'_> {
 struct Messages<'a> {
     messages: &'a [Message],
     instruction: Option<&'a str>,
+    reasoning_back: bool,
 }
 
 impl Serialize for Messages<'_> {
@@ -168,20 +177,32 @@ impl Serialize for Messages<'_> {
                 rest = tail;
             }
             let system = Message::system(words + instruction);
-            messages.serialize_element(&WireMessage(&system))?;
+            messages.serialize_element(&self.message(&system))?;
         }
         for message in rest {
-            messages.serialize_element(&WireMessage(message))?;
+            messages.serialize_element(&self.message(message))?;
         }
         messages.end()
     }
 }
 
-struct WireMessage<'a>(&'a Message);
+impl Messages<'_> {
+    fn message<'m>(&self, message: &'m Message) -> WireMessage<'m> {
+        WireMessage {
+            message,
+            reasoning_back: self.reasoning_back,
+        }
+    }
+}
+
+struct WireMessage<'a> {
+    message: &'a Message,
+    reasoning_back: bool,
+}
 
 impl Serialize for WireMessage<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let message = self.0;
+        let message = self.message;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("role", message.role.as_str())?;
         if message.content.is_empty() && !message.tool_calls.is_empty() {
@@ -191,6 +212,10 @@ impl Serialize for WireMessage<'_> {
         }
         if !message.tool_calls.is_empty() {
             map.serialize_entry("tool_calls", &WireCalls(&message.tool_calls))?;
+            if self.reasoning_back && !message.reasoning.is_empty() {
+                let pieces = message.reasoning.iter().map(|piece| &*piece.text);
+                map.serialize_entry("reasoning_content", &pieces.collect::<String>())?;
+            }
         }
         if let Some(id) = &message.tool_call_id {
             map.serialize_entry("tool_call_id", id)?;
@@ -259,6 +284,8 @@ impl Serialize for WireCalls<'_> {
             id: &'a str,
             r#type: &'a str,
             function: Function<'a>,
+            #[serde(flatten)]
+            extra: &'a Map<String, Value>,
         }
         #[derive(Serialize)]
         struct Function<'a> {
@@ -272,11 +299,12 @@ impl Serialize for WireCalls<'_> {
                 name: &call.name,
                 arguments: &call.arguments,
             },
+            extra: &call.extra,
         }))
     }
 }
 
-struct Tools<'a>(&'a [ToolSpec]);
+struct Tools<'a>(&'a ChatRequest);
 
 impl Serialize for Tools<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -285,9 +313,14 @@ impl Serialize for Tools<'_> {
             r#type: &'a str,
             function: &'a ToolSpec,
         }
-        serializer.collect_seq(self.0.iter().map(|function| Tool {
-            r#type: "function",
-            function,
-        }))
+        let mut tools = serializer.serialize_seq(None)?;
+        for function in &self.0.tools {
+            let r#type = "function";
+            tools.serialize_element(&Tool { r#type, function })?;
+        }
+        for tool in &self.0.other_tools {
+            tools.serialize_element(tool)?;
+        }
+        tools.end()
     }
 }

@@ -1,185 +1,240 @@
 //! An answer in the OpenAI dialect, event by event or whole.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use lyceum_core::{ChatError, ChatEvent, FinishReason, Tokens, ToolCallDelta, Usage};
-use serde::Deserialize;
-use serde_json::Value;
+use lyceum_core::{ChatError, ChatEvent, ExtraPlace, FinishReason, Tokens, ToolCallDelta, Usage};
+use serde_json::{Map, Value, value::RawValue};
 
+use super::content::Said;
 use crate::{
-    answer::Reader,
+    decode::{Origin, Reader},
     failure::{Complaint, protocol},
-    transport::Transport,
-    wire::{Text, unknown_reason},
+    json::{self, Kind, Rest, Template, Text, object},
+    wire::unknown_reason,
 };
 
-/// A chunk of a stream (`choices[].delta`) or a whole answer (`choices[].message`).
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    model: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
-    #[serde(default)]
-    error: Option<Value>,
+object! {
+    /// A chunk of a stream (`choices[].delta`) or a whole answer (`choices[].message`).
+    Chunk {
+        model: Text<'a> = "model",
+        choices: Vec<Choice<'a>> = "choices",
+        usage: WireUsage<'a> = "usage",
+        error: Value = "error",
+    }
 }
 
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(default)]
-    index: u32,
-    #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
-    #[serde(borrow, default)]
-    message: Option<Delta<'a>>,
-    #[serde(borrow, default)]
-    finish_reason: Option<Text<'a>>,
+object! {
+    Choice {
+        index: u32 = "index",
+        delta: Delta<'a> = "delta",
+        message: Delta<'a> = "message",
+        finish_reason: Text<'a> = "finish_reason",
+        // Moonshot reports it here.
+        usage: WireUsage<'a> = "usage",
+    }
 }
 
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(default)]
-    content: Option<String>,
-    /// DeepSeek, Ark, Qwen.
-    #[serde(default)]
-    reasoning_content: Option<String>,
-    /// vLLM, Ollama.
-    #[serde(default)]
-    reasoning: Option<String>,
-    /// What the model says instead of an answer that it refuses.
-    #[serde(default)]
-    refusal: Option<String>,
-    #[serde(borrow, default)]
-    tool_calls: Option<Vec<Call<'a>>>,
+object! {
+    Delta {
+        role: &'a RawValue = "role",
+        content: Said<'a> = "content",
+        // DeepSeek, Ark, Qwen.
+        reasoning_content: Text<'a> = "reasoning_content",
+        // vLLM, Ollama, OpenRouter.
+        reasoning: Text<'a> = "reasoning",
+        // What the model says instead of an answer that it refuses.
+        refusal: Text<'a> = "refusal",
+        tool_calls: Vec<Call<'a>> = "tool_calls",
+    }
 }
 
-#[derive(Deserialize)]
-struct Call<'a> {
-    #[serde(default)]
-    index: Option<u32>,
-    #[serde(borrow, default)]
-    id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    function: Option<Function<'a>>,
+object! {
+    Call {
+        index: u32 = "index",
+        id: Text<'a> = "id",
+        r#type: &'a RawValue = "type",
+        function: Function<'a> = "function",
+    }
 }
 
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(borrow, default)]
-    name: Option<Text<'a>>,
-    #[serde(default)]
-    arguments: Option<String>,
+object! {
+    Function {
+        name: Text<'a> = "name",
+        // A text; some servers write the object itself.
+        arguments: &'a RawValue = "arguments",
+    }
 }
 
-#[derive(Deserialize)]
-struct WireUsage {
-    #[serde(default)]
-    prompt_tokens: Option<u64>,
-    #[serde(default)]
-    completion_tokens: Option<u64>,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
-    /// DeepSeek's name for the cached part.
-    #[serde(default)]
-    prompt_cache_hit_tokens: Option<u64>,
+object! {
+    WireUsage {
+        prompt_tokens: u64 = "prompt_tokens",
+        completion_tokens: u64 = "completion_tokens",
+    }
 }
 
-#[derive(Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-}
-
-impl WireUsage {
-    fn read(&self) -> Usage {
-        let details = self.prompt_tokens_details.as_ref();
+impl WireUsage<'_> {
+    fn read(self, out: &mut Vec<ChatEvent>) {
+        let details = self.rest.read();
+        let number = |value: Option<&Value>| value.and_then(Value::as_u64);
         let cached = details
-            .and_then(|details| details.cached_tokens)
-            .or(self.prompt_cache_hit_tokens);
-        Usage {
+            .get("prompt_tokens_details")
+            .and_then(|details| number(details.get("cached_tokens")))
+            // The names of DeepSeek and of Moonshot.
+            .or_else(|| number(details.get("prompt_cache_hit_tokens")))
+            .or_else(|| number(details.get("cached_tokens")));
+        out.push(ChatEvent::Usage(Usage {
             input: Tokens(self.prompt_tokens.unwrap_or(0)),
             output: Tokens(self.completion_tokens.unwrap_or(0)),
             cached_input: Tokens(cached.unwrap_or(0)),
             cache_write: Tokens(0),
-        }
+        }));
+        out.extend(json::event(ExtraPlace::Usage, details));
     }
 }
 
-/// Reads one answer.
-pub(super) struct ChunkReader {
-    transport: Arc<Transport>,
-    /// The model that was asked, for servers that do not say which one answers.
-    asked: Arc<str>,
-    started: bool,
+/// One choice so far.
+#[derive(Default)]
+struct Progress {
     /// Whether there was any content.
     spoke: bool,
     /// Tool calls so far, for servers that do not number them.
     calls: u32,
     finish: Option<FinishReason>,
+}
+
+/// More choices than any server gives.
+const MAX_CHOICES: usize = 128;
+
+/// Reads one answer.
+pub(crate) struct ChunkReader {
+    origin: Origin,
+    started: bool,
+    first: Progress,
+    others: Vec<(u32, Progress)>,
+    /// The answer's own unknown fields that were sent on.
+    known: Known,
+    template: Template,
     done: bool,
 }
 
 impl ChunkReader {
-    pub(super) fn new(transport: Arc<Transport>, asked: Arc<str>) -> Self {
+    pub(crate) fn new(origin: Origin) -> Self {
         Self {
-            transport,
-            asked,
+            origin,
             started: false,
-            spoke: false,
-            calls: 0,
-            finish: None,
+            first: Progress::default(),
+            others: Vec::new(),
+            known: Known::default(),
+            template: Template::default(),
             done: false,
         }
     }
 
-    fn take(
+    /// Takes a chunk. Returns its only text where it had nothing else to say.
+    fn take<'a>(
         &mut self,
-        chunk: Chunk<'_>,
+        chunk: Chunk<'a>,
         whole: bool,
         out: &mut Vec<ChatEvent>,
-    ) -> Result<(), ChatError> {
-        if let Some(error) = &chunk.error
-            && !error.is_null()
-        {
-            return Err(Complaint::of_value(error).into_stream_error(self.transport.key()));
+    ) -> Result<Option<(Kind, Cow<'a, str>)>, ChatError> {
+        if let Some(error) = &chunk.error {
+            return Err(Complaint::of_value(error).into_stream_error(self.origin.key.as_ref()));
         }
+        let before = out.len();
         if !self.started {
             self.started = true;
-            let model = match chunk.model {
-                Some(model) => model.0.into(),
-                None => Arc::clone(&self.asked),
-            };
-            let provider = Arc::clone(&self.transport.provider);
-            out.push(ChatEvent::Started { provider, model });
+            out.push(self.origin.started(chunk.model));
         }
+        if let Some(news) = self.known.news(&chunk.rest) {
+            out.extend(json::event(ExtraPlace::Answer, news));
+        }
+        let mut only = None;
         for choice in chunk.choices.into_iter().flatten() {
-            if choice.index == 0 {
-                // Some servers repeat the whole message at the end of a stream.
-                let said = if whole { choice.message } else { choice.delta };
-                self.say(said, out);
-                self.stop(choice.finish_reason.as_ref().map(|reason| &*reason.0));
-            }
+            only = self.choice(choice, whole, out);
         }
-        if let Some(usage) = &chunk.usage {
-            out.push(ChatEvent::Usage(usage.read()));
+        if let Some(usage) = chunk.usage {
+            usage.read(out);
         }
-        Ok(())
+        Ok(only.filter(|_| out.len() == before + 1))
     }
 
-    fn say(&mut self, said: Option<Delta<'_>>, out: &mut Vec<ChatEvent>) {
-        let Some(said) = said else { return };
+    fn choice<'a>(
+        &mut self,
+        choice: Choice<'a>,
+        whole: bool,
+        out: &mut Vec<ChatEvent>,
+    ) -> Option<(Kind, Cow<'a, str>)> {
+        let index = choice.index.unwrap_or(0);
+        let at = out.len();
+        let progress = match index {
+            0 => &mut self.first,
+            _ => {
+                let known = self.others.iter().position(|(known, _)| *known == index);
+                let place = match known {
+                    Some(place) => place,
+                    None if self.others.len() >= MAX_CHOICES => return None,
+                    None => {
+                        self.others.push((index, Progress::default()));
+                        self.others.len() - 1
+                    }
+                };
+                &mut self.others[place].1
+            }
+        };
+        // Some servers repeat the whole message at the end of a stream.
+        let said = if whole { choice.message } else { choice.delta };
+        let only = said.and_then(|said| progress.say(said, out));
+        out.extend(choice.rest.event(ExtraPlace::Choice));
+        let had_finish = progress.finish.is_some();
+        progress.stop(choice.finish_reason.as_ref().map(|reason| &*reason.0));
+        if index > 0 {
+            let finished = progress.finish.clone().filter(|_| !had_finish);
+            out.extend(finished.map(ChatEvent::Finished));
+            for event in out.drain(at..).collect::<Vec<_>>() {
+                let event = Box::new(event);
+                out.push(ChatEvent::Choice { index, event });
+            }
+        }
+        if let Some(usage) = choice.usage {
+            usage.read(out);
+        }
+        only.filter(|_| index == 0 && choice.finish_reason.is_none())
+    }
+}
+
+impl Progress {
+    /// Returns the last text said.
+    fn say<'a>(
+        &mut self,
+        said: Delta<'a>,
+        out: &mut Vec<ChatEvent>,
+    ) -> Option<(Kind, Cow<'a, str>)> {
         let before = out.len();
-        let full = |text: &String| !text.is_empty();
+        let mut last = None;
+        let mut say = |kind: Kind, text: Option<Cow<'a, str>>| {
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                out.push(kind.event(text.as_ref().to_owned()));
+                last = Some((kind, text));
+            }
+        };
         let reasoning = said.reasoning_content.or(said.reasoning);
-        out.extend(reasoning.filter(full).map(ChatEvent::Reasoning));
-        out.extend(said.content.filter(full).map(ChatEvent::Text));
-        out.extend(said.refusal.filter(full).map(ChatEvent::Text));
+        say(Kind::Reasoning, reasoning.map(|text| text.0));
+        match said.content {
+            Some(Said::Text(text)) => say(Kind::Text, Some(text)),
+            Some(Said::Parts(parts)) => {
+                for (kind, text) in parts {
+                    say(kind, Some(Cow::Owned(text)));
+                }
+            }
+            None => {}
+        }
+        say(Kind::Text, said.refusal.map(|text| text.0));
         for call in said.tool_calls.into_iter().flatten() {
             out.push(ChatEvent::ToolCall(self.call(call)));
         }
         self.spoke |= out.len() > before;
+        out.extend(said.rest.event(ExtraPlace::Message));
+        last
     }
 
     fn stop(&mut self, reason: Option<&str>) {
@@ -204,23 +259,69 @@ impl ChunkReader {
             (None, None) => self.calls.saturating_sub(1),
         };
         self.calls = self.calls.max(index.saturating_add(1));
-        let (name, arguments) = match call.function {
-            Some(function) => (Text::non_empty(function.name), function.arguments),
-            None => (None, None),
-        };
+        let function = call.function.unwrap_or_default();
         ToolCallDelta {
             index,
             id,
-            name,
-            arguments: arguments.unwrap_or_default(),
-            ..ToolCallDelta::default()
+            name: Text::non_empty(function.name),
+            arguments: function.arguments.map(arguments).unwrap_or_default(),
+            extra: call.rest.read(),
         }
+    }
+}
+
+fn arguments(raw: &RawValue) -> String {
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+}
+
+/// The answer's own unknown fields, which most servers repeat in every chunk.
+#[derive(Default)]
+struct Known(Vec<(String, String)>);
+
+impl Known {
+    /// How many fields are remembered, and how long they may be; others are always news.
+    const MOST: usize = 32;
+    const LONGEST: usize = 1 << 10;
+
+    fn news(&mut self, rest: &Rest<'_>) -> Option<Map<String, Value>> {
+        let mut news = None;
+        for (name, raw) in rest.iter() {
+            // One says what the document is, the other is noise against eavesdroppers
+            // ("Streaming events", `include_obfuscation`).
+            if matches!(name, "object" | "obfuscation") {
+                continue;
+            }
+            let full = self.0.len() >= Self::MOST;
+            let known = self.0.iter_mut().find(|(known, _)| known == name);
+            if known.as_ref().is_some_and(|(_, value)| value == raw.get()) {
+                continue;
+            }
+            let Some(value) = json::value(raw) else {
+                continue;
+            };
+            match known {
+                Some((_, old)) if raw.get().len() <= Self::LONGEST => raw.get().clone_into(old),
+                None if !full && name.len() + raw.get().len() <= Self::LONGEST => {
+                    self.0.push((name.to_owned(), raw.get().to_owned()));
+                }
+                _ => {}
+            }
+            news.get_or_insert_with(Map::new)
+                .insert(name.to_owned(), value);
+        }
+        news
     }
 }
 
 impl Reader for ChunkReader {
     fn event(&mut self, data: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ChatError> {
         let data = data.trim_ascii();
+        if let Some((kind, text)) = self.template.read(data) {
+            if !text.is_empty() {
+                out.push(kind.event(text.to_owned()));
+            }
+            return Ok(());
+        }
         if data == b"[DONE]" {
             self.done = true;
             return Ok(());
@@ -230,13 +331,18 @@ impl Reader for ChunkReader {
         }
         let chunk = serde_json::from_slice(data)
             .map_err(|error| protocol(format_args!("an event is no chunk: {error}")))?;
-        self.take(chunk, false, out)
+        match self.take(chunk, false, out)? {
+            Some((kind, text)) => self.template.learn(data, &text, kind),
+            None => self.template.forget(),
+        }
+        Ok(())
     }
 
     fn whole(&mut self, body: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ChatError> {
         let answer = serde_json::from_slice(body)
             .map_err(|error| protocol(format_args!("it is no chat completion: {error}")))?;
-        self.take(answer, true, out)
+        self.take(answer, true, out)?;
+        Ok(())
     }
 
     fn is_done(&self) -> bool {
@@ -245,7 +351,8 @@ impl Reader for ChunkReader {
 
     fn finish(&self) -> Option<FinishReason> {
         // "[DONE]" says that the answer is complete, for servers that give no reason.
-        let implied = (self.done && self.spoke).then_some(FinishReason::Stop);
-        self.finish.clone().or(implied)
+        let implied = (self.done && self.first.spoke).then_some(FinishReason::Stop);
+        let others = self.done || self.others.iter().all(|(_, other)| other.finish.is_some());
+        self.first.finish.clone().or(implied).filter(|_| others)
     }
 }
