@@ -10,6 +10,7 @@ mod history;
 mod hooks;
 mod interrupts;
 mod kit;
+mod log;
 mod modes;
 mod multitask;
 mod pauses;
