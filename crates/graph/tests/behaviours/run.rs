@@ -263,3 +263,52 @@ async fn send_order_and_max_concurrency() {
         assert_eq!(gauge.most.load(Ordering::Relaxed), most);
     }
 }
+
+/// What nodes share beside the state has a type, and is the same value everywhere in a run.
+#[tokio::test]
+async fn the_runtime_context_is_typed_and_reaches_workers_and_subgraphs() {
+    #[derive(Default)]
+    struct Shared {
+        language: &'static str,
+        seen: AtomicUsize,
+    }
+    const WORK: Worker<u8> = Worker::new("work");
+    fn see(ctx: &Context<Shared>) -> TrailUpdate {
+        ctx.shared().seen.fetch_add(1, Ordering::Relaxed);
+        TrailUpdate::new().steps([format!("{} {}", ctx.node(), ctx.shared().language)])
+    }
+    async fn plain(_: Arc<Trail>, ctx: Context<Shared>) -> Result<Command<Trail>, NodeError> {
+        Ok(Command::update(see(&ctx)).and_send(WORK.send(&1)?))
+    }
+    async fn work(_: u8, _: Arc<Trail>, ctx: Context<Shared>) -> Result<TrailUpdate, NodeError> {
+        Ok(see(&ctx))
+    }
+    async fn inner(_: Arc<Trail>, ctx: Context<Shared>) -> Result<TrailUpdate, NodeError> {
+        Ok(see(&ctx))
+    }
+    let nested = GraphBuilder::new()
+        .node("inner", inner)
+        .edge(START, "inner")
+        .edge("inner", END)
+        .compile()
+        .unwrap();
+    let leave = |trail: &Trail| TrailUpdate::new().steps(trail.steps.clone());
+    let graph = GraphBuilder::new()
+        .node("plain", plain)
+        .worker(WORK, work)
+        .subgraph("sub", nested, |_: &Trail| TrailUpdate::new(), leave)
+        .edge(START, "plain")
+        .destinations("plain", ["work"])
+        .edge("work", "sub")
+        .edge("sub", END)
+        .compile()
+        .unwrap();
+    let shared = Arc::new(Shared {
+        language: "fr",
+        ..Shared::default()
+    });
+    let config = RunConfig::new(shared.clone());
+    let output = graph.run(Trail::default(), config).await.unwrap();
+    assert_eq!(output.state.steps, ["plain fr", "work fr", "inner fr"]);
+    assert_eq!(shared.seen.load(Ordering::Relaxed), 3);
+}
