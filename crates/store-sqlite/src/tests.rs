@@ -111,7 +111,10 @@ async fn only_what_dies_with_the_process_is_not_synced() {
     // The writer is held until both others wait.
     let (both_wait, waits) = std::sync::mpsc::channel();
     let (first, light, full, ()) = tokio::join!(
-        store.write("held", move |_, _| Ok(waits.recv().unwrap())),
+        store.write("held", move |_, _| {
+            let () = waits.recv().unwrap();
+            Ok(())
+        }),
         store.write_for_now("light", level),
         store.write("full", level),
         async { both_wait.send(()).unwrap() },

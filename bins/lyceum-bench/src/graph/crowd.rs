@@ -54,14 +54,14 @@ fn large(figures: Figures, options: &Options, home: &TempDir, kind: Kind) -> Res
     let name = format!("crowd-10000/{}", kind.name());
     say(&name);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_time()
+        .enable_all()
         .build()?;
     let graph = yielding_chain(3);
     let rounds = if options.quick { 1 } else { 5 };
     let mut times = Vec::new();
     let mut growth = 0;
     for _ in 0..rounds {
-        let opened = Opened::open(kind, home)?;
+        let opened = runtime.block_on(Opened::open(kind, home))?;
         let before = resident_bytes()?;
         let start = Instant::now();
         let runs: Vec<_> = (0..CROWD)
@@ -99,10 +99,10 @@ fn small(
     let name = format!("crowd-64/{}", kind.name());
     say(&name);
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()?;
     let graph = chain(10);
-    let opened = Opened::open(kind, home)?;
+    let opened = runtime.block_on(Opened::open(kind, home))?;
     let rounds = if options.quick { 2 } else { ROUNDS };
     let (start, cpu) = (Instant::now(), cpu_time()?);
     for round in 0..u64::from(rounds) {

@@ -39,11 +39,7 @@ pub fn run(options: &Options) -> Result<()> {
     figures.machine(&Machine::look(home.path())?)?;
     let mut means = compare::Means::default();
     for kind in Kind::all() {
-        if let Err(error) = measure_all(figures, options, &home, kind, &mut means) {
-            // The other savers' figures are worth having.
-            say(&format!("{}: {error:#}", kind.name()));
-            return Err(error);
-        }
+        measure_all(figures, options, &home, kind, &mut means)?;
     }
     size::run(figures, options, &home)?;
     allocations(options)?;
@@ -58,12 +54,12 @@ fn measure_all(
     means: &mut compare::Means,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()?;
     for case in all().into_iter().filter(|case| options.wants(case.name)) {
         say(&format!("{} with {}", case.name, kind.name()));
         let name = format!("{}/{}", case.name, kind.name());
-        let opened = Opened::open(kind, home)?;
+        let opened = runtime.block_on(Opened::open(kind, home))?;
         let budget = budget(options, &case, kind);
         let samples = runtime.block_on(async {
             let mut run = 0;

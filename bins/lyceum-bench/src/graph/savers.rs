@@ -3,15 +3,22 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use lyceum_graph::{MemorySaver, Saver};
+use lyceum_store_postgres::{
+    PostgresOptions, PostgresStore,
+    test_server::{ServerError, TestServer},
+};
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
+
+use crate::report::say;
 
 /// Calls that may wait for SQLite: more than the runs of the largest crowd.
 const WAITING: usize = 1 << 15;
@@ -25,11 +32,23 @@ pub(super) enum Kind {
     Memory,
     /// In a file of its own, `synchronous=FULL`.
     Sqlite,
+    /// In a database of a private server on this machine, with its settings for durability as
+    /// they are by default. Its files are where the system keeps temporary ones.
+    Postgres,
 }
 
+/// Started when it is first wanted; it ends with this process.
+static SERVER: LazyLock<Result<TestServer, ServerError>> = LazyLock::new(TestServer::start);
+
 impl Kind {
-    pub(super) fn all() -> [Self; 3] {
-        [Self::Nothing, Self::Memory, Self::Sqlite]
+    /// All that this machine has.
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Nothing, Self::Memory, Self::Sqlite];
+        match &*SERVER {
+            Ok(_) => all.push(Self::Postgres),
+            Err(error) => say(&format!("no PostgreSQL: {error}")),
+        }
+        all
     }
 
     /// Its name in the figures.
@@ -38,6 +57,7 @@ impl Kind {
             Self::Nothing => "none",
             Self::Memory => "memory",
             Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -51,10 +71,11 @@ pub(super) enum Opened {
         store: Arc<SqliteStore>,
         path: PathBuf,
     },
+    Postgres(Arc<PostgresStore>),
 }
 
 impl Opened {
-    pub(super) fn open(kind: Kind, home: &TempDir) -> Result<Self> {
+    pub(super) async fn open(kind: Kind, home: &TempDir) -> Result<Self> {
         static FILES: AtomicUsize = AtomicUsize::new(0);
         Ok(match kind {
             Kind::Nothing => Self::Nothing,
@@ -69,6 +90,15 @@ impl Opened {
                 let store = Arc::new(SqliteStore::open(&path, options)?);
                 Self::Sqlite { store, path }
             }
+            Kind::Postgres => {
+                let server = SERVER.as_ref().map_err(|error| anyhow!("{error}"))?;
+                let options = PostgresOptions {
+                    acquire_timeout: Duration::from_secs(300),
+                    ..PostgresOptions::default()
+                };
+                let store = PostgresStore::open(&server.database()?, options).await?;
+                Self::Postgres(Arc::new(store))
+            }
         })
     }
 
@@ -77,6 +107,7 @@ impl Opened {
             Self::Nothing => None,
             Self::Memory(saver) => Some(saver.clone()),
             Self::Sqlite { store, .. } => Some(store.clone()),
+            Self::Postgres(store) => Some(store.clone()),
         }
     }
 

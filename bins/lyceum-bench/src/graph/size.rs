@@ -52,7 +52,7 @@ fn one(figures: Figures, home: &TempDir, name: &str, bytes: usize) -> Result<()>
             _ => END,
         })
         .compile()?;
-    let opened = Opened::open(Kind::Sqlite, home)?;
+    let opened = runtime.block_on(Opened::open(Kind::Sqlite, home))?;
     let saver = opened.saver().context("a saver")?;
     let thread = graph.thread(saver, ThreadId::new("book")?);
     let text = "x".repeat(bytes);
