@@ -30,6 +30,8 @@ mod digest;
 mod draw;
 mod driver;
 mod durable;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod error;
 mod event;
 mod graph;
@@ -71,6 +73,8 @@ pub use config::RunConfig;
 pub use context::{Context, EffectId};
 pub use digest::{Digest, TaskId};
 pub use durable::Durability;
+#[cfg(feature = "encryption")]
+pub use encrypted::{Encrypted, KeyRing, OpenError};
 pub use error::{NodeError, RunError};
 pub use event::{Checkpointed, Chunk, Event, EventKind, TaskInput, TaskRef, TaskResult};
 pub use graph::{Graph, RunStream};

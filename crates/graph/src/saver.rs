@@ -270,6 +270,52 @@ pub trait Saver: fmt::Debug + Send + Sync + 'static {
     fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>>;
 }
 
+impl<S: Saver + ?Sized> Saver for Arc<S> {
+    fn acquire<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Lease, SaverError>> {
+        self.as_ref().acquire(thread, ttl, claim)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), SaverError>> {
+        self.as_ref().release(lease)
+    }
+
+    fn commit<'a>(
+        &'a self,
+        lease: &'a Lease,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<(), SaverError>> {
+        self.as_ref().commit(lease, batch)
+    }
+
+    fn load<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        id: Option<CheckpointId>,
+    ) -> BoxFuture<'a, Result<Option<Saved>, SaverError>> {
+        self.as_ref().load(thread, namespace, id)
+    }
+
+    fn history<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        before: Option<CheckpointId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Checkpoint>, SaverError>> {
+        self.as_ref().history(thread, namespace, before, limit)
+    }
+
+    fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>> {
+        self.as_ref().prune(lease, keep)
+    }
+}
+
 /// Why a saver refused or failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

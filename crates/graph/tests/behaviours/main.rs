@@ -15,6 +15,7 @@ mod modes;
 mod multitask;
 mod pauses;
 mod run;
+mod secrets;
 mod stream;
 mod subgraph;
 mod thread;
