@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub model: Model,
     /// What may be asked of the model.
     pub queue: Queue,
+    /// The Redis server that several processes share.
+    pub redis: Redis,
     /// When a failed call is made again.
     pub retry: Retry,
     /// When an endpoint that keeps failing is left alone.
@@ -140,6 +142,31 @@ pub(crate) struct Queue {
     pub max_concurrent: u64,
     /// Calls waiting at once; beyond it callers get 503. Default 10,000; 1 to 10,000,000.
     pub capacity: usize,
+    /// `redis`: all processes with the same key and model share these limits through the
+    /// server of `[redis]`. Default: none, each process has them for itself. Only in
+    /// `[queue]`; an endpoint's own limits are shared when these are.
+    pub shared: Option<Shared>,
+    /// The fewest processes to divide the limits among while that server is out of reach.
+    /// Default 1; 1 to 1000. The number seen last counts when it is more.
+    pub shared_replicas: u32,
+}
+
+/// Through what processes share a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Shared {
+    /// The server of `[redis]`.
+    Redis,
+}
+
+/// `[redis]`: the Redis server that several processes share.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Redis {
+    /// Its address, e.g. `redis://:PASSWORD@HOST:6379/0` or `unix:///run/redis.sock`. Better
+    /// kept in `LYCEUM_REDIS__URL` when it holds a password. Default: none.
+    #[serde(serialize_with = "masked")]
+    pub url: Option<SecretString>,
 }
 
 impl Default for Queue {
@@ -150,6 +177,8 @@ impl Default for Queue {
             output_tokens_per_minute: None,
             max_concurrent: 50,
             capacity: 10_000,
+            shared: None,
+            shared_replicas: 1,
         }
     }
 }

@@ -5,7 +5,7 @@ use lyceum_core::Scope;
 use lyceum_llm::Circuit;
 use lyceum_memory::Memory;
 use lyceum_observe::{Observation, Probe};
-use lyceum_queue::BreakerState;
+use lyceum_queue::{BreakerState, Queue};
 
 use crate::models::Watch;
 
@@ -25,7 +25,9 @@ impl Probe for StoreProbe {
 /// How busy the model's queues are and whether its circuit breakers are open. A long queue
 /// is a warning; so is an open breaker, and with no endpoint left the model fails.
 pub(crate) fn model(watch: &Watch, capacity: usize) -> Observation {
-    let queues = watch.queues.iter().map(lyceum_queue::Queue::snapshot);
+    let queues = watch.queues.iter().map(Queue::snapshot);
+    let is_cut_off = |queue: &Queue| queue.shared_status().is_some_and(|s| !s.linked);
+    let alone = watch.queues.iter().any(is_cut_off);
     let (mut waiting, mut running, mut full) = (0, 0, false);
     for now in queues {
         waiting += now.waiting;
@@ -35,6 +37,9 @@ pub(crate) fn model(watch: &Watch, capacity: usize) -> Observation {
     let is_open = |circuit: &&Circuit| circuit.state() == BreakerState::Open;
     let open = watch.circuits.iter().filter(is_open).count();
     let seen = match open {
+        0 if alone => {
+            Observation::warn("the shared quota is out of reach: this process spends its share")
+        }
         0 if full => Observation::warn("the queue is nearly full"),
         0 => Observation::pass(),
         n if n == watch.circuits.len() => {

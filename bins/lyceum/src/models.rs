@@ -5,6 +5,7 @@
 //! provider. Each endpoint has its own queue, because each key has its own quota.
 
 mod layout;
+mod shared;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
@@ -151,7 +152,8 @@ impl Built<'_> {
         let config = self.config;
         let way = &model.ways[at];
         let name = model.label(at);
-        let queue = upstream::queue(&name, &way.queue, model.preset.dialect);
+        let quota = shared::ledger(model, at, config)?;
+        let queue = upstream::queue(&name, &way.queue, model.preset.dialect, quota);
         let provider = upstream::provider(model, way, &queue)?;
         let breaking = Breaking::new(provider, name, config.breaker.config())
             .with_rate_limits(config.breaker.rate_limits());

@@ -32,7 +32,7 @@ pub use retry::{RetryBudget, RetryPolicy};
 pub use shared::conformance;
 pub use shared::{
     Claim, Ended, Join, Kinds, LedgerError, LedgerTerms, LocalLedger, Note, QuotaLedger, ReplicaId,
-    RunningCall, SharedConfig, Spent, Standing, Verdict,
+    RunningCall, SharedConfig, SharedStatus, Spent, Standing, Verdict,
 };
 pub use snapshot::{QueueSnapshot, QuotaUse};
 pub use waiter::{Reservation, Updates, Waiter};

@@ -21,7 +21,7 @@ use crate::{
     driver::{Call, CallId, Pump, Running, Shared, Stage, State, nanos, pump},
     metrics::{LedgerMetrics, QueueMetrics},
     quota::SharedView,
-    shared::{Link, QuotaLedger, SharedConfig},
+    shared::{Link, QuotaLedger, SharedConfig, SharedStatus},
 };
 
 /// Admission to one upstream: one model behind one key. Clones are the same queue.
@@ -185,6 +185,14 @@ impl Queue {
     pub fn snapshot(&self) -> QueueSnapshot {
         let now = self.shared.now();
         self.shared.lock().admission.snapshot(now)
+    }
+
+    /// How the queue stands to the ledger that it shares with other processes; `None`
+    /// when it shares nothing.
+    #[must_use]
+    pub fn shared_status(&self) -> Option<SharedStatus> {
+        let (linked, replicas, _) = self.shared.link.as_ref()?.status();
+        Some(SharedStatus { linked, replicas })
     }
 
     pub(crate) fn update_interval(&self) -> Duration {

@@ -53,6 +53,12 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
     )?;
     model(&config.model)?;
     queue(&config.queue)?;
+    if config.queue.shared.is_some() && config.redis.url.is_none() {
+        return Err(ConfigError::Invalid {
+            key: "queue.shared",
+            detail: "needs redis.url, or LYCEUM_REDIS__URL".to_owned(),
+        });
+    }
     layer(&config)?;
     for fallback in &config.fallback.models {
         model(fallback)?;
@@ -125,6 +131,8 @@ fn queue(queue: &Queue) -> Result<(), ConfigError> {
             range(key, value, 1, 1_000_000_000_000)?;
         }
     }
+    let fewest = u64::from(queue.shared_replicas);
+    range("queue.shared_replicas", fewest, 1, 1000)?;
     range("queue.max_concurrent", queue.max_concurrent, 1, 100_000)?;
     range("queue.capacity", queue.capacity as u64, 1, 10_000_000)
 }

@@ -7,13 +7,19 @@ use lyceum_core::ChatModel;
 use lyceum_llm::{Anthropic, AnthropicConfig, Dialect, OpenAi, OpenAiConfig};
 use lyceum_queue::{CachedInput, OutputCounted, Queue, QueueConfig, Quotas};
 
+use super::shared::Ledger;
 use crate::{
     config,
     provider::{Hosted, Way},
 };
 
 /// The queue in front of a provider, counting as that provider counts.
-pub(super) fn queue(name: &str, config: &config::Queue, dialect: Dialect) -> Queue {
+pub(super) fn queue(
+    name: &str,
+    config: &config::Queue,
+    dialect: Dialect,
+    ledger: Option<Ledger>,
+) -> Queue {
     let (output_counted, cached_input) = match dialect {
         Dialect::OpenAi => (OutputCounted::AtStart, CachedInput::Counted),
         Dialect::Anthropic => (OutputCounted::AtEnd, CachedInput::Free),
@@ -32,7 +38,10 @@ pub(super) fn queue(name: &str, config: &config::Queue, dialect: Dialect) -> Que
         cached_input,
         ..QueueConfig::default()
     };
-    Queue::named(name, config)
+    match ledger {
+        None => Queue::named(name, config),
+        Some(Ledger { ledger, sharing }) => Queue::shared(name, config, ledger, sharing),
+    }
 }
 
 /// A provider, which tells the queue what answers' headers say about the quota.

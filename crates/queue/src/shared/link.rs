@@ -134,7 +134,7 @@ impl Link {
     pub(crate) fn status(&self) -> (bool, u32, Standing) {
         let replica = self.core.lock();
         (
-            replica.is_linked(),
+            !replica.is_cut_off(),
             replica.replicas(),
             replica.standing().clone(),
         )

@@ -91,6 +91,16 @@ impl Default for SharedConfig {
     }
 }
 
+/// How a queue stands to its ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedStatus {
+    /// Whether the ledger answers, or was not needed yet. If not, the queue spends its
+    /// share of the quota.
+    pub linked: bool,
+    /// Processes that share the quota, as far as is known.
+    pub replicas: u32,
+}
+
 /// A call that asks to start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Claim {

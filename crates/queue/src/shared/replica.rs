@@ -129,6 +129,11 @@ impl Replica {
         self.state == State::In
     }
 
+    /// Whether the ledger was tried and did not answer.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        matches!(self.state, State::Out { tried: true, .. })
+    }
+
     /// What the ledger said last.
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
