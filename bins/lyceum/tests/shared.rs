@@ -102,10 +102,15 @@ fn load(tasks: &mut JoinSet<()>, server: &Server, name: &'static str) {
     for user in 0..30 {
         let (client, url) = (client.clone(), format!("{}/chat", server.url));
         tasks.spawn(async move {
-            let session = format!("{name}-{user}");
-            let body =
-                json!({"topic": "Gravity", "explanation": "A stone falls.", "session_id": session});
-            while client.post(&url).json(&body).send().await.is_ok() {}
+            // No two calls are equal: none is answered from a cache.
+            for turn in 0.. {
+                let text = format!("Stone {turn} of {name}-{user} falls.");
+                let session = format!("{name}-{user}");
+                let body = json!({"topic": "Gravity", "explanation": text, "session_id": session});
+                if client.post(&url).json(&body).send().await.is_err() {
+                    return;
+                }
+            }
         });
     }
 }
