@@ -101,18 +101,24 @@ where
                     attempts: attempt,
                 };
             };
-            let told = || Told::Retried {
-                task: self.run.task_id(&self.task),
-                node: self.task.node.clone(),
-                attempt,
-                error: error.to_string(),
-                wait,
-            };
-            self.run.tell(Mode::Debug, self.task.step, told).await;
-            sleep(wait).await;
-            self.task.restart();
+            // Boxed, because few tasks are tried again and all would be as large.
+            Box::pin(self.pause(attempt, &error, wait)).await;
             attempt += 1;
         }
+    }
+
+    /// What is between two attempts.
+    async fn pause(&self, attempt: u32, error: &NodeError, wait: Duration) {
+        let told = || Told::Retried {
+            task: self.run.task_id(&self.task),
+            node: self.task.node.clone(),
+            attempt,
+            error: error.to_string(),
+            wait,
+        };
+        self.run.tell(Mode::Debug, self.task.step, told).await;
+        sleep(wait).await;
+        self.task.restart();
     }
 
     /// `None` when the node waits for an answer.
@@ -132,7 +138,13 @@ where
         // await, and it must not run before the run is polled.
         let running = async move { (self.code)(call).await };
         let mut guarded = pin!(AssertUnwindSafe(running).catch_unwind());
-        let mut limit = pin!(self.limit());
+        // Few nodes have a limit: its timers are no part of every task's size.
+        let is_limited = self
+            .options
+            .time_limit
+            .or(self.options.idle_limit)
+            .is_some();
+        let mut limit = is_limited.then(|| Box::pin(self.limit()));
         poll_fn(|cx| {
             if let Poll::Ready(result) = guarded.as_mut().poll(cx) {
                 return Poll::Ready(Some(result));
@@ -140,6 +152,9 @@ where
             if self.task.is_waiting() {
                 return Poll::Ready(None);
             }
+            let Some(limit) = &mut limit else {
+                return Poll::Pending;
+            };
             limit
                 .as_mut()
                 .poll(cx)
