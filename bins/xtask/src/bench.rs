@@ -22,8 +22,8 @@ use serde::Serialize;
 pub(crate) struct Args {
     /// Which benchmark: smoke, graph.
     name: String,
-    /// Handed to the benchmark, e.g. `--quick`, `--only CASE`, `--python PATH`; `--help`
-    /// after the name lists what it takes.
+    /// Handed to the benchmark, e.g. `--quick`, `--only CASE`, `--python PATH`; `-- --help`
+    /// lists what it takes.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
