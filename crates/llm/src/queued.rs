@@ -172,8 +172,15 @@ impl Account {
                     ..
                 }
         );
-        if let Some(reservation) = self.reservation.take().filter(|_| unsent) {
-            reservation.refund();
+        // Refused before any work: the request counts, no token does.
+        let refused = matches!(
+            error,
+            ChatError::Rejected { .. } | ChatError::Authentication { .. }
+        );
+        match self.reservation.take() {
+            Some(reservation) if unsent => reservation.refund(),
+            Some(reservation) if refused && self.usage.is_none() => reservation.rejected(),
+            _ => {}
         }
     }
 }

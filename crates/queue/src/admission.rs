@@ -100,10 +100,7 @@ impl Admission {
             estimator: Estimator::new(),
             forecast: Forecast::new(config.aged_turn),
             deadlines: Default::default(),
-            wanted: Cost {
-                input: 0,
-                output: 0,
-            },
+            wanted: Cost::new(0, 0),
             ask_at: None,
         }
     }
@@ -137,7 +134,8 @@ impl Admission {
 
     /// Starts a call that the ledger granted under this number.
     pub(crate) fn grant_shared(&mut self, index: Index, seq: u64, now: u64) -> Option<Ticket> {
-        let mut ticket = self.grant(index, now)?;
+        let cost = self.order.get(index)?.payload.cost;
+        let mut ticket = self.grant(index, cost, now)?;
         ticket.shared = Some(seq);
         Some(ticket)
     }
@@ -169,6 +167,7 @@ impl Admission {
             && deadline.is_none_or(|deadline| deadline > now)
             && self.limiter.room(cost, now) == Room::Now
         {
+            self.estimator.started(caller);
             return Ok(Admitted::Now(Ticket {
                 hold: self.limiter.reserve(cost, now),
                 served: None,
@@ -220,21 +219,30 @@ impl Admission {
 
     /// What a call reserves: its estimate, corrected unless that alone makes it too large.
     fn cost(&self, caller: CallerId, given: Estimate) -> Cost {
-        let cost = |estimate: Estimate| Cost {
-            input: estimate.input.0,
-            output: estimate.output.0,
-        };
+        let plain = Cost::new(given.input.0, given.output.0);
         if !self.config.learn_estimates {
-            return cost(given);
+            return plain;
         }
         let calls = self.limiter.running.saturating_add(1);
-        let mut corrected = cost(self.estimator.correct(caller, given, calls));
-        if self.config.output_counted == OutputCounted::AtStart {
-            corrected.output = given.output.0;
-        }
+        let expected = self.estimator.expect(caller, given, calls);
+        let corrected = match self.config.output_counted {
+            OutputCounted::Unknown => Cost::new(expected.input, expected.safe_output),
+            OutputCounted::AtStart | OutputCounted::Declared => {
+                Cost::new(expected.input, given.output.0)
+            }
+            // A ledger does not know the calls in flight of all processes: it holds.
+            OutputCounted::AtEnd if self.ask_at.is_some() => {
+                Cost::new(expected.input, expected.safe_output)
+            }
+            OutputCounted::AtEnd => Cost {
+                input: expected.input,
+                output: expected.output,
+                variance: expected.variance,
+            },
+        };
         match self.limiter.possible(corrected) {
             Ok(()) => corrected,
-            Err(_) => cost(given),
+            Err(_) => plain,
         }
     }
 
@@ -252,15 +260,21 @@ impl Admission {
         let Some(index) = self.candidate(now) else {
             return Decision::Wait(None);
         };
-        let Some(Waiting { cost, owner, .. }) = self.order.get(index).map(|e| &e.payload) else {
+        let Some(waiting) = self.order.get(index).map(|entry| &entry.payload) else {
             return Decision::Wait(None);
         };
-        let (cost, owner) = (*cost, *owner);
+        let owner = waiting.owner;
+        // By what is known now, not when it came: a backlog would keep the first guesses.
+        // A ledger is asked for the same until it answers.
+        let cost = match self.ask_at {
+            Some(_) => waiting.cost,
+            None => self.cost(waiting.caller, waiting.given),
+        };
         let by_then = |at: u64| Decision::Wait(Some(next_deadline.map_or(at, |d| d.min(at))));
         match (self.limiter.room(cost, now), self.ask_at) {
             (Room::Now, Some(at)) if now < at => by_then(at),
             (Room::Now, Some(_)) => Decision::Ask(owner, index, self.need(cost)),
-            (Room::Now, None) => match self.grant(index, now) {
+            (Room::Now, None) => match self.grant(index, cost, now) {
                 Some(ticket) => Decision::Grant(owner, ticket),
                 None => Decision::Wait(None),
             },
@@ -301,7 +315,7 @@ impl Admission {
         self.remove(index)
     }
 
-    fn grant(&mut self, index: Index, now: u64) -> Option<Ticket> {
+    fn grant(&mut self, index: Index, cost: Cost, now: u64) -> Option<Ticket> {
         let (entry, served) = self.order.serve(index, now)?;
         let waiting = entry.payload;
         self.unwant(waiting.cost);
@@ -309,8 +323,9 @@ impl Admission {
         self.forget_deadline(band, waiting.deadline, index);
         let waited = now.saturating_sub(entry.arrived);
         self.forecast.waited(band, waiting.forecast, waited);
+        self.estimator.started(waiting.caller);
         Some(Ticket {
-            hold: self.limiter.reserve(waiting.cost, now),
+            hold: self.limiter.reserve(cost, now),
             served: Some(served),
             caller: waiting.caller,
             given: waiting.given,
@@ -353,10 +368,7 @@ impl Admission {
             .limiter
             .counted_input(usage.input.0, usage.cached_input.0);
         let run = now.saturating_sub(ticket.hold.at);
-        let used = Cost {
-            input,
-            output: usage.output.0,
-        };
+        let used = Cost::new(input, usage.output.0);
         self.forecast.ran(run, ticket.hold.cost, used);
         self.estimator
             .learn(ticket.caller, ticket.given, input, usage.output.0);
@@ -373,6 +385,11 @@ impl Admission {
         self.end(ticket, Settlement::Uncertain { input, output }, now)
     }
 
+    /// Ends a call that the upstream refused before it did any work.
+    pub(crate) fn rejected(&mut self, ticket: Ticket, now: u64) -> Option<Ended> {
+        self.end(ticket, Settlement::Rejected, now)
+    }
+
     /// Ends a call that was never sent.
     pub(crate) fn refund(&mut self, ticket: Ticket, now: u64) -> Option<Ended> {
         self.end(ticket, Settlement::Unsent, now)
@@ -381,12 +398,14 @@ impl Admission {
     /// Returns what a shared ledger has to hear, if there is one.
     fn end(&mut self, ticket: Ticket, end: Settlement, now: u64) -> Option<Ended> {
         let sent = !matches!(end, Settlement::Unsent);
+        self.estimator.ended(ticket.caller);
+        let reserved = ticket.hold.cost;
         let used = self.limiter.settle(ticket.hold, end, now);
         if let Some(served) = ticket.served {
             self.order.correct(served, service(used));
         }
         let seq = ticket.shared?;
-        Some(self.limiter.ended(seq, sent.then_some(used)))
+        Some(self.limiter.ended(seq, reserved, sent.then_some(used)))
     }
 
     /// Adopts what an answer's headers said.
@@ -443,10 +462,7 @@ impl Admission {
     fn outlook(&mut self, index: Index, now: u64) -> Option<(Place, Outlook)> {
         let place = self.order.place(index)?;
         let waiting = (self.order.len() as u64).max(1);
-        let mean = Cost {
-            input: self.wanted.input / waiting,
-            output: self.wanted.output / waiting,
-        };
+        let mean = Cost::new(self.wanted.input / waiting, self.wanted.output / waiting);
         let outlook = self.forecast.outlook(&mut self.limiter, place, mean, now);
         Some((place, outlook))
     }

@@ -30,16 +30,23 @@ pub enum CachedInput {
 /// How the upstream counts output tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OutputCounted {
-    /// What is really made, at any time of the call, as Anthropic does. The expected
-    /// output is held until the call is settled, and what was made counts for a whole
-    /// window after that: safe whenever it is counted, and it costs the share
+    /// Nobody knows. The expected output is held until the call is settled, and what was
+    /// made counts for a whole window after that: no window is exceeded whenever it is
+    /// counted, as long as no call makes more than it reserved. It costs the share
     /// `call length / (call length + 60 s)` of the quota.
     #[default]
+    Unknown,
+    /// What is really made, as it is made or when the call ends, as Anthropic does. The
+    /// queue forecasts the window over the time that the calls in flight will take, so
+    /// their output need not wait for room that will be free by the time they end.
     AtEnd,
-    /// What the request declares as its limit, at its start, as OpenAI does; corrected
-    /// when the call is settled. The whole of [`Estimate::output`](crate::Estimate) is
-    /// reserved, so declare tight limits.
+    /// What the request declares as its limit, at its start, and what was made from the
+    /// moment the call ends, as OpenAI does. The whole of
+    /// [`Estimate::output`](crate::Estimate) is reserved, so declare tight limits.
     AtStart,
+    /// What the request declares as its limit, at its start and for good: nothing is
+    /// given back when less was made.
+    Declared,
 }
 
 /// How a [`Queue`](crate::Queue) behaves. The defaults suit a hosted chat model.

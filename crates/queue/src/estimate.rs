@@ -1,26 +1,58 @@
 //! Learns how callers' estimates relate to what their calls really use.
 //!
-//! Per caller a smoothed mean and deviation: of input as the ratio of real to estimated
+//! Per caller a smoothed mean and variance: of input as the ratio of real to estimated
 //! tokens, of output in tokens. A corrected output estimate never exceeds what the
 //! caller gave as the most.
 
 use std::collections::HashMap;
 
-use lyceum_core::{AgentId, Tokens};
+use lyceum_core::AgentId;
 
-use crate::{Estimate, smoothed::Smoothed};
+use crate::{Estimate, smoothed::Moments};
 
 /// The callers remembered; later ones share one entry.
 const CALLERS: usize = 1024;
 /// Calls seen before a correction is trusted.
 const WARM: u32 = 8;
 /// Deviations that the sum of all running calls may be above its mean.
-const CONFIDENCE: f64 = 4.0;
+const CONFIDENCE: f64 = 3.2;
+
+/// What a call will probably use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// Input with its margin.
+    pub(crate) input: u64,
+    /// Output on average, without a margin.
+    pub(crate) output: u64,
+    /// Output with its margin.
+    pub(crate) safe_output: u64,
+    /// The variance of the output.
+    pub(crate) variance: u64,
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Caller {
-    input_ratio: Smoothed,
-    output: Smoothed,
+    input_ratio: Moments,
+    output: Moments,
+    /// Calls that run, and calls that ended.
+    running: u32,
+    ended: u32,
+}
+
+impl Caller {
+    /// The mean output where calls without experience make `most`.
+    ///
+    /// At first short calls end and long ones run, so what ended says too little: those
+    /// that run count as `most` until several times as many have ended.
+    fn mean_output(&self, most: f64) -> f64 {
+        let (running, ended) = (f64::from(self.running), f64::from(self.ended));
+        let mean = self.output.above(0.0);
+        if ended >= 8.0 * running {
+            return mean;
+        }
+        let unknown = running * (-ended / running).exp();
+        (mean * ended + most * unknown) / (ended + unknown)
+    }
 }
 
 /// Who estimates: a place among the callers.
@@ -58,22 +90,44 @@ impl Estimator {
         id
     }
 
-    /// The estimate that experience suggests in place of the caller's own.
+    /// What experience expects of a call in place of the caller's own estimate.
     ///
     /// Quotas bound the sum of all calls. Of `calls` that vary independently the sum varies
     /// by the root of their number only, so each needs that much less of a margin.
-    pub(crate) fn correct(&self, id: CallerId, given: Estimate, calls: u32) -> Estimate {
+    pub(crate) fn expect(&self, id: CallerId, given: Estimate, calls: u32) -> Expected {
         let caller = &self.callers[usize::from(id.0)];
+        let (input, most) = (given.input.0, given.output.0);
         if caller.output.seen() < WARM {
-            return given;
+            return Expected {
+                input,
+                output: most,
+                safe_output: most,
+                variance: 0,
+            };
         }
         let margin = CONFIDENCE / f64::from(calls.max(1)).sqrt();
         let ratio = caller.input_ratio.above(margin).clamp(0.25, 4.0);
-        let output = caller.output.running(margin).ceil() as u64;
-        Estimate {
-            input: Tokens((given.input.0 as f64 * ratio).ceil() as u64),
-            output: given.output.min(Tokens(output.max(1))),
+        let variance = caller.output.variance();
+        let mean = caller.mean_output(most as f64);
+        let safe = mean + variance / mean.max(1.0) + margin * variance.sqrt();
+        let output = |tokens: f64| (tokens.ceil() as u64).clamp(1, most.max(1)).min(most);
+        Expected {
+            input: (input as f64 * ratio).ceil() as u64,
+            output: output(mean),
+            safe_output: output(safe),
+            variance: (variance as u64).min(most.saturating_mul(most)),
         }
+    }
+
+    /// A call starts.
+    pub(crate) fn started(&mut self, id: CallerId) {
+        self.callers[usize::from(id.0)].running += 1;
+    }
+
+    /// A call ends, however.
+    pub(crate) fn ended(&mut self, id: CallerId) {
+        let caller = &mut self.callers[usize::from(id.0)];
+        caller.running = caller.running.saturating_sub(1);
     }
 
     /// Learns from a call that was given as `given` and used `input` and `output` tokens.
@@ -82,6 +136,7 @@ impl Estimator {
         let ratio = input as f64 / given.input.0.max(1) as f64;
         caller.input_ratio.learn(ratio);
         caller.output.learn(output as f64);
+        caller.ended = caller.ended.saturating_add(1);
     }
 }
 
@@ -94,15 +149,16 @@ mod tests {
         let mut estimator = Estimator::new();
         let id = estimator.caller(AgentId::new("feynman").unwrap(), "gaps");
         let given = Estimate::new(1_000, 4_096);
-        assert_eq!(estimator.correct(id, given, 4), given);
+        assert_eq!(estimator.expect(id, given, 4).output, 4_096);
         for i in 0..200 {
             estimator.learn(id, given, 1_200, 280 + i % 40);
         }
-        let corrected = estimator.correct(id, given, 4);
-        assert!((1_200..1_260).contains(&corrected.input.0), "{corrected:?}");
-        assert!((300..340).contains(&corrected.output.0), "{corrected:?}");
-        let short = estimator.correct(id, Estimate::new(1_000, 50), 1);
-        assert_eq!(short.output, Tokens(50), "the caller's own limit holds");
+        let expected = estimator.expect(id, given, 4);
+        assert!((1_200..1_260).contains(&expected.input), "{expected:?}");
+        assert!((295..310).contains(&expected.output), "{expected:?}");
+        assert!((300..340).contains(&expected.safe_output), "{expected:?}");
+        let short = estimator.expect(id, Estimate::new(1_000, 50), 1);
+        assert_eq!(short.safe_output, 50, "the caller's own limit holds");
     }
 
     #[test]

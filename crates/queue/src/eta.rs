@@ -75,7 +75,7 @@ impl Forecast {
         now: u64,
     ) -> Outlook {
         let expected = self.expected(mean);
-        let by_quota = limiter.rate(expected, self.run.unwrap_or(0.0));
+        let by_quota = limiter.rate(mean, expected, self.run.unwrap_or(0.0));
         let by_slots = match (limiter.concurrency(), self.run) {
             (Some(slots), Some(run)) => f64::from(slots) / run.max(1.0),
             _ => f64::INFINITY,
@@ -142,10 +142,10 @@ impl Forecast {
     /// What calls really use that reserve this much.
     fn expected(&self, reserved: Cost) -> Cost {
         let [input, output] = self.used;
-        Cost {
-            input: (reserved.input as f64 * input) as u64,
-            output: (reserved.output as f64 * output) as u64,
-        }
+        Cost::new(
+            (reserved.input as f64 * input) as u64,
+            (reserved.output as f64 * output) as u64,
+        )
     }
 
     /// The refusal of a call when `waiting` others fill the queue: come back when a

@@ -8,6 +8,7 @@ mod config;
 mod driver;
 mod estimate;
 mod eta;
+mod flight;
 mod inflow;
 pub mod metrics;
 mod order;

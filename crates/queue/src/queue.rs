@@ -273,6 +273,7 @@ impl Queue {
         let ended = match end {
             End::Used(usage) => state.admission.settle(ticket, usage, now),
             End::Uncertain(seen) => state.admission.abandon(ticket, seen, now),
+            End::Rejected => state.admission.rejected(ticket, now),
             End::Unsent => state.admission.refund(ticket, now),
         };
         self.shared.tell(ended);
@@ -297,5 +298,6 @@ impl fmt::Debug for Queue {
 pub(crate) enum End<'a> {
     Used(&'a Usage),
     Uncertain(&'a Usage),
+    Rejected,
     Unsent,
 }

@@ -5,6 +5,7 @@
 
 use crate::{
     CachedInput, ObservedLimit, ObservedLimits, OutputCounted, QueueConfig, Refused,
+    flight::Flight,
     shared::{Ended, Kinds},
     throttle::Throttle,
     window::{MINUTE, Room, Window},
@@ -15,6 +16,18 @@ use crate::{
 pub(crate) struct Cost {
     pub(crate) input: u64,
     pub(crate) output: u64,
+    /// The variance of the output, where a margin for it is kept for all calls together.
+    pub(crate) variance: u64,
+}
+
+impl Cost {
+    pub(crate) fn new(input: u64, output: u64) -> Self {
+        Self {
+            input,
+            output,
+            variance: 0,
+        }
+    }
 }
 
 /// What a running call has reserved.
@@ -31,6 +44,8 @@ pub(crate) enum Settlement {
     Used { input: u64, output: u64 },
     /// Nobody knows; at most what was reserved, or more where more was seen.
     Uncertain { input: u64, output: u64 },
+    /// The upstream refused it before it did any work.
+    Rejected,
     /// The call was never sent.
     Unsent,
 }
@@ -52,6 +67,7 @@ pub(crate) struct Limiter {
     observed: [Option<u64>; KINDS],
     pub(crate) running: u32,
     pub(crate) throttle: Throttle,
+    flight: Flight,
     /// Set when a ledger keeps the windows for several processes.
     shared: Option<SharedView>,
 }
@@ -74,6 +90,7 @@ impl Limiter {
             observed: [None; KINDS],
             running: 0,
             throttle: Throttle::new(),
+            flight: Flight::default(),
             shared: None,
         };
         limiter.apply_limits(now);
@@ -96,8 +113,8 @@ impl Limiter {
     /// What of a cost counts at a call's start, and what is set aside for its end.
     pub(crate) fn split(&self, cost: Cost) -> (Kinds<u64>, Kinds<u64>) {
         match self.config.output_counted {
-            OutputCounted::AtStart => (Self::amounts(cost), [0; KINDS]),
-            OutputCounted::AtEnd => (
+            OutputCounted::AtStart | OutputCounted::Declared => (Self::amounts(cost), [0; KINDS]),
+            OutputCounted::Unknown | OutputCounted::AtEnd => (
                 [1, cost.input, cost.input, 0],
                 [0, cost.output, 0, cost.output],
             ),
@@ -105,7 +122,15 @@ impl Limiter {
     }
 
     /// How a call ended, in a ledger's words.
-    pub(crate) fn ended(&self, seq: u64, used: Option<Cost>) -> Ended {
+    pub(crate) fn ended(&self, seq: u64, reserved: Cost, used: Option<Cost>) -> Ended {
+        // What was declared stays counted.
+        let stays = self.config.output_counted == OutputCounted::Declared;
+        let used = used.map(|used| match used {
+            Cost { input, output, .. } if stays && output > 0 => {
+                Cost::new(input, output.max(reserved.output))
+            }
+            used => used,
+        });
         let (counted, late) = used.map_or(([0; KINDS], [0; KINDS]), |used| self.split(used));
         Ended { seq, counted, late }
     }
@@ -130,11 +155,18 @@ impl Limiter {
     }
 
     pub(crate) fn used(&mut self, kind: usize, now: u64) -> u64 {
+        let ahead = u64::from(self.counts_output_ahead(kind));
+        let due = self.flight.due(now).tokens as u64 * ahead;
         match (&mut self.windows[kind], self.shared) {
-            (Some(window), _) => window.used(now),
+            (Some(window), _) => window.used(now).saturating_add(due),
             (None, Some(view)) => view.used[kind],
             (None, None) => 0,
         }
+    }
+
+    /// Whether this quota forecasts the output of calls in flight.
+    fn counts_output_ahead(&self, kind: usize) -> bool {
+        self.config.output_counted == OutputCounted::AtEnd && matches!(kind, 1 | 3)
     }
 
     fn apply_limits(&mut self, now: u64) {
@@ -194,9 +226,17 @@ impl Limiter {
             return Room::Settlement;
         }
         let mut room = Room::Now;
-        for (window, amount) in self.windows.iter_mut().zip(Self::amounts(cost)) {
+        let ahead = [0, 1, 2, 3].map(|kind| self.counts_output_ahead(kind));
+        let windows = self.windows.iter_mut().zip(Self::amounts(cost));
+        for (kind, (window, amount)) in windows.enumerate() {
             let Some(window) = window else { continue };
-            room = match (room, window.room(amount, now)) {
+            let own = if ahead[kind] {
+                let due = self.flight.due(now);
+                window.room_ahead(amount - cost.output, cost.output, due, now)
+            } else {
+                window.room(amount, now)
+            };
+            room = match (room, own) {
                 (_, Room::Settlement) => return Room::Settlement,
                 (Room::At(a), Room::At(b)) => Room::At(a.max(b)),
                 (Room::Now, other) | (other, _) => other,
@@ -205,14 +245,20 @@ impl Limiter {
         room
     }
 
-    /// Calls of this cost, each running for `run` nanoseconds, that the tightest quota
-    /// allows in a nanosecond.
-    pub(crate) fn rate(&self, cost: Cost, run: f64) -> f64 {
+    /// Calls a nanosecond that the tightest quota allows, where each reserves and uses this
+    /// much and runs for `run` nanoseconds.
+    pub(crate) fn rate(&self, reserved: Cost, used: Cost, run: f64) -> f64 {
+        let (most, real) = (reserved.output as f64, used.output as f64);
+        let minutes = run / MINUTE as f64;
+        // What output counts for longer than a minute, as shares of a minute.
         let held = match self.config.output_counted {
-            OutputCounted::AtStart => 0.0,
-            OutputCounted::AtEnd => cost.output as f64 * run / MINUTE as f64,
+            OutputCounted::AtEnd if self.shared.is_some() => most * minutes,
+            OutputCounted::Unknown => most * minutes,
+            OutputCounted::AtStart => (most - real).max(0.0) * minutes.min(1.0),
+            OutputCounted::Declared => (most - real).max(0.0),
+            OutputCounted::AtEnd => 0.0,
         };
-        let amounts = Self::amounts(cost).map(|amount| amount as f64);
+        let amounts = Self::amounts(used).map(|amount| amount as f64);
         let amounts = amounts.into_iter().zip([0.0, held, 0.0, held]);
         amounts
             .enumerate()
@@ -254,16 +300,20 @@ impl Limiter {
     /// Takes the cost of a call that starts now.
     pub(crate) fn reserve(&mut self, cost: Cost, now: u64) -> Hold {
         self.running += 1;
-        let at_start = self.config.output_counted == OutputCounted::AtStart;
+        self.flight.start(cost.output, cost.variance, now);
+        let counted = self.config.output_counted;
         let amounts = Self::amounts(cost);
         for (kind, window) in self.windows.iter_mut().enumerate() {
             let Some(window) = window else { continue };
-            match kind {
-                1 if !at_start => {
-                    window.count(cost.input, now);
+            match (kind, counted) {
+                (1 | 3, OutputCounted::Unknown) => {
+                    window.count(amounts[kind] - cost.output, now);
                     window.hold(cost.output, now);
                 }
-                3 if !at_start => window.hold(cost.output, now),
+                (1 | 3, OutputCounted::AtEnd) => {
+                    window.count(amounts[kind] - cost.output, now);
+                    window.spend(cost.output);
+                }
                 _ => window.count(amounts[kind], now),
             }
         }
@@ -278,38 +328,41 @@ impl Limiter {
     pub(crate) fn settle(&mut self, hold: Hold, end: Settlement, now: u64) -> Cost {
         self.running = self.running.saturating_sub(1);
         let Hold { cost, at } = hold;
+        self.flight.end(cost.output, cost.variance, at);
         let (used, requests) = match end {
-            Settlement::Used { input, output } => (Cost { input, output }, 1),
+            Settlement::Used { input, output } => {
+                self.flight.learn(now.saturating_sub(at), output);
+                (Cost::new(input, output), 1)
+            }
             Settlement::Uncertain { input, output } => {
                 let input = input.max(cost.input);
-                let output = output.max(cost.output);
-                (Cost { input, output }, 1)
+                (Cost::new(input, output.max(cost.output)), 1)
             }
-            Settlement::Unsent => (
-                Cost {
-                    input: 0,
-                    output: 0,
-                },
-                0,
-            ),
+            Settlement::Rejected => (Cost::new(0, 0), 1),
+            Settlement::Unsent => (Cost::new(0, 0), 0),
         };
-        let used = Cost {
-            input: used.input.min(MOST),
-            output: used.output.min(MOST),
-        };
-        let at_start = self.config.output_counted == OutputCounted::AtStart;
+        let used = Cost::new(used.input.min(MOST), used.output.min(MOST));
+        let counted = self.config.output_counted;
         let (before, after) = (Self::amounts(cost), Self::amounts(used));
         for (kind, window) in self.windows.iter_mut().enumerate() {
             let Some(window) = window else { continue };
-            match kind {
-                0 => window.correct(at, 1, requests, now),
-                1 | 3 if !at_start => {
+            match (kind, counted) {
+                (0, _) => window.correct(at, 1, requests, now),
+                (1 | 3, OutputCounted::Unknown | OutputCounted::AtEnd) => {
                     if kind == 1 {
                         window.correct(at, cost.input, used.input, now);
                     }
-                    window.release(cost.output);
+                    if counted == OutputCounted::Unknown {
+                        window.release(cost.output);
+                    }
                     window.count_silently(used.output, now);
                     window.repay(cost.output, used.output);
+                }
+                // What was declared stays counted, unless it was never sent or refused.
+                (1 | 3, OutputCounted::Declared) if requests == 1 && used.output > 0 => {
+                    if kind == 1 {
+                        window.correct(at, cost.input, used.input, now);
+                    }
                 }
                 _ => window.correct(at, before[kind], after[kind], now),
             }

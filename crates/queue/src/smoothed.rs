@@ -30,16 +30,44 @@ impl Smoothed {
         self.seen
     }
 
-    /// What [`above`](Self::above) is among things that last as long as they are large,
-    /// seen at one moment: large ones are over-represented by `variance / mean`.
-    pub(crate) fn running(&self, deviations: f64) -> f64 {
-        // The standard deviation is about 1.3 mean absolute deviations.
-        let variance = (1.3 * self.deviation).powi(2);
-        self.above(deviations) + variance / self.mean.max(1.0)
-    }
-
     /// The mean and this many deviations.
     pub(crate) fn above(&self, deviations: f64) -> f64 {
         self.mean + deviations * self.deviation
+    }
+}
+
+/// A smoothed mean and variance that weigh the first values equally and remember the last
+/// few hundred: slower than [`Smoothed`], and far steadier.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Moments {
+    mean: f64,
+    variance: f64,
+    seen: u32,
+}
+
+impl Moments {
+    const MEMORY: u32 = 256;
+
+    pub(crate) fn learn(&mut self, value: f64) {
+        self.seen = (self.seen + 1).min(Self::MEMORY);
+        let gain = 1.0 / f64::from(self.seen);
+        let off = value - self.mean;
+        self.mean += gain * off;
+        // West 1979: the exponentially weighted form.
+        self.variance = (1.0 - gain) * (self.variance + gain * off * off);
+    }
+
+    /// How many values were seen, as far as they are remembered.
+    pub(crate) fn seen(&self) -> u32 {
+        self.seen
+    }
+
+    pub(crate) fn variance(&self) -> f64 {
+        self.variance
+    }
+
+    /// The mean and this many standard deviations.
+    pub(crate) fn above(&self, deviations: f64) -> f64 {
+        self.mean + deviations * self.variance.sqrt()
     }
 }

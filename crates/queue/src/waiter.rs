@@ -207,6 +207,14 @@ impl Reservation {
         }
     }
 
+    /// Ends a call that the upstream refused before it did any work, e.g. with 400 or 401:
+    /// the request counts, its tokens are given back.
+    pub fn rejected(mut self) {
+        if let Some(held) = self.held.take() {
+            self.queue.end(held.ticket, End::Rejected);
+        }
+    }
+
     /// Ends a call that was never sent; everything is given back.
     pub fn refund(mut self) {
         if let Some(held) = self.held.take() {

@@ -13,6 +13,8 @@
 //! is `limit / 60 s`, so a burst is paid back without a stall and without a loss.
 //! Deliberately absent: clocks; `now` is nanoseconds since the owner's origin.
 
+use crate::flight::Due;
+
 /// The window that upstreams count, in nanoseconds.
 pub(crate) const MINUTE: u64 = 60_000_000_000;
 
@@ -24,6 +26,16 @@ const PACES: u64 = 256;
 /// The pace aims this much above the even rate, so that rounding never leaves quota
 /// unused; the bound holds back what is too much.
 const PACE_LEAD: f64 = 1.01;
+
+/// Standard deviations that a forecast of calls in flight leaves free. As many sums in ten
+/// minutes as there are independent ones, about a hundred, stay within them; more would
+/// cost as much of the quota as they make safe.
+const CONFIDENCE: f64 = 2.75;
+/// The share of the limit kept for what ends while a call is on its way.
+const ON_THE_WAY: f64 = 0.005;
+/// The share of the limit that a pause may leave to be caught up at once, while calls in
+/// flight fill the window: more would come back as a burst and a pause every minute.
+const CATCH_UP: f64 = 0.03;
 
 /// When a cost can be admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +124,63 @@ impl Window {
         self.counted.saturating_add(self.held)
     }
 
+    /// Whether `cost` fits now and `later` fits when it and the calls in flight end, where
+    /// `due` is what those still add.
+    ///
+    /// While they end, what was counted earlier leaves the window; so the sum is forecast
+    /// at several moments of that time instead of adding all that is due to what counts now.
+    pub(crate) fn room_ahead(&mut self, cost: u64, later: u64, due: Due, now: u64) -> Room {
+        self.advance(now);
+        // What counts at once can be refused by what ends while it is on its way.
+        let spare = if cost > 0 { ON_THE_WAY } else { 0.0 };
+        let limit = self.limit as f64 * (1.0 - spare);
+        let mut fits = self.counted.saturating_add(cost) < self.limit;
+        let over = due.over.min(self.length);
+        let blind = (2 * self.jitter).min(over);
+        let mut headroom = 0.0;
+        for ahead in [blind, over / 2, over] {
+            let share = due.share(ahead as f64);
+            let left = (self.counted - self.leaving(now + ahead)) as f64;
+            let most = left + due.most(share, CONFIDENCE);
+            fits &= most + cost as f64 + later as f64 * share <= limit;
+            headroom = limit - most;
+        }
+        self.pace_at(self.lasting_rate(headroom, over, now), now);
+        self.credit = self.credit.min(headroom.max(limit * CATCH_UP));
+        if !fits && (self.counted > 0 || due.tokens > 0.0) {
+            return if self.counted > 0 {
+                Room::At(
+                    self.expiry(self.oldest)
+                        .clamp(now + 1_000, now + self.pace_valid()),
+                )
+            } else {
+                Room::Settlement
+            };
+        }
+        self.paced_room(now)
+    }
+
+    /// The rate at which `headroom` lasts until what was counted first leaves the window,
+    /// `over` nanoseconds before which a call has to start to end then. After that the even
+    /// rate: spending what leaves as it leaves would repeat each burst every minute.
+    fn lasting_rate(&self, headroom: f64, over: u64, now: u64) -> f64 {
+        let even = self.limit as f64 / self.length as f64;
+        let most = even * PACE_LEAD;
+        let quiet = self.expiry(self.oldest).saturating_sub(now + over) as f64;
+        if self.counted == 0 || quiet < self.length as f64 / 60.0 {
+            return most;
+        }
+        (headroom / quiet).clamp(even / 2.0, most)
+    }
+
+    /// What stops counting by `then`.
+    fn leaving(&self, then: u64) -> u64 {
+        let buckets = self.oldest..self.oldest + self.ring.len() as u64;
+        let leaving = buckets.take_while(|number| self.expiry(*number) <= then);
+        let sum: u64 = leaving.map(|number| self.ring[self.slot(number)]).sum();
+        sum.min(self.counted)
+    }
+
     /// Whether `cost` fits. A cost above a limit that shrank fits an empty window.
     pub(crate) fn room(&mut self, cost: u64, now: u64) -> Room {
         let used = self.used(now);
@@ -119,7 +188,14 @@ impl Window {
             return self.room_later(cost);
         }
         self.pace(now);
-        if self.credit >= 0.0 || used == 0 {
+        if used == 0 {
+            return Room::Now;
+        }
+        self.paced_room(now)
+    }
+
+    fn paced_room(&self, now: u64) -> Room {
+        if self.credit >= 0.0 {
             return Room::Now;
         }
         let wait = (-self.credit / self.pace).min(self.pace_valid() as f64);
@@ -181,6 +257,11 @@ impl Window {
         (self.oldest..last)
             .map(|number| ((number + 1) * self.width, self.ring[self.slot(number)]))
             .filter(|(_, amount)| *amount > 0)
+    }
+
+    /// Takes `amount` from the pace alone.
+    pub(crate) fn spend(&mut self, amount: u64) {
+        self.credit -= amount as f64;
     }
 
     /// Keeps `amount` reserved until it is released, and takes it from the pace.
@@ -256,6 +337,17 @@ impl Window {
             self.pace = self.even_rate(now);
             self.pace_until = now + self.pace_valid();
         }
+        self.grow(now);
+    }
+
+    /// Grows the credit at this rate.
+    fn pace_at(&mut self, rate: f64, now: u64) {
+        self.pace = rate;
+        self.pace_until = now + self.pace_valid();
+        self.grow(now);
+    }
+
+    fn grow(&mut self, now: u64) {
         let grown = now.saturating_sub(self.paced) as f64 * self.pace;
         self.credit = (self.credit + grown).min(self.credit_limit());
         self.paced = self.paced.max(now);

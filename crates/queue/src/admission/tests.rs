@@ -66,6 +66,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn counted() -> impl Strategy<Value = OutputCounted> {
+    prop_oneof![
+        Just(OutputCounted::Unknown),
+        Just(OutputCounted::AtEnd),
+        Just(OutputCounted::AtStart),
+        Just(OutputCounted::Declared),
+    ]
+}
+
 fn quotas() -> impl Strategy<Value = Quotas> {
     let limit = |range| prop::option::of(range);
     (
@@ -280,10 +289,9 @@ proptest! {
     #[test]
     fn quotas_hold_and_every_call_has_one_outcome(
         quotas in quotas(),
-        at_start in any::<bool>(),
+        counted in counted(),
         steps in prop::collection::vec(step(), 1..250),
     ) {
-        let counted = if at_start { OutputCounted::AtStart } else { OutputCounted::AtEnd };
         let mut world = World::new(quotas, counted);
         for step in steps {
             world.apply(step);
@@ -291,9 +299,11 @@ proptest! {
         world.drain();
         world.judge(quotas.requests, |sent| vec![(sent.at, 1)]);
         world.judge(quotas.input_tokens, |sent| vec![(sent.at, sent.input)]);
-        world.judge(quotas.output_tokens, |sent| vec![(sent.at, sent.output)]);
-        world.judge(quotas.tokens, |sent| vec![(sent.at, sent.input + sent.output)]);
-        if !at_start {
+        if counted != OutputCounted::AtEnd {
+            world.judge(quotas.output_tokens, |sent| vec![(sent.at, sent.output)]);
+            world.judge(quotas.tokens, |sent| vec![(sent.at, sent.input + sent.output)]);
+        }
+        if counted == OutputCounted::Unknown {
             world.judge(quotas.output_tokens, |sent| vec![(sent.end, sent.output)]);
             world.judge(quotas.tokens, |sent| vec![(sent.at, sent.input), (sent.end, sent.output)]);
         }
@@ -377,4 +387,36 @@ fn one_conversations_high_calls_do_not_starve_the_normal_calls_of_others() {
         (10..=20).contains(&greedy),
         "{greedy} of 100 for one of ten"
     );
+}
+
+#[test]
+fn a_refused_call_counts_as_a_request_and_for_no_token() {
+    let quotas = Quotas {
+        requests: Some(10),
+        tokens: Some(10_000),
+        output_tokens: Some(5_000),
+        ..Quotas::default()
+    };
+    for output_counted in [
+        OutputCounted::Unknown,
+        OutputCounted::AtEnd,
+        OutputCounted::AtStart,
+        OutputCounted::Declared,
+    ] {
+        let config = QueueConfig {
+            quotas,
+            output_counted,
+            ..QueueConfig::default()
+        };
+        let mut admission = Admission::new(config, 0);
+        let ask = ask(0, 0, Priority::Normal, Estimate::new(100, 100));
+        let Ok(Admitted::Now(ticket)) = admission.enqueue(ask, None, 0, 0) else {
+            panic!("there is room");
+        };
+        admission.rejected(ticket, SECOND);
+        let snapshot = admission.snapshot(SECOND);
+        let used = [snapshot.requests, snapshot.tokens, snapshot.output_tokens];
+        let used = used.map(|quota| quota.unwrap().used);
+        assert_eq!(used, [1, 0, 0], "{output_counted:?}");
+    }
 }

@@ -28,7 +28,7 @@ pub struct Crowd {
     pub max_output: u64,
     /// How long callers wait, by band (high, normal, low); `None` for ever.
     pub patience: [Option<Duration>; 3],
-    /// The longest way to the upstream, uniform from zero.
+    /// The longest way to the upstream, and back from it, uniform from zero.
     pub way: Duration,
     /// Output tokens a second of a running call, which begins after half a second.
     pub speed: f64,
@@ -72,6 +72,8 @@ pub(super) struct Call {
     pub(super) way: u64,
     /// Nanoseconds at the upstream.
     pub(super) run: u64,
+    /// Nanoseconds back from it.
+    pub(super) back: u64,
     pub(super) forecast: Option<Duration>,
 }
 
@@ -107,7 +109,9 @@ impl Source {
         let input = self.crowd.input as f64 * self.random.random_range(0.5..1.5);
         let output = self.crowd.output as f64 * self.exponential();
         let output = (output as u64).clamp(1, self.crowd.max_output);
-        let way = self.crowd.way.as_nanos() as f64 * self.random.random::<f64>();
+        let longest = self.crowd.way.as_nanos() as f64;
+        let way = longest * self.random.random::<f64>();
+        let back = longest * self.random.random::<f64>();
         // Callers count their input to within a tenth.
         let counted = input * self.random.random_range(0.9..1.1);
         let (band, priority) = self.band();
@@ -123,6 +127,7 @@ impl Source {
             deadline: patience.map(|patience| now + patience.as_nanos() as u64),
             way: way as u64,
             run: 500_000_000 + (output as f64 / self.crowd.speed * 1e9) as u64,
+            back: back as u64,
             forecast: None,
         };
         let estimate = Estimate::new(counted as u64, self.crowd.max_output);

@@ -14,6 +14,8 @@ struct Counted {
     at: u64,
     amount: u64,
     corrected: Option<(u64, u64)>,
+    /// Whether the upstream refuses the call when this does not fit.
+    asks: bool,
 }
 
 impl Counted {
@@ -25,10 +27,12 @@ impl Counted {
 /// What a [`Judge`] found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
-    /// Entries at which the minute before them held more than the limit.
+    /// Calls that arrived when they did not fit.
     pub(super) violations: u64,
-    /// What was counted between the two times, as a share of what the limit allowed.
+    /// How full the window was on average between the two times.
     pub(super) used: f64,
+    /// How full it was at most.
+    pub(super) fullest: f64,
 }
 
 /// In the order in which they take effect at one time.
@@ -40,21 +44,34 @@ enum Change {
 }
 
 impl Judge {
-    /// Counts an amount.
-    pub(super) fn count(&mut self, at: u64, amount: u64) {
+    /// A call arrives that counts for this amount at once. Of nothing, it still needs a
+    /// window that is not full.
+    pub(super) fn arrives(&mut self, at: u64, amount: u64) {
         self.counted.push(Counted {
             at,
             amount,
             corrected: None,
+            asks: true,
         });
     }
 
-    /// Counts an amount that turns into another one at the time `until`.
-    pub(super) fn count_corrected(&mut self, at: u64, amount: u64, until: u64, to: u64) {
+    /// Counts the amount of a call that ends, which cannot be refused any more.
+    pub(super) fn ends(&mut self, at: u64, amount: u64) {
+        self.counted.push(Counted {
+            at,
+            amount,
+            corrected: None,
+            asks: false,
+        });
+    }
+
+    /// A call arrives whose amount turns into another one at the time `until`.
+    pub(super) fn arrives_corrected(&mut self, at: u64, amount: u64, until: u64, to: u64) {
         self.counted.push(Counted {
             at,
             amount,
             corrected: Some((until, to)),
+            asks: true,
         });
     }
 
@@ -64,6 +81,7 @@ impl Judge {
             return Verdict {
                 violations: 0,
                 used: 0.0,
+                fullest: 0.0,
             };
         };
         let mut changes = Vec::with_capacity(self.counted.len() * 2);
@@ -77,8 +95,12 @@ impl Judge {
         }
         changes.sort_unstable();
         let mut amounts: Vec<u64> = vec![0; self.counted.len()];
-        let (mut sum, mut violations) = (0, 0);
-        for (_, change, number) in changes {
+        let (mut sum, mut most, mut violations) = (0_u64, 0_u64, 0);
+        let (mut since, mut filled) = (from, 0.0);
+        for (at, change, number) in changes {
+            let until = at.clamp(since, to);
+            filled += sum as f64 * (until - since) as f64;
+            since = until;
             sum -= amounts[number];
             amounts[number] = match change {
                 Change::Leaves => 0,
@@ -86,14 +108,15 @@ impl Judge {
                 Change::Enters => self.counted[number].amount,
             };
             sum += amounts[number];
-            violations += u64::from(change == Change::Enters && sum > limit);
+            most = most.max(sum);
+            let entry = self.counted[number];
+            let needed = u64::from(entry.amount == 0);
+            violations += u64::from(entry.asks && change == Change::Enters && sum + needed > limit);
         }
-        let inside = self.counted.iter().filter(|c| (from..to).contains(&c.at));
-        let total: u64 = inside.map(Counted::last).sum();
-        let allowed = limit as f64 * (to - from) as f64 / MINUTE as f64;
         Verdict {
             violations,
-            used: total as f64 / allowed,
+            used: filled / (limit as f64 * (to - from) as f64),
+            fullest: most as f64 / limit as f64,
         }
     }
 }
@@ -105,21 +128,33 @@ mod tests {
     #[test]
     fn a_minute_is_half_open() {
         let mut judge = Judge::default();
-        judge.count(0, 5);
-        judge.count(MINUTE, 5);
+        judge.arrives(0, 5);
+        judge.arrives(MINUTE, 5);
         assert_eq!(judge.verdict(Some(5), 0, MINUTE).violations, 0);
-        judge.count(MINUTE - 1, 1);
+        judge.arrives(MINUTE - 1, 1);
         assert_eq!(judge.verdict(Some(5), 0, MINUTE).violations, 2);
+    }
+
+    #[test]
+    fn an_end_fills_the_minute_but_only_an_arrival_is_refused() {
+        let mut judge = Judge::default();
+        judge.arrives(0, 0);
+        judge.ends(1, 6);
+        let verdict = judge.verdict(Some(5), 0, MINUTE);
+        assert_eq!((verdict.violations, verdict.fullest), (0, 1.2));
+        judge.arrives(2, 0);
+        assert_eq!(judge.verdict(Some(5), 0, MINUTE).violations, 1);
     }
 
     #[test]
     fn a_correction_counts_from_its_time_on() {
         let mut judge = Judge::default();
-        judge.count_corrected(0, 10, 20, 2);
-        judge.count(10, 1);
-        judge.count(30, 7);
+        judge.arrives_corrected(0, 10, 20, 2);
+        judge.arrives(10, 1);
+        judge.arrives(30, 7);
         let verdict = judge.verdict(Some(10), 0, MINUTE);
         assert_eq!(verdict.violations, 1, "only before the correction");
-        assert!((verdict.used - 1.0).abs() < 1e-9);
+        let filled = (10 * 10 + 11 * 10 + 3 * 10) as f64 + (MINUTE - 30) as f64 * 10.0;
+        assert!((verdict.used - filled / (MINUTE as f64 * 10.0)).abs() < 1e-9);
     }
 }

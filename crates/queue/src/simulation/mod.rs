@@ -33,9 +33,12 @@ pub struct Report {
     pub refused: u64,
     /// Calls that waited until their deadline passed.
     pub expired: u64,
-    /// The share of the tightest quota that was used, first minute excluded, 0 to 1.
+    /// How full the upstream saw the fullest quota's sliding minute on average, first minute
+    /// excluded, 0 to 1.
     pub quota_used: f64,
-    /// Moments at which the upstream counted more than a quota in the minute before.
+    /// The fullest that any sliding minute was, as a share of its quota.
+    pub fullest: f64,
+    /// Calls that arrived when the upstream's sliding minute had no room for them.
     pub violations: u64,
     /// Jain's index of the tokens served to each conversation, 1 when all had the same.
     pub jain: f64,
@@ -217,15 +220,22 @@ impl Run {
         }
         let (input, output) = (call.usage.input.0, call.usage.output.0);
         let [requests, tokens, inputs, outputs] = &mut self.judges;
-        requests.count(sent, 1);
-        tokens.count(sent, input);
-        inputs.count(sent, input);
-        for judge in [tokens, outputs] {
+        requests.arrives(sent, 1);
+        inputs.arrives(sent, input);
+        for (judge, input) in [(tokens, input), (outputs, 0)] {
+            let declared = input + call.declared;
             match self.config.output_counted {
-                OutputCounted::AtStart => judge.count_corrected(sent, call.declared, done, output),
-                OutputCounted::AtEnd => judge.count(done, output),
+                OutputCounted::AtStart => {
+                    judge.arrives_corrected(sent, declared, done, input + output);
+                }
+                OutputCounted::Declared => judge.arrives(sent, declared),
+                OutputCounted::AtEnd | OutputCounted::Unknown => {
+                    judge.arrives(sent, input);
+                    judge.ends(done, output);
+                }
             }
         }
+        let settled = done + call.back;
         let total = call.usage.total();
         self.served[call.conversation as usize] += total.0;
         self.reservation_error +=
@@ -236,7 +246,7 @@ impl Run {
             call: owner,
             ticket,
         });
-        self.schedule(done, Event::End(running));
+        self.schedule(settled, Event::End(running));
     }
 
     fn settle(&mut self, running: usize, now: u64) {
@@ -278,6 +288,7 @@ impl Run {
             refused: self.refused,
             expired: self.expired,
             quota_used: verdicts.iter().map(|v| v.used).fold(0.0, f64::max),
+            fullest: verdicts.iter().map(|v| v.fullest).fold(0.0, f64::max),
             violations: verdicts.iter().map(|v| v.violations).sum(),
             jain: jain(&self.served),
             wait_p50: wait(50),

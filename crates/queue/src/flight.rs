@@ -1,0 +1,168 @@
+//! What the calls in flight will still add to a quota that counts output at their ends.
+//!
+//! Three facts are learned from calls that ended: how long calls run, how many tokens go
+//! with a run, and how both vary. From them follow, for the calls now in flight, the sum
+//! that they will have when they end, how uncertain it is, and over what time it falls
+//! due. A call that is long in flight is a long one: calls that are seen in flight are
+//! larger than calls are on average (the inspection paradox), and the older the larger.
+//! Deliberately absent: single calls; only sums are kept, so a decision costs the same
+//! however many are in flight.
+
+/// Ends that a smoothed value remembers.
+const MEMORY: u32 = 1024;
+/// Ends seen before anything is concluded.
+const WARM: u32 = 16;
+/// Runs that vary less than this share of their length say nothing about tokens.
+const STEADY: f64 = 0.05;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    calls: u64,
+    /// The sums over the calls in flight of what each is expected to make, of the
+    /// variance of that, and of their starts.
+    expected: u64,
+    variance: u128,
+    started: u128,
+    ends: u32,
+    /// Smoothed: run in nanoseconds, tokens, and the products of the two.
+    run: f64,
+    tokens: f64,
+    run_run: f64,
+    run_tokens: f64,
+}
+
+/// What is due of the calls in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Due {
+    /// Tokens in all.
+    pub(crate) tokens: f64,
+    /// The variance of that.
+    variance: f64,
+    /// Nanoseconds in which they fall due, evenly.
+    pub(crate) over: u64,
+}
+
+impl Flight {
+    /// A call starts that is expected to make so many tokens.
+    pub(crate) fn start(&mut self, expected: u64, variance: u64, at: u64) {
+        self.calls += 1;
+        self.expected = self.expected.saturating_add(expected);
+        self.variance = self.variance.saturating_add(u128::from(variance));
+        self.started += u128::from(at);
+    }
+
+    /// A call ends that was started with these values.
+    pub(crate) fn end(&mut self, expected: u64, variance: u64, at: u64) {
+        self.calls = self.calls.saturating_sub(1);
+        self.expected = self.expected.saturating_sub(expected);
+        self.variance = self.variance.saturating_sub(u128::from(variance));
+        self.started = self.started.saturating_sub(u128::from(at));
+    }
+
+    /// Learns from a call that ran for so many nanoseconds and made so many tokens.
+    pub(crate) fn learn(&mut self, run: u64, tokens: u64) {
+        let (run, tokens) = (run as f64, tokens as f64);
+        self.ends = (self.ends + 1).min(MEMORY);
+        let gain = 1.0 / f64::from(self.ends);
+        self.run += gain * (run - self.run);
+        self.tokens += gain * (tokens - self.tokens);
+        self.run_run += gain * (run * run - self.run_run);
+        self.run_tokens += gain * (run * tokens - self.run_tokens);
+    }
+
+    /// What is due of the calls in flight at `now`.
+    pub(crate) fn due(&self, now: u64) -> Due {
+        let (calls, expected) = (self.calls as f64, self.expected as f64);
+        let variance = self.variance as f64;
+        if self.ends < WARM || self.run <= 0.0 || self.tokens <= 0.0 {
+            // All might end at once.
+            return Due {
+                tokens: expected,
+                variance,
+                over: 0,
+            };
+        }
+        // By Little's law calls in flight are a token's mean stay times the token rate.
+        let over = self.run_tokens / self.tokens;
+        let larger = over / self.run;
+        let usual_age = self.run_run / self.run / 2.0;
+        let ages = (u128::from(now) * u128::from(self.calls)).saturating_sub(self.started) as f64;
+        let older = self.speed() * (ages - calls * usual_age);
+        let tokens = expected * larger;
+        Due {
+            tokens: tokens + older.max(-tokens * 0.5),
+            variance,
+            over: over as u64,
+        }
+    }
+
+    /// Tokens a nanosecond by which a longer run goes with more tokens.
+    fn speed(&self) -> f64 {
+        let spread = self.run_run - self.run * self.run;
+        let together = self.run_tokens - self.run * self.tokens;
+        (together / (spread + STEADY * self.run * self.run)).max(0.0)
+    }
+}
+
+impl Due {
+    /// What falls due within a share of the time, at most with so many standard deviations.
+    pub(crate) fn most(&self, share: f64, deviations: f64) -> f64 {
+        self.tokens * share + deviations * (self.variance * share).sqrt()
+    }
+
+    /// The share of the time that so many nanoseconds are.
+    pub(crate) fn share(&self, nanos: f64) -> f64 {
+        if self.over == 0 {
+            return 1.0;
+        }
+        (nanos / self.over as f64).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Calls that all make 100 tokens in 10 s, one started each second.
+    #[test]
+    fn equal_calls_are_due_evenly_over_their_length() {
+        let mut flight = Flight::default();
+        for _ in 0..100 {
+            flight.learn(10 * SECOND, 100);
+        }
+        for second in 0..10 {
+            flight.start(100, 0, second * SECOND);
+        }
+        let due = flight.due(10 * SECOND);
+        assert!((due.tokens - 1_000.0).abs() < 50.0, "{due:?}");
+        assert_eq!(due.over, 10 * SECOND);
+        assert!((due.most(0.5, 3.0) - due.tokens / 2.0).abs() < 1e-6);
+        for second in 0..10 {
+            flight.end(100, 0, second * SECOND);
+        }
+        assert!(flight.due(20 * SECOND).tokens < 1e-9);
+    }
+
+    #[test]
+    fn calls_long_in_flight_are_expected_to_make_more() {
+        let mut flight = Flight::default();
+        for tenth in 0..100 {
+            flight.learn(tenth * SECOND / 5, tenth * 2);
+        }
+        flight.start(100, 0, 0);
+        let (young, old) = (flight.due(SECOND).tokens, flight.due(15 * SECOND).tokens);
+        assert!(old > young + 50.0, "{young} {old}");
+    }
+
+    #[test]
+    fn nothing_is_concluded_from_few_ends() {
+        let mut flight = Flight::default();
+        flight.start(1_000, 0, 0);
+        flight.learn(SECOND, 10);
+        let due = flight.due(SECOND);
+        assert_eq!((due.tokens, due.over), (1_000.0, 0));
+    }
+}
