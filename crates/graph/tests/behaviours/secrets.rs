@@ -82,12 +82,12 @@ async fn nothing_is_in_the_clear_and_old_keys_still_read() {
 
 /// Why a run found its thread corrupt.
 fn cause(error: RunError) -> OpenError {
-    match error {
-        RunError::Saver(SaverError::Corrupt { source, .. }) => {
-            source.downcast_ref::<OpenError>().unwrap().clone()
-        }
-        other => panic!("the thread is corrupt, not {other}"),
-    }
+    let corrupt = match error {
+        RunError::Saver(SaverError::Corrupt { source, .. }) => Some(source),
+        _ => None,
+    };
+    let corrupt = corrupt.unwrap();
+    corrupt.downcast_ref::<OpenError>().unwrap().clone()
 }
 
 /// What a reader says of a thread whose stored bytes somebody changed.
