@@ -1,8 +1,8 @@
 //! Builds the model layer: every provider in its decorators, and one model out of all.
 //!
 //! From the outside in: metered, cached, fallback over the models, hedged, balanced over a
-//! model's endpoints, and for each endpoint retrying, queued, priced, breaking around the
-//! provider. Each endpoint has its own queue, because each key has its own quota.
+//! model's endpoints, and for each endpoint retrying, queued, priced, breaking, and
+//! planned for the prompt cache, around the provider. Each endpoint has its own queue, because each key has its own quota.
 
 mod layout;
 mod shared;

@@ -4,7 +4,7 @@
 //! estimate has to be cheap and of the right size, not exact. Deliberately absent: a
 //! tokenizer, which differs from model to model.
 
-use lyceum_core::{ChatRequest, Content, Message, Part, Tokens};
+use lyceum_core::{ChatRequest, Content, Message, Part, Tokens, ToolSpec};
 use lyceum_queue::Estimate;
 
 /// Tenths of a token per ASCII character; DeepSeek API documentation, "Token & Token
@@ -44,17 +44,21 @@ pub fn text_tokens(text: &str) -> Tokens {
 #[must_use]
 pub fn estimate(request: &ChatRequest) -> Estimate {
     let messages = request.messages.iter().map(message).sum::<Tokens>();
-    let tools: usize = request
-        .tools
-        .iter()
-        .map(|tool| {
-            tenths(&tool.name) + tenths(&tool.description) + tenths(&tool.parameters.to_string())
-        })
-        .sum();
+    let tools: usize = request.tools.iter().map(tool).sum();
     Estimate {
         input: messages + Tokens(tools.div_ceil(10) as u64 + PER_MESSAGE),
         output: request.max_output.unwrap_or(UNLIMITED_OUTPUT),
     }
+}
+
+/// Estimates the tokens of a tool's description.
+pub(crate) fn tool_tokens(spec: &ToolSpec) -> Tokens {
+    Tokens(tool(spec).div_ceil(10) as u64)
+}
+
+/// In tenths.
+fn tool(tool: &ToolSpec) -> usize {
+    tenths(&tool.name) + tenths(&tool.description) + tenths(&tool.parameters.to_string())
 }
 
 fn message(message: &Message) -> Tokens {
@@ -86,7 +90,7 @@ fn tenths(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lyceum_core::{ToolCall, ToolSpec};
+    use lyceum_core::ToolCall;
     use serde_json::{Map, json};
 
     #[test]

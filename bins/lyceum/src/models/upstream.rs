@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lyceum_core::ChatModel;
-use lyceum_llm::{Anthropic, AnthropicConfig, Dialect, OpenAi, OpenAiConfig};
+use lyceum_llm::{Anthropic, AnthropicConfig, Dialect, OpenAi, OpenAiConfig, Planned, PromptCache};
 use lyceum_queue::{CachedInput, OutputCounted, Queue, QueueConfig, Quotas};
 
 use super::shared::Ledger;
@@ -44,7 +44,8 @@ pub(super) fn queue(
     }
 }
 
-/// A provider, which tells the queue what answers' headers say about the quota.
+/// A provider, with requests planned for its prompt cache. It tells the queue what answers'
+/// headers say about the quota.
 pub(super) fn provider(model: &Hosted, way: &Way, queue: &Queue) -> Result<Arc<dyn ChatModel>> {
     match model.preset.dialect {
         Dialect::OpenAi => {
@@ -55,7 +56,10 @@ pub(super) fn provider(model: &Hosted, way: &Way, queue: &Queue) -> Result<Arc<d
             built.api_key.clone_from(&way.key);
             built.timeouts = model.timeouts;
             built.queue = Some(queue.clone());
-            Ok(Arc::new(OpenAi::new(built)?))
+            Ok(Arc::new(Planned::new(
+                OpenAi::new(built)?,
+                PromptCache::Automatic,
+            )))
         }
         Dialect::Anthropic => {
             let mut built = AnthropicConfig::from_preset(model.preset, &model.model);
@@ -65,7 +69,10 @@ pub(super) fn provider(model: &Hosted, way: &Way, queue: &Queue) -> Result<Arc<d
             built.api_key.clone_from(&way.key);
             built.timeouts = model.timeouts;
             built.queue = Some(queue.clone());
-            Ok(Arc::new(Anthropic::new(built)?))
+            Ok(Arc::new(Planned::new(
+                Anthropic::new(built)?,
+                PromptCache::MARKED,
+            )))
         }
     }
 }
