@@ -6,13 +6,26 @@
 use std::fmt::Write as _;
 
 use crate::{
-    Graph, State,
+    END, Graph, NodeName, START, State,
     topology::{After, NodeId},
 };
 
+/// An edge of a graph, as a drawing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// Where it begins: a node, or [`START`].
+    pub from: NodeName,
+    /// Where it leads: a node, or [`END`].
+    pub to: NodeName,
+    /// How it is taken.
+    pub kind: EdgeKind,
+}
+
 /// How an edge is taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EdgeKind {
+    /// After each run of the node.
     Always,
     /// When a route, a command or a failure says so.
     Chosen,
@@ -39,9 +52,9 @@ where
         }
         for (from, to, line) in self.lines() {
             let arrow = match line {
-                Line::Always => "-->",
-                Line::Chosen => "-.->",
-                Line::Joined => "==>",
+                EdgeKind::Always => "-->",
+                EdgeKind::Chosen => "-.->",
+                EdgeKind::Joined => "==>",
             };
             let _ = writeln!(text, "    {from} {arrow} {to}");
         }
@@ -60,9 +73,9 @@ where
         }
         for (from, to, line) in self.lines() {
             let style = match line {
-                Line::Always => "",
-                Line::Chosen => " [style=dashed]",
-                Line::Joined => " [style=bold]",
+                EdgeKind::Always => "",
+                EdgeKind::Chosen => " [style=dashed]",
+                EdgeKind::Joined => " [style=bold]",
             };
             let _ = writeln!(text, "    {from} -> {to}{style}");
         }
@@ -70,39 +83,50 @@ where
         text
     }
 
-    /// Every edge once, by source and in the order it was added.
-    fn lines(&self) -> Vec<(String, String, Line)> {
-        let mut lines = Vec::new();
-        let mut add = |from: &str, after: &After<S>| {
-            let name = |id: &NodeId| format!("n{}", id.index());
-            let mut line = |to: String, line| {
-                let edge = (from.to_owned(), to, line);
-                if !lines.contains(&edge) {
-                    lines.push(edge);
+    /// Every edge once, by source and in the order it was added: for drawings of your own.
+    #[must_use]
+    pub fn edges(&self) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        let mut add = |from: &NodeName, after: &After<S>| {
+            let name = |id: &NodeId| self.topology.name(*id).clone();
+            let mut edge = |to: NodeName, kind| {
+                let from = from.clone();
+                let edge = Edge { from, to, kind };
+                if !edges.contains(&edge) {
+                    edges.push(edge);
                 }
             };
-            after
-                .edges
-                .iter()
-                .for_each(|id| line(name(id), Line::Always));
-            after
-                .declared
-                .iter()
-                .for_each(|id| line(name(id), Line::Chosen));
+            for id in &after.edges {
+                edge(name(id), EdgeKind::Always);
+            }
+            for id in &after.declared {
+                edge(name(id), EdgeKind::Chosen);
+            }
             for (join, _) in &after.joins {
-                line(name(&self.topology.joins[*join].target), Line::Joined);
+                edge(name(&self.topology.joins[*join].target), EdgeKind::Joined);
             }
             if after.always_ends {
-                line("finish".to_owned(), Line::Always);
+                edge(END.into(), EdgeKind::Always);
             }
             if after.may_end {
-                line("finish".to_owned(), Line::Chosen);
+                edge(END.into(), EdgeKind::Chosen);
             }
         };
-        add("start", &self.topology.start);
-        for (index, after) in self.topology.after.iter().enumerate() {
-            add(&format!("n{index}"), after);
+        add(&START.into(), &self.topology.start);
+        for (name, after) in self.topology.names.iter().zip(&self.topology.after) {
+            add(name, after);
         }
-        lines
+        edges
+    }
+
+    /// The edges with the names that nodes have in a drawing.
+    fn lines(&self) -> impl Iterator<Item = (String, String, EdgeKind)> {
+        let drawn = |name: &NodeName| match self.topology.ids.get(name) {
+            Some(id) => format!("n{}", id.index()),
+            None if name.as_str() == START => "start".to_owned(),
+            None => "finish".to_owned(),
+        };
+        let edges = self.edges().into_iter();
+        edges.map(move |edge| (drawn(&edge.from), drawn(&edge.to), edge.kind))
     }
 }

@@ -72,6 +72,7 @@ pub use compile::CompileError;
 pub use config::RunConfig;
 pub use context::{Context, EffectId};
 pub use digest::{Digest, TaskId};
+pub use draw::{Edge, EdgeKind};
 pub use durable::Durability;
 #[cfg(feature = "encryption")]
 pub use encrypted::{Encrypted, KeyRing, OpenError};

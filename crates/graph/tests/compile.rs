@@ -106,6 +106,10 @@ fn a_drawing_shows_every_edge_a_run_can_take() {
          n1[\"b #quot;q#quot;\"]\n    n2[\"c\"]\n    start --> n0\n    start --> n2\n    \
          n0 -.-> n1\n    n0 ==> n2\n    n0 -.-> finish\n    n1 ==> n2\n    n2 --> finish\n"
     );
+    let edges = graph.edges();
+    let ends = |edge: &lyceum_graph::Edge| edge.from.as_str() == "a" && edge.to.as_str() == END;
+    let end = edges.iter().find(|edge| ends(edge)).unwrap();
+    assert_eq!((edges.len(), end.kind), (7, lyceum_graph::EdgeKind::Chosen));
     let dot = graph.to_dot();
     assert!(
         dot.contains("n1 [shape=box label=\"b \\\"q\\\"\"]"),
