@@ -77,26 +77,29 @@ macro_rules! load {
                         AND v.channel = u.channel AND v.written_by = u.written_by \
                     ORDER BY u.place), \
                 r.tasks, r.keys, r.bytes \
-            FROM lyceum.thread t JOIN lyceum.checkpoint c ON c.thread = t.id \
-            LEFT JOIN LATERAL ( \
+            FROM ( \
+                SELECT * FROM lyceum.checkpoint \
+                WHERE thread = (SELECT id FROM lyceum.thread WHERE name = $1) \
+                    AND namespace = $2 ",
+            $which,
+            ") c LEFT JOIN LATERAL ( \
                 SELECT array_agg(task ORDER BY task, key) AS tasks, \
                     array_agg(key ORDER BY task, key) AS keys, \
                     array_agg(bytes ORDER BY task, key) AS bytes \
                 FROM lyceum.task_record WHERE thread = c.thread AND checkpoint = c.id \
-            ) r ON true \
-            WHERE t.name = $1 AND c.namespace = $2 ",
-            $which
+            ) r ON true"
         )
     };
 }
 
-const LOAD_ONE: &str = load!("AND c.id = $3");
+const LOAD_ONE: &str = load!("AND id = $3");
 
-pub(crate) const LOAD_NEWEST: &str = load!("ORDER BY c.id DESC LIMIT 1");
+pub(crate) const LOAD_NEWEST: &str = load!("ORDER BY id DESC LIMIT 1");
 
 pub(crate) const HISTORY: &str = "\
-    SELECT c.head FROM lyceum.thread t JOIN lyceum.checkpoint c ON c.thread = t.id \
-    WHERE t.name = $1 AND c.namespace = $2 AND c.id < $3 ORDER BY c.id DESC LIMIT $4";
+    SELECT head FROM lyceum.checkpoint \
+    WHERE thread = (SELECT id FROM lyceum.thread WHERE name = $1) \
+        AND namespace = $2 AND id < $3 ORDER BY id DESC LIMIT $4";
 
 /// Runs after [`RENEW`] in its transaction, so it sees all that was committed under the lease.
 const PRUNE: &str = "\

@@ -24,7 +24,10 @@ mod sessions;
 mod store;
 #[cfg(feature = "test-server")]
 pub mod test_server;
+#[cfg(test)]
+mod tests;
 mod text;
+mod words;
 
 pub use error::OpenError;
 pub use options::PostgresOptions;

@@ -13,7 +13,7 @@ use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
     MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
     StoreError,
-    lexical::{Corpus, Document, Posting, query_terms},
+    lexical::{Corpus, Document, query_terms},
 };
 use tokio_postgres::Row;
 
@@ -24,15 +24,11 @@ use crate::{
     row::{id, limit_of, text, time, unsigned},
     scope::Owner,
     text::stored,
+    words::{self, COMMON, COMMON_SHARE, POSTINGS, Words, postings},
 };
 
 /// How many memories of equal score are looked at beyond the limit, to put the newest first.
 const TIES: usize = 100;
-
-/// A term is common when more memories of its owner hold it than this …
-const COMMON: i64 = 1_024;
-/// … and more than one in so many: BM25 then gives it at most a fifth of a rare term's weight.
-const COMMON_SHARE: i64 = 8;
 
 macro_rules! memory {
     ($which:literal) => {
@@ -64,38 +60,10 @@ const INSERT: &str = "\
         AS m (name, kind, topic, text, importance, created_at) \
     ON CONFLICT (owner, name) DO NOTHING RETURNING id, name";
 
-const INDEX: &str = "\
-    INSERT INTO lyceum.posting (tenant, owner, term, memory, count, length) \
-    SELECT $1, $2, p.term, p.memory, p.count, p.length \
-    FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) \
-        AS p (term, memory, count, length)";
-
-const COUNT: &str = "\
-    UPDATE lyceum.owner SET documents = documents + $2, total_length = total_length + $3 \
-    WHERE id = $1";
-
 const DELETE: &str = "\
     DELETE FROM lyceum.memory m USING lyceum.owner o \
     WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND m.owner = o.id AND m.name = $4 \
     RETURNING m.id, m.owner, m.topic, m.text";
-
-/// The words are found again the way they were found first: an index by memory would cost more
-/// on every write than this on a rare deletion.
-const UNINDEX: &str =
-    "DELETE FROM lyceum.posting WHERE owner = $1 AND term = ANY ($2) AND memory = $3";
-
-/// For each word the memories that hold it, the newest first, one more than the bound at most.
-pub(crate) const POSTINGS: &str = "\
-    SELECT o.documents, o.total_length, p.memories, p.counts, p.lengths \
-    FROM lyceum.owner o CROSS JOIN unnest($4::text[]) AS asked (term) \
-    CROSS JOIN LATERAL ( \
-        SELECT array_agg(memory) AS memories, array_agg(count) AS counts, \
-            array_agg(length) AS lengths \
-        FROM (SELECT memory, count, length FROM lyceum.posting \
-            WHERE owner = o.id AND term = asked.term ORDER BY memory DESC \
-            LIMIT greatest($5, o.documents / $6) + 1) newest \
-    ) p \
-    WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND p.memories IS NOT NULL";
 
 const FOUND: &str = "\
     SELECT m.name, m.topic, m.text, f.score, m.created_at \
@@ -155,50 +123,6 @@ pub(crate) async fn insert(
     Ok(rows.len())
 }
 
-/// The words of new memories, as columns.
-#[derive(Default)]
-struct Words {
-    terms: Vec<String>,
-    memories: Vec<i64>,
-    counts: Vec<i64>,
-    lengths: Vec<i64>,
-    documents: i64,
-    total_length: i64,
-}
-
-impl Words {
-    fn add(&mut self, memory: i64, document: Document) {
-        let length = i64::from(document.length);
-        self.documents += 1;
-        self.total_length += length;
-        for (term, count) in document.terms {
-            self.terms.push(term);
-            self.memories.push(memory);
-            self.counts.push(i64::from(count));
-            self.lengths.push(length);
-        }
-    }
-
-    async fn store(&self, session: &Session, tenant: &str, owner: i64) -> Result<(), Failure> {
-        if !self.terms.is_empty() {
-            let Self {
-                terms,
-                memories,
-                counts,
-                lengths,
-                ..
-            } = self;
-            let params: [Param<'_>; 6] = [&tenant, &owner, terms, memories, counts, lengths];
-            session.execute(INDEX, &params).await?;
-        }
-        if self.documents > 0 {
-            let params: [Param<'_>; 3] = [&owner, &self.documents, &self.total_length];
-            session.execute(COUNT, &params).await?;
-        }
-        Ok(())
-    }
-}
-
 /// Removes a memory and its words; says whether there was one.
 async fn delete(session: &Session, owner: Owner<'_>, name: &str) -> Result<bool, Failure> {
     let Owner {
@@ -214,32 +138,10 @@ async fn delete(session: &Session, owner: Owner<'_>, name: &str) -> Result<bool,
     };
     let (id, owner): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let document = Document::new(&[&text(&row, 2)?, &text(&row, 3)?]);
-    let terms: Vec<&String> = document.terms.keys().collect();
-    session.execute(UNINDEX, &[&owner, &terms, &id]).await?;
-    let length = -i64::from(document.length);
-    session.execute(COUNT, &[&owner, &-1_i64, &length]).await?;
+    // The words are found again the way they were found first: an index by memory would cost
+    // more on every write than this on a rare deletion.
+    words::remove(session, owner, id, &document).await?;
     Ok(true)
-}
-
-/// The postings of a word that the owner's memories hold, and whether they are all.
-fn postings(row: &Row) -> Result<(Vec<Posting>, bool), Failure> {
-    let documents: i64 = row.try_get(0)?;
-    let memories: Vec<i64> = row.try_get(2)?;
-    let counts: Vec<i64> = row.try_get(3)?;
-    let lengths: Vec<i64> = row.try_get(4)?;
-    let are_all = memories.len() as i64 <= COMMON.max(documents / COMMON_SHARE);
-    let numbers = memories.into_iter().zip(counts).zip(lengths);
-    let posting = |((document, count), length)| {
-        Ok(Posting {
-            document,
-            count: u32::try_from(count).map_err(Failure::corrupt)?,
-            length: u32::try_from(length).map_err(Failure::corrupt)?,
-        })
-    };
-    Ok((
-        numbers.map(posting).collect::<Result<_, Failure>>()?,
-        are_all,
-    ))
 }
 
 async fn search(

@@ -8,9 +8,10 @@ use tokio_postgres::{Client, Error};
 use crate::OpenError;
 
 /// The steps, in order; the first makes format 1.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
 ];
 
 /// The newest format this program knows.

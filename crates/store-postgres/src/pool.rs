@@ -64,6 +64,15 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// A connection that nothing was asked of yet.
+    pub(crate) fn over(client: Client) -> Self {
+        Self {
+            client,
+            statements: Mutex::default(),
+            pending: AtomicUsize::new(0),
+        }
+    }
+
     /// Runs a statement and reads its rows. The text is prepared once per connection; from then
     /// on the call is one round trip.
     pub(crate) async fn query(
@@ -98,6 +107,11 @@ impl Session {
             self.noted(self.client.execute(&statement, params).await)
         })
         .await
+    }
+
+    /// Runs statements without parameters or results.
+    pub(crate) async fn batch(&self, sql: &str) -> Result<(), Error> {
+        self.answered(self.client.batch_execute(sql)).await
     }
 
     /// Runs one statement with the rights of `whose`, in a transaction and in one round trip:
@@ -164,6 +178,18 @@ impl Session {
             }
         })
         .await
+    }
+
+    /// Runs statements as they stand, and gives the first column of their rows as text.
+    #[cfg(test)]
+    pub(crate) async fn simple(&self, sql: &str) -> Result<Vec<String>, Error> {
+        use tokio_postgres::SimpleQueryMessage::Row;
+        let messages = self.answered(self.client.simple_query(sql)).await?;
+        let first = |message: &_| match message {
+            Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        Ok(messages.iter().filter_map(first).collect())
     }
 
     async fn answered<T>(&self, asked: impl Future<Output = T>) -> T {
@@ -285,11 +311,7 @@ impl Connector {
             }
         });
         client.batch_execute(&self.prelude).await?;
-        Ok(Session {
-            client,
-            statements: Mutex::default(),
-            pending: AtomicUsize::new(0),
-        })
+        Ok(Session::over(client))
     }
 }
 

@@ -14,7 +14,8 @@ use crate::{
     OpenError, PostgresOptions,
     error::{Failure, PoolError, connecting},
     migrate::migrate,
-    pool::{Connector, Held, LastFailure, build},
+    pool::{Connector, Held, LastFailure, Session, build},
+    words,
 };
 
 /// The first pause before a call is repeated; each further one may be twice as long.
@@ -35,6 +36,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct PostgresStore {
     pool: Pool<Connector>,
     failures: LastFailure,
+    host: String,
     options: PostgresOptions,
 }
 
@@ -56,11 +58,12 @@ impl PostgresStore {
             .map_err(|source| OpenError::Address { source })?;
         let connector = Connector::new(config, &options);
         connector.prepare(options.acquire_timeout).await?;
-        let failures = connector.failures();
+        let (failures, host) = (connector.failures(), connector.host());
         let pool = build(connector, &options);
         let store = Self {
             pool,
             failures,
+            host,
             options,
         };
         store
@@ -68,6 +71,12 @@ impl PostgresStore {
             .await
             .map_err(|source| OpenError::Prepare { source })?;
         Ok(store)
+    }
+
+    /// The server's host and port, fit for a message.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// How many connections are open, and how many of them are idle.
@@ -187,7 +196,11 @@ impl Connector {
         };
         tokio::select! {
             biased;
-            migrated = migrate(&mut client) => migrated,
+            prepared = async {
+                migrate(&mut client).await?;
+                let refreshed = words::refresh(&Session::over(client)).await;
+                refreshed.map_err(|failure| OpenError::Prepare { source: failure.into() })
+            } => prepared,
             () = connection => Ok(()),
         }
     }
