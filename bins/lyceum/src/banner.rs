@@ -57,7 +57,7 @@ pub(crate) fn started(resolved: &Resolved, choice: &Choice, server: &Server) -> 
     say(&format!(
         "Lyceum {version}\n  model    {choice}\n  store    {store}\n  queue    {concurrent} calls at once, {quota}\n  access   {who}\n  page     http://{address}",
         version = env!("CARGO_PKG_VERSION"),
-        store = server.database.display(),
+        store = server.place,
         concurrent = queue.max_concurrent,
         address = server.address(),
     ))

@@ -1,12 +1,6 @@
 //! Wires the layers: the one place that knows them all.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use lyceum_agents::{Consolidator, Feynman, FeynmanConfig};
@@ -17,7 +11,6 @@ use lyceum_gateway::{
 use lyceum_llm::Ledger;
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
-use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 use lyceum_tools::{Calculator, Clock, Documents, Limited, Limits, Recall, WebSearch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -27,10 +20,9 @@ use crate::{
     models::{self, Models},
     provider::Chosen,
     spend,
+    store::Store,
 };
 
-/// The store's file inside the data directory.
-const DATABASE: &str = "lyceum.db";
 /// How often completed conversations are looked for, and how long they must have been idle (R2.8).
 const CLEAN_EVERY: Duration = Duration::from_secs(10 * 60);
 const IDLE: Duration = Duration::from_secs(30 * 60);
@@ -38,10 +30,10 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 /// Everything, ready to run.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// The store's file.
-    pub database: PathBuf,
+    /// Where the data is: a file, or a server's address without its password.
+    pub place: String,
     bound: Bound,
-    store: Arc<SqliteStore>,
+    store: Store,
     memory: Memory,
     consolidator: Option<Consolidator>,
     health: Health,
@@ -91,14 +83,8 @@ pub(crate) async fn compose(
 ) -> Result<Server> {
     let config = &resolved.config;
     describe_metrics();
-    let database = database(&resolved.data_dir)?;
-    let store = Arc::new(SqliteStore::open(&database, SqliteOptions::default())?);
-    let memory = Memory::new(
-        store.clone(),
-        store.clone(),
-        store.clone(),
-        MemoryConfig::default(),
-    );
+    let (store, place) = Store::open(resolved).await?;
+    let memory = store.memory(MemoryConfig::default());
     let Models {
         mind,
         name,
@@ -151,7 +137,7 @@ pub(crate) async fn compose(
         .consolidate
         .then(|| Consolidator::new(memory.clone(), mind));
     Ok(Server {
-        database,
+        place,
         bound,
         store,
         memory,
@@ -178,16 +164,6 @@ fn describe_metrics() {
     lyceum_queue::metrics::describe();
     lyceum_tools::metrics::describe();
     lyceum_agents::metrics::describe();
-}
-
-fn database(dir: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(dir).with_context(|| {
-        format!(
-            "cannot use {} as the data directory: choose another with --data-dir",
-            dir.display()
-        )
-    })?;
-    Ok(dir.join(DATABASE))
 }
 
 async fn tools(config: &config::Tools, memory: &Memory) -> Result<Vec<Arc<dyn Tool>>> {

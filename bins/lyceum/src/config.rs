@@ -8,6 +8,7 @@ mod llm;
 mod load;
 mod resolve;
 mod show;
+mod store;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallbac
 pub(crate) use load::{ConfigError, load};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
+pub(crate) use store::{Store, StoreKind};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -27,6 +29,8 @@ pub(crate) struct Config {
     pub server: Server,
     /// Where data is kept.
     pub data: Data,
+    /// What keeps conversations and memories.
+    pub store: Store,
     /// Which model answers.
     pub model: Model,
     /// What may be asked of the model.

@@ -10,6 +10,7 @@ mod key;
 mod models;
 mod provider;
 mod spend;
+mod store;
 
 use std::{io::IsTerminal, process::ExitCode};
 

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Config, ConfigError, Model, Queue};
+use super::{Config, ConfigError, Model, Queue, Store, StoreKind};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
@@ -51,6 +51,7 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         1,
         3600,
     )?;
+    store(&config.store)?;
     model(&config.model)?;
     queue(&config.queue)?;
     if config.queue.shared.is_some() && config.redis.url.is_none() {
@@ -79,6 +80,34 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         listen,
         data_dir,
     })
+}
+
+fn store(store: &Store) -> Result<(), ConfigError> {
+    let most = store.max_connections;
+    range("store.max_connections", most.into(), 1, 10_000)?;
+    range(
+        "store.min_connections",
+        store.min_connections.into(),
+        0,
+        most.into(),
+    )?;
+    range("store.idle_seconds", store.idle_seconds, 1, 86_400)?;
+    range("store.wait_seconds", store.wait_seconds, 1, 600)?;
+    range("store.statement_seconds", store.statement_seconds, 1, 600)?;
+    match (store.kind, &store.url) {
+        (StoreKind::Postgres, None) => Err(ConfigError::Invalid {
+            key: "store.url",
+            detail: "the kind `postgres` needs an address: set LYCEUM_STORE__URL to \
+                     postgresql://user:password@host:5432/name"
+                .to_owned(),
+        }),
+        (StoreKind::Sqlite, Some(_)) => Err(ConfigError::Invalid {
+            key: "store.kind",
+            detail: "an address is given, but the kind is `sqlite`: set it to `postgres`"
+                .to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn model(model: &Model) -> Result<(), ConfigError> {

@@ -1,0 +1,74 @@
+//! Opens the store that the configuration names.
+
+use std::{fs, path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use lyceum_memory::{Memory, MemoryConfig};
+use lyceum_store_postgres::PostgresStore;
+use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
+use secrecy::ExposeSecret as _;
+
+use crate::config::{Resolved, StoreKind};
+
+/// The store's file inside the data directory.
+const DATABASE: &str = "lyceum.db";
+
+/// What keeps the data.
+#[derive(Debug)]
+pub(crate) enum Store {
+    Sqlite(Arc<SqliteStore>),
+    Postgres(Arc<PostgresStore>),
+}
+
+impl Store {
+    /// Opens the store, and says where it is, without secrets.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way, in words for the person who started the program.
+    pub(crate) async fn open(resolved: &Resolved) -> Result<(Self, String)> {
+        let config = &resolved.config.store;
+        // What is spent is kept there in either case.
+        make(&resolved.data_dir)?;
+        match (config.kind, &config.url) {
+            (StoreKind::Postgres, Some(url)) => {
+                let store = PostgresStore::open(url.expose_secret(), config.options()).await?;
+                let place = format!("PostgreSQL at {}", store.host());
+                Ok((Self::Postgres(Arc::new(store)), place))
+            }
+            // Without an address the configuration would have been refused.
+            (StoreKind::Postgres, None) | (StoreKind::Sqlite, _) => {
+                let file = resolved.data_dir.join(DATABASE);
+                let store = SqliteStore::open(&file, SqliteOptions::default())?;
+                Ok((Self::Sqlite(Arc::new(store)), file.display().to_string()))
+            }
+        }
+    }
+
+    /// The memory over the store.
+    pub(crate) fn memory(&self, config: MemoryConfig) -> Memory {
+        match self {
+            Self::Sqlite(store) => Memory::new(store.clone(), store.clone(), store.clone(), config),
+            Self::Postgres(store) => {
+                Memory::new(store.clone(), store.clone(), store.clone(), config)
+            }
+        }
+    }
+
+    /// Ends what the store does by itself. A server needs no farewell.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+            Self::Postgres(_) => {}
+        }
+    }
+}
+
+fn make(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| {
+        format!(
+            "cannot use {} as the data directory: choose another with --data-dir",
+            dir.display()
+        )
+    })
+}

@@ -1,0 +1,99 @@
+//! The server on PostgreSQL: two processes share it, and outlive it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use lyceum_store_postgres::test_server::TestServer;
+use serde_json::{Value, json};
+use support::{Server, run};
+
+fn start(address: &str) -> Server {
+    let env = [
+        ("LYCEUM_STORE__KIND", "postgres"),
+        ("LYCEUM_STORE__URL", address),
+    ];
+    Server::start(&["--provider", "offline"], &env)
+}
+
+async fn explain(server: &Server, text: &str) -> reqwest::Response {
+    let body = json!({"topic": "Gravity", "explanation": text, "session_id": "shared"});
+    let url = format!("{}/chat", server.url);
+    reqwest::Client::new()
+        .post(url)
+        .json(&body)
+        .send()
+        .await
+        .unwrap()
+}
+
+async fn turns(answer: reqwest::Response) -> usize {
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
+    assert!(status.is_success(), "{status}: {text}");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    answer["short_term_memory"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn two_servers_share_conversations_and_outlive_the_database() {
+    let database = TestServer::start().unwrap();
+    let address = database.database().unwrap();
+    let (one, two) = (start(&address), start(&address));
+    assert!(
+        one.banner.contains("PostgreSQL at 127.0.0.1:"),
+        "{}",
+        one.banner
+    );
+    assert!(!one.banner.contains("lyceum@"), "{}", one.banner);
+    assert_eq!(turns(explain(&one, "Mass attracts mass.").await).await, 2);
+    assert_eq!(turns(explain(&two, "So apples fall.").await).await, 4);
+
+    // What was answered is still there after a crash of the database, without a restart.
+    database.crash().unwrap();
+    database.restart().unwrap();
+    assert_eq!(
+        turns(explain(&one, "And the moon falls too.").await).await,
+        6
+    );
+
+    two.signal("TERM");
+    let (code, errors, _) = two.wait();
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    let dir = one.kill();
+    assert!(
+        !dir.path().join("data").exists(),
+        "nothing is kept in files"
+    );
+    assert_eq!(
+        turns(explain(&start(&address), "Is that all?").await).await,
+        8
+    );
+}
+
+#[test]
+fn what_cannot_work_is_said_before_anything_starts() {
+    let refused = |env: &[(&str, &str)]| {
+        let output = run(
+            &["serve", "--provider", "offline", "--listen", "127.0.0.1:0"],
+            env,
+        );
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let kind = ("LYCEUM_STORE__KIND", "postgres");
+    let said = refused(&[kind]);
+    assert!(said.contains("store.url"), "{said}");
+    let nowhere = "postgresql://u:hunter2@127.0.0.1:1/x";
+    let said = refused(&[kind, ("LYCEUM_STORE__URL", nowhere)]);
+    assert!(
+        said.contains("127.0.0.1:1") && !said.contains("hunter2"),
+        "{said}"
+    );
+    let said = refused(&[("LYCEUM_STORE__URL", nowhere)]);
+    assert!(
+        said.contains("store.kind") && !said.contains("hunter2"),
+        "{said}"
+    );
+}
