@@ -27,6 +27,13 @@ async fn explain(server: &Server, text: &str) -> reqwest::Response {
         .unwrap()
 }
 
+async fn status(server: &Server, path: &str) -> u16 {
+    let answer = reqwest::get(format!("{}/{path}", server.url))
+        .await
+        .unwrap();
+    answer.status().as_u16()
+}
+
 async fn turns(answer: reqwest::Response) -> usize {
     let status = answer.status();
     let text = answer.text().await.unwrap();
@@ -51,6 +58,16 @@ async fn two_servers_share_conversations_and_outlive_the_database() {
 
     // What was answered is still there after a crash of the database, without a restart.
     database.crash().unwrap();
+    assert_eq!(
+        status(&one, "readyz").await,
+        503,
+        "it takes no more requests"
+    );
+    assert_eq!(
+        status(&one, "livez").await,
+        200,
+        "and need not be started anew"
+    );
     database.restart().unwrap();
     assert_eq!(
         turns(explain(&one, "And the moon falls too.").await).await,
