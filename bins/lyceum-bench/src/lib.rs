@@ -5,6 +5,7 @@
 //! measures gave the right result. Deliberately absent: judging; who reads the figures does.
 
 pub mod graph;
+pub mod llm;
 pub mod machine;
 pub mod measure;
 pub mod python;

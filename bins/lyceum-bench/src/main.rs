@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lyceum_bench::{Options, graph};
+use lyceum_bench::{Options, graph, llm};
 
 #[derive(Parser)]
 #[command(about = "Measures Lyceum's crates; prints one JSON object a figure")]
@@ -30,6 +30,8 @@ struct Args {
 enum Bench {
     /// Runs of the workflow graph, without and with savers, and LangGraph beside them.
     Graph,
+    /// The model layer: decoding, and the time added before the first token.
+    Llm,
 }
 
 fn main() -> Result<()> {
@@ -53,5 +55,6 @@ fn main() -> Result<()> {
     };
     match args.bench {
         Bench::Graph => graph::run(&options),
+        Bench::Llm => llm::run(&options),
     }
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark: smoke, graph.
+    /// Which benchmark: smoke, graph, llm.
     name: String,
     /// Handed to the benchmark, e.g. `--quick`, `--only CASE`, `--python PATH`; `-- --help`
     /// lists what it takes.
@@ -38,9 +38,10 @@ enum Bench {
 }
 
 /// Every benchmark, under the name that runs it.
-const BENCHES: [(&str, Bench); 2] = [
+const BENCHES: [(&str, Bench); 3] = [
     ("smoke", Bench::Programs(smoke::run)),
     ("graph", Bench::InProcess),
+    ("llm", Bench::InProcess),
 ];
 
 /// Runs one benchmark.
