@@ -7,7 +7,10 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
 use syn::{Data, DeriveInput, Error, Fields, Ident, Result};
 
-use crate::channel::{Channel, Kind};
+use crate::{
+    channel::{Channel, Kind},
+    schema,
+};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let refuse = |text| Err(Error::new_spanned(&input.ident, text));
@@ -30,7 +33,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let update = format_ident!("{}Update", input.ident);
     let update_type = update_type(input, &update, &channels);
     let state_impl = state_impl(&input.ident, &update, &channels);
-    Ok(quote! { #update_type #state_impl })
+    let described = schema::expand(input, &update, &channels)?;
+    Ok(quote! { #update_type #state_impl #described })
 }
 
 /// `EssayUpdate`: the struct, its setters and its conversions.

@@ -5,6 +5,7 @@
 
 mod channel;
 mod expand;
+mod schema;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -32,6 +33,10 @@ use syn::{DeriveInput, parse_macro_input};
 /// and now and then the whole value. `#[state(fold = path, delta)]` asks for the same: the
 /// function is then called again when a thread is read, so it must be pure and keep its
 /// meaning from one release to the next.
+///
+/// `#[state(schema)]` on the struct also implements `Described`: the JSON Schema of the state
+/// and of its update. It needs feature `schema` of `lyceum-graph`, and field types that
+/// implement `schemars::JsonSchema`.
 ///
 /// Field types are `Clone + Default + Send + Sync`, and implement serde's traits unless
 /// they are `untracked`.

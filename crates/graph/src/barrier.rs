@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 /// # assert_eq!(choose(&Paper::default()), END);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Barrier<T: Ord> {
     members: BTreeSet<T>,
     is_open: bool,

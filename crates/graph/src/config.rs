@@ -130,7 +130,7 @@ impl<C> RunConfig<C> {
         self
     }
 
-    /// The most steps a run may take, at least 1. Default: 100.
+    /// The most steps a run may take, at least 1; a step that is resumed counts. Default: 100.
     #[must_use]
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.step_limit = steps.max(1);

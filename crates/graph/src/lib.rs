@@ -51,6 +51,8 @@ mod pause;
 mod retry;
 mod rewrite;
 mod saver;
+#[cfg(feature = "schema")]
+mod schema;
 mod shown;
 mod snapshot;
 mod state;
@@ -93,6 +95,10 @@ pub use saver::{
     Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saved, Saver,
     SaverError, Source, ThreadId, ThreadIdError, Value, ValueRef,
 };
+#[cfg(feature = "schema")]
+pub use schema::Described;
+#[cfg(feature = "schema")]
+pub use schemars;
 pub use shown::Shown;
 pub use snapshot::{HistoryQuery, Snapshot, TaskSnapshot};
 pub use state::{Channel, ChannelKind, Conflict, State, Update};
@@ -103,6 +109,8 @@ pub use turns::{Multitask, Turns};
 /// What the code of `#[derive(State)]` names; no other code should.
 #[doc(hidden)]
 pub mod derive {
+    #[cfg(feature = "schema")]
+    pub use crate::schema::Fields;
     pub use crate::{barrier::Gate, state::conflict};
     pub use serde;
     pub use serde_json;

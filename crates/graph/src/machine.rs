@@ -235,6 +235,7 @@ impl<S: State> Machine<S> {
         if self.tasks.is_empty() {
             Progress::Done
         } else {
+            self.planned_in_run = 1;
             Progress::Planned
         }
     }
