@@ -88,6 +88,8 @@ impl Replica {
             jitter: Duration::from_millis(120),
             dead_after: Duration::from_secs(2),
             grace: Duration::from_millis(800),
+            // Much at once: a server that forgets would let it through a second time.
+            burst: 0.4,
             ..LedgerTerms::default()
         };
         let ledger = RedisLedger::new(redis.server(), "model", terms);
