@@ -9,6 +9,7 @@ pub mod llm;
 pub mod machine;
 pub mod measure;
 pub mod python;
+pub mod queue;
 pub mod report;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lyceum_bench::{Options, graph, llm};
+use lyceum_bench::{Options, graph, llm, queue};
 
 #[derive(Parser)]
 #[command(about = "Measures Lyceum's crates; prints one JSON object a figure")]
@@ -32,6 +32,8 @@ enum Bench {
     Graph,
     /// The model layer: decoding, and the time added before the first token.
     Llm,
+    /// The queue in front of a limited upstream: quota used, fairness, forecasts, costs.
+    Queue,
 }
 
 fn main() -> Result<()> {
@@ -56,5 +58,6 @@ fn main() -> Result<()> {
     match args.bench {
         Bench::Graph => graph::run(&options),
         Bench::Llm => llm::run(&options),
+        Bench::Queue => queue::run(&options),
     }
 }
