@@ -11,7 +11,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use lyceum_agents::{Feynman, FeynmanConfig, Mind};
-use lyceum_gateway::{Gateway, GatewayConfig, Info, Server, ServerConfig, Services};
+use lyceum_gateway::{Catalog, Gateway, GatewayConfig, Info, Server, ServerConfig, Services};
 use lyceum_memory::{InMemory, Memory, MemoryConfig};
 use lyceum_observe::{Health, Lifecycle, ProcessWatch};
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ fn gateway() -> anyhow::Result<Gateway> {
     health.enter(Lifecycle::Ready);
     let services = Services {
         student: Arc::new(student),
+        models: Catalog::default(),
         health,
         metrics: Box::new(String::new), // `telemetry.render()` in a real program
         process: Arc::new(ProcessWatch::new()),

@@ -88,6 +88,7 @@ pub(crate) async fn compose(
     let Models {
         mind,
         name,
+        catalog,
         watch,
         ledger,
     } = models::build(chosen, config).await?;
@@ -117,6 +118,7 @@ pub(crate) async fn compose(
     let metrics = telemetry.clone();
     let services = Services {
         student: Arc::new(student),
+        models: catalog,
         health: health.clone(),
         metrics: Box::new(move || metrics.render()),
         process: telemetry.process().clone(),

@@ -13,6 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Result, bail};
 use lyceum_agents::Mind;
 use lyceum_core::ChatModel;
+use lyceum_gateway::Catalog;
 use lyceum_llm::{
     Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, InMemoryAnswers,
     Ledger, Metered, PriceTable, Priced, Queued, Retrying, Trouble,
@@ -35,6 +36,8 @@ pub(crate) struct Models {
     pub mind: Mind,
     /// The first model's name.
     pub name: Option<String>,
+    /// The models that clients may ask directly.
+    pub catalog: Catalog,
     /// What can be seen of it while it runs.
     pub watch: Watch,
     /// What calls cost.
@@ -67,6 +70,7 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
             return Ok(Models {
                 mind: Mind::Offline,
                 name: None,
+                catalog: Catalog::default(),
                 watch: built.watch,
                 ledger: built.ledger,
             });
@@ -74,14 +78,22 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
         Choice::Local(file) => local(file.clone()).await?,
         Choice::Hosted(model) => (built.hosted(model)?, model.model.clone()),
     };
-    let mut others = Vec::new();
+    let (mut others, mut names) = (Vec::new(), Vec::new());
     for choice in &chosen.fallbacks {
         match choice {
             Choice::Offline => {}
-            Choice::Local(file) => others.push(local(file.clone()).await?.0),
-            Choice::Hosted(model) => others.push(built.hosted(model)?),
+            Choice::Local(file) => {
+                let (model, name) = local(file.clone()).await?;
+                names.push(name);
+                others.push(model);
+            }
+            Choice::Hosted(model) => {
+                names.push(model.model.clone());
+                others.push(built.hosted(model)?);
+            }
         }
     }
+    let alone = others.clone();
     let mut chain = Fallback::new(first, others);
     if let Some(text) = &config.fallback.degraded_answer {
         chain = chain.with_last_resort(FixedAnswer::new(text.as_str()));
@@ -95,9 +107,17 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
         }
         None => Arc::new(chain),
     };
+    let model: Arc<dyn ChatModel> = Arc::new(Metered::new(model));
+    // The first model's name stands for the whole chain, the others for themselves.
+    let mut catalog = Catalog::default().with_model(&name, model.name(), Arc::clone(&model));
+    for (name, model) in names.iter().zip(alone) {
+        let metered: Arc<dyn ChatModel> = Arc::new(Metered::new(model));
+        catalog = catalog.with_model(name, metered.name(), Arc::clone(&metered));
+    }
     Ok(Models {
-        mind: Mind::Model(Arc::new(Metered::new(model))),
+        mind: Mind::Model(model),
         name: Some(name),
+        catalog,
         watch,
         ledger,
     })

@@ -31,6 +31,7 @@ use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
     auth::refuse_foreign,
+    compat::problem::Dialect,
     error::ApiError,
     gateway::{App, Shared},
     metrics::{DURATION, REQUESTS},
@@ -70,8 +71,9 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     let is_head = request.method() == Method::HEAD;
     let mut track = Track::start(&app, &request, &id);
     request.extensions_mut().insert(id.clone());
+    let dialect = Dialect::of(request.uri().path());
     let handled = run(&app, request, next).instrument(track.span.clone());
-    let mut response = handled.await;
+    let mut response = dialect.shape(handled.await, &id);
     complete_headers(&app, &id, response.headers_mut());
     track.status = response.status().as_u16();
     response.map(|body| {

@@ -12,6 +12,8 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use lyceum_core::{ChatError, TeachError};
 
+use crate::compat::problem::Problem;
+
 /// The advice when nobody said when to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,8 @@ pub(crate) enum ApiError {
     ForeignOrigin,
     #[error("there is nothing here: see /docs for what there is")]
     NotFound,
+    #[error("there is no model {name:?} here: see /v1/models for what there is")]
+    NoModel { name: String },
     #[error("the method is not allowed here: see /docs for what is")]
     MethodNotAllowed,
     #[error("the server is busy: try again in a few seconds")]
@@ -69,7 +73,7 @@ impl ApiError {
             Self::Timeout { .. } | Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
             Self::ForeignHost | Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoModel { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -97,13 +101,51 @@ impl ApiError {
         }
     }
 
+    /// The status where another vendor's API is spoken: refusals of the provider are told
+    /// as what they are, because the client's own SDK acts on them.
+    pub(crate) fn compat_status(&self) -> StatusCode {
+        match self {
+            Self::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Self::Student(TeachError::Model(error)) => match error {
+                ChatError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+                ChatError::Rejected { status: 413, .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                ChatError::Rejected { .. } | ChatError::ContextTooLong { .. } => {
+                    StatusCode::BAD_REQUEST
+                }
+                _ => self.status(),
+            },
+            _ => self.status(),
+        }
+    }
+
+    /// The code that programs act on where another vendor's API is spoken.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::KeyMissing | Self::KeyUnknown => "invalid_api_key",
+            Self::NoModel { .. } => "model_not_found",
+            Self::Invalid { .. } => "invalid_value",
+            Self::Student(TeachError::Model(error)) => match error {
+                ChatError::RateLimited { .. } => "rate_limit_exceeded",
+                ChatError::OverBudget { .. } => "insufficient_quota",
+                ChatError::ContextTooLong { .. } => "context_length_exceeded",
+                ChatError::Shed { .. } => "server_overloaded",
+                error => error.label(),
+            },
+            _ => self.label(),
+        }
+    }
+
     /// When to come back, for answers that say "not now".
     fn retry_after(&self) -> Option<Duration> {
         let known = match self {
             Self::Student(error) => error.retry_after(),
             _ => None,
         };
-        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then(|| known.unwrap_or(RETRY_AFTER))
+        match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Some(known.unwrap_or(RETRY_AFTER)),
+            StatusCode::TOO_MANY_REQUESTS => known,
+            _ => None,
+        }
     }
 
     /// A bounded name for logs.
@@ -120,6 +162,7 @@ impl ApiError {
             Self::ForeignHost => "foreign_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::NotFound => "not_found",
+            Self::NoModel { .. } => "no_model",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Busy => "busy",
             Self::Closing => "closing",
@@ -152,6 +195,7 @@ impl IntoResponse for ApiError {
         let body = serde_json::json!({ "detail": self.to_string() }).to_string();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
+        response.extensions_mut().insert(Problem::of(&self));
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -204,6 +248,9 @@ fn public(error: &TeachError) -> &'static str {
             ChatError::Unavailable { .. } => "the model provider is unavailable: try again later",
             ChatError::Connect { .. } => "the model provider cannot be reached: try again later",
             ChatError::BreakerOpen { .. } => "the model provider is unavailable: try again later",
+            ChatError::ContextTooLong { .. } => {
+                "the conversation is longer than the model's context: send less"
+            }
             ChatError::OverBudget { .. } => "the budget for model calls is used up",
             ChatError::Shed { .. } => "too many calls are waiting for the model: try again later",
             ChatError::Timeout { .. } => "the model did not answer in time: try again",

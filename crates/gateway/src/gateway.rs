@@ -20,6 +20,7 @@ use tower::Service;
 
 use crate::{
     auth::Keys,
+    catalog::Catalog,
     config::{GatewayConfig, Limits},
     edge,
     error::ApiError,
@@ -48,6 +49,8 @@ pub struct Info {
 pub struct Services {
     /// Who is taught.
     pub student: Arc<dyn Student>,
+    /// The models that clients of the compatible APIs may name, beside the student.
+    pub models: Catalog,
     /// The health of the process. A check's value named `queued` is shown as the number
     /// of calls that wait for a model.
     pub health: Health,
@@ -76,6 +79,8 @@ pub(crate) struct App {
     pub(crate) heartbeat: Duration,
     pub(crate) keys: Keys,
     pub(crate) services: Services,
+    /// The models and the student.
+    pub(crate) catalog: Catalog,
     pub(crate) assets: Assets,
     pub(crate) openapi: Bytes,
     pub(crate) streams: Arc<Semaphore>,
@@ -137,6 +142,10 @@ impl Gateway {
             limits: config.limits,
             heartbeat: config.heartbeat.max(SHORTEST_HEARTBEAT),
             keys: Keys::new(&config.auth),
+            catalog: services
+                .models
+                .clone()
+                .with_student(services.student.clone()),
             services,
             assets: Assets::new(),
             openapi: openapi.into(),

@@ -6,12 +6,15 @@
 
 mod auth;
 mod body;
+mod catalog;
+mod compat;
 mod config;
 mod dto;
 mod edge;
 mod error;
 mod gateway;
 mod metrics;
+mod open_stream;
 mod page;
 mod routes;
 mod server;
@@ -19,6 +22,7 @@ mod sse;
 mod traffic;
 
 pub use auth::{ApiKey, AuthConfig};
+pub use catalog::Catalog;
 pub use config::{GatewayConfig, Limits, ServerConfig};
 pub use gateway::{Gateway, Info, Services};
 pub use metrics::METRICS;

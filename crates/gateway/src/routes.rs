@@ -3,6 +3,7 @@
 //! Invariant: what is not in [`OPEN`] needs a key wherever keys are configured.
 
 mod health;
+mod openai;
 mod pages;
 mod student;
 
@@ -55,6 +56,9 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(student::chat))
         .routes(routes!(student::chat_stream))
         .routes(routes!(student::memorize))
+        .routes(routes!(openai::chat_completions))
+        .routes(routes!(openai::models))
+        .routes(routes!(openai::model))
         .routes(routes!(health::health))
         .routes(routes!(health::api_health))
         .routes(routes!(health::livez))
@@ -78,6 +82,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
     ),
     tags(
         (name = "student", description = "Teach and be asked"),
+        (name = "openai", description = "As OpenAI's clients speak"),
         (name = "operation", description = "Health and metrics"),
         (name = "pages", description = "For people"),
     ),

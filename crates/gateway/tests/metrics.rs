@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use lyceum_gateway::{Gateway, GatewayConfig, Info, METRICS, ServerConfig, Services};
+use lyceum_gateway::{Catalog, Gateway, GatewayConfig, Info, METRICS, ServerConfig, Services};
 use lyceum_observe::{
     Health, Importance, Kind, Lifecycle, Observation, Telemetry, TelemetryConfig, describe,
 };
@@ -36,6 +36,7 @@ async fn a_scrape_holds_every_metric_of_the_catalogues_and_only_bounded_labels()
         &GatewayConfig::default(),
         Services {
             student: Scripted::thorough(),
+            models: Catalog::default(),
             health,
             metrics: Box::new(move || render.render()),
             process,

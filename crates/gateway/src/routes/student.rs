@@ -14,7 +14,6 @@ use axum::{
 use futures_util::StreamExt;
 use http::{HeaderValue, header};
 use lyceum_core::{CallContext, Lesson, RequestId, SessionId, TeachEvent, TeachStream};
-use metrics::{Gauge, gauge};
 use serde::Serialize;
 use tracing::Span;
 
@@ -24,11 +23,11 @@ use crate::{
     dto::{ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput},
     error::ApiError,
     gateway::Shared,
-    metrics::STREAMS,
+    open_stream::OpenStream,
     sse::{self, Pace},
 };
 
-type Who = (Extension<Caller>, Extension<RequestId>);
+pub(super) type Who = (Extension<Caller>, Extension<RequestId>);
 
 /// Explain something and get the student's questions.
 #[utoipa::path(
@@ -200,21 +199,4 @@ pub(super) fn json(value: &impl Serialize) -> Result<Response, ApiError> {
         HeaderValue::from_static("application/json"),
     );
     Ok(response)
-}
-
-/// Counts an open stream while it lives.
-struct OpenStream(Gauge);
-
-impl OpenStream {
-    fn new() -> Self {
-        let gauge = gauge!(STREAMS);
-        gauge.increment(1.0);
-        Self(gauge)
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
 }

@@ -9,7 +9,10 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 17] = [
+    ("post", "/v1/chat/completions"),
+    ("get", "/v1/models"),
+    ("get", "/v1/models/{model}"),
     ("get", "/"),
     ("get", "/api/health"),
     ("get", "/api/metrics"),
@@ -239,7 +242,9 @@ async fn the_document_lists_exactly_the_routes() {
     let expected = ROUTES.map(|(method, path)| (method.to_owned(), path.to_owned()));
     assert_eq!(documented, BTreeSet::from(expected));
     for (_, path) in ROUTES {
-        let real = path.replace("{file}", "app.js");
+        let real = path
+            .replace("{file}", "app.js")
+            .replace("{model}", "feynman");
         for method in ["get", "post", "put", "patch", "delete", "options"] {
             let is_documented = ROUTES.contains(&(method, path));
             let reply = server

@@ -16,7 +16,7 @@ use lyceum_core::{
     Severity, Student, TeachError, TeachEvent, TeachStream, Tokens, ToolTrace, Turn, Usage,
 };
 use lyceum_gateway::{
-    Bound, Gateway, GatewayConfig, Info, Server, ServerConfig, Services, Stopped,
+    Bound, Catalog, Gateway, GatewayConfig, Info, Server, ServerConfig, Services, Stopped,
 };
 use lyceum_observe::{Health, Lifecycle, ProcessWatch};
 use serde_json::Value;
@@ -158,6 +158,7 @@ pub(crate) fn gateway(student: Arc<Scripted>, config: &GatewayConfig, health: He
     health.enter(Lifecycle::Ready);
     let services = Services {
         student,
+        models: Catalog::default(),
         health,
         metrics: Box::new(|| "up 1\n".to_owned()),
         process: Arc::new(ProcessWatch::new()),

@@ -1,0 +1,168 @@
+"""Drives a Lyceum server with OpenAI's official SDK.
+
+Called as `openai_sdk.py URL OFFLINE_URL` by tests/compat.rs. Any failed assertion or
+unexpected exception ends with a traceback and status 1.
+"""
+
+import sys
+
+import openai
+from pydantic import BaseModel
+
+URL, OFFLINE = sys.argv[1], sys.argv[2]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "calculate",
+            "description": "Evaluates an expression.",
+            "parameters": {
+                "type": "object",
+                "properties": {"expression": {"type": "string"}},
+                "required": ["expression"],
+            },
+        },
+    }
+]
+
+
+def client(url=URL):
+    return openai.OpenAI(api_key="any", base_url=url + "/v1", max_retries=0, timeout=20)
+
+
+MODELS = [model.id for model in client().models.list()]
+MODEL = MODELS[0]
+
+
+def ask(text="hello", **more):
+    messages = more.pop("messages", [{"role": "user", "content": text}])
+    model = more.pop("model", MODEL)
+    return client().chat.completions.create(model=model, messages=messages, **more)
+
+
+def raises(kind, call):
+    try:
+        call()
+    except kind as error:
+        assert type(error) is kind, f"{type(error)} is not {kind}: {error}"
+        return error
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
+def models():
+    assert "feynman" in MODELS and len(MODELS) == 2, MODELS
+    assert client().models.retrieve(MODEL).id == MODEL
+    error = raises(openai.NotFoundError, lambda: client().models.retrieve("nothing"))
+    assert error.code == "model_not_found", error
+
+
+def chat():
+    answer = ask(user="u-1", temperature=0.5, top_p=0.9, stop=["END"], seed=7, max_completion_tokens=99)
+    choice = answer.choices[0]
+    assert choice.message.content == 'Hello "you", 你好.', answer
+    assert choice.message.role == "assistant" and choice.finish_reason == "stop", answer
+    assert answer.object == "chat.completion" and answer.model == MODEL, answer
+    assert answer.usage.prompt_tokens > 0 and answer.usage.completion_tokens > 0, answer
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    raw = client().chat.completions.with_raw_response.create(
+        model=MODEL, messages=[{"role": "user", "content": "hello"}]
+    )
+    assert raw.headers["x-request-id"] in raw.parse().id
+
+
+def stream():
+    chunks = list(ask(stream=True, stream_options={"include_usage": True}))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == 'Hello "you", 你好.', chunks
+    assert chunks[0].choices[0].delta.role == "assistant", chunks[0]
+    assert chunks[-2].choices[0].finish_reason == "stop", chunks[-2]
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens > 0, chunks[-1]
+    assert len({c.id for c in chunks}) == 1
+    plain = list(ask(stream=True))
+    assert all(c.usage is None and c.choices for c in plain), plain
+
+
+def tools():
+    question = [{"role": "user", "content": "calculate both"}]
+    for streamed in (False, True):
+        if streamed:
+            with client().chat.completions.stream(model=MODEL, messages=question, tools=TOOLS) as events:
+                for _ in events:
+                    pass
+                message = events.get_final_completion().choices[0].message
+        else:
+            answer = ask(messages=question, tools=TOOLS, tool_choice="auto", parallel_tool_calls=True)
+            assert answer.choices[0].finish_reason == "tool_calls", answer
+            message = answer.choices[0].message
+        calls = message.tool_calls
+        assert [call.function.name for call in calls] == ["calculate"] * 2, message
+        assert "2+2" in calls[0].function.arguments and "3+3" in calls[1].function.arguments
+        dumped = message.model_dump(exclude_none=True)
+        for call in dumped["tool_calls"]:
+            call.pop("index", None)
+            call["function"].pop("parsed_arguments", None)
+        dumped.pop("parsed", None)
+        results = [
+            {"role": "tool", "tool_call_id": call.id, "content": result}
+            for call, result in zip(calls, ("4", "6"))
+        ]
+        answer = ask(messages=question + [dumped] + results, tools=TOOLS)
+        assert answer.choices[0].message.content == "The results are 4 and 6.", answer
+
+
+class City(BaseModel):
+    city: str
+    people: int
+
+
+def structured():
+    messages = [{"role": "user", "content": "Paris as a record"}]
+    parsed = client().chat.completions.parse(model=MODEL, messages=messages, response_format=City)
+    assert parsed.choices[0].message.parsed == City(city="Paris", people=2100000), parsed
+    answer = ask(messages=messages, response_format={"type": "json_object"})
+    assert "Paris" in answer.choices[0].message.content
+
+
+def images():
+    parts = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
+    ]
+    assert ask(messages=[{"role": "user", "content": parts}]).choices[0].message.content
+
+
+def errors():
+    error = raises(openai.NotFoundError, lambda: ask(model="no-such-model"))
+    assert error.code == "model_not_found" and error.param == "model", error
+    error = raises(openai.BadRequestError, lambda: ask(temperature=9))
+    assert error.param == "temperature" and error.type == "invalid_request_error", error
+    error = raises(openai.BadRequestError, lambda: ask(messages=[]))
+    assert error.param == "messages", error
+    error = raises(openai.BadRequestError, lambda: ask(messages=[{"role": "nobody", "content": "x"}]))
+    assert "messages[0].role" in error.param, error
+    error = raises(openai.BadRequestError, lambda: ask(n=99))
+    assert error.param == "n", error
+    assert raises(openai.NotFoundError, lambda: client().files.list()).code == "not_found"
+
+
+def student(url, model):
+    api = client(url)
+    question = [{"role": "user", "content": "Plants turn light into sugar because of magic."}]
+    answer = api.chat.completions.create(
+        model="feynman", messages=question, user="pupil-1", metadata={"topic": "photosynthesis"}
+    )
+    assert "?" in answer.choices[0].message.content, answer
+    assert answer.lesson["session_id"] == "pupil-1" and answer.lesson["questions"], answer
+    chunks = list(api.chat.completions.create(model="feynman", messages=question, stream=True))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    assert "?" in text, chunks
+    error = raises(
+        openai.BadRequestError,
+        lambda: api.chat.completions.create(model="feynman", messages=question, n=2),
+    )
+    assert error.param == "n", error
+
+
+for test in (models, chat, stream, tools, structured, images, errors):
+    test()
+student(OFFLINE, "feynman")

@@ -1,0 +1,92 @@
+//! The models that clients of the compatible APIs may name.
+//!
+//! Invariant: a name is listed exactly when it can be asked. Deliberately absent: what is
+//! around a model (queue, retries, budgets): it comes ready to be called.
+
+use std::{sync::Arc, time::SystemTime};
+
+use lyceum_core::{ChatModel, Embedder, Student};
+
+use crate::compat::agent::StudentModel;
+
+/// The name under which the student is asked.
+pub(crate) const FEYNMAN: &str = "feynman";
+
+/// The models and the embedder that the server lends to its clients. The student is
+/// always among them, as `feynman`.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    models: Vec<Served>,
+    embedder: Option<Arc<dyn Embedder>>,
+}
+
+/// One model on the list.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) name: Arc<str>,
+    pub(crate) owner: Arc<str>,
+    pub(crate) model: Arc<dyn ChatModel>,
+    pub(crate) kind: ServedKind,
+}
+
+/// What a name on the list stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServedKind {
+    /// A configured model.
+    Model,
+    /// An agent, which has one voice and its own tools.
+    Agent,
+}
+
+impl Catalog {
+    /// Lends a model under a name. `owner` is shown on the list, e.g. the provider's name.
+    /// A name that is taken keeps its first model.
+    #[must_use]
+    pub fn with_model(mut self, name: &str, owner: &str, model: Arc<dyn ChatModel>) -> Self {
+        self.insert(name, owner, model, ServedKind::Model);
+        self
+    }
+
+    /// Lends an embedder under its model's id.
+    #[must_use]
+    pub fn with_embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
+        self.embedder = Some(embedder);
+        self
+    }
+
+    /// Puts the student on the list.
+    pub(crate) fn with_student(mut self, student: Arc<dyn Student>) -> Self {
+        let model = Arc::new(StudentModel::new(student));
+        self.insert(FEYNMAN, "lyceum", model, ServedKind::Agent);
+        self
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Served> {
+        self.models.iter().find(|served| &*served.name == name)
+    }
+
+    pub(crate) fn all(&self) -> &[Served] {
+        &self.models
+    }
+
+    pub(crate) fn embedder(&self) -> Option<&Arc<dyn Embedder>> {
+        self.embedder.as_ref()
+    }
+
+    fn insert(&mut self, name: &str, owner: &str, model: Arc<dyn ChatModel>, kind: ServedKind) {
+        if self.get(name).is_none() {
+            self.models.push(Served {
+                name: name.into(),
+                owner: owner.into(),
+                model,
+                kind,
+            });
+        }
+    }
+}
+
+/// Seconds since 1970, as the compatible APIs write times.
+pub(crate) fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,132 @@
+//! The student as a model: the last message is the explanation, the ones before it are
+//! the conversation, and the answer is the student's questions.
+//!
+//! Deliberately absent: tools, images and sampling of the client, which an agent that has
+//! its own does not take.
+
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use futures_util::StreamExt;
+use lyceum_core::{
+    CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, Explanation, Extra,
+    ExtraPlace, FinishReason, Lesson, Role, SessionId, Student, TeachError, TeachEvent, Turn,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    catalog::FEYNMAN,
+    dto::{ChatGap, convert},
+};
+
+/// The longest topic, in characters.
+const TOPIC: usize = 200;
+
+/// Teaches a student what a client says to a model.
+#[derive(Debug)]
+pub(crate) struct StudentModel(Arc<dyn Student>);
+
+impl StudentModel {
+    pub(crate) fn new(student: Arc<dyn Student>) -> Self {
+        Self(student)
+    }
+}
+
+impl ChatModel for StudentModel {
+    fn name(&self) -> &str {
+        FEYNMAN
+    }
+
+    fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
+        let student = Arc::clone(&self.0);
+        Box::pin(try_stream! {
+            let explanation = explanation(&call, &request)?;
+            let mut lesson = student.teach(call, explanation);
+            let mut spoke = false;
+            while let Some(event) = lesson.next().await {
+                match event.map_err(failure)? {
+                    TeachEvent::Queued(place) => yield ChatEvent::Queued(place),
+                    TeachEvent::Text(text) => {
+                        spoke |= !text.is_empty();
+                        yield ChatEvent::Text(text);
+                    }
+                    TeachEvent::Finished(lesson) => {
+                        if !spoke {
+                            yield ChatEvent::Text(lesson.questions.join("\n"));
+                        }
+                        yield ChatEvent::Usage(lesson.usage);
+                        yield ChatEvent::Extra(details(*lesson));
+                        yield ChatEvent::Finished(FinishReason::Stop);
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+            Err(ChatError::Truncated)?;
+        })
+    }
+}
+
+/// What the client teaches. The topic is `metadata.topic`, else the beginning of the
+/// conversation.
+fn explanation(call: &CallContext, request: &ChatRequest) -> Result<Explanation, ChatError> {
+    let mut turns: Vec<Turn> = request
+        .messages
+        .iter()
+        .filter(|message| matches!(message.role, Role::User | Role::Assistant))
+        .map(|message| Turn {
+            role: message.role,
+            content: message.content.text(),
+        })
+        .filter(|turn| !turn.content.trim().is_empty())
+        .collect();
+    let metadata = request.extra.get("metadata");
+    let topic = metadata
+        .and_then(|metadata| metadata.get("topic"))
+        .and_then(Value::as_str)
+        .filter(|topic| !topic.trim().is_empty());
+    let first = turns.first().map_or("", |turn| turn.content.trim());
+    let topic = topic.unwrap_or_else(|| first.lines().next().unwrap_or_default());
+    let topic = topic.chars().take(TOPIC).collect();
+    match turns.pop() {
+        Some(turn) if turn.role == Role::User => Ok(Explanation {
+            topic,
+            text: turn.content,
+            session: call.scope.session.clone().unwrap_or_else(SessionId::random),
+            short_term_memory: turns,
+        }),
+        _ => Err(ChatError::Rejected {
+            status: 400,
+            message: "the last message is not the user's words".to_owned(),
+        }),
+    }
+}
+
+/// What a model has no place for.
+fn details(lesson: Lesson) -> Extra {
+    let gaps: Vec<ChatGap> = convert(lesson.gaps);
+    let details = json!({
+        "session_id": lesson.session.as_str(),
+        "questions": lesson.questions,
+        "gaps": gaps,
+        "degraded": lesson.degraded,
+    });
+    Extra {
+        place: ExtraPlace::Answer,
+        fields: Map::from_iter([("lesson".to_owned(), details)]),
+    }
+}
+
+fn failure(error: TeachError) -> ChatError {
+    match error {
+        TeachError::Model(error) => error,
+        error if error.is_retryable() => ChatError::Unavailable {
+            status: 503,
+            retry_after: error.retry_after(),
+            message: error.to_string(),
+        },
+        error => ChatError::Local {
+            detail: error.to_string(),
+        },
+    }
+}

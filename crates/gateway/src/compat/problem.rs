@@ -1,0 +1,144 @@
+//! Errors in the shape of the dialect that was spoken.
+//!
+//! Every [`ApiError`] leaves a [`Problem`] with its answer; the edge writes it again for
+//! routes of another dialect, so refusals before a handler (keys, unknown routes,
+//! time-outs) have the right shape too. Sources: OpenAI API reference, "Error codes";
+//! Anthropic API reference, "Errors".
+
+use axum::{body::Body, response::Response};
+use http::{HeaderValue, StatusCode, header};
+use lyceum_core::RequestId;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+
+/// Which vendor's API a route belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Native,
+    OpenAi,
+    Anthropic,
+}
+
+impl Dialect {
+    /// The dialect of a path.
+    pub(crate) fn of(path: &str) -> Self {
+        match path.strip_prefix("/v1/") {
+            Some("messages") => Self::Anthropic,
+            Some(rest) if rest.starts_with("messages/") => Self::Anthropic,
+            Some(_) => Self::OpenAi,
+            None => Self::Native,
+        }
+    }
+
+    /// Gives an error the dialect's shape; other answers stay as they are.
+    pub(crate) fn shape(self, mut response: Response, id: &RequestId) -> Response {
+        if self == Self::Native {
+            return response;
+        }
+        let Some(problem) = response.extensions_mut().remove::<Problem>() else {
+            return response;
+        };
+        let (status, body) = match self {
+            Self::Anthropic => (problem.anthropic_status(), problem.anthropic(Some(id))),
+            _ => (problem.openai_status(), problem.openai()),
+        };
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        if self == Self::Anthropic
+            && let Ok(id) = HeaderValue::from_str(id.as_str())
+        {
+            headers.insert("request-id", id);
+        }
+        *response.body_mut() = Body::from(body.to_string());
+        response
+    }
+}
+
+/// What every dialect says of an error.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    message: String,
+    param: Option<String>,
+    code: &'static str,
+}
+
+impl Problem {
+    pub(crate) fn of(error: &ApiError) -> Self {
+        let param = match error {
+            ApiError::Invalid { path, .. } => Some(path.clone()),
+            ApiError::NoModel { .. } => Some("model".to_owned()),
+            _ => None,
+        };
+        Self {
+            status: error.compat_status(),
+            message: error.to_string(),
+            param,
+            code: error.code(),
+        }
+    }
+
+    fn openai_status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// OpenAI's shape.
+    pub(crate) fn openai(&self) -> Value {
+        let kind = match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            429 if self.code == "insufficient_quota" => "insufficient_quota",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        };
+        json!({"error": {
+            "message": self.message, "type": kind, "param": self.param, "code": self.code,
+        }})
+    }
+
+    fn anthropic_status(&self) -> StatusCode {
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            status => status,
+        }
+    }
+
+    /// Anthropic's shape.
+    pub(crate) fn anthropic(&self, id: Option<&RequestId>) -> Value {
+        let kind = match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            408 | 504 => "timeout_error",
+            503 => "overloaded_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        json!({
+            "type": "error",
+            "error": {"type": kind, "message": self.message},
+            "request_id": id.map(RequestId::as_str),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_the_dialect_of_its_vendor() {
+        assert_eq!(Dialect::of("/v1/messages"), Dialect::Anthropic);
+        assert_eq!(Dialect::of("/v1/messages/count_tokens"), Dialect::Anthropic);
+        assert_eq!(Dialect::of("/v1/chat/completions"), Dialect::OpenAi);
+        assert_eq!(Dialect::of("/v1/nothing"), Dialect::OpenAi);
+        assert_eq!(Dialect::of("/chat"), Dialect::Native);
+    }
+}

@@ -1,0 +1,144 @@
+//! OpenAI's API: `/v1/chat/completions` and `/v1/models`.
+
+use axum::{
+    body::Body,
+    extract::{Extension, Path, Request, State},
+    response::Response,
+};
+use http::{HeaderValue, header};
+use lyceum_core::ChatAnswer;
+use serde_json::{Value, json};
+
+use super::student::{Who, json};
+use crate::{
+    body,
+    catalog::Served,
+    compat::{
+        self, Hints,
+        openai::{ChatIn, Chunks, completion},
+        stream,
+    },
+    error::ApiError,
+    gateway::Shared,
+};
+
+/// Ask a model, or an agent, as OpenAI's clients do.
+///
+/// `model` is one of `/v1/models`. The body and the answers are those of OpenAI's chat
+/// completions; fields that are not known here go to the provider as they are. For the agent
+/// `feynman` the last message is the explanation, `metadata.topic` its topic, and the answer
+/// has a field `lesson`. The conversation is named by the header `x-session-id`, by
+/// `metadata.session_id` or, for agents, by `user`. While a call waits its stream carries
+/// comments such as `: queued position=3 wait_s=1.5`, and with the header `x-queue-events`
+/// events such as `{"queue":{"status":"queued","position":3}}`.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "openai",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = Value, example = json!({
+        "model": "feynman",
+        "messages": [{ "role": "user", "content": "Plants turn light into sugar." }]
+    })),
+    responses(
+        (status = 200, description = "A chat completion, or chunks of one where `stream` is true", body = Value),
+        (status = "4XX", description = "The request cannot be answered as it is, in OpenAI's form", body = Value),
+        (status = "5XX", description = "The server or the provider failed, in OpenAI's form", body = Value),
+    )
+)]
+pub(crate) async fn chat_completions(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (Extension(caller), Extension(id)) = who;
+    let hints = Hints::read(request.headers());
+    let input: ChatIn = body::json(request, &app.limits).await?;
+    let (asked, options) = input.check(&app.limits)?;
+    let within = match options.stream {
+        true => app.limits.stream,
+        false => app.limits.request,
+    };
+    let opened = compat::open(&app, caller, id, &hints, asked, within)?;
+    if options.stream {
+        let chunks = Chunks::new(opened.request, &opened.name, options, hints.queue_events);
+        return stream::respond(&app, opened.events, chunks).await;
+    }
+    let answer = compat::collect(opened.events).await?;
+    let body = completion(&opened.request, &opened.name, &answer);
+    Ok(whole(body.into(), &answer))
+}
+
+/// A whole answer as JSON. `x-lyceum-origin` says where it comes from when no model was
+/// asked for it.
+pub(super) fn whole(body: Body, answer: &ChatAnswer) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    if let Some(origin) = answer.origin {
+        headers.insert("x-lyceum-origin", HeaderValue::from_static(origin.label()));
+    }
+    response
+}
+
+/// The models and agents that can be asked.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "openai",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The list, in OpenAI's form", body = Value),
+        (status = 401, description = "The key is missing or not known, in OpenAI's form", body = Value),
+    )
+)]
+pub(crate) async fn models(State(app): State<Shared>) -> Result<Response, ApiError> {
+    let mut data: Vec<Value> = app.catalog.all().iter().map(model_entry).collect();
+    if let Some(embedder) = app.catalog.embedder() {
+        data.push(entry(embedder.model(), "lyceum"));
+    }
+    // Clients of both vendors read this list.
+    let first = data.first().map(|entry| entry["id"].clone());
+    let last = data.last().map(|entry| entry["id"].clone());
+    json(&json!({
+        "object": "list", "data": data, "has_more": false, "first_id": first, "last_id": last,
+    }))
+}
+
+/// One of the models.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model}",
+    tag = "openai",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(("model" = String, Path, description = "The model's name")),
+    responses(
+        (status = 200, description = "The model, in OpenAI's form", body = Value),
+        (status = 401, description = "The key is missing or not known, in OpenAI's form", body = Value),
+        (status = 404, description = "There is no such model, in OpenAI's form", body = Value),
+    )
+)]
+pub(crate) async fn model(
+    State(app): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let embedder = app.catalog.embedder();
+    if let Some(embedder) = embedder.filter(|embedder| embedder.model() == name) {
+        return json(&entry(embedder.model(), "lyceum"));
+    }
+    json(&model_entry(compat::find(&app, &name)?))
+}
+
+fn model_entry(served: &Served) -> Value {
+    entry(&served.name, &served.owner)
+}
+
+fn entry(name: &str, owner: &str) -> Value {
+    json!({
+        "id": name, "object": "model", "created": 0, "owned_by": owner,
+        "type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z",
+    })
+}
