@@ -203,8 +203,8 @@ mod tests {
         assert_eq!(of("claude-haiku-4-5-20251001"), of("claude-haiku-4-5"));
         assert_eq!(of("qwen-plus-latest"), of("qwen-plus"));
         assert_eq!(
-            of("doubao-seed-1-6-flash-250828"),
-            of("doubao-seed-1-6-flash")
+            of("doubao-seed-2-1-lite-260215"),
+            of("doubao-seed-2-1-lite")
         );
         for unknown in ["gpt-5-pro", "gpt", "gpt-5.1-codex-max", "", "llama3.2:3b"] {
             assert_eq!(of(unknown), None, "{unknown}");
