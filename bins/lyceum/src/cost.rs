@@ -18,7 +18,7 @@ const MODELS: [&str; 6] = [
     "gpt-4.1-mini",
     "deepseek-chat",
     "qwen-plus",
-    "doubao-seed-1-6-flash",
+    "doubao-seed-2-1-lite",
 ];
 
 /// Does what was asked.
