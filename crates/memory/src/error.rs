@@ -5,6 +5,8 @@
 
 use std::{error::Error, time::Duration};
 
+use lyceum_core::EmbedError;
+
 use crate::{JobId, TurnId};
 
 type Source = Box<dyn Error + Send + Sync>;
@@ -40,6 +42,14 @@ pub enum StoreError {
     Overloaded {
         /// How many wait.
         waiting: usize,
+    },
+    /// A vector has another shape than those it would be compared with.
+    #[error("compare a vector of {found} numbers with vectors of {expected}")]
+    Dimensions {
+        /// The vector's length.
+        found: usize,
+        /// The length of the others.
+        expected: usize,
     },
     /// The disk is full, or a quota is.
     #[error("write to the store: no space is left on its disk")]
@@ -82,6 +92,7 @@ impl StoreError {
             Self::LeaseLost { .. } => "lease_lost",
             Self::Unavailable { .. } => "unavailable",
             Self::Overloaded { .. } => "overloaded",
+            Self::Dimensions { .. } => "dimensions",
             Self::NoSpace => "no_space",
             Self::Corrupt { .. } => "corrupt",
             Self::Closed => "closed",
@@ -97,6 +108,9 @@ pub enum MemoryError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The model that makes vectors failed.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
     /// A turn has no messages.
     #[error("save a turn without messages")]
     EmptyTurn,
@@ -146,6 +160,7 @@ impl MemoryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
+            Self::Embed(error) => error.is_retryable(),
             Self::Timeout { .. } => true,
             _ => false,
         }
@@ -156,6 +171,7 @@ impl MemoryError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Store(error) => error.label(),
+            Self::Embed(error) => error.label(),
             Self::EmptyTurn => "empty_turn",
             Self::TooMany { .. } => "too_many",
             Self::TooLong { .. } => "too_long",

@@ -2,8 +2,8 @@
 //!
 //! # Map
 //!
-//! [`Memory`] is what agents use. Below it are three ports, [`SessionStore`], [`MemoryStore`]
-//! and [`JobStore`], with [`InMemory`] as their reference; [`lexical`] is how all stores find
+//! [`Memory`] is what agents use. Below it are the ports, [`SessionStore`], [`MemoryStore`]
+//! and [`JobStore`], and for a second arm [`VectorStore`], with [`InMemory`] as their reference; [`lexical`] is how all stores find
 //! memories by their words. The feature `conformance` holds the suite a store must pass.
 //!
 //! Invariant: every call carries a scope, by-id calls included, and sees nothing outside it.
@@ -13,7 +13,10 @@ mod clock;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod dense;
 mod error;
+mod find;
+mod fusion;
 mod ids;
 mod in_memory;
 mod job;
@@ -22,11 +25,14 @@ mod memory;
 mod record;
 mod session;
 pub mod transfer;
+mod vectors;
 mod worker;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use config::{Limits, MemoryConfig};
 pub use error::{MemoryError, StoreError};
+pub use find::{Found, Languages, Meaning};
+pub use fusion::Fusion;
 pub use ids::{JobId, MemoryId, TurnId};
 pub use in_memory::InMemory;
 pub use job::{
@@ -41,3 +47,4 @@ pub use session::{
     NewMessage, NewTurn, Saved, Session, SessionArchive, SessionCursor, SessionStore,
     StoredMessage, Summary,
 };
+pub use vectors::{Near, NewVector, Unembedded, VectorCount, VectorSpace, VectorStore};

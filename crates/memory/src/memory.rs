@@ -9,8 +9,9 @@ use lyceum_core::Scope;
 use tokio::sync::Notify;
 
 use crate::{
-    Limits, MemoryConfig, MemoryError, MemoryId, MemoryStore, NewMemory, NewTurn, Recollection,
-    Saved, SessionStore, StoreError, StoredMessage, Summary, config::prefix, job::JobStore,
+    Found, Limits, Meaning, MemoryConfig, MemoryError, MemoryId, MemoryStore, NewMemory, NewTurn,
+    Recollection, Saved, SessionStore, StoreError, StoredMessage, Summary, config::prefix,
+    job::JobStore,
 };
 
 /// How much of each part a context may have.
@@ -41,7 +42,7 @@ pub struct Context {
     /// The memories that fit the query, best first.
     pub knowledge: Vec<Recollection>,
     /// The parts that are missing because their store failed or was slow:
-    /// `summary`, `recent`, `knowledge`.
+    /// `summary`, `recent`, `knowledge`, `vectors`.
     pub degraded: Vec<&'static str>,
 }
 
@@ -53,6 +54,7 @@ pub struct Memory {
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) config: Arc<MemoryConfig>,
     pub(crate) work: Arc<Notify>,
+    pub(crate) meaning: Option<Arc<Meaning>>,
 }
 
 impl Memory {
@@ -70,6 +72,7 @@ impl Memory {
             jobs,
             config: Arc::new(config),
             work: Arc::default(),
+            meaning: None,
         }
     }
 
@@ -109,12 +112,8 @@ impl Memory {
         };
         let knowledge = async {
             match limits.knowledge > 0 {
-                true => {
-                    self.memories
-                        .search(scope, query, self.page(limits.knowledge))
-                        .await
-                }
-                false => Ok(Vec::new()),
+                true => self.find(scope, query, limits.knowledge).await,
+                false => Ok(Found::default()),
             }
         };
         let (session, recent, knowledge) = tokio::join!(
@@ -132,7 +131,10 @@ impl Memory {
             None => context.degraded.push("recent"),
         }
         match knowledge {
-            Some(knowledge) => context.knowledge = knowledge,
+            Some(Found { memories, degraded }) => {
+                context.knowledge = memories;
+                context.degraded.extend(degraded);
+            }
             None => context.degraded.push("knowledge"),
         }
         Ok(context)

@@ -2,7 +2,7 @@
 //!
 //! # Map
 //!
-//! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `JobStore` and the graphs' `Saver`. All writes go
+//! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `VectorStore`, `JobStore` and the graphs' `Saver`. All writes go
 //! through one thread that commits them in groups, reads through a few others.
 //!
 //! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), leases aside, which
@@ -25,6 +25,7 @@ mod sessions;
 mod store;
 #[cfg(test)]
 mod tests;
+mod vectors;
 mod writer;
 
 pub use error::OpenError;

@@ -21,6 +21,7 @@ use crate::{
     postings::{self, Held},
     row::{LAST_NAME, id_at, limit_of, unsigned},
     scope::Owner,
+    vectors,
 };
 
 /// How many memories of equal score are looked at beyond the limit, to put the newest first.
@@ -101,6 +102,7 @@ fn delete(connection: &Connection, owner: i64, name: &str) -> rusqlite::Result<b
         .prepare_cached("DELETE FROM memory WHERE id = ?1")?
         .execute([id])?;
     count(connection, owner, -1, -i64::from(document.length))?;
+    vectors::after_deletion(connection)?;
     Ok(true)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     error::Failure,
     file,
     readers::Readers,
+    vectors::Matrices,
     writer::{Survives, Thread, Writer},
 };
 
@@ -54,6 +55,7 @@ impl Default for SqliteOptions {
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
+    matrices: Arc<Matrices>,
     slow: Duration,
 }
 
@@ -84,6 +86,7 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
+            matrices: Arc::default(),
             slow: options.slow,
         })
     }
@@ -129,6 +132,11 @@ impl SqliteStore {
         read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.timed(name, self.readers.read(read)).await
+    }
+
+    /// The vectors that are kept between reads.
+    pub(crate) fn matrices(&self) -> Arc<Matrices> {
+        Arc::clone(&self.matrices)
     }
 
     async fn timed<T>(&self, name: &'static str, call: impl Future<Output = T>) -> T {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use lyceum_memory::{
     JobStore, ManualClock, MemoryStore, SessionArchive, SessionStore, Timestamp,
-    conformance::{Subject, verify},
+    conformance::{Subject, verify, verify_vectors},
 };
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 
@@ -42,6 +42,7 @@ async fn a_file_conforms_when_new_and_when_reopened() {
         let store = SqliteStore::open(directory.path().join("l.db"), options).unwrap();
         let subject = OnDisk(store, clock.clone());
         verify(&subject).await.unwrap();
+        verify_vectors(&subject.0, &subject.0).await.unwrap();
         subject.0.close().await;
     }
 }

@@ -7,6 +7,7 @@ mod jobs;
 mod memories;
 mod sessions;
 mod transfers;
+mod vectors;
 
 use std::{fmt, time::Duration};
 
@@ -18,6 +19,8 @@ use crate::{
     JobStore, MemoryStore, NewJob, NewMessage, NewTurn, SessionArchive, SessionStore, StoreError,
     TurnId,
 };
+
+pub use vectors::verify_vectors;
 
 /// A store under test and its clock.
 #[async_trait]
@@ -187,5 +190,6 @@ mod tests {
         let subject = Reference(InMemory::with_clock(clock.clone()), clock);
         verify(&subject).await.unwrap();
         verify(&subject).await.unwrap();
+        verify_vectors(&subject.0, &subject.0).await.unwrap();
     }
 }

@@ -15,11 +15,12 @@ use crate::{
 pub(super) struct Shelf(Vec<(MemoryRecord, Document)>);
 
 impl Shelf {
-    fn find(&self, id: &MemoryId) -> Option<&MemoryRecord> {
-        self.0
-            .iter()
-            .map(|(record, _)| record)
-            .find(|record| record.id == *id)
+    pub(super) fn records(&self) -> impl Iterator<Item = &MemoryRecord> {
+        self.0.iter().map(|(record, _)| record)
+    }
+
+    pub(super) fn find(&self, id: &MemoryId) -> Option<&MemoryRecord> {
+        self.records().find(|record| record.id == *id)
     }
 }
 
@@ -124,12 +125,17 @@ impl MemoryStore for InMemory {
     }
 
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
-        let mut state = self.state();
-        let Some(Shelf(rows)) = state.memories.get_mut(&scope.into()) else {
+        let (mut state, owner) = (self.state(), Owner::from(scope));
+        let Some(Shelf(rows)) = state.memories.get_mut(&owner) else {
             return Ok(false);
         };
         let before = rows.len();
         rows.retain(|(record, _)| record.id != *id);
-        Ok(rows.len() < before)
+        let is_gone = rows.len() < before;
+        let key = (owner, id.clone());
+        for settled in state.vectors.values_mut() {
+            settled.remove(&key);
+        }
+        Ok(is_gone)
     }
 }

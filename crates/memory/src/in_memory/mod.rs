@@ -6,6 +6,7 @@
 mod jobs;
 mod memories;
 mod sessions;
+mod vectors;
 
 use std::{
     collections::HashMap,
@@ -14,7 +15,7 @@ use std::{
 
 use lyceum_core::{AgentId, Scope, SessionId, TenantId, UserId};
 
-use crate::{Clock, SystemClock, Timestamp};
+use crate::{Clock, SystemClock, Timestamp, VectorSpace};
 
 /// Sessions, memories and jobs in the memory of this process.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl InMemory {
 struct State {
     sessions: HashMap<(Owner, SessionId), sessions::Row>,
     memories: HashMap<Owner, memories::Shelf>,
+    vectors: HashMap<VectorSpace, vectors::Vectors>,
     /// In the order of their making.
     jobs: Vec<jobs::Row>,
 }
