@@ -90,7 +90,6 @@ impl Replica {
             grace: Duration::from_millis(800),
             // Much at once: a server that forgets would let it through a second time.
             burst: 0.4,
-            ..LedgerTerms::default()
         };
         let ledger = RedisLedger::new(redis.server(), "model", terms);
         let config = QueueConfig {
