@@ -69,9 +69,18 @@ struct Waiting {
     cost: Cost,
     caller: CallerId,
     given: Estimate,
-    deadline: Option<u64>,
-    /// The likely wait at arrival, to learn from.
-    forecast: Option<u64>,
+    /// [`NEVER`] where there is none: an option would be twice as large.
+    deadline: u64,
+    /// The likely wait at arrival, to learn from; [`NEVER`] where none was known.
+    forecast: u64,
+}
+
+/// A time that does not come.
+const NEVER: u64 = u64::MAX;
+
+/// The time, unless it never comes.
+fn known(time: u64) -> Option<u64> {
+    (time != NEVER).then_some(time)
 }
 
 /// See the module's text.
@@ -195,8 +204,8 @@ impl Admission {
                 cost,
                 caller,
                 given: ask.estimate,
-                deadline,
-                forecast: None,
+                deadline: deadline.unwrap_or(NEVER),
+                forecast: NEVER,
             },
         );
         self.want(cost);
@@ -211,7 +220,7 @@ impl Admission {
             }
             self.forecast.arrived(place.ahead, now);
             if let Some(entry) = self.order.get_mut(index) {
-                entry.payload.forecast = outlook.likely;
+                entry.payload.forecast = outlook.likely.unwrap_or(NEVER);
             }
         }
         Ok(Admitted::Waiting(index))
@@ -310,7 +319,7 @@ impl Admission {
     fn expire(&mut self, index: Index, now: u64) -> Option<Owner> {
         let entry = self.order.get(index)?;
         let waited = now.saturating_sub(entry.arrived);
-        let (band, forecast) = (usize::from(entry.band), entry.payload.forecast);
+        let (band, forecast) = (usize::from(entry.band), known(entry.payload.forecast));
         self.forecast.waited(band, forecast, waited);
         self.remove(index)
     }
@@ -322,7 +331,7 @@ impl Admission {
         let band = usize::from(entry.band);
         self.forget_deadline(band, waiting.deadline, index);
         let waited = now.saturating_sub(entry.arrived);
-        self.forecast.waited(band, waiting.forecast, waited);
+        self.forecast.waited(band, known(waiting.forecast), waited);
         self.estimator.started(waiting.caller);
         Some(Ticket {
             hold: self.limiter.reserve(cost, now),
@@ -477,8 +486,8 @@ impl Admission {
         self.wanted.output = self.wanted.output.saturating_sub(cost.output);
     }
 
-    fn forget_deadline(&mut self, band: usize, deadline: Option<u64>, index: Index) {
-        if let Some(deadline) = deadline {
+    fn forget_deadline(&mut self, band: usize, deadline: u64, index: Index) {
+        if let Some(deadline) = known(deadline) {
             self.deadlines[band].remove(&(deadline, index));
         }
     }

@@ -4,9 +4,7 @@
 //! a slot with a virtual start tag that never changes, and the smallest tag is next.
 //! Invariants: a member's tags ascend and are unique; its finish is above its last tag.
 
-use std::collections::VecDeque;
-
-use super::ranked::RankedSet;
+use super::{few::Few, ranked::RankedSet};
 
 /// The shortest stretch over which speed is measured, in nanoseconds.
 const SPEED_STEP: u64 = 500_000_000;
@@ -17,7 +15,7 @@ const SPEED_KNOWN: u32 = 8;
 /// One member's part in a [`Course`].
 #[derive(Debug, Default)]
 pub(super) struct Member {
-    tags: VecDeque<u64>,
+    tags: Few<u64>,
     finish: u64,
 }
 
@@ -75,13 +73,13 @@ impl Course {
         let tag = member.finish.max(self.now);
         member.finish = tag.saturating_add(service.max(1));
         self.latest = self.latest.max(member.finish);
-        member.tags.push_back(tag);
+        member.tags.push(tag);
         self.slots.insert((tag, id));
     }
 
     /// Takes the member's first slot: its call is served.
     pub(super) fn serve(&mut self, member: &mut Member, id: u32, now: u64) {
-        if let Some(tag) = member.tags.pop_front() {
+        if let Some(tag) = member.tags.remove(0) {
             // A slot served out of turn says nothing about how far the others have come.
             if self.slots.first() == Some((tag, id)) {
                 self.now = self.now.max(tag);
@@ -94,7 +92,7 @@ impl Course {
 
     /// Takes the member's last slot: one of its calls, of this `service`, left unserved.
     pub(super) fn withdraw(&mut self, member: &mut Member, id: u32, service: u64) {
-        if let Some(tag) = member.tags.pop_back() {
+        if let Some(tag) = member.tags.pop() {
             self.slots.remove((tag, id));
             member.finish = member.finish.saturating_sub(service.max(1)).max(tag);
             self.settle_when_empty();
@@ -112,14 +110,14 @@ impl Course {
     /// Corrects what a served call was charged from `before` to `after`.
     pub(super) fn correct(&mut self, member: &mut Member, before: u64, after: u64) {
         let moved = member.finish.saturating_add(after).saturating_sub(before);
-        let last = member.tags.back().map_or(0, |tag| tag + 1);
+        let last = member.tags.last().map_or(0, |tag| tag + 1);
         member.finish = moved.max(last);
         self.latest = self.latest.max(member.finish);
     }
 
     /// Whether a member still has calls here or had more than its share.
     pub(super) fn remembers(&self, member: &Member) -> bool {
-        !member.tags.is_empty() || member.finish > self.now
+        member.tags.len() > 0 || member.finish > self.now
     }
 
     /// How many slots come before this one.

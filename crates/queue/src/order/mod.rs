@@ -6,6 +6,7 @@
 //! Deliberately absent: quotas and clocks.
 
 mod course;
+mod few;
 mod ranked;
 mod shares;
 

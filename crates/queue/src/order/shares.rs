@@ -11,7 +11,7 @@
 //! take what others are owed.
 //! Deliberately absent: which band is next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use lyceum_core::{SessionId, TenantId, UserId};
 use slab::Slab;
@@ -19,6 +19,7 @@ use slab::Slab;
 use super::{
     Asker, BANDS, Index,
     course::{Course, Member},
+    few::Few,
 };
 
 /// Virtual time for one token at weight one: room for weights to divide.
@@ -52,6 +53,24 @@ impl Turn {
     }
 }
 
+/// A waiting call in its conversation: its turn, packed with its index.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    sequence: u64,
+    uncritical: u32,
+    index: Index,
+}
+
+impl Waiting {
+    fn turn(&self) -> Turn {
+        let (uncritical, sequence) = (self.uncritical, self.sequence);
+        Turn {
+            uncritical,
+            sequence,
+        }
+    }
+}
+
 /// A conversation and when it came to be, as its number may be given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowId {
@@ -64,7 +83,7 @@ struct Flow {
     key: FlowKey,
     lane: u32,
     born: u64,
-    waiting: [VecDeque<(Turn, Index)>; BANDS],
+    waiting: [Few<Waiting>; BANDS],
     /// What it consumed in the high band, on the clock of the lane's fair share.
     preferred: u64,
     members: [Member; BANDS],
@@ -116,8 +135,17 @@ impl Shares {
             || lane.preferred > self.fair + ALLOWANCE * shared;
         let band = if overdrawn { band.max(1) } else { band };
         let waiting = &mut flow.waiting[band];
-        let at = waiting.partition_point(|(other, _)| *other < turn);
-        waiting.insert(at, (turn, index));
+        let at = waiting.partition_point(|other| other.turn() < turn);
+        let Turn {
+            uncritical,
+            sequence,
+        } = turn;
+        let entry = Waiting {
+            sequence,
+            uncritical,
+            index,
+        };
+        waiting.insert(at, entry);
         lane.courses[band].push(&mut flow.members[band], id, own);
         self.courses[band].push(&mut lane.members[band], lane_id, shared);
         let born = flow.born;
@@ -128,8 +156,8 @@ impl Shares {
     pub(super) fn first(&self, band: usize) -> Option<Index> {
         let lane = self.courses[band].first()?;
         let flow = self.lanes[lane as usize].courses[band].first()?;
-        let (_, index) = self.flows[flow as usize].waiting[band].front()?;
-        Some(*index)
+        let first = self.flows[flow as usize].waiting[band].get(0)?;
+        Some(first.index)
     }
 
     /// Serves a call of a flow: it takes the first slots of its flow and lane.
@@ -184,7 +212,7 @@ impl Shares {
     pub(super) fn place(&self, id: FlowId, band: usize, turn: Turn) -> Option<(usize, u64)> {
         let flow = self.flows.get(id.number as usize)?;
         let lane = &self.lanes[flow.lane as usize];
-        let depth = flow.waiting[band].partition_point(|(other, _)| *other < turn);
+        let depth = flow.waiting[band].partition_point(|other| other.turn() < turn);
         let own = flow.members[band].tag(depth)?;
         let in_lane = lane.courses[band].rank(own, id.number);
         let shared = lane.members[band].tag(in_lane)?;
@@ -202,8 +230,8 @@ impl Shares {
         let Some(flow) = flow.and_then(|flow| self.flows.get(*flow as usize)) else {
             return Vec::new();
         };
-        let waiting = flow.waiting.iter().flatten();
-        waiting.map(|(_, index)| *index).collect()
+        let waiting = flow.waiting.iter().flat_map(Few::iter);
+        waiting.map(|waiting| waiting.index).collect()
     }
 
     fn both<'a>(
@@ -323,7 +351,7 @@ impl Lane {
 impl Flow {
     fn take(&mut self, band: usize, turn: Turn) {
         let waiting = &mut self.waiting[band];
-        let at = waiting.partition_point(|(other, _)| *other < turn);
+        let at = waiting.partition_point(|other| other.turn() < turn);
         waiting.remove(at);
     }
 }
