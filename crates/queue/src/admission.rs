@@ -5,6 +5,8 @@
 //! consumes it. `now` is nanoseconds since the driver's origin and may stand still but
 //! should not run backwards. Deliberately absent: tasks, wakers, clocks.
 
+mod waiting;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use lyceum_core::{QueuePosition, Scope, SessionId, TenantId, Usage};
@@ -18,6 +20,7 @@ use crate::{
     shared::{Ended, Need},
     window::Room,
 };
+use waiting::{NEVER, Waiting, known, service};
 
 /// The driver's own name for a call.
 pub(crate) type Owner = usize;
@@ -61,26 +64,6 @@ pub(crate) enum Decision {
     Expired(Owner),
     /// Ask again at this time, or only after a change when there is none.
     Wait(Option<u64>),
-}
-
-#[derive(Debug)]
-struct Waiting {
-    owner: Owner,
-    cost: Cost,
-    caller: CallerId,
-    given: Estimate,
-    /// [`NEVER`] where there is none: an option would be twice as large.
-    deadline: u64,
-    /// The likely wait at arrival, to learn from; [`NEVER`] where none was known.
-    forecast: u64,
-}
-
-/// A time that does not come.
-const NEVER: u64 = u64::MAX;
-
-/// The time, unless it never comes.
-fn known(time: u64) -> Option<u64> {
-    (time != NEVER).then_some(time)
 }
 
 /// See the module's text.
@@ -200,7 +183,7 @@ impl Admission {
                 arrived: now,
             },
             Waiting {
-                owner,
+                owner: owner as u32,
                 cost,
                 caller,
                 given: ask.estimate,
@@ -272,7 +255,7 @@ impl Admission {
         let Some(waiting) = self.order.get(index).map(|entry| &entry.payload) else {
             return Decision::Wait(None);
         };
-        let owner = waiting.owner;
+        let owner = waiting.owner as Owner;
         // By what is known now, not when it came: a backlog would keep the first guesses.
         // A ledger is asked for the same until it answers.
         let cost = match self.ask_at {
@@ -350,7 +333,7 @@ impl Admission {
         let (band, waiting) = (usize::from(entry.band), entry.payload);
         self.unwant(waiting.cost);
         self.forget_deadline(band, waiting.deadline, index);
-        Some(waiting.owner)
+        Some(waiting.owner as Owner)
     }
 
     /// Takes all waiting calls of a conversation out and names their owners.
@@ -491,15 +474,6 @@ impl Admission {
             self.deadlines[band].remove(&(deadline, index));
         }
     }
-}
-
-/// What a call counts for in fairness: its tokens and one, so that calls without tokens
-/// take turns too. Bounded, so that virtual time cannot overflow.
-fn service(cost: Cost) -> u64 {
-    cost.input
-        .saturating_add(cost.output)
-        .min(u64::from(u32::MAX))
-        + 1
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(crate) struct Urgency {
     pub(crate) critical: u32,
     /// The tenant's share.
     pub(crate) weight: u32,
-    /// Tokens that the call counts for.
+    /// Tokens that the call counts for, at most `u32::MAX`.
     pub(crate) service: u64,
     pub(crate) arrived: u64,
 }
@@ -61,11 +61,22 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
     pub(crate) band: u8,
-    flow: FlowId,
-    turn: Turn,
-    service: u64,
+    /// Its number; a flow in which calls wait is not forgotten.
+    flow: u32,
+    service: u32,
+    uncritical: u32,
+    sequence: u64,
     pub(crate) arrived: u64,
     pub(crate) payload: T,
+}
+
+impl<T> Entry<T> {
+    fn turn(&self) -> Turn {
+        Turn {
+            uncritical: self.uncritical,
+            sequence: self.sequence,
+        }
+    }
 }
 
 /// Whom a call was served for, to correct the charge at settlement.
@@ -129,7 +140,7 @@ impl<T> Order<T> {
         let arrivals = &mut self.bands[band].arrivals;
         while let Some((sequence, index)) = arrivals.front() {
             match self.entries.get(*index as usize) {
-                Some(entry) if entry.turn.sequence == *sequence => return Some(entry.arrived),
+                Some(entry) if entry.sequence == *sequence => return Some(entry.arrived),
                 _ => arrivals.pop_front(),
             };
         }
@@ -149,9 +160,10 @@ impl<T> Order<T> {
             .push(asker, urgency.weight, place, urgency.service);
         vacant.insert(Entry {
             band: band as u8,
-            flow,
-            turn,
-            service: urgency.service,
+            flow: flow.number,
+            service: urgency.service as u32,
+            uncritical: turn.uncritical,
+            sequence,
             arrived: urgency.arrived,
             payload,
         });
@@ -177,8 +189,8 @@ impl<T> Order<T> {
         } else {
             self.since_aged.saturating_add(1)
         };
-        let (flow, service) = (entry.flow, entry.service);
-        self.shares.serve(flow, band, entry.turn, service, now);
+        let (flow, service) = (self.shares.id(entry.flow)?, u64::from(entry.service));
+        self.shares.serve(flow, band, entry.turn(), service, now);
         self.left(band);
         Some((entry, Served { flow, service }))
     }
@@ -187,8 +199,10 @@ impl<T> Order<T> {
     pub(crate) fn remove(&mut self, index: Index) -> Option<Entry<T>> {
         let entry = self.entries.try_remove(index as usize)?;
         let band = usize::from(entry.band);
-        self.shares
-            .withdraw(entry.flow, band, entry.turn, entry.service);
+        if let Some(flow) = self.shares.id(entry.flow) {
+            let service = u64::from(entry.service);
+            self.shares.withdraw(flow, band, entry.turn(), service);
+        }
         self.left(band);
         Some(entry)
     }
@@ -203,7 +217,7 @@ impl<T> Order<T> {
         let entry = self.entries.get(index as usize)?;
         let band = usize::from(entry.band);
         let higher: usize = self.bands[..band].iter().map(|band| band.len).sum();
-        let (in_band, until) = self.shares.place(entry.flow, band, entry.turn)?;
+        let (in_band, until) = self.shares.place(entry.flow, band, entry.turn())?;
         Some(Place {
             band,
             in_band,
@@ -241,7 +255,7 @@ impl<T> Order<T> {
             let entries = &self.entries;
             band.arrivals.retain(|(sequence, index)| {
                 let entry = entries.get(*index as usize);
-                entry.is_some_and(|entry| entry.turn.sequence == *sequence)
+                entry.is_some_and(|entry| entry.sequence == *sequence)
             });
         }
     }

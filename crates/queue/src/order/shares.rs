@@ -38,7 +38,7 @@ enum FlowKey {
 /// What places a call inside its conversation: the most critical first, then the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
-    uncritical: u32,
+    pub(super) uncritical: u32,
     /// The arrival number, unique.
     pub(super) sequence: u64,
 }
@@ -74,7 +74,7 @@ impl Waiting {
 /// A conversation and when it came to be, as its number may be given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowId {
-    number: u32,
+    pub(super) number: u32,
     born: u64,
 }
 
@@ -207,14 +207,20 @@ impl Shares {
         }
     }
 
+    /// The flow that has this number now.
+    pub(super) fn id(&self, number: u32) -> Option<FlowId> {
+        let born = self.flows.get(number as usize)?.born;
+        Some(FlowId { number, born })
+    }
+
     /// How many calls of the band are before this one, and how many nanoseconds it will
     /// take to come to it at the speed of late.
-    pub(super) fn place(&self, id: FlowId, band: usize, turn: Turn) -> Option<(usize, u64)> {
-        let flow = self.flows.get(id.number as usize)?;
+    pub(super) fn place(&self, number: u32, band: usize, turn: Turn) -> Option<(usize, u64)> {
+        let flow = self.flows.get(number as usize)?;
         let lane = &self.lanes[flow.lane as usize];
         let depth = flow.waiting[band].partition_point(|other| other.turn() < turn);
         let own = flow.members[band].tag(depth)?;
-        let in_lane = lane.courses[band].rank(own, id.number);
+        let in_lane = lane.courses[band].rank(own, number);
         let shared = lane.members[band].tag(in_lane)?;
         let rank = self.courses[band].rank(shared, flow.lane);
         let until = lane.courses[band].until(own);
