@@ -33,6 +33,10 @@ pub(crate) struct Rest<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Rest<'a> {
     pub(crate) fn push(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
         if value.get() != "null" {
+            if self.0.is_empty() {
+                // Most objects with unknown fields have several.
+                self.0.reserve(8);
+            }
             self.0.push((name, value));
         }
     }
@@ -69,6 +73,16 @@ impl<'a> Rest<'a> {
 /// The event that carries fields, if there are any.
 pub(crate) fn event(place: ExtraPlace, fields: Map<String, Value>) -> Option<ChatEvent> {
     (!fields.is_empty()).then_some(ChatEvent::Extra(Extra { place, fields }))
+}
+
+/// Reads a document. Its bytes are checked to be UTF-8 once, not text by text, which is a
+/// good part of the time that a small document takes.
+pub(crate) fn document<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        // For an error that says where.
+        Err(_) => serde_json::from_slice(bytes),
+    }
 }
 
 /// Reads a value; `None` where it is nested too deeply or a number has no form.

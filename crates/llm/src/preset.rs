@@ -39,6 +39,11 @@ pub struct Quirks {
     /// Whether `stream_options.include_usage` is sent. Default true; without it most
     /// servers report no usage for a stream.
     pub usage_in_stream: bool,
+    /// Whether the server pads every chunk with random characters unless
+    /// `stream_options.include_obfuscation` is false (OpenAI, "Streaming events"), which is
+    /// then sent where the request says nothing of it. The padding hides lengths from
+    /// those who read the encrypted connection, and costs bytes and parsing. Default false.
+    pub obfuscates: bool,
     /// The field that limits the output.
     pub output_limit: OutputLimit,
     /// How a schema is sent.
@@ -52,6 +57,7 @@ pub struct Quirks {
 impl Quirks {
     const PLAIN: Self = Self {
         usage_in_stream: true,
+        obfuscates: false,
         output_limit: OutputLimit::MaxTokens,
         json_schema: SchemaSupport::Native,
         reasoning_back: false,
@@ -97,6 +103,7 @@ impl Preset {
             keyless: false,
             quirks: Quirks {
                 output_limit: OutputLimit::MaxCompletionTokens,
+                obfuscates: true,
                 ..Quirks::PLAIN
             },
         },

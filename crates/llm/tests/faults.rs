@@ -11,13 +11,14 @@
 mod support;
 
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use lyceum_core::{ChatAnswer, ChatError, ChatEvent, ChatModel, FinishReason, TimeoutStage};
-use lyceum_llm::{OpenAi, OpenAiConfig, Timeouts};
+use lyceum_llm::{Breaking, Metered, OpenAi, OpenAiConfig, Queued, Retrying, Timeouts};
+use lyceum_queue::{BreakerConfig, Queue, QueueConfig, RetryPolicy};
 use secrecy::SecretString;
 use support::{
     END, KEY, Server, Step, ask, call, chunk, collect, drain, events, hello, plain, short,
@@ -73,48 +74,85 @@ async fn refusals_carry_the_wait_and_the_providers_words() {
         assert_eq!(error.retry_after(), Some(Duration::from_secs(107)));
         assert!(error.to_string().ends_with(": slow down"), "{error}");
     }
+}
 
-    let server = Server::saying(plain("429 Too Many", "", "")).await;
-    let error = collect(&server.openai(patient())).await.unwrap_err();
-    assert_eq!((error.label(), error.retry_after()), ("rate_limited", None));
-
-    for status in ["500 Oops", "529 Overloaded"] {
-        let server = Server::saying(plain(status, "", "not JSON")).await;
-        let error = collect(&server.anthropic(patient())).await.unwrap_err();
-        assert_eq!(error.label(), "unavailable", "{status}");
-        assert!(error.is_retryable() && error.to_string().ends_with(": not JSON"));
+#[tokio::test]
+async fn a_429_with_a_date_waits_until_then() {
+    // 30 s by the provider's own clock, whatever this machine's says.
+    let headers = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                   retry-after: Sun, 06 Nov 1994 08:50:07 GMT\r\n";
+    let server = Server::saying(plain("429 Too Many", headers, "")).await;
+    for model in [
+        &server.openai(patient()) as &dyn ChatModel,
+        &server.anthropic(patient()),
+    ] {
+        let error = collect(model).await.unwrap_err();
+        assert_eq!(error.label(), "rate_limited");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
     }
 }
 
 #[tokio::test]
-async fn each_wait_has_its_own_limit() {
+async fn a_429_without_retry_after_names_no_wait() {
+    let server = Server::saying(plain("429 Too Many", "", "")).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert_eq!((error.label(), error.retry_after()), ("rate_limited", None));
+    assert!(error.is_retryable());
+}
+
+/// The error of both dialects for an answer with this status.
+async fn unavailable(status_line: &str, status: u16) {
+    let server = Server::saying(plain(status_line, "retry-after: 3\r\n", "not JSON")).await;
+    for model in [
+        &server.openai(patient()) as &dyn ChatModel,
+        &server.anthropic(patient()),
+    ] {
+        let error = collect(model).await.unwrap_err();
+        assert!(
+            matches!(error, ChatError::Unavailable { status: seen, .. } if seen == status),
+            "{error:?}"
+        );
+        assert!(error.is_retryable() && error.to_string().ends_with(": not JSON"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
+    }
+}
+
+#[tokio::test]
+async fn a_500_may_be_asked_again() {
+    unavailable("500 Oops", 500).await;
+}
+
+#[tokio::test]
+async fn a_529_may_be_asked_again() {
+    unavailable("529 Overloaded", 529).await;
+}
+
+#[tokio::test]
+async fn a_hang_before_the_headers_ends_with_the_time_to_the_first_token() {
     let server = Server::start(vec![vec![Step::Hang]]).await;
     let error = collect(&server.openai(short())).await.unwrap_err();
-    assert_eq!(
-        stage(&error),
-        Some(TimeoutStage::FirstToken),
-        "before headers"
-    );
+    assert_eq!(stage(&error), Some(TimeoutStage::FirstToken));
+}
 
+#[tokio::test]
+async fn a_hang_after_the_headers_ends_with_the_time_to_the_first_token() {
     let (text, error) = after_head(short(), vec![Step::Hang]).await;
-    assert_eq!(
-        stage(&error.unwrap()),
-        Some(TimeoutStage::FirstToken),
-        "after headers"
-    );
+    assert_eq!(stage(&error.unwrap()), Some(TimeoutStage::FirstToken));
     assert_eq!(text, "");
+}
 
+#[tokio::test]
+async fn comments_are_no_first_token() {
     let comments = Step::Trickle(
         chunk(": still thinking\n\n").repeat(1000),
         Duration::from_millis(1),
     );
     let (_, error) = after_head(short(), vec![comments, Step::Hang]).await;
-    assert_eq!(
-        stage(&error.unwrap()),
-        Some(TimeoutStage::FirstToken),
-        "comments"
-    );
+    assert_eq!(stage(&error.unwrap()), Some(TimeoutStage::FirstToken));
+}
 
+#[tokio::test]
+async fn a_hang_in_the_middle_ends_with_the_time_between_chunks() {
     let (text, error) = after_head(short(), vec![Step::Send(chunk(HELLO)), Step::Hang]).await;
     assert_eq!(stage(&error.unwrap()), Some(TimeoutStage::BetweenChunks));
     assert_eq!(text, "你好", "what came before the hang is kept");
@@ -245,13 +283,33 @@ async fn malformed_events_are_an_error_after_what_came_before() {
         ("你好", "protocol")
     );
 
-    for headers in [
-        "content-type: text/html\r\n",
-        "content-type: text/event-stream\r\ncontent-encoding: gzip\r\n",
-    ] {
-        let server = Server::saying(plain("200 OK", headers, "\u{1f}x")).await;
-        let error = collect(&server.openai(patient())).await.unwrap_err();
-        assert_eq!(error.label(), "protocol", "{headers}");
+    let server = Server::saying(plain("200 OK", "content-type: text/html\r\n", "x")).await;
+    let error = collect(&server.openai(patient())).await.unwrap_err();
+    assert_eq!(error.label(), "protocol");
+}
+
+/// Compression is never asked for. A server or proxy that compresses all the same is told
+/// apart from a broken stream at once, whether its gzip is cut or not: no byte is read.
+#[tokio::test]
+async fn a_truncated_gzip_is_refused_by_its_header() {
+    // RFC 1952: the fixed header of ten bytes, then the beginning of a deflate block.
+    const CUT: &[u8] = &[
+        0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 0x49, 0x2c, 0x49, 0xb4,
+    ];
+    for kind in ["text/event-stream", "application/json"] {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-encoding: gzip\r\n\
+             content-length: 100\r\n\r\n"
+        );
+        let script = vec![Step::Send([head.as_bytes(), CUT].concat()), Step::Close];
+        let mut server = Server::start(vec![script]).await;
+        let (seen, error) = drain(ask(&server.openai(patient()))).await;
+        assert!(seen.is_empty(), "{seen:?}");
+        let error = error.unwrap();
+        assert_eq!(error.label(), "protocol", "{kind}");
+        assert!(error.to_string().contains("gzip"), "{error}");
+        let head = server.requests.recv().await.unwrap().head;
+        assert!(!head.contains("accept-encoding"), "{head}");
     }
 }
 
@@ -279,8 +337,7 @@ async fn a_whole_answer_of_any_size_is_bounded() {
 }
 
 #[tokio::test]
-async fn dropping_the_stream_closes_the_connection() {
-    // Before the headers.
+async fn a_drop_before_the_headers_closes_the_connection() {
     let mut server = Server::start(vec![vec![Step::Hang]]).await;
     let mut stream = ask(&server.openai(patient()));
     tokio::select! {
@@ -289,8 +346,23 @@ async fn dropping_the_stream_closes_the_connection() {
     }
     drop(stream);
     server.client_gone().await;
+}
 
-    // In the middle of an answer.
+#[tokio::test]
+async fn a_drop_between_headers_and_first_token_closes_the_connection() {
+    let role = r#"data: {"model":"m","choices":[{"index":0,"delta":{"role":"assistant"}}]}"#;
+    let opening = [stream_head(), chunk(format!("{role}\n\n"))].concat();
+    let mut server = Server::start(vec![vec![Step::Send(opening), Step::Hang]]).await;
+    let mut stream = ask(&server.openai(patient()));
+    // It comes after the headers and before any content.
+    let first = stream.next().await.unwrap().unwrap();
+    assert!(matches!(first, ChatEvent::Started { .. }), "{first:?}");
+    drop(stream);
+    server.client_gone().await;
+}
+
+#[tokio::test]
+async fn a_drop_in_the_middle_of_an_answer_closes_the_connection() {
     let script = vec![
         Step::Send([stream_head(), chunk(HELLO)].concat()),
         Step::Hang,
@@ -300,6 +372,72 @@ async fn dropping_the_stream_closes_the_connection() {
     while !matches!(stream.next().await, Some(Ok(ChatEvent::Text(_)))) {}
     drop(stream);
     server.client_gone().await;
+}
+
+#[tokio::test]
+async fn a_drop_of_a_collected_answer_closes_the_connection() {
+    let events = [stream_head(), chunk(HELLO)].concat();
+    let whole = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                  content-length: 1000\r\n\r\n{\"choices\":["
+        .to_vec();
+    for answer in [events, whole] {
+        let length = answer.len();
+        let mut server = Server::start(vec![vec![Step::Send(answer), Step::Hang]]).await;
+        let model = server.openai(patient());
+        let sent = async {
+            while server.sent.load(Ordering::SeqCst) < length {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            answer = collect(&model) => panic!("half an answer was given: {answer:?}"),
+            () = sent => {}
+        }
+        server.client_gone().await;
+    }
+}
+
+/// How often the provider is asked when this many calls meet an outage, one by one.
+async fn attempts_in_an_outage(calls: usize, guarded: bool) -> usize {
+    let mut server = Server::saying(plain("500 Oops", "", "")).await;
+    let provider = server.openai(patient());
+    let guarded: Arc<dyn ChatModel> = match guarded {
+        true => Arc::new(Breaking::new(provider, "test", BreakerConfig::default())),
+        false => Arc::new(provider),
+    };
+    let policy = RetryPolicy {
+        attempts: 5,
+        min: Duration::from_millis(1),
+        max: Duration::from_millis(2),
+    };
+    let queued = Queued::new(guarded, Queue::new(QueueConfig::default()));
+    let model = Metered::new(Retrying::new(queued, policy));
+    for _ in 0..calls {
+        collect(&model).await.unwrap_err();
+    }
+    let mut attempts = 0;
+    while server.requests.try_recv().is_ok() {
+        attempts += 1;
+    }
+    attempts
+}
+
+#[tokio::test]
+async fn an_outage_is_met_with_at_most_a_fifth_more_attempts() {
+    let (calls, start) = (100, Instant::now());
+    let attempts = attempts_in_an_outage(calls, false).await;
+    // A budget has one retry from the beginning and gets one back every 10 s.
+    let spare = 1 + start.elapsed().as_secs() as usize / 10;
+    assert!(
+        (calls + 1..=calls * 12 / 10 + spare).contains(&attempts),
+        "{attempts} attempts for {calls} calls"
+    );
+}
+
+#[tokio::test]
+async fn an_outage_is_left_alone_by_a_breaker() {
+    let attempts = attempts_in_an_outage(100, true).await;
+    assert!((1..50).contains(&attempts), "{attempts} attempts");
 }
 
 #[tokio::test]

@@ -367,7 +367,7 @@ async fn a_plain_request() {
         "model": "test-model",
         "messages": [{"role": "user", "content": "hello"}],
         "stream": true,
-        "stream_options": {"include_usage": true},
+        "stream_options": {"include_obfuscation": false, "include_usage": true},
     });
     assert_eq!(request.body, expected);
 }
@@ -465,6 +465,46 @@ async fn everything_a_request_can_hold_is_sent() {
         body[field] = json!(number as f32);
     }
     assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn padding_is_declined_where_it_exists_unless_the_caller_wants_it() {
+    let options = async |extra_fields: Value, preset| {
+        let mut request = ChatRequest::new([Message::user("hi")]);
+        request.extra = extra(extra_fields);
+        sent(request, preset).await["stream_options"].take()
+    };
+    let declined = json!({"include_obfuscation": false, "include_usage": true});
+    assert_eq!(options(json!({}), "openai").await, declined);
+    let wanted = json!({"stream_options": {"include_obfuscation": true}});
+    assert_eq!(
+        options(wanted, "openai").await,
+        json!({"include_obfuscation": true, "include_usage": true})
+    );
+    for preset in ["vllm", "deepseek", "ark"] {
+        let usage_only = json!({"include_usage": true});
+        assert_eq!(options(json!({}), preset).await, usage_only, "{preset}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_text_with_its_own_reason() {
+    for finish in [Some("stop"), None] {
+        let answer = answer(&[
+            delta(
+                &json!({"role": "assistant", "content": null, "refusal": ""}),
+                None,
+            ),
+            delta(&json!({"refusal": "I will "}), None),
+            delta(&json!({"refusal": "not."}), None),
+            delta(&json!({}), finish),
+        ])
+        .await;
+        assert_eq!(
+            (answer.text.as_str(), answer.finish),
+            ("I will not.", FinishReason::ContentFilter)
+        );
+    }
 }
 
 #[tokio::test]

@@ -425,7 +425,7 @@ impl Reader for EventReader {
             }
             return Ok(());
         }
-        let event = serde_json::from_slice(data)
+        let event = json::document(data)
             .map_err(|error| protocol(format_args!("an event has another form: {error}")))?;
         match self.take(event, out)? {
             Some((kind, text)) => self.template.learn(data, &text, kind),

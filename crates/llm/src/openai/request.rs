@@ -76,6 +76,10 @@ impl Serialize for Body<'_> {
         if self.quirks.usage_in_stream {
             options.insert("include_usage".to_owned(), Value::Bool(true));
         }
+        if self.quirks.obfuscates {
+            let own = options.entry("include_obfuscation");
+            own.or_insert(Value::Bool(false));
+        }
         if !options.is_empty() {
             map.serialize_entry("stream_options", &options)?;
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use lyceum_core::{ChatError, ChatEvent, ExtraPlace, FinishReason, Tokens, ToolCallDelta, Usage};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::content::Said;
@@ -20,6 +21,10 @@ object! {
         choices: Vec<Choice<'a>> = "choices",
         usage: WireUsage<'a> = "usage",
         error: Value = "error",
+        // One says what the document is, the other is noise against eavesdroppers
+        // ("Streaming events", `include_obfuscation`): both are passed over unread.
+        object: IgnoredAny = "object",
+        obfuscation: IgnoredAny = "obfuscation",
     }
 }
 
@@ -97,6 +102,8 @@ impl WireUsage<'_> {
 struct Progress {
     /// Whether there was any content.
     spoke: bool,
+    /// Whether it was a refusal.
+    refused: bool,
     /// Tool calls so far, for servers that do not number them.
     calls: u32,
     finish: Option<FinishReason>,
@@ -228,7 +235,9 @@ impl Progress {
             }
             None => {}
         }
-        say(Kind::Text, said.refusal.map(|text| text.0));
+        let refusal = said.refusal.map(|text| text.0);
+        self.refused |= refusal.as_ref().is_some_and(|text| !text.is_empty());
+        say(Kind::Text, refusal);
         for call in said.tool_calls.into_iter().flatten() {
             out.push(ChatEvent::ToolCall(self.call(call)));
         }
@@ -240,6 +249,8 @@ impl Progress {
     fn stop(&mut self, reason: Option<&str>) {
         self.finish = match reason {
             None | Some("") => return,
+            // A model that refuses says so in a field of its own and ends as usual.
+            Some("stop") if self.refused => Some(FinishReason::ContentFilter),
             // Some servers end with "stop" although they called tools.
             Some("stop") if self.calls > 0 => Some(FinishReason::ToolCalls),
             Some("stop") => Some(FinishReason::Stop),
@@ -286,11 +297,6 @@ impl Known {
     fn news(&mut self, rest: &Rest<'_>) -> Option<Map<String, Value>> {
         let mut news = None;
         for (name, raw) in rest.iter() {
-            // One says what the document is, the other is noise against eavesdroppers
-            // ("Streaming events", `include_obfuscation`).
-            if matches!(name, "object" | "obfuscation") {
-                continue;
-            }
             let full = self.0.len() >= Self::MOST;
             let known = self.0.iter_mut().find(|(known, _)| known == name);
             if known.as_ref().is_some_and(|(_, value)| value == raw.get()) {
@@ -329,7 +335,7 @@ impl Reader for ChunkReader {
         if data.is_empty() {
             return Ok(());
         }
-        let chunk = serde_json::from_slice(data)
+        let chunk = json::document(data)
             .map_err(|error| protocol(format_args!("an event is no chunk: {error}")))?;
         match self.take(chunk, false, out)? {
             Some((kind, text)) => self.template.learn(data, &text, kind),
@@ -351,7 +357,11 @@ impl Reader for ChunkReader {
 
     fn finish(&self) -> Option<FinishReason> {
         // "[DONE]" says that the answer is complete, for servers that give no reason.
-        let implied = (self.done && self.first.spoke).then_some(FinishReason::Stop);
+        let implied = match self.first.refused {
+            true => FinishReason::ContentFilter,
+            false => FinishReason::Stop,
+        };
+        let implied = (self.done && self.first.spoke).then_some(implied);
         let others = self.done || self.others.iter().all(|(_, other)| other.finish.is_some());
         self.first.finish.clone().or(implied).filter(|_| others)
     }
