@@ -6,6 +6,7 @@
 
 mod request;
 mod response;
+mod thinking;
 
 use std::sync::Arc;
 

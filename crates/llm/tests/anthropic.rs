@@ -416,6 +416,76 @@ async fn fields_of_the_other_dialect_are_translated_or_left_out() {
 }
 
 #[tokio::test]
+async fn reasoning_effort_becomes_a_budget_for_thinking() {
+    let mut server = Server::saying(events("")).await;
+    let model = server.anthropic(Timeouts::default());
+    let asking = |effort: &str, max_output: u64| {
+        let mut request = ChatRequest::new([Message::user("Why?")]);
+        request.max_output = Some(Tokens(max_output));
+        request
+            .extra
+            .insert("reasoning_effort".into(), json!(effort));
+        request
+    };
+    let enabled = |budget: u64| json!({"type": "enabled", "budget_tokens": budget});
+    let table = [
+        (asking("low", 10_000), enabled(2_000)),
+        (asking("medium", 10_000), enabled(5_000)),
+        (asking("high", 10_000), enabled(8_000)),
+        (asking("low", 2_000), enabled(1_024)),
+        // The budget has to be less than the limit.
+        (asking("high", 1_024), Value::Null),
+        (asking("none", 10_000), Value::Null),
+        (asking("minimal", 10_000), Value::Null),
+    ];
+    for (request, thinking) in table {
+        let shown = format!("{request:?}");
+        let body = sent(&model, &mut server, request).await;
+        assert_eq!(body["thinking"], thinking, "{shown}");
+        assert_eq!(body.get("reasoning_effort"), None);
+    }
+
+    // What the API refuses beside thinking is left out.
+    let mut sampled = asking("low", 10_000);
+    (sampled.temperature, sampled.top_p) = (Some(0.2), Some(0.5));
+    let body = sent(&model, &mut server, sampled).await;
+    assert_eq!((body.get("temperature"), body.get("top_p")), (None, None));
+
+    // The caller's own words win.
+    let mut own = asking("high", 10_000);
+    own.extra
+        .insert("thinking".into(), json!({"type": "disabled"}));
+    let body = sent(&model, &mut server, own).await;
+    assert_eq!(body["thinking"], json!({"type": "disabled"}));
+
+    // A tool that must be called, and a call that was made without thinking.
+    let mut forced = asking("high", 10_000);
+    forced.tools = vec![ToolSpec::new("f", "Adds.", json!({"type": "object"}))];
+    forced.tool_choice = ToolChoice::Required;
+    let called = |seal: Option<ReasoningSeal>| {
+        let mut request = asking("high", 10_000);
+        let thought = Reasoning {
+            text: "Hm.".into(),
+            seal,
+        };
+        request.messages.push(Message {
+            tool_calls: vec![ToolCall::new("a", "f", "{}")],
+            reasoning: vec![thought],
+            ..Message::assistant("")
+        });
+        request.messages.push(Message::tool("a", "1"));
+        request
+    };
+    for request in [forced, called(None)] {
+        let body = sent(&model, &mut server, request).await;
+        assert_eq!(body.get("thinking"), None, "{body}");
+    }
+    let sealed = called(Some(ReasoningSeal::Signature("EqQB".into())));
+    let body = sent(&model, &mut server, sealed).await;
+    assert_eq!(body["thinking"], enabled(8_000));
+}
+
+#[tokio::test]
 async fn a_schema_can_be_a_tool_that_must_be_called() {
     let tool = json!({"type": "tool_use", "id": "t", "name": "answer_in_json", "input": {}});
     let piece = |text: &str| {

@@ -11,6 +11,7 @@ use serde::{
 };
 use serde_json::{Map, Value, json, value::RawValue};
 
+use super::thinking::{self, allows_temperature, allows_top_p};
 use crate::wire::{extra_fields, object_instruction, unwritable};
 
 /// Fields that `extra` never overrides: they are Lyceum's own.
@@ -124,11 +125,20 @@ impl Serialize for Body<'_> {
             own_format = true;
             map.serialize_entry("output_config", &OutputConfig { schema })?;
         }
-        if let Some(temperature) = request.temperature {
+        let budget = thinking::budget(request, self.max_output, self.forced.is_some());
+        if let Some(budget) = budget {
+            let enabled = json!({"type": "enabled", "budget_tokens": budget});
+            map.serialize_entry("thinking", &enabled)?;
+        }
+        let free = budget.is_none();
+        if let Some(temperature) = request
+            .temperature
+            .filter(|t| free || allows_temperature(*t))
+        {
             // The API's scale ends at 1, the request's at 2.
             map.serialize_entry("temperature", &temperature.min(1.0))?;
         }
-        if let Some(top_p) = request.top_p {
+        if let Some(top_p) = request.top_p.filter(|p| free || allows_top_p(*p)) {
             map.serialize_entry("top_p", &top_p)?;
         }
         if !request.stop.is_empty() {
