@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
-use lyceum_agents::{Consolidator, Feynman, FeynmanConfig};
+use lyceum_agents::{
+    Consolidator, Feynman, FeynmanConfig,
+    panel::{Panel, PanelConfig, Seats},
+};
 use lyceum_core::Tool;
 use lyceum_gateway::{
     ApiKey, AuthConfig, BindError, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
@@ -129,7 +132,8 @@ pub(crate) async fn compose(
             model: name,
         },
     };
-    let gateway = Gateway::new(&gateway_config(config)?, services);
+    let panel = Panel::new(Seats::all(&mind), PanelConfig::default())?;
+    let gateway = Gateway::new(&gateway_config(config)?, services).with_panel(Arc::new(panel));
     let bound = lyceum_gateway::Server::new(gateway, server_config(&config.server))
         .bind(resolved.listen)
         .await

@@ -6,6 +6,7 @@ mod gaps;
 pub mod metrics;
 mod mind;
 pub mod offline;
+pub mod panel;
 mod prompts;
 mod questions;
 mod react;

@@ -20,6 +20,10 @@ static PROMPTS: LazyLock<Environment<'static>> = LazyLock::new(|| {
             include_str!("prompts/question_generator_small.md"),
         ),
         ("summary", include_str!("prompts/summary.md")),
+        ("panel_planner", include_str!("prompts/panel_planner.md")),
+        ("panel_critic", include_str!("prompts/panel_critic.md")),
+        ("panel_host", include_str!("prompts/panel_host.md")),
+        ("panel_reporter", include_str!("prompts/panel_reporter.md")),
     ] {
         // A template that does not compile is left out; rendering it then fails, as the tests see.
         let _ = prompts.add_template(name, source);
@@ -41,6 +45,18 @@ pub(crate) fn render(name: &'static str, values: impl Serialize) -> Result<Strin
     let rendered = PROMPTS
         .get_template(name)
         .and_then(|prompt| prompt.render(minijinja::value::Serde(values)));
+    rendered
+        .map(|text| text.trim_end().to_owned())
+        .map_err(|source| PromptError { name, source })
+}
+
+/// Renders a prompt that a configuration brings.
+pub(crate) fn render_own(
+    name: &'static str,
+    source: &str,
+    values: impl Serialize,
+) -> Result<String, PromptError> {
+    let rendered = PROMPTS.render_str(source, minijinja::value::Serde(values));
     rendered
         .map(|text| text.trim_end().to_owned())
         .map_err(|source| PromptError { name, source })
@@ -81,6 +97,26 @@ mod tests {
                 json!({"topic": "Tides", "explanation": "It pulls.", "quote": "pulls"}),
             ),
             ("summary", json!({"topic": "Tides"})),
+            (
+                "panel_planner",
+                json!({"topic": "Tides", "round": 1, "open": []}),
+            ),
+            (
+                "panel_planner",
+                json!({"topic": "Tides", "round": 2, "plan": "1. The moon pulls.", "open": ["How?"]}),
+            ),
+            (
+                "panel_critic",
+                json!({"topic": "Tides", "claims": ["The moon pulls."]}),
+            ),
+            (
+                "panel_host",
+                json!({"topic": "Tides", "claims": ["The moon pulls."], "objections": ["How?"], "unreviewed": ["It is far."]}),
+            ),
+            (
+                "panel_reporter",
+                json!({"topic": "Tides", "claims": ["The moon pulls."], "objections": ["How?"], "rulings": ["1. OPEN"]}),
+            ),
         ];
         let rendered: Vec<String> = cases
             .iter()

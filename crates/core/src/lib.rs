@@ -42,6 +42,7 @@ mod embed;
 mod error;
 mod ids;
 mod message;
+mod panel;
 mod student;
 mod tool;
 mod units;
@@ -58,6 +59,7 @@ pub use embed::{EmbedError, EmbedKind, Embedder, Embeddings, Vector};
 pub use error::{ChatError, TimeoutStage};
 pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
 pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
+pub use panel::{Discussion, Panel, PanelEvent, PanelReport, PanelStream, PanelTurn};
 pub use student::{
     Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student, TeachError,
     TeachEvent, TeachStream, ToolTrace, Turn,

@@ -3,6 +3,8 @@
 //! Invariant: what leaves this module inward keeps core's rules. Fields that are not
 //! known are ignored, so that a client may be newer than the server.
 
+mod panel;
+
 use lyceum_core::{
     Conversation, Explanation, Gap, Lesson, Memorized, Role, SessionId, ToolTrace, Turn, Usage,
 };
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{config::Limits, error::ApiError};
+
+pub(crate) use panel::{PanelInput, PanelOutput, PanelSpeech};
 
 /// The longest topic, in characters.
 const MAX_TOPIC: usize = 200;

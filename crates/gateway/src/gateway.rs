@@ -5,14 +5,14 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use axum::{Router, body::Body, middleware};
 use bytes::Bytes;
 use http::{Request, Response};
-use lyceum_core::Student;
+use lyceum_core::{Panel, Student};
 use lyceum_observe::{Health, ProcessWatch};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,8 @@ pub(crate) struct App {
     pub(crate) services: Services,
     /// The models and the student.
     pub(crate) catalog: Catalog,
+    /// Who discusses, where somebody does.
+    pub(crate) panel: OnceLock<Arc<dyn Panel>>,
     pub(crate) assets: Assets,
     pub(crate) openapi: Bytes,
     pub(crate) streams: Arc<Semaphore>,
@@ -147,6 +149,7 @@ impl Gateway {
                 .clone()
                 .with_student(services.student.clone()),
             services,
+            panel: OnceLock::new(),
             assets: Assets::new(),
             openapi: openapi.into(),
             streams: Arc::new(Semaphore::new(
@@ -164,6 +167,13 @@ impl Gateway {
             .layer(middleware::from_fn_with_state(Arc::clone(&app), edge::edge))
             .with_state(Arc::clone(&app));
         Self { router, app }
+    }
+
+    /// Has `/panel` answered by this panel; without one it is not found. The first one stays.
+    #[must_use]
+    pub fn with_panel(self, panel: Arc<dyn Panel>) -> Self {
+        self.app.panel.get_or_init(|| panel);
+        self
     }
 
     /// The health that the gateway reports and that a [`crate::Server`] moves to draining.

@@ -5,6 +5,7 @@
 mod health;
 mod openai;
 mod pages;
+mod panel;
 mod student;
 
 use utoipa::{
@@ -59,6 +60,8 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(openai::chat_completions))
         .routes(routes!(openai::models))
         .routes(routes!(openai::model))
+        .routes(routes!(panel::panel))
+        .routes(routes!(panel::panel_stream))
         .routes(routes!(health::health))
         .routes(routes!(health::api_health))
         .routes(routes!(health::livez))
@@ -83,6 +86,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
     tags(
         (name = "student", description = "Teach and be asked"),
         (name = "openai", description = "As OpenAI's clients speak"),
+        (name = "panel", description = "Have a position discussed"),
         (name = "operation", description = "Health and metrics"),
         (name = "pages", description = "For people"),
     ),

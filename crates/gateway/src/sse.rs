@@ -1,4 +1,4 @@
-//! Server-Sent Events of one lesson.
+//! Server-Sent Events of one lesson or discussion.
 //!
 //! The wire (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): text
 //! is an unnamed event whose data is a JSON string; everything else is a named event
@@ -10,12 +10,13 @@
 //! not made room for, and dropping the stream drops the student's work at once.
 //! Deliberately absent: resuming, which needs a log of the run.
 
-use std::{fmt::Write, panic::AssertUnwindSafe, time::Duration};
+use std::{fmt::Write, panic::AssertUnwindSafe, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
-use lyceum_core::{TeachEvent, TeachStream};
+use http::header::{self, HeaderName};
+use lyceum_core::{PanelEvent, TeachError, TeachEvent};
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
@@ -26,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::LONGEST,
-    dto::{ChatGap, ChatOutput, ChatTool, convert},
+    dto::{ChatGap, ChatOutput, ChatTool, PanelOutput, PanelSpeech, convert},
     error::ApiError,
+    gateway::App,
 };
 
 /// The data of the last event.
@@ -49,9 +51,49 @@ pub(crate) struct Pace {
     pub(crate) total: Duration,
 }
 
-/// Writes a lesson as it happens.
-pub(crate) fn lesson(
-    mut source: TeachStream,
+impl Pace {
+    /// As the gateway is configured.
+    pub(crate) fn of(app: &App) -> Self {
+        Self {
+            heartbeat: app.heartbeat,
+            first_event: app.limits.first_event,
+            between_events: app.limits.between_events,
+            total: app.limits.stream,
+        }
+    }
+}
+
+/// The headers of a stream's answer.
+pub(crate) const HEADERS: [(HeaderName, &str); 3] = [
+    (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+    (header::CACHE_CONTROL, "no-cache, no-transform"),
+    // nginx would otherwise hold events back.
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
+
+/// What has a form on this wire.
+pub(crate) trait Wire: Send {
+    /// The event as a frame.
+    fn write(self, frames: &mut Frames) -> Frame;
+}
+
+/// An event's form.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    /// Nothing is sent.
+    None,
+    /// More will follow.
+    More(Bytes),
+    /// The result.
+    Last(Bytes),
+}
+
+/// Events as their source has them.
+type Source<E> = Pin<Box<dyn Stream<Item = Result<E, TeachError>> + Send>>;
+
+/// Writes a lesson or a discussion as it happens.
+pub(crate) fn written<E: Wire>(
+    mut source: Source<E>,
     pace: Pace,
     closing: CancellationToken,
 ) -> impl Stream<Item = Bytes> + Send {
@@ -84,16 +126,15 @@ pub(crate) fn lesson(
             patience = now + pace.between_events.min(LONGEST);
             heartbeat_at = now + pace.heartbeat.min(LONGEST);
             match event {
-                Ok(Some(Ok(TeachEvent::Finished(lesson)))) => {
-                    yield frames.event("result", &ChatOutput::from(*lesson));
-                    break None;
-                }
-                Ok(Some(Ok(_))) if now >= end_of_life => break Some(ApiError::StreamTimeout),
-                Ok(Some(Ok(event))) => {
-                    if let Some(frame) = frames.progress(event) {
+                Ok(Some(Ok(event))) => match event.write(&mut frames) {
+                    Frame::Last(frame) => {
                         yield frame;
+                        break None;
                     }
-                }
+                    _ if now >= end_of_life => break Some(ApiError::StreamTimeout),
+                    Frame::More(frame) => yield frame,
+                    Frame::None => {}
+                },
                 Ok(Some(Err(error))) => break Some(ApiError::Student(error)),
                 Ok(None) => break Some(ApiError::Cut),
                 Err(_panic) => break Some(ApiError::Internal { what: "panic" }),
@@ -111,41 +152,68 @@ pub(crate) fn lesson(
 
 /// Writes events and counts their ids.
 #[derive(Debug, Default)]
-struct Frames {
+pub(crate) struct Frames {
     last_id: u64,
 }
 
-impl Frames {
-    fn progress(&mut self, event: TeachEvent) -> Option<Bytes> {
-        Some(match event {
-            TeachEvent::Text(text) if text.is_empty() => return None,
+impl Wire for TeachEvent {
+    fn write(self, frames: &mut Frames) -> Frame {
+        Frame::More(match self {
+            Self::Text(text) if text.is_empty() => return Frame::None,
             // A model that says the end mark must not end the stream.
-            TeachEvent::Text(text) if text == END => {
+            Self::Text(text) if text == END => {
                 let (head, tail) = END.split_at(1);
-                [self.text(head), self.text(tail)].concat().into()
+                [frames.text(head), frames.text(tail)].concat().into()
             }
-            TeachEvent::Text(text) => self.text(&text),
-            TeachEvent::Queued(place) => {
+            Self::Text(text) => frames.text(&text),
+            Self::Queued(place) => {
                 let wait = place.estimated_wait.map(|wait| wait.as_millis() as u64);
                 let data = json!({ "position": place.position, "estimated_wait_ms": wait });
-                self.event("queued", &data)
+                frames.event("queued", &data)
             }
-            TeachEvent::Node(node) => self.event("node", &json!({ "node": node })),
-            TeachEvent::Tool(trace) => self.event("tool", &ChatTool::from(trace)),
-            TeachEvent::Gaps(gaps) => {
+            Self::Node(node) => frames.event("node", &json!({ "node": node })),
+            Self::Tool(trace) => frames.event("tool", &ChatTool::from(trace)),
+            Self::Gaps(gaps) => {
                 let gaps: Vec<ChatGap> = convert(gaps);
-                self.event("gaps", &json!({ "gaps": gaps }))
+                frames.event("gaps", &json!({ "gaps": gaps }))
+            }
+            Self::Finished(lesson) => {
+                return Frame::Last(frames.event("result", &ChatOutput::from(*lesson)));
             }
             // An event of a later core, which has no form on this wire yet.
-            _ => return None,
+            _ => return Frame::None,
         })
     }
+}
 
+impl Wire for PanelEvent {
+    fn write(self, frames: &mut Frames) -> Frame {
+        Frame::More(match self {
+            Self::Round(round) => frames.event("round", &json!({ "round": round })),
+            Self::Queued { agent, position } => {
+                let wait = position.estimated_wait.map(|wait| wait.as_millis() as u64);
+                let data = json!({
+                    "agent": agent, "position": position.position, "estimated_wait_ms": wait,
+                });
+                frames.event("queued", &data)
+            }
+            Self::Text(turn) if turn.text.is_empty() => return Frame::None,
+            Self::Text(turn) => frames.event("text", &PanelSpeech::from(turn)),
+            Self::Spoke(turn) => frames.event("spoke", &PanelSpeech::from(turn)),
+            Self::Finished(report) => {
+                return Frame::Last(frames.event("result", &PanelOutput::from(*report)));
+            }
+            _ => return Frame::None,
+        })
+    }
+}
+
+impl Frames {
     fn text(&mut self, text: &str) -> Bytes {
         self.frame(None, &text)
     }
 
-    fn event(&mut self, name: &str, data: &impl Serialize) -> Bytes {
+    pub(crate) fn event(&mut self, name: &str, data: &impl Serialize) -> Bytes {
         self.frame(Some(name), data)
     }
 
@@ -182,7 +250,7 @@ mod tests {
         if closing {
             token.cancel();
         }
-        let frames: Vec<Bytes> = lesson(Box::pin(source), pace, token)
+        let frames: Vec<Bytes> = written(Box::pin(source), pace, token)
             .take(100)
             .collect()
             .await;

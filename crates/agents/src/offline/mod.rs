@@ -91,6 +91,11 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
         .collect()
 }
 
+/// Whether a text is Chinese, for those who answer in its language.
+pub(crate) fn is_chinese_text(text: &str) -> bool {
+    text::language_of(text) == text::Language::Chinese
+}
+
 fn earlier<'a>(lecture: &Lecture<'a>) -> Vec<Document<'a>> {
     let mut bytes = 0;
     let mut documents: Vec<Document<'a>> = lecture

@@ -106,25 +106,14 @@ pub(crate) async fn chat_stream(
     let permit = Arc::clone(&app.streams).try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::Busy)?;
     let call = call(who, Some(&explanation.session), app.limits.stream);
-    let pace = Pace {
-        heartbeat: app.heartbeat,
-        first_event: app.limits.first_event,
-        between_events: app.limits.between_events,
-        total: app.limits.stream,
-    };
+    let pace = Pace::of(&app);
     let source = app.services.student.teach(call, explanation);
     let open = (permit, OpenStream::new());
-    let frames = sse::lesson(source, pace, app.closing.clone()).map(move |frame| {
+    let frames = sse::written(source, pace, app.closing.clone()).map(move |frame| {
         let _held = &open;
         Ok::<_, Infallible>(frame)
     });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-cache, no-transform"),
-        // nginx would otherwise hold events back.
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, Body::from_stream(frames)).into_response())
+    Ok((sse::HEADERS, Body::from_stream(frames)).into_response())
 }
 
 /// Have a conversation summarised and remembered.
@@ -165,7 +154,7 @@ pub(crate) async fn memorize(
     json(&MemorizeOutput::from(memorized.map_err(ApiError::Student)?))
 }
 
-fn call(
+pub(super) fn call(
     (Extension(caller), Extension(request)): Who,
     session: Option<&SessionId>,
     within: Duration,

@@ -9,7 +9,7 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 19] = [
     ("post", "/v1/chat/completions"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{model}"),
@@ -25,6 +25,8 @@ const ROUTES: [(&str, &str); 17] = [
     ("post", "/memorize"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
+    ("post", "/panel"),
+    ("post", "/panel/stream"),
     ("get", "/readyz"),
     ("get", "/startupz"),
 ];
