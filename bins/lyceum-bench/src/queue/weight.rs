@@ -31,7 +31,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         let status = Command::new(&program)
             .args([name, &waiters.to_string(), &(waiters / calls).to_string()])
             .status()
-            .with_context(|| format!("start {}", program.display()))?;
+            .with_context(|| format!("start {}, which `--bins` builds", program.display()))?;
         if !status.success() {
             bail!("lyceum-bench-waiters ended with {status}");
         }
