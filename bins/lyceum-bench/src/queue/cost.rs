@@ -113,7 +113,7 @@ fn users(figures: Figures, options: &Options) -> Result<()> {
         calls_per_minute: 200_000.0,
         ..Crowd::default()
     };
-    let length = Duration::from_secs(if options.quick { 60 } else { 600 });
+    let length = Duration::from_secs(if options.quick { 240 } else { 600 });
     let begun = cpu_time()?;
     let report = simulate(config, &crowd, length);
     let took = cpu_time()?.saturating_sub(begun);
