@@ -7,9 +7,10 @@ use lyceum_agents::{
     Consolidator, Feynman, FeynmanConfig,
     panel::{Panel, PanelConfig, Seats},
 };
-use lyceum_core::Tool;
+use lyceum_core::{Student, Tool};
 use lyceum_gateway::{
     ApiKey, AuthConfig, BindError, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
+    langgraph::Platform,
 };
 use lyceum_llm::Ledger;
 use lyceum_memory::{Memory, MemoryConfig};
@@ -19,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{self, Config, Resolved},
-    health,
+    graphs, health,
     models::{self, Models},
     provider::Chosen,
     spend,
@@ -37,6 +38,7 @@ pub(crate) struct Server {
     pub place: String,
     bound: Bound,
     store: Store,
+    platform: Option<Platform>,
     memory: Memory,
     consolidator: Option<Consolidator>,
     health: Health,
@@ -64,11 +66,21 @@ impl Server {
             stop_background.clone(),
         ));
         background.close();
+        if let Some(platform) = &self.platform {
+            match platform.recover().await {
+                Ok(0) => {}
+                Ok(runs) => tracing::info!(runs, "runs go on after the restart"),
+                Err(error) => tracing::error!(error = %error, "queued runs cannot be read"),
+            }
+        }
         self.health.enter(Lifecycle::Ready);
         let stopped = self.bound.serve(stop).await;
         tracing::info!(cut = stopped.cut, "requests are done");
         // A job in hand goes back by its lease and is done after the next start.
         stop_background.cancel();
+        if let Some(platform) = &self.platform {
+            platform.close().await;
+        }
         background.wait().await;
         self.store.close().await;
     }
@@ -119,8 +131,10 @@ pub(crate) async fn compose(
         health::model(&watch, capacity)
     });
     let metrics = telemetry.clone();
+    let student: Arc<dyn Student> = Arc::new(student);
+    let platform = store.platform(graphs::all(student.clone())?);
     let services = Services {
-        student: Arc::new(student),
+        student,
         models: catalog,
         health: health.clone(),
         metrics: Box::new(move || metrics.render()),
@@ -133,7 +147,10 @@ pub(crate) async fn compose(
         },
     };
     let panel = Panel::new(Seats::all(&mind), PanelConfig::default())?;
-    let gateway = Gateway::new(&gateway_config(config)?, services).with_panel(Arc::new(panel));
+    let mut gateway = Gateway::new(&gateway_config(config)?, services).with_panel(Arc::new(panel));
+    if let Some(platform) = &platform {
+        gateway = gateway.with_langgraph(platform.clone());
+    }
     let bound = lyceum_gateway::Server::new(gateway, server_config(&config.server))
         .bind(resolved.listen)
         .await
@@ -146,6 +163,7 @@ pub(crate) async fn compose(
         place,
         bound,
         store,
+        platform,
         memory,
         consolidator,
         health,

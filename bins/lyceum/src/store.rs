@@ -3,6 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
+use lyceum_gateway::langgraph::{Platform, Served};
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_store_postgres::PostgresStore;
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
@@ -52,6 +53,14 @@ impl Store {
             Self::Postgres(store) => {
                 Memory::new(store.clone(), store.clone(), store.clone(), config)
             }
+        }
+    }
+
+    /// What offers graphs to clients; only over a file yet.
+    pub(crate) fn platform(&self, graphs: Vec<Served>) -> Option<Platform> {
+        match self {
+            Self::Sqlite(store) => Some(Platform::new(graphs, store.clone(), store.clone())),
+            Self::Postgres(_) => None,
         }
     }
 

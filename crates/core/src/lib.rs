@@ -43,6 +43,7 @@ mod error;
 mod ids;
 mod message;
 mod panel;
+mod records;
 mod student;
 mod tool;
 mod units;
@@ -60,6 +61,11 @@ pub use error::{ChatError, TimeoutStage};
 pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
 pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
 pub use panel::{Discussion, Panel, PanelEvent, PanelReport, PanelStream, PanelTurn};
+#[cfg(feature = "conformance")]
+pub use records::conformance as record_conformance;
+pub use records::{
+    Expect, MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite,
+};
 pub use student::{
     Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student, TeachError,
     TeachEvent, TeachStream, ToolTrace, Turn,

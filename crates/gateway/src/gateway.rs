@@ -176,6 +176,19 @@ impl Gateway {
         self
     }
 
+    /// Also offers graphs to clients of the LangGraph server's API.
+    #[must_use]
+    pub fn with_langgraph(mut self, platform: crate::langgraph::Platform) -> Self {
+        let routes = crate::langgraph::routes(platform)
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.app),
+                edge::edge,
+            ))
+            .with_state(Arc::clone(&self.app));
+        self.router = self.router.merge(routes);
+        self
+    }
+
     /// The health that the gateway reports and that a [`crate::Server`] moves to draining.
     #[must_use]
     pub fn health(&self) -> &Health {

@@ -13,6 +13,7 @@ mod dto;
 mod edge;
 mod error;
 mod gateway;
+pub mod langgraph;
 mod metrics;
 mod open_stream;
 mod page;

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::gateway::Shared;
 
 /// Routes without secrets: the pages, and what balancers ask.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 11] = [
     "/",
     "/assets/{file}",
     "/docs",
@@ -27,6 +27,8 @@ const OPEN: [&str; 9] = [
     "/livez",
     "/readyz",
     "/startupz",
+    "/ok",
+    "/info",
 ];
 
 /// Routes that machines ask every few seconds: not worth a log line each, and no part

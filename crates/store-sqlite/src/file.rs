@@ -15,11 +15,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
 use crate::{OpenError, memories};
 
 /// The formats in order; a file's `user_version` says how many of them it has.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 
 /// Marks the file as ours: "Lyce" in ASCII.

@@ -2,7 +2,7 @@
 //!
 //! # Map
 //!
-//! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `VectorStore`, `JobStore` and the graphs' `Saver`. All writes go
+//! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `VectorStore`, `JobStore`, `RecordStore` and the graphs' `Saver`. All writes go
 //! through one thread that commits them in groups, reads through a few others.
 //!
 //! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), leases aside, which
@@ -19,6 +19,7 @@ mod jobs;
 mod memories;
 mod postings;
 mod readers;
+mod records;
 mod row;
 mod scope;
 mod sessions;

@@ -1,0 +1,113 @@
+//! The HTTP API of the LangGraph server, for the clients that speak it.
+//!
+//! Graphs of `lyceum-graph` are [`Served`] by a [`Platform`]: assistants, threads, runs with
+//! streams, and the items of a store, all kept in records and checkpoints.
+//!
+//! Invariant: tenants come from the key alone; another tenant's ids are not found.
+//! Deliberately absent: crons, webhooks, and the thread stream of version 3.
+
+mod assistants;
+mod items;
+mod log;
+mod messages;
+mod platform;
+mod refusal;
+mod request;
+mod resources;
+mod runs;
+mod served;
+mod threads;
+mod wire;
+mod worker;
+
+use axum::{
+    Extension, Json, Router,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+pub use messages::{Messages, add_messages, text};
+pub use platform::Platform;
+pub use served::{Invocation, Served};
+
+use crate::gateway::Shared;
+
+/// All routes of the API.
+pub(crate) fn routes(platform: Platform) -> Router<Shared> {
+    Router::new()
+        .route("/ok", get(ok))
+        .route("/info", get(info))
+        .route("/assistants", post(assistants::create))
+        .route("/assistants/search", post(assistants::search))
+        .route("/assistants/count", post(assistants::count))
+        .route(
+            "/assistants/{id}",
+            get(assistants::get)
+                .patch(assistants::update)
+                .delete(assistants::delete),
+        )
+        .route("/assistants/{id}/graph", get(assistants::graph))
+        .route("/assistants/{id}/schemas", get(assistants::schemas))
+        .route("/assistants/{id}/subgraphs", get(assistants::subgraphs))
+        .route(
+            "/assistants/{id}/subgraphs/{namespace}",
+            get(assistants::subgraphs),
+        )
+        .route("/assistants/{id}/versions", post(assistants::versions))
+        .route("/assistants/{id}/latest", post(assistants::latest))
+        .route("/threads", post(threads::create))
+        .route("/threads/search", post(threads::search))
+        .route("/threads/count", post(threads::count))
+        .route("/threads/prune", post(threads::prune))
+        .route(
+            "/threads/{id}",
+            get(threads::get)
+                .patch(threads::update)
+                .delete(threads::delete),
+        )
+        .route("/threads/{id}/copy", post(threads::copy))
+        .route(
+            "/threads/{id}/state",
+            get(threads::state).post(threads::update_state),
+        )
+        .route("/threads/{id}/state/checkpoint", post(threads::state_of))
+        .route("/threads/{id}/state/{checkpoint}", get(threads::state_at))
+        .route(
+            "/threads/{id}/history",
+            get(threads::history).post(threads::history),
+        )
+        .route("/threads/{id}/runs", get(runs::list).post(runs::create))
+        .route("/threads/{id}/runs/stream", post(runs::stream))
+        .route("/threads/{id}/runs/wait", post(runs::wait))
+        .route(
+            "/threads/{id}/runs/{run}",
+            get(runs::get).delete(runs::delete),
+        )
+        .route("/threads/{id}/runs/{run}/join", get(runs::join))
+        .route("/threads/{id}/runs/{run}/stream", get(runs::join_stream))
+        .route("/threads/{id}/runs/{run}/cancel", post(runs::cancel))
+        .route("/runs", post(runs::create_alone))
+        .route("/runs/stream", post(runs::stream_alone))
+        .route("/runs/wait", post(runs::wait_alone))
+        .route("/runs/batch", post(runs::batch))
+        .route("/runs/cancel", post(runs::cancel_many))
+        .route(
+            "/store/items",
+            get(items::get).put(items::put).delete(items::delete),
+        )
+        .route("/store/items/search", post(items::search))
+        .route("/store/namespaces", post(items::namespaces))
+        .layer(Extension(platform))
+}
+
+async fn ok() -> Json<Value> {
+    Json(json!({ "ok": true }))
+}
+
+async fn info() -> Json<Value> {
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "flags": { "assistants": true, "crons": false },
+        "host": { "kind": "self-hosted" },
+    }))
+}

@@ -1,0 +1,242 @@
+//! The assistants' endpoints.
+//!
+//! Invariant: a version never changes; an update makes a new one. Deliberately absent:
+//! changes to the assistants that every graph has.
+
+use axum::{
+    Json,
+    extract::Path,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use lyceum_core::{Expect, RecordWrite};
+use lyceum_graph::{END, START};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    platform::put_write,
+    refusal::{Answer, Refusal},
+    request::{Asked, has, uuid},
+    resources::{ASSISTANT, Assistant, Versions, now},
+    served::is_conditional,
+};
+
+pub(crate) async fn create(asked: Asked) -> Answer<Json<Assistant>> {
+    let graph = asked.text("graph_id").unwrap_or_default();
+    asked.platform.graph(graph)?;
+    let id = match asked.text("assistant_id") {
+        Some(id) => uuid(id)?,
+        None => Uuid::now_v7().to_string(),
+    };
+    let assistant = Assistant {
+        assistant_id: id.clone(),
+        graph_id: graph.to_owned(),
+        config: asked.object("config").into(),
+        context: asked.object("context").into(),
+        created_at: now(),
+        updated_at: now(),
+        metadata: asked.object("metadata").into(),
+        version: 1,
+        name: asked.text("name").unwrap_or(graph).to_owned(),
+        description: asked.text("description").map(str::to_owned),
+    };
+    let versions = Versions {
+        latest: 1,
+        all: vec![assistant.clone()],
+    };
+    let write = put_write(ASSISTANT, &id, graph, &versions, Expect::Absent);
+    if asked.platform.put(asked.tenant(), vec![write]).await? {
+        return Ok(Json(assistant));
+    }
+    match asked.text("if_exists") {
+        Some("do_nothing") => get_one(&asked, &id).await.map(Json),
+        _ => Err(Refusal::conflict("Assistant already exists")),
+    }
+}
+
+async fn get_one(asked: &Asked, id: &str) -> Answer<Assistant> {
+    let found = asked.platform.assistant(asked.tenant(), id).await?;
+    let current = found.current().cloned();
+    current.ok_or_else(|| Refusal::not_found("Assistant"))
+}
+
+pub(crate) async fn get(Path(id): Path<String>, asked: Asked) -> Answer<Json<Assistant>> {
+    get_one(&asked, &id).await.map(Json)
+}
+
+pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<Assistant>> {
+    if let Some(graph) = asked.text("graph_id") {
+        asked.platform.graph(graph)?;
+    }
+    let changed = asked
+        .platform
+        .change::<Versions>(asked.tenant(), ASSISTANT, &id, |versions| {
+            let Some(mut next) = versions.current().cloned() else {
+                return;
+            };
+            let newest = versions.all.iter().map(|one| one.version).max();
+            next.version = newest.unwrap_or_default() + 1;
+            next.updated_at = now();
+            if let Some(graph) = asked.text("graph_id") {
+                next.graph_id = graph.to_owned();
+            }
+            for (name, field) in [("config", &mut next.config), ("context", &mut next.context)] {
+                if let Some(value) = asked.value(name) {
+                    *field = value.clone();
+                }
+            }
+            if let Some(fields) = next.metadata.as_object_mut() {
+                fields.extend(asked.object("metadata"));
+            }
+            if let Some(name) = asked.text("name") {
+                next.name = name.to_owned();
+            }
+            if let Some(text) = asked.text("description") {
+                next.description = Some(text.to_owned());
+            }
+            versions.latest = next.version;
+            versions.all.push(next);
+        })
+        .await?;
+    let changed = changed.ok_or_else(|| Refusal::not_found("Assistant"))?;
+    let current = changed.current().cloned();
+    current
+        .map(Json)
+        .ok_or_else(|| Refusal::not_found("Assistant"))
+}
+
+pub(crate) async fn delete(Path(id): Path<String>, asked: Asked) -> Answer {
+    let tenant = asked.tenant();
+    let found = asked
+        .platform
+        .get::<Versions>(tenant, ASSISTANT, &id)
+        .await?;
+    found.ok_or_else(|| Refusal::not_found("Assistant"))?;
+    let delete = RecordWrite::Delete {
+        kind: ASSISTANT,
+        id,
+    };
+    asked.platform.put(tenant, vec![delete]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn found(asked: &Asked) -> Answer<Vec<Value>> {
+    let tenant = asked.tenant();
+    let mut all = asked
+        .platform
+        .all::<Versions>(tenant, ASSISTANT, None)
+        .await?;
+    all.extend(asked.platform.built_ins());
+    let metadata = asked.object("metadata");
+    let current = all.iter().filter_map(Versions::current).filter(|one| {
+        let name = asked.text("name").map(str::to_lowercase);
+        asked.text("graph_id").is_none_or(|id| id == one.graph_id)
+            && name.is_none_or(|name| one.name.to_lowercase().contains(&name))
+            && has(&one.metadata, &metadata)
+    });
+    Ok(current.map(|one| json!(one)).collect())
+}
+
+pub(crate) async fn search(asked: Asked) -> Answer<Json<Vec<Value>>> {
+    let mut all = found(&asked).await?;
+    asked.sort(&mut all);
+    Ok(Json(asked.page(all)))
+}
+
+pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
+    Ok(Json(found(&asked).await?.len()))
+}
+
+pub(crate) async fn versions(Path(id): Path<String>, asked: Asked) -> Answer<Json<Vec<Assistant>>> {
+    let all = asked.platform.assistant(asked.tenant(), &id).await?.all;
+    let metadata = asked.object("metadata");
+    let found = all
+        .into_iter()
+        .rev()
+        .filter(|one| has(&one.metadata, &metadata));
+    Ok(Json(asked.page(found)))
+}
+
+pub(crate) async fn latest(Path(id): Path<String>, asked: Asked) -> Answer<Json<Assistant>> {
+    let wanted = asked.number("version").unwrap_or_default() as u64;
+    let changed = asked
+        .platform
+        .change::<Versions>(asked.tenant(), ASSISTANT, &id, |versions| {
+            if versions.all.iter().any(|one| one.version == wanted) {
+                versions.latest = wanted;
+            }
+        })
+        .await?;
+    let current = changed.as_ref().and_then(Versions::current).cloned();
+    let current = current.filter(|one| one.version == wanted);
+    current
+        .map(Json)
+        .ok_or_else(|| Refusal::not_found("Assistant version"))
+}
+
+pub(crate) async fn graph(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
+    let assistant = get_one(&asked, &id).await?;
+    let served = asked.platform.graph(&assistant.graph_id)?;
+    let end = |name: &str| match name {
+        name if name == START => "__start__".to_owned(),
+        name if name == END => "__end__".to_owned(),
+        name => name.to_owned(),
+    };
+    let schema = |id: &str| json!({ "id": id, "type": "schema", "data": id });
+    let mut nodes = vec![schema("__start__")];
+    nodes.extend(served.graph.nodes().into_iter().map(|name| {
+        json!({
+            "id": name, "type": "runnable",
+            "data": { "id": ["lyceum", "graph", "node"], "name": name },
+        })
+    }));
+    nodes.push(schema("__end__"));
+    let edges = served.graph.edges().into_iter().map(|edge| {
+        let mut shown = Map::new();
+        shown.insert("source".to_owned(), end(edge.from.as_str()).into());
+        shown.insert("target".to_owned(), end(edge.to.as_str()).into());
+        if is_conditional(&edge) {
+            shown.insert("conditional".to_owned(), true.into());
+        }
+        Value::Object(shown)
+    });
+    Ok(Json(
+        json!({ "nodes": nodes, "edges": edges.collect::<Vec<_>>() }),
+    ))
+}
+
+pub(crate) async fn schemas(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
+    let assistant = get_one(&asked, &id).await?;
+    let served = asked.platform.graph(&assistant.graph_id)?;
+    let fields = served.graph.channels().into_iter().map(|name| {
+        let schema = match name {
+            "messages" => json!({
+                "title": "Messages", "type": "array", "items": { "$ref": "#/definitions/BaseMessage" },
+            }),
+            name => json!({ "title": name }),
+        };
+        (name.to_owned(), schema)
+    });
+    let state = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#", "type": "object",
+        "title": format!("{}State", assistant.graph_id),
+        "properties": fields.collect::<Map<_, _>>(),
+        "definitions": { "BaseMessage": {
+            "type": "object", "properties": { "id": { "type": "string" },
+            "type": { "type": "string" }, "content": {} }, "required": ["content"],
+        }},
+    });
+    let open = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": {},
+    });
+    Ok(Json(json!({
+        "graph_id": assistant.graph_id, "input_schema": state, "output_schema": state,
+        "state_schema": state, "config_schema": open, "context_schema": open,
+    })))
+}
+
+pub(crate) async fn subgraphs(asked: Asked) -> Response {
+    drop(asked);
+    Json(json!({})).into_response()
+}

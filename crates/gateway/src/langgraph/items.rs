@@ -1,0 +1,159 @@
+//! The store's endpoints: JSON items under paths of names.
+//!
+//! Invariant: an item that has expired is not found. Deliberately absent: search by meaning;
+//! a query finds items that hold its words.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use lyceum_core::{Expect, RecordWrite};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    platform::put_write,
+    refusal::{Answer, Refusal},
+    request::{Asked, has},
+    resources::{ITEM, now, stamp},
+};
+
+/// Between the names of a path, inside a record's id.
+const BETWEEN: &str = "\u{1f}";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Item {
+    namespace: Vec<String>,
+    key: String,
+    value: Value,
+    created_at: String,
+    updated_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+impl Item {
+    fn is_alive(&self) -> bool {
+        let at = self.expires_at.as_deref();
+        let at = at.and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
+        at.is_none_or(|at| at > OffsetDateTime::now_utc())
+    }
+
+    fn shown(&self) -> Value {
+        json!({
+            "namespace": self.namespace, "key": self.key, "value": self.value,
+            "created_at": self.created_at, "updated_at": self.updated_at,
+        })
+    }
+}
+
+fn path(asked: &Asked, name: &str) -> Vec<String> {
+    match asked.value(name) {
+        Some(Value::Array(names)) => {
+            let names = names.iter().filter_map(Value::as_str);
+            names.map(str::to_owned).collect()
+        }
+        Some(Value::String(names)) if !names.is_empty() => {
+            names.split('.').map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn name(asked: &Asked) -> Answer<(Vec<String>, String, String)> {
+    let namespace = path(asked, "namespace");
+    let key = asked.text("key").unwrap_or_default().to_owned();
+    let is_wrong = |name: &String| name.is_empty() || name.contains(char::is_control);
+    if namespace.is_empty() || namespace.iter().any(is_wrong) || is_wrong(&key) {
+        return Err(Refusal::invalid(
+            "namespace and key must be names without control characters",
+        ));
+    }
+    let id = format!("{}{BETWEEN}{BETWEEN}{key}", namespace.join(BETWEEN));
+    Ok((namespace, key, id))
+}
+
+pub(crate) async fn put(asked: Asked) -> Answer {
+    let (namespace, key, id) = name(&asked)?;
+    let old = asked
+        .platform
+        .get::<Item>(asked.tenant(), ITEM, &id)
+        .await?;
+    let minutes = asked.value("ttl").and_then(Value::as_f64);
+    let expires_at = minutes.map(|minutes| {
+        let after = Duration::saturating_seconds_f64(minutes * 60.0);
+        stamp(OffsetDateTime::now_utc().saturating_add(after))
+    });
+    let item = Item {
+        created_at: old.map_or_else(now, |old| old.created_at),
+        updated_at: now(),
+        value: asked.value("value").cloned().unwrap_or_default(),
+        namespace,
+        key,
+        expires_at,
+    };
+    let write = put_write(ITEM, &id, "", &item, Expect::Anything);
+    asked.platform.put(asked.tenant(), vec![write]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(crate) async fn get(asked: Asked) -> Answer<Response> {
+    let (_, _, id) = name(&asked)?;
+    let found = asked
+        .platform
+        .get::<Item>(asked.tenant(), ITEM, &id)
+        .await?;
+    let found = found.filter(Item::is_alive);
+    // Clients take nothing for an item that does not exist.
+    Ok(Json(found.map(|item| item.shown())).into_response())
+}
+
+pub(crate) async fn delete(asked: Asked) -> Answer {
+    let (_, _, id) = name(&asked)?;
+    let delete = RecordWrite::Delete { kind: ITEM, id };
+    asked.platform.put(asked.tenant(), vec![delete]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn alive(asked: &Asked) -> Answer<Vec<Item>> {
+    let mut all: Vec<Item> = asked.platform.all(asked.tenant(), ITEM, None).await?;
+    all.retain(Item::is_alive);
+    Ok(all)
+}
+
+pub(crate) async fn search(asked: Asked) -> Answer<Json<Value>> {
+    let prefix = path(&asked, "namespace_prefix");
+    let filter = asked.object("filter");
+    let query = asked.text("query").map(str::to_lowercase);
+    let found = alive(&asked).await?.into_iter().filter(|item| {
+        let text = || item.value.to_string().to_lowercase();
+        item.namespace.starts_with(&prefix)
+            && has(&item.value, &filter)
+            && query.as_ref().is_none_or(|query| {
+                let text = text();
+                query.split_whitespace().any(|word| text.contains(word))
+            })
+    });
+    let found: Vec<_> = found.map(|item| item.shown()).collect();
+    Ok(Json(json!({ "items": asked.page(found) })))
+}
+
+pub(crate) async fn namespaces(asked: Asked) -> Answer<Json<Value>> {
+    let (prefix, suffix) = (path(&asked, "prefix"), path(&asked, "suffix"));
+    let depth = asked.number("max_depth").unwrap_or(usize::MAX);
+    let mut found: Vec<_> = alive(&asked)
+        .await?
+        .into_iter()
+        .map(|item| item.namespace)
+        .filter(|path| path.starts_with(&prefix) && path.ends_with(&suffix))
+        .map(|mut path| {
+            path.truncate(depth);
+            path
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    Ok(Json(json!({ "namespaces": asked.page(found) })))
+}
