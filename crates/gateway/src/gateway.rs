@@ -1,7 +1,8 @@
 //! The router: every route, and what surrounds all of them.
 //!
-//! Invariant: a route exists exactly when the OpenAPI document lists it, because one
-//! expression registers both.
+//! Invariant: a route of [`Gateway::new`] exists exactly when the OpenAPI document lists it,
+//! because one expression registers both. The document leaves out what
+//! [`Gateway::with_langgraph`] adds: the LangGraph server's API has a document of its own.
 
 use std::{
     fmt,

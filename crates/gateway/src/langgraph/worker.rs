@@ -181,7 +181,7 @@ async fn drive(
     }
     let command = asked.get("command").filter(|command| !command.is_null());
     let newest = platform.0.saver.history(&key, "", None, 1).await?;
-    let is_mine = |run_id: &Value| *run_id == Value::from(run.run_id.as_str());
+    let is_mine = |run_id: &Value| run_id.as_str() == Some(run.run_id.as_str());
     let was_begun = newest
         .first()
         .is_some_and(|head| head.metadata.get("run_id").is_some_and(is_mine));

@@ -1,0 +1,50 @@
+//! The LangGraph API as its official SDK sees it: a real server with the offline student.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{fs, process::Command};
+
+use support::{Server, python, root, run};
+
+/// Runs the script with its arguments to its end.
+fn drive(arguments: &[&str]) {
+    let output = Command::new(python())
+        .arg(root().join("bins/lyceum/tests/compat/langgraph_api.py"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+}
+
+/// A new key of a tenant: its secret, and the lines that let the server know it.
+fn key(name: &str, tenant: &str) -> (String, String) {
+    let output = run(&["key", name, "--tenant", tenant], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut words = text.split_whitespace();
+    let secret = words.find(|word| word.starts_with("lyc-")).unwrap();
+    let lines = text.find("[[auth.keys]]").unwrap();
+    (secret.to_owned(), text[lines..].to_owned())
+}
+
+#[test]
+fn the_langgraph_sdk_agrees() {
+    let server = Server::offline();
+    drive(&["all", &server.url]);
+}
+
+#[test]
+fn a_thread_belongs_to_the_tenant_of_its_key() {
+    let (ours, first) = key("alice", "school");
+    let (theirs, second) = key("bob", "college");
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("lyceum.toml");
+    fs::write(&config, first + "\n" + &second).unwrap();
+    let path = config.to_str().unwrap().to_owned();
+    let flags = ["--provider", "offline", "--config", &path];
+    let server = Server::start_in(dir, &flags, &[]);
+    drive(&["tenants", &server.url, &ours, &theirs]);
+}
