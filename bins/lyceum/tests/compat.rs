@@ -68,6 +68,17 @@ async fn the_openai_sdk_agrees() {
     assert_eq!(stats.active, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_anthropic_sdk_agrees() {
+    let sim = Simulator::start(scripted()).await.unwrap();
+    let server = served(&sim, "");
+    let offline = Server::offline();
+    drive("anthropic_sdk.py", &[&server.url, &offline.url]).await;
+    let stats = sim.stats();
+    assert!(stats.answered >= 5, "{stats:?}");
+    assert_eq!(stats.active, 0);
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_closes_the_call_upstream() {
     let sim = Simulator::start(SimConfig {

@@ -6,6 +6,7 @@
 //! their dialect's shape in one place ([`problem`]).
 
 pub(crate) mod agent;
+pub(crate) mod anthropic;
 pub(crate) mod openai;
 pub(crate) mod problem;
 pub(crate) mod stream;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is not in [`OPEN`] needs a key wherever keys are configured.
 
+mod anthropic;
 mod health;
 mod openai;
 mod pages;
@@ -61,6 +62,8 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(student::memorize))
         .routes(routes!(openai::chat_completions))
         .routes(routes!(openai::models))
+        .routes(routes!(anthropic::messages))
+        .routes(routes!(anthropic::count_tokens))
         .routes(routes!(openai::model))
         .routes(routes!(panel::panel))
         .routes(routes!(panel::panel_stream))
@@ -89,6 +92,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         (name = "student", description = "Teach and be asked"),
         (name = "openai", description = "As OpenAI's clients speak"),
         (name = "panel", description = "Have a position discussed"),
+        (name = "anthropic", description = "As Anthropic's clients speak"),
         (name = "operation", description = "Health and metrics"),
         (name = "pages", description = "For people"),
     ),

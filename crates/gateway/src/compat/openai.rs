@@ -10,7 +10,7 @@ mod request;
 
 pub(crate) use answer::completion;
 pub(crate) use chunks::Chunks;
-pub(crate) use request::{ChatIn, Options};
+pub(crate) use request::{ChatIn, Options, check_messages, within};
 
 use lyceum_core::FinishReason;
 

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod anthropic;
 mod api;
 mod lifecycle;
 mod logs;

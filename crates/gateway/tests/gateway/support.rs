@@ -155,10 +155,20 @@ pub(crate) fn all_events(explanation: &Explanation) -> [TeachEvent; 7] {
 
 /// The gateway of a student, ready, with the given health and configuration.
 pub(crate) fn gateway(student: Arc<Scripted>, config: &GatewayConfig, health: Health) -> Gateway {
+    lending(Catalog::default(), student, config, health)
+}
+
+/// The gateway of a student that lends models too.
+pub(crate) fn lending(
+    models: Catalog,
+    student: Arc<Scripted>,
+    config: &GatewayConfig,
+    health: Health,
+) -> Gateway {
     health.enter(Lifecycle::Ready);
     let services = Services {
         student,
-        models: Catalog::default(),
+        models,
         health,
         metrics: Box::new(|| "up 1\n".to_owned()),
         process: Arc::new(ProcessWatch::new()),

@@ -1,0 +1,92 @@
+//! Anthropic's API: `/v1/messages` and `/v1/messages/count_tokens`.
+
+use axum::{
+    extract::{Extension, Request, State},
+    response::Response,
+};
+use serde_json::json;
+
+use super::{
+    openai::whole,
+    student::{Who, json},
+};
+use crate::{
+    body,
+    compat::{
+        self, Hints,
+        anthropic::{Events, MessagesIn, message},
+        stream,
+    },
+    error::ApiError,
+    gateway::Shared,
+};
+
+/// Ask a model, or an agent, as Anthropic's clients do.
+///
+/// `model` is one of `/v1/models`. The body, the answers and the stream's events are those
+/// of Anthropic's messages; blocks and fields that are not known here go to the provider as
+/// they are. Agents and conversations are as at `/v1/chat/completions`.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "anthropic",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = Value, example = json!({
+        "model": "feynman",
+        "max_tokens": 1000,
+        "messages": [{ "role": "user", "content": "Plants turn light into sugar." }]
+    })),
+    responses(
+        (status = 200, description = "A message, or the events of one where `stream` is true", body = Value),
+        (status = "4XX", description = "The request cannot be answered as it is, in Anthropic's form", body = Value),
+        (status = "5XX", description = "The server or the provider failed, in Anthropic's form", body = Value),
+    )
+)]
+pub(crate) async fn messages(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (Extension(caller), Extension(id)) = who;
+    let hints = Hints::read(request.headers());
+    let input: MessagesIn = body::json(request, &app.limits).await?;
+    let (asked, streamed) = input.check(&app.limits)?;
+    let within = match streamed {
+        true => app.limits.stream,
+        false => app.limits.request,
+    };
+    let opened = compat::open(&app, caller, id, &hints, asked, within)?;
+    if streamed {
+        let events = Events::new(opened.request, &opened.name, hints.queue_events);
+        return stream::respond(&app, opened.events, events).await;
+    }
+    let answer = compat::collect(opened.events).await?;
+    let body = message(&opened.request, &opened.name, &answer);
+    Ok(whole(body.into(), &answer))
+}
+
+/// About how many input tokens a message has.
+///
+/// An estimate by length, without asking the provider: one token for four bytes.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/count_tokens",
+    tag = "anthropic",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = Value, example = json!({
+        "model": "feynman",
+        "messages": [{ "role": "user", "content": "Plants turn light into sugar." }]
+    })),
+    responses(
+        (status = 200, description = "The count, in Anthropic's form", body = Value),
+        (status = "4XX", description = "The request cannot be counted, in Anthropic's form", body = Value),
+    )
+)]
+pub(crate) async fn count_tokens(
+    State(app): State<Shared>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let input: MessagesIn = body::json(request, &app.limits).await?;
+    compat::find(&app, input.model())?;
+    json(&json!({ "input_tokens": input.estimate() }))
+}
