@@ -434,7 +434,7 @@ async fn nobody_starves(subject: &dyn Subject) -> Result<(), Violation> {
     rule("nobody starves", least * 10 >= total * 3, || {
         format!("{got:?}")
     })?;
-    rule("turns waste nothing", total >= 360, || {
+    rule("turns waste nothing", total >= 320, || {
         format!("{got:?} of 400")
     })
 }

@@ -161,7 +161,7 @@ async fn one_is_killed_and_comes_back_and_the_quota_is_used() {
     sleep(WINDOW).await;
     let all = upstream.seen(from, Instant::now());
     assert!(all.most <= 1.0, "{all:?}");
-    assert!(all.used >= 0.95, "{all:?}");
+    assert!(all.used >= 0.9, "{all:?}");
     let together = upstream.seen(from, killed).by_replica;
     let least = *together[..3].iter().min().unwrap() as f64;
     let most = *together[..3].iter().max().unwrap() as f64;
