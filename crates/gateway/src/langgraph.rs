@@ -8,6 +8,7 @@
 
 mod assistants;
 mod items;
+mod lanes;
 mod log;
 mod messages;
 mod platform;

@@ -1,89 +1,35 @@
-//! The service behind the API: what is stored, what runs, and whose turn a thread is.
+//! The service behind the API: what it keeps, and how that is read.
 //!
-//! Invariant: a run is stored before it is acknowledged, and stays in the queue's records
-//! until its end is stored, so a run that was accepted is executed after a crash too. Of a
-//! thread's runs at most one is executed at a time, in the order in which they came.
-//! Deliberately absent: several processes over one store of records.
+//! Invariant: nothing is read but for one owner. Deliberately absent: several processes over
+//! one store of records.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use lyceum_core::{
-    Expect, Record, RecordError, RecordList, RecordStore, RecordWrite, Scope, TenantId, UserId,
-};
+use lyceum_core::{Expect, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId};
 use lyceum_graph::{CheckpointId, Saver, ThreadId};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    log::Log,
+    lanes::Board,
     refusal::{Answer, Refusal},
-    resources::{Assistant, QUEUE, RUN, Run, THREAD, Thread, Versions, now},
+    resources::{Assistant, RUN, Run, THREAD, Thread, Versions},
     served::Served,
-    worker,
 };
-use crate::error::ApiError;
 
 /// Runs that are executed at once; a run that waits for a model costs little.
 const RUNNING: usize = 256;
-/// Runs that wait or are executed; more are refused.
-const ACCEPTED: usize = 4_096;
-/// Runs of one thread that wait; more than a person sends before losing patience.
-const PER_THREAD: usize = 64;
-/// Ended runs whose events are still kept for readers who come late.
-const REMEMBERED: usize = 256;
 /// Records read at once.
 const PAGE: usize = 256;
 /// The namespace in which a graph's own assistant gets its id (RFC 9562, section 5.5).
 const ASSISTANTS: Uuid = Uuid::from_u128(0x6ba7_b821_9dad_11d1_80b4_00c0_4fd4_30c8);
-
-/// What becomes of a run that is told to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It is over; what it has merged is kept.
-    Interrupt,
-    /// It never was.
-    Rollback,
-    /// The process ends; it goes on after the next start.
-    Shutdown,
-}
-
-/// A run that waits or is executed, or ended a while ago.
-#[derive(Debug)]
-pub(crate) struct Live {
-    pub(crate) run_id: String,
-    pub(crate) log: Log,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) result: Mutex<Value>,
-    stop: Mutex<Stop>,
-}
-
-impl Live {
-    pub(crate) fn stop(&self, how: Stop) {
-        if !self.cancel.is_cancelled() {
-            *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = how;
-            self.cancel.cancel();
-        }
-    }
-
-    pub(crate) fn how(&self) -> Stop {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Board {
-    lanes: HashMap<(TenantId, String), Vec<Arc<Live>>>,
-    live: HashMap<(TenantId, String), Arc<Live>>,
-    ended: VecDeque<(TenantId, String)>,
-    accepted: usize,
-}
 
 /// The service. Clones share everything.
 #[derive(Clone)]
@@ -94,8 +40,8 @@ pub(crate) struct Inner {
     pub(crate) saver: Arc<dyn Saver>,
     pub(crate) graphs: BTreeMap<String, Served>,
     pub(crate) slots: Semaphore,
-    board: Mutex<Board>,
-    tasks: TaskTracker,
+    pub(crate) board: Mutex<Board>,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl fmt::Debug for Platform {
@@ -123,38 +69,6 @@ impl Platform {
             board: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
-    }
-
-    /// Takes up the runs that were accepted and not ended when the last process ended.
-    ///
-    /// # Errors
-    ///
-    /// [`RecordError`] when the records cannot be read.
-    pub async fn recover(&self) -> Result<usize, RecordError> {
-        let mut taken = 0;
-        for (tenant, queued) in self.0.records.every(QUEUE).await? {
-            let Ok(Some(run)) = self.get::<Run>(&tenant, RUN, &queued.id).await else {
-                continue;
-            };
-            let (live, before) = Self::enter(&mut self.board(), &tenant, &run);
-            self.execute(tenant, run, live, before, true);
-            taken += 1;
-        }
-        Ok(taken)
-    }
-
-    /// Stops what runs, to go on after the next start, and waits for it.
-    pub async fn close(&self) {
-        let live: Vec<_> = self.board().live.values().cloned().collect();
-        for live in live {
-            live.stop(Stop::Shutdown);
-        }
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
-    }
-
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // === records ===
@@ -320,141 +234,6 @@ impl Platform {
                 return Ok(None);
             }
         }
-    }
-
-    // === runs ===
-
-    pub(crate) fn live(&self, tenant: &TenantId, run: &str) -> Option<Arc<Live>> {
-        let key = (tenant.clone(), run.to_owned());
-        self.board().live.get(&key).cloned()
-    }
-
-    /// Whether a thread has a run that is not over.
-    pub(crate) fn is_busy(&self, tenant: &TenantId, thread: &str) -> bool {
-        let key = (tenant.clone(), thread.to_owned());
-        self.board().lanes.contains_key(&key)
-    }
-
-    /// Whether a thread has another run that is not over.
-    pub(crate) fn has_more(&self, tenant: &TenantId, thread: &str) -> bool {
-        let key = (tenant.clone(), thread.to_owned());
-        let board = self.board();
-        board.lanes.get(&key).is_some_and(|lane| lane.len() > 1)
-    }
-
-    /// Puts a run at the end of its thread's lane: it starts when those before it are over.
-    fn enter(board: &mut Board, tenant: &TenantId, run: &Run) -> (Arc<Live>, Vec<Arc<Live>>) {
-        let live = Arc::new(Live {
-            run_id: run.run_id.clone(),
-            log: Log::new(),
-            cancel: CancellationToken::new(),
-            result: Mutex::new(Value::Null),
-            stop: Mutex::new(Stop::Interrupt),
-        });
-        board.accepted += 1;
-        let lane = (tenant.clone(), run.thread_id.clone());
-        let lane = board.lanes.entry(lane).or_default();
-        let before = lane.clone();
-        lane.push(live.clone());
-        let key = (tenant.clone(), run.run_id.clone());
-        board.live.insert(key, live.clone());
-        (live, before)
-    }
-
-    /// The run is over: its thread's next may start.
-    pub(crate) fn leave(&self, tenant: &TenantId, thread: &str, live: &Arc<Live>) {
-        let mut board = self.board();
-        board.accepted = board.accepted.saturating_sub(1);
-        let lane = (tenant.clone(), thread.to_owned());
-        if let Some(others) = board.lanes.get_mut(&lane) {
-            others.retain(|other| !Arc::ptr_eq(other, live));
-            if others.is_empty() {
-                board.lanes.remove(&lane);
-            }
-        }
-        board.ended.push_back((tenant.clone(), live.run_id.clone()));
-        if board.ended.len() > REMEMBERED
-            && let Some(oldest) = board.ended.pop_front()
-        {
-            board.live.remove(&oldest);
-        }
-        drop(board);
-        live.log.end();
-    }
-
-    /// Accepts a run: stores it and starts it as its strategy says.
-    pub(crate) async fn submit(&self, scope: &Scope, run: Run) -> Answer<Arc<Live>> {
-        let tenant = &scope.tenant;
-        let lane = (tenant.clone(), run.thread_id.clone());
-        let (live, before) = {
-            let mut board = self.board();
-            if board.accepted >= ACCEPTED {
-                return Err(ApiError::Busy.into());
-            }
-            let others = board.lanes.get(&lane).cloned().unwrap_or_default();
-            if !others.is_empty() {
-                match run.multitask_strategy.as_str() {
-                    "reject" => {
-                        return Err(Refusal::invalid(
-                            "Thread is already running a task. Wait for it to finish or choose a different multitask strategy.",
-                        ));
-                    }
-                    "interrupt" => others.iter().for_each(|one| one.stop(Stop::Interrupt)),
-                    "rollback" => others.iter().for_each(|one| one.stop(Stop::Rollback)),
-                    _ if others.len() >= PER_THREAD => return Err(ApiError::Busy.into()),
-                    _ => {}
-                }
-            }
-            Self::enter(&mut board, tenant, &run)
-        };
-        let writes = vec![
-            put_write(RUN, &run.run_id, &run.thread_id, &run, Expect::Absent),
-            put_write(QUEUE, &run.run_id, "", &run.thread_id, Expect::Anything),
-        ];
-        let stored = self.put(tenant, writes).await;
-        let marked = match &stored {
-            Ok(_) => {
-                let assistant = run.assistant_id.clone();
-                let graph = self.assistant(tenant, &assistant).await?;
-                let graph = graph.current().map(|one| one.graph_id.clone());
-                self.change::<Thread>(tenant, THREAD, &run.thread_id, |thread| {
-                    thread.status = "busy".to_owned();
-                    thread.updated_at = now();
-                    let metadata = &mut thread.metadata;
-                    metadata.insert("assistant_id".to_owned(), assistant.clone().into());
-                    metadata.insert("graph_id".to_owned(), graph.clone().into());
-                })
-                .await
-                .map(|_| ())
-            }
-            Err(_) => Ok(()),
-        };
-        if let Err(refusal) = stored.map_err(Refusal::from).and(marked) {
-            self.leave(tenant, &run.thread_id, &live);
-            return Err(refusal);
-        }
-        self.execute(tenant.clone(), run, live.clone(), before, false);
-        Ok(live)
-    }
-
-    fn execute(
-        &self,
-        tenant: TenantId,
-        run: Run,
-        live: Arc<Live>,
-        before: Vec<Arc<Live>>,
-        again: bool,
-    ) {
-        let user = UserId::new(&run.user).unwrap_or_else(|_| Scope::local().user);
-        let scope = Scope {
-            tenant,
-            user,
-            ..Scope::local()
-        };
-        let platform = self.clone();
-        self.0.tasks.spawn(async move {
-            worker::execute(&platform, &scope, run, &live, before, again).await;
-        });
     }
 }
 

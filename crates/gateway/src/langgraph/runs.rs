@@ -22,7 +22,8 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    platform::{Live, Stop, put_write},
+    lanes::{Live, Stop},
+    platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, uuid},
     resources::{RUN, Run, THREAD, Thread, now},
@@ -54,6 +55,7 @@ async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer
         return Err(Refusal::invalid("multitask_strategy is unknown"));
     }
     let mut is_temporary = false;
+    let mut new = None;
     let thread_id = match thread {
         Some(id) => {
             let id = uuid(id)?;
@@ -71,7 +73,7 @@ async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer
         None => {
             is_temporary = text("on_completion") != Some("keep");
             let id = Uuid::now_v7().to_string();
-            make_thread(asked, &id).await?;
+            new = Some(Thread::new(id.clone(), serde_json::Map::new()));
             id
         }
     };
@@ -90,7 +92,10 @@ async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer
         user: asked.scope.user.to_string(),
         temporary: is_temporary,
     };
-    let live = asked.platform.submit(&asked.scope, run.clone()).await?;
+    let live = asked
+        .platform
+        .submit(&asked.scope, run.clone(), new)
+        .await?;
     Ok((run, live))
 }
 

@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    platform::{Stop, put_write},
+    lanes::Stop,
+    platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
     resources::{self, RUN, Run, THREAD, Thread, now, parse_checkpoint},

@@ -16,7 +16,8 @@ use lyceum_graph::{Answers, Claim, Interrupt, Keep, RunError, Status};
 use serde_json::{Map, Value, json};
 
 use super::{
-    platform::{Live, Platform, Stop, put_write},
+    lanes::{Live, Stop},
+    platform::{Platform, put_write},
     refusal::Refusal,
     resources::{QUEUE, RUN, Run, THREAD, Thread, now, parse_checkpoint},
     served::{Call, Failed, Invocation, Start, What, shown},
@@ -112,7 +113,6 @@ pub(crate) async fn execute(
         // The queue's record is still there: the run is taken up after the next start.
         tracing::error!(?refusal, "the end of a run cannot be stored");
     }
-    platform.leave(tenant, &run.thread_id, live);
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {

@@ -1,0 +1,12 @@
+//! The LangGraph API over a small graph, driven through sockets.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod client;
+mod leaving;
+#[expect(dead_code, reason = "these tests use a part of the helpers")]
+#[path = "../gateway/support.rs"]
+mod support;
