@@ -20,9 +20,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{self, Config, Resolved},
-    graphs, health,
+    embedders, graphs, health,
     models::{self, Models},
-    provider::Chosen,
+    provider::{Chosen, ProcessEnvironment},
     spend,
     store::Store,
 };
@@ -100,13 +100,14 @@ pub(crate) async fn compose(
     describe_metrics();
     let (store, place) = Store::open(resolved).await?;
     let memory = store.memory(MemoryConfig::default());
+    let embedders = embedders::build(&config.embedding, &ProcessEnvironment)?;
     let Models {
         mind,
         name,
         catalog,
         watch,
         ledger,
-    } = models::build(chosen, config).await?;
+    } = models::build(chosen, config, &embedders).await?;
     spend::restore(&resolved.data_dir, &ledger);
     let tools = tools(&config.tools, &memory).await?;
     let student = Feynman::new(

@@ -4,6 +4,7 @@
 //! key is an error. Deliberately absent: anything derived from the machine (which
 //! provider is there, where the data directory is) — `resolve` does that.
 
+mod embedding;
 mod llm;
 mod load;
 mod resolve;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use embedding::{Embedding, EmbeddingModel};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load};
 pub(crate) use resolve::{Resolved, resolve};
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub cache: Cache,
     /// Prices and budgets.
     pub cost: Cost,
+    /// Which models turn texts into vectors.
+    pub embedding: Embedding,
     /// Who may call.
     pub auth: Auth,
     /// What is remembered and how.

@@ -5,6 +5,7 @@ mod cli;
 mod compose;
 mod config;
 mod cost;
+mod embedders;
 mod graphs;
 mod health;
 mod key;

@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Result, bail};
 use lyceum_agents::Mind;
-use lyceum_core::ChatModel;
+use lyceum_core::{ChatModel, Embedder};
 use lyceum_gateway::Catalog;
 use lyceum_llm::{
     Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, InMemoryAnswers,
@@ -24,6 +24,7 @@ use lyceum_queue::Queue;
 use crate::{
     config::Config,
     cost,
+    embedders::{self, Built},
     provider::{Choice, Chosen, Hosted},
 };
 
@@ -58,8 +59,9 @@ pub(crate) struct Watch {
 /// # Errors
 ///
 /// A model file that cannot be opened, an address or a key that cannot be used.
-pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
-    let mut built = Built {
+pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built]) -> Result<Models> {
+    let comparing = comparing(config, embedders)?;
+    let mut built = Building {
         config,
         watch: Watch::default(),
         prices: Arc::new(cost::table(config.cost.prices.as_deref())?),
@@ -70,7 +72,7 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
             return Ok(Models {
                 mind: Mind::Offline,
                 name: None,
-                catalog: Catalog::default(),
+                catalog: embedders::lend(Catalog::default(), embedders),
                 watch: built.watch,
                 ledger: built.ledger,
             });
@@ -98,12 +100,16 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
     if let Some(text) = &config.fallback.degraded_answer {
         chain = chain.with_last_resort(FixedAnswer::new(text.as_str()));
     }
-    let Built { watch, ledger, .. } = built;
+    let Building { watch, ledger, .. } = built;
     let model: Arc<dyn ChatModel> = match config.cache.config() {
         Some(cache) => {
             let store = Arc::new(InMemoryAnswers::new(config.cache.max_mib << 20));
             let trouble = Trouble::new(watch.circuits.clone(), watch.queues.clone());
-            Arc::new(Cached::new(chain, store, cache).with_trouble(trouble))
+            let cached = Cached::new(chain, store, cache).with_trouble(trouble);
+            Arc::new(match comparing {
+                Some(embedder) => cached.with_semantic(embedder, config.cache.likeness()),
+                None => cached,
+            })
         }
         None => Arc::new(chain),
     };
@@ -114,6 +120,7 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
         let metered: Arc<dyn ChatModel> = Arc::new(Metered::new(model));
         catalog = catalog.with_model(name, metered.name(), Arc::clone(&metered));
     }
+    catalog = embedders::lend(catalog, embedders);
     Ok(Models {
         mind: Mind::Model(model),
         name: Some(name),
@@ -121,6 +128,24 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config) -> Result<Models> {
         watch,
         ledger,
     })
+}
+
+/// The embedder that finds questions alike, where answers are given again for those.
+fn comparing(config: &Config, embedders: &[Built]) -> Result<Option<Arc<dyn Embedder>>> {
+    let Some(name) = &config.cache.semantic else {
+        return Ok(None);
+    };
+    let mut named = embedders
+        .iter()
+        .filter(|built| built.embedder.model() == name);
+    match named.next() {
+        Some(built) => Ok(Some(Arc::clone(&built.embedder))),
+        None => {
+            let known: Vec<&str> = embedders.iter().map(|e| e.embedder.model()).collect();
+            let known = known.join(", ");
+            bail!("`cache.semantic`: there is no embedding model {name:?}; there are: {known}")
+        }
+    }
 }
 
 /// A model file run in this process, which has a queue of its own inside.
@@ -132,14 +157,14 @@ async fn local(file: PathBuf) -> Result<(Arc<dyn ChatModel>, String)> {
 }
 
 /// What is shared by the models that are built.
-struct Built<'a> {
+struct Building<'a> {
     config: &'a Config,
     watch: Watch,
     prices: Arc<PriceTable>,
     ledger: Ledger,
 }
 
-impl Built<'_> {
+impl Building<'_> {
     /// A hosted model with all its endpoints.
     fn hosted(&mut self, model: &Hosted) -> Result<Arc<dyn ChatModel>> {
         let unpriced = self.prices.price(&model.model).is_none();

@@ -268,15 +268,10 @@ async fn hosted(
             variable: variable.to_owned(),
         });
     }
-    let base_url = match (&model.base_url, preset.name) {
-        (Some(url), _) => Some(url.clone()),
-        (None, "openai") => environment.get("OPENAI_BASE_URL"),
-        (None, "anthropic") => environment.get("ANTHROPIC_BASE_URL"),
-        (None, "ollama") => environment
-            .get("OLLAMA_HOST")
-            .map(|host| ollama_address(&host)),
-        (None, _) => None,
-    };
+    let base_url = model
+        .base_url
+        .clone()
+        .or_else(|| address_of(preset, environment));
     let name = match &model.name {
         Some(name) => name.clone(),
         None => match default_model(preset.name) {
@@ -320,6 +315,18 @@ async fn hosted(
         timeouts: timeouts(model),
         ways,
     })))
+}
+
+/// The address that the environment gives for a provider.
+pub(crate) fn address_of(preset: &Preset, environment: &impl Environment) -> Option<String> {
+    match preset.name {
+        "openai" => environment.get("OPENAI_BASE_URL"),
+        "anthropic" => environment.get("ANTHROPIC_BASE_URL"),
+        "ollama" => environment
+            .get("OLLAMA_HOST")
+            .map(|host| ollama_address(&host)),
+        _ => None,
+    }
 }
 
 fn timeouts(model: &Model) -> Timeouts {

@@ -57,10 +57,19 @@ fn served(sim: &Running, more: &str) -> Server {
     )
 }
 
+/// An embedding model behind the same provider.
+const EMBEDDING: &str = "[[embedding.models]]
+provider = \"openai\"
+name = \"sim-embedding\"
+dimensions = 64
+send_dimensions = true
+shortens = true
+";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_openai_sdk_agrees() {
     let sim = Simulator::start(scripted()).await.unwrap();
-    let server = served(&sim, "");
+    let server = served(&sim, EMBEDDING);
     let offline = Server::offline();
     drive("openai_sdk.py", &[&server.url, &offline.url]).await;
     let stats = sim.stats();
@@ -141,4 +150,29 @@ async fn a_cut_stream_ends_with_an_error_event() {
         .unwrap();
     assert!(text.contains("\"error\""), "{text}");
     assert!(!text.contains("[DONE]"), "{text}");
+}
+
+#[tokio::test]
+async fn a_question_that_means_the_same_is_answered_from_the_cache() {
+    let sim = Simulator::start(scripted()).await.unwrap();
+    let cache =
+        "[cache]\nmode = \"all\"\nsemantic = \"hashing-v1-512\"\nsemantic_threshold = 0.8\n";
+    let server = served(&sim, cache);
+    let mut origins = Vec::new();
+    for question in [
+        "How do plants turn light into sugar?",
+        "how do plants turn the light into sugar",
+        "Who lends money to banks?",
+    ] {
+        let answer = reqwest::Client::new()
+            .post(format!("{}/v1/chat/completions", server.url))
+            .json(&json!({"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": question}]}))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+        origins.push(answer.headers().contains_key("x-lyceum-origin"));
+    }
+    assert_eq!(origins, [false, true, false]);
+    assert_eq!(sim.stats().answered, 2);
 }

@@ -12,12 +12,21 @@ use crate::compat::agent::StudentModel;
 /// The name under which the student is asked.
 pub(crate) const FEYNMAN: &str = "feynman";
 
-/// The models and the embedder that the server lends to its clients. The student is
+/// The models and the embedders that the server lends to its clients. The student is
 /// always among them, as `feynman`.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     models: Vec<Served>,
-    embedder: Option<Arc<dyn Embedder>>,
+    embedders: Vec<Lent>,
+}
+
+/// One embedder on the list.
+#[derive(Debug, Clone)]
+pub(crate) struct Lent {
+    pub(crate) embedder: Arc<dyn Embedder>,
+    pub(crate) owner: Arc<str>,
+    /// Whether the beginning of a vector is a vector too.
+    pub(crate) shortens: bool,
 }
 
 /// One model on the list.
@@ -47,10 +56,26 @@ impl Catalog {
         self
     }
 
-    /// Lends an embedder under its model's id.
+    /// Lends an embedder of the server's own under its model's id. A name that is taken
+    /// keeps its first embedder.
     #[must_use]
     pub fn with_embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
-        self.embedder = Some(embedder);
+        self.lend("lyceum", embedder, false);
+        self
+    }
+
+    /// Lends a provider's embedder under its model's id. `owner` is shown on the list.
+    /// `shortens` says that the model was trained so that the first numbers of a vector,
+    /// scaled to length one, are a vector too (Kusupati et al., "Matryoshka Representation
+    /// Learning", NeurIPS 2022): clients may then ask for fewer dimensions.
+    #[must_use]
+    pub fn with_embedder_of(
+        mut self,
+        owner: &str,
+        embedder: Arc<dyn Embedder>,
+        shortens: bool,
+    ) -> Self {
+        self.lend(owner, embedder, shortens);
         self
     }
 
@@ -69,8 +94,23 @@ impl Catalog {
         &self.models
     }
 
-    pub(crate) fn embedder(&self) -> Option<&Arc<dyn Embedder>> {
-        self.embedder.as_ref()
+    pub(crate) fn embedder(&self, name: &str) -> Option<&Lent> {
+        let mut embedders = self.embedders.iter();
+        embedders.find(|lent| lent.embedder.model() == name)
+    }
+
+    pub(crate) fn embedders(&self) -> &[Lent] {
+        &self.embedders
+    }
+
+    fn lend(&mut self, owner: &str, embedder: Arc<dyn Embedder>, shortens: bool) {
+        if self.embedder(embedder.model()).is_none() {
+            self.embedders.push(Lent {
+                embedder,
+                owner: owner.into(),
+                shortens,
+            });
+        }
     }
 
     fn insert(&mut self, name: &str, owner: &str, model: Arc<dyn ChatModel>, kind: ServedKind) {

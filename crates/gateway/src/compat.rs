@@ -13,8 +13,9 @@ pub(crate) mod stream;
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::{BufMut, BytesMut};
-use http::HeaderMap;
+use axum::{body::Body, extract::Extension, response::Response};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
 use lyceum_core::{
     CallContext, ChatAnswer, ChatRequest, ChatStream, RequestId, SessionId, TeachError,
 };
@@ -76,15 +77,30 @@ pub(crate) struct Opened {
     pub(crate) events: ChatStream,
 }
 
+impl Opened {
+    /// Reads the whole answer and has it written.
+    pub(crate) async fn whole(
+        self,
+        write: impl FnOnce(&RequestId, &str, &ChatAnswer) -> Bytes,
+    ) -> Result<Response, ApiError> {
+        let answer = collect(self.events).await?;
+        let body = write(&self.request, &self.name, &answer);
+        Ok(whole(body, &answer))
+    }
+}
+
 /// Finds the model and hands it the request.
 pub(crate) fn open(
     app: &App,
-    caller: Caller,
-    request: RequestId,
+    (Extension(caller), Extension(request)): (Extension<Caller>, Extension<RequestId>),
     hints: &Hints,
     asked: Asked,
-    within: std::time::Duration,
+    streamed: bool,
 ) -> Result<Opened, ApiError> {
+    let within = match streamed {
+        true => app.limits.stream,
+        false => app.limits.request,
+    };
     let served = find(app, &asked.model)?;
     if served.kind == ServedKind::Agent && asked.choices > 1 {
         return Err(invalid("n", "an agent gives one answer: leave it out"));
@@ -139,6 +155,21 @@ pub(crate) async fn collect(events: ChatStream) -> Result<ChatAnswer, ApiError> 
     ChatAnswer::collect(events)
         .await
         .map_err(|error| ApiError::Student(TeachError::Model(error)))
+}
+
+/// An answer with a body of JSON. `x-lyceum-origin` says where it comes from when no model
+/// was asked for it.
+pub(crate) fn whole(body: Bytes, answer: &ChatAnswer) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    if let Some(origin) = answer.origin {
+        headers.insert("x-lyceum-origin", HeaderValue::from_static(origin.label()));
+    }
+    response
 }
 
 /// A field that is wrong.

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use lyceum_core::{ChatError, TeachError};
+use lyceum_core::{ChatError, EmbedError, TeachError};
 
 use crate::compat::problem::Problem;
 
@@ -58,6 +58,8 @@ pub(crate) enum ApiError {
     Cut,
     #[error("{}", public(.0))]
     Student(#[source] TeachError),
+    #[error("{}", public_embed(.0))]
+    Embed(#[source] EmbedError),
     #[error("the server failed: the request id leads the operator to the cause")]
     Internal { what: &'static str },
 }
@@ -78,7 +80,14 @@ impl ApiError {
             Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Cut => StatusCode::BAD_GATEWAY,
-            Self::Student(error) => status_of(error),
+            Self::Student(TeachError::Model(error)) => status_of(error),
+            Self::Student(TeachError::Storage {
+                retryable: true, ..
+            }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Student(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Embed(EmbedError::Call(error)) => status_of(error),
+            Self::Embed(EmbedError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Embed(_) => StatusCode::BAD_GATEWAY,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -97,16 +106,26 @@ impl ApiError {
                 ChatError::Shed { .. } | ChatError::BreakerOpen { .. },
             )) => true,
             Self::Student(error) => error.is_retryable(),
+            Self::Embed(error) => error.is_retryable(),
             _ => false,
+        }
+    }
+
+    /// What became of the model's call, where that is what failed.
+    fn model_error(&self) -> Option<&ChatError> {
+        match self {
+            Self::Student(TeachError::Model(error)) => Some(error),
+            Self::Embed(EmbedError::Call(error)) => Some(error),
+            _ => None,
         }
     }
 
     /// The status where another vendor's API is spoken: refusals of the provider are told
     /// as what they are, because the client's own SDK acts on them.
     pub(crate) fn compat_status(&self) -> StatusCode {
-        match self {
-            Self::Invalid { .. } => StatusCode::BAD_REQUEST,
-            Self::Student(TeachError::Model(error)) => match error {
+        match (self, self.model_error()) {
+            (Self::Invalid { .. }, _) => StatusCode::BAD_REQUEST,
+            (_, Some(error)) => match error {
                 ChatError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
                 ChatError::Rejected { status: 413, .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 ChatError::Rejected { .. } | ChatError::ContextTooLong { .. } => {
@@ -120,11 +139,11 @@ impl ApiError {
 
     /// The code that programs act on where another vendor's API is spoken.
     pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::KeyMissing | Self::KeyUnknown => "invalid_api_key",
-            Self::NoModel { .. } => "model_not_found",
-            Self::Invalid { .. } => "invalid_value",
-            Self::Student(TeachError::Model(error)) => match error {
+        match (self, self.model_error()) {
+            (Self::KeyMissing | Self::KeyUnknown, _) => "invalid_api_key",
+            (Self::NoModel { .. }, _) => "model_not_found",
+            (Self::Invalid { .. }, _) => "invalid_value",
+            (_, Some(error)) => match error {
                 ChatError::RateLimited { .. } => "rate_limit_exceeded",
                 ChatError::OverBudget { .. } => "insufficient_quota",
                 ChatError::ContextTooLong { .. } => "context_length_exceeded",
@@ -139,6 +158,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         let known = match self {
             Self::Student(error) => error.retry_after(),
+            Self::Embed(error) => error.retry_after(),
             _ => None,
         };
         match self.status() {
@@ -169,6 +189,7 @@ impl ApiError {
             Self::StreamTimeout => "stream_timeout",
             Self::Cut => "cut",
             Self::Student(error) => error.label(),
+            Self::Embed(error) => error.label(),
             Self::Internal { what } => what,
         }
     }
@@ -181,6 +202,10 @@ impl ApiError {
             Self::Student(error) => {
                 let error = error as &(dyn Error + 'static);
                 tracing::warn!(reason, error, "student failed");
+            }
+            Self::Embed(error) => {
+                let error = error as &(dyn Error + 'static);
+                tracing::warn!(reason, error, "embedding failed");
             }
             Self::Internal { .. } => tracing::error!(reason, "request failed inside"),
             _ if self.status().is_server_error() => tracing::warn!(reason, "request failed"),
@@ -215,60 +240,37 @@ impl IntoResponse for ApiError {
     }
 }
 
-fn status_of(error: &TeachError) -> StatusCode {
+fn status_of(error: &ChatError) -> StatusCode {
     match error {
-        TeachError::Model(error) => match error {
-            ChatError::RateLimited { .. }
-            | ChatError::Unavailable { .. }
-            | ChatError::Connect { .. }
-            | ChatError::BreakerOpen { .. }
-            | ChatError::Shed { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            ChatError::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
-            ChatError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            ChatError::Authentication { .. }
-            | ChatError::Rejected { .. }
-            | ChatError::Protocol { .. }
-            | ChatError::Interrupted { .. }
-            | ChatError::Truncated => StatusCode::BAD_GATEWAY,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        },
-        TeachError::Storage {
-            retryable: true, ..
-        } => StatusCode::SERVICE_UNAVAILABLE,
+        ChatError::RateLimited { .. }
+        | ChatError::Unavailable { .. }
+        | ChatError::Connect { .. }
+        | ChatError::BreakerOpen { .. }
+        | ChatError::Shed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        ChatError::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
+        ChatError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        ChatError::Authentication { .. }
+        | ChatError::Rejected { .. }
+        | ChatError::Protocol { .. }
+        | ChatError::Interrupted { .. }
+        | ChatError::Truncated => StatusCode::BAD_GATEWAY,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn public_embed(error: &EmbedError) -> &'static str {
+    match error {
+        EmbedError::Call(error) => public_model(error),
+        EmbedError::Closed => "the server is going away: try again",
+        _ => {
+            "the embedding model's answer is not what was promised: the request id leads the operator to the cause"
+        }
     }
 }
 
 fn public(error: &TeachError) -> &'static str {
     match error {
-        TeachError::Model(error) => match error {
-            ChatError::RateLimited { .. } => {
-                "the model provider's rate limit is reached: try again later"
-            }
-            ChatError::Unavailable { .. } => "the model provider is unavailable: try again later",
-            ChatError::Connect { .. } => "the model provider cannot be reached: try again later",
-            ChatError::BreakerOpen { .. } => "the model provider is unavailable: try again later",
-            ChatError::ContextTooLong { .. } => {
-                "the conversation is longer than the model's context: send less"
-            }
-            ChatError::OverBudget { .. } => "the budget for model calls is used up",
-            ChatError::Shed { .. } => "too many calls are waiting for the model: try again later",
-            ChatError::Timeout { .. } => "the model did not answer in time: try again",
-            ChatError::Authentication { .. } => {
-                "the model provider refused the key: check the server's configuration"
-            }
-            ChatError::Rejected { .. } => {
-                "the model provider refused the request: the request id leads the operator to the cause"
-            }
-            ChatError::Protocol { .. } => "the model provider's answer was unreadable: try again",
-            ChatError::Interrupted { .. } | ChatError::Truncated => {
-                "the model provider's answer was cut short: try again"
-            }
-            ChatError::Local { .. } => {
-                "the local model failed: the request id leads the operator to the cause"
-            }
-            _ => "the model call failed: the request id leads the operator to the cause",
-        },
+        TeachError::Model(error) => public_model(error),
         TeachError::Storage {
             retryable: true, ..
         } => "the conversation cannot be stored now: try again",
@@ -276,6 +278,37 @@ fn public(error: &TeachError) -> &'static str {
             "the conversation cannot be stored: the request id leads the operator to the cause"
         }
         _ => "the student failed: the request id leads the operator to the cause",
+    }
+}
+
+fn public_model(error: &ChatError) -> &'static str {
+    match error {
+        ChatError::RateLimited { .. } => {
+            "the model provider's rate limit is reached: try again later"
+        }
+        ChatError::Unavailable { .. } => "the model provider is unavailable: try again later",
+        ChatError::Connect { .. } => "the model provider cannot be reached: try again later",
+        ChatError::BreakerOpen { .. } => "the model provider is unavailable: try again later",
+        ChatError::ContextTooLong { .. } => {
+            "the conversation is longer than the model's context: send less"
+        }
+        ChatError::OverBudget { .. } => "the budget for model calls is used up",
+        ChatError::Shed { .. } => "too many calls are waiting for the model: try again later",
+        ChatError::Timeout { .. } => "the model did not answer in time: try again",
+        ChatError::Authentication { .. } => {
+            "the model provider refused the key: check the server's configuration"
+        }
+        ChatError::Rejected { .. } => {
+            "the model provider refused the request: the request id leads the operator to the cause"
+        }
+        ChatError::Protocol { .. } => "the model provider's answer was unreadable: try again",
+        ChatError::Interrupted { .. } | ChatError::Truncated => {
+            "the model provider's answer was cut short: try again"
+        }
+        ChatError::Local { .. } => {
+            "the local model failed: the request id leads the operator to the cause"
+        }
+        _ => "the model call failed: the request id leads the operator to the cause",
     }
 }
 

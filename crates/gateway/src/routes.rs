@@ -3,6 +3,7 @@
 //! Invariant: what is not in [`OPEN`] needs a key wherever keys are configured.
 
 mod anthropic;
+mod embeddings;
 mod health;
 mod openai;
 mod pages;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(student::memorize))
         .routes(routes!(openai::chat_completions))
         .routes(routes!(openai::models))
+        .routes(routes!(embeddings::embeddings))
         .routes(routes!(anthropic::messages))
         .routes(routes!(anthropic::count_tokens))
         .routes(routes!(openai::model))

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 
 use lyceum_core::MicroUsd;
 use lyceum_llm::{
-    AnswerCacheConfig, Budgets, CachePolicy, HedgeConfig, HedgeDelay, RateLimits, Strategy,
+    AnswerCacheConfig, Budgets, CachePolicy, HedgeConfig, HedgeDelay, RateLimits, SemanticConfig,
+    Strategy,
 };
 use lyceum_queue::{BreakerConfig, RetryPolicy};
 use secrecy::SecretString;
@@ -207,7 +208,7 @@ pub(crate) struct Fallback {
 }
 
 /// `[cache]`: answers that are given again, within a tenant.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Cache {
     /// `off`, `asked` (default): requests that ask for it; `deterministic`: those of
@@ -220,6 +221,12 @@ pub(crate) struct Cache {
     pub trouble_ttl_seconds: u64,
     /// The most memory for answers, in MiB. Default 64; 1 to 65,536.
     pub max_mib: usize,
+    /// The embedding model by which questions of the same meaning are found. Default: none,
+    /// a question must be the same to the letter.
+    pub semantic: Option<String>,
+    /// The least cosine of two questions that mean the same. It depends on the embedding
+    /// model. Default 0.95; above 0, to 1.
+    pub semantic_threshold: f32,
 }
 
 /// Which requests may be answered from the cache.
@@ -245,13 +252,23 @@ impl Default for Cache {
             ttl_seconds: default.lifetime.as_secs(),
             trouble_ttl_seconds: default.trouble_lifetime.as_secs(),
             max_mib: 64,
+            semantic: None,
+            semantic_threshold: SemanticConfig::default().threshold,
         }
     }
 }
 
 impl Cache {
+    /// How questions are compared.
+    pub(crate) fn likeness(&self) -> SemanticConfig {
+        SemanticConfig {
+            threshold: self.semantic_threshold,
+            ..SemanticConfig::default()
+        }
+    }
+
     /// `None` when there is none.
-    pub(crate) fn config(self) -> Option<AnswerCacheConfig> {
+    pub(crate) fn config(&self) -> Option<AnswerCacheConfig> {
         let policy = match self.mode {
             CacheMode::Off => return None,
             CacheMode::Asked => CachePolicy::Asked,

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Config, ConfigError, Model, Queue, Store, StoreKind};
+use super::{Config, ConfigError, Embedding, Model, Queue, Store, StoreKind};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
@@ -186,6 +186,14 @@ fn layer(config: &Config) -> Result<(), ConfigError> {
         86_400,
     )?;
     range("cache.max_mib", cache.max_mib as u64, 1, 65_536)?;
+    let least = cache.semantic_threshold;
+    if !(least > 0.0 && least <= 1.0) {
+        return Err(ConfigError::Invalid {
+            key: "cache.semantic_threshold",
+            detail: format!("{least} is not above 0 and up to 1"),
+        });
+    }
+    embedding(&config.embedding)?;
     let cost = &config.cost;
     for (key, dollars) in [
         ("cost.daily_usd", cost.daily_usd),
@@ -202,6 +210,22 @@ fn layer(config: &Config) -> Result<(), ConfigError> {
         hedge.delay_seconds.unwrap_or_default(),
         600.0,
     )
+}
+
+fn embedding(embedding: &Embedding) -> Result<(), ConfigError> {
+    let items = embedding.batch_items as u64;
+    range("embedding.batch_items", items, 1, 2_048)?;
+    let wait = embedding.batch_wait_milliseconds;
+    range("embedding.batch_wait_milliseconds", wait, 0, 10_000)?;
+    let mib = embedding.cache_mib as u64;
+    range("embedding.cache_mib", mib, 0, 65_536)?;
+    let ttl = embedding.cache_ttl_seconds;
+    range("embedding.cache_ttl_seconds", ttl, 1, 31_536_000)?;
+    for model in &embedding.models {
+        let dimensions = model.dimensions as u64;
+        range("embedding.models.dimensions", dimensions, 1, 65_536)?;
+    }
+    Ok(())
 }
 
 fn share(key: &'static str, value: f64, most: f64) -> Result<(), ConfigError> {

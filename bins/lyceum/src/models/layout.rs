@@ -22,6 +22,13 @@ pub(crate) fn layout(chosen: &Chosen, config: &Config) -> String {
             "#   cached ({:?}, {} s, {} s in trouble, {} MiB)",
             cache.mode, cache.ttl_seconds, cache.trouble_ttl_seconds, cache.max_mib
         );
+        if let Some(model) = &cache.semantic {
+            let least = cache.semantic_threshold;
+            let _ = writeln!(
+                text,
+                "#     and for questions alike by {model}, cosine {least}"
+            );
+        }
     }
     let chain = !chosen.fallbacks.is_empty() || config.fallback.degraded_answer.is_some();
     if chain {

@@ -50,7 +50,7 @@ def raises(kind, call):
 
 
 def models():
-    assert "feynman" in MODELS and len(MODELS) == 2, MODELS
+    assert MODELS[1:] == ["feynman", "sim-embedding", "hashing-v1-512"], MODELS
     assert client().models.retrieve(MODEL).id == MODEL
     error = raises(openai.NotFoundError, lambda: client().models.retrieve("nothing"))
     assert error.code == "model_not_found", error
@@ -163,6 +163,34 @@ def student(url, model):
     assert error.param == "n", error
 
 
-for test in (models, chat, stream, tools, structured, images, errors):
+def embeddings():
+    api = client().embeddings
+    texts = ["plants turn light into sugar", "sugar out of light in plants", "banks lend money"]
+    answer = api.create(model="sim-embedding", input=texts)
+    assert [item.index for item in answer.data] == [0, 1, 2] and answer.model == "sim-embedding", answer
+    assert answer.usage.prompt_tokens > 0 and answer.usage.total_tokens > 0, answer.usage
+    a, b, c = (item.embedding for item in answer.data)
+    near = lambda x, y: sum(p * q for p, q in zip(x, y))
+    assert len(a) == 64 and near(a, b) > near(a, c), (near(a, b), near(a, c))
+    plain = api.create(model="sim-embedding", input=texts[0], encoding_format="float").data[0].embedding
+    assert max(abs(p - q) for p, q in zip(a, plain)) < 1e-6
+    short = api.create(model="sim-embedding", input=texts[0], dimensions=16).data[0].embedding
+    assert len(short) == 16 and abs(near(short, short) - 1) < 1e-5
+    own = api.create(model="hashing-v1-512", input=texts)
+    assert len(own.data[0].embedding) == 512 and own.usage.prompt_tokens == 0
+    for param, more in (
+        ("input", {"input": [[1, 2, 3]]}),
+        ("input", {"input": []}),
+        ("input[1]", {"input": ["a", ""]}),
+        ("dimensions", {"dimensions": 65}),
+        ("model", {"model": MODEL}),
+    ):
+        request = {"model": "sim-embedding", "input": texts} | more
+        error = raises(openai.BadRequestError, lambda: api.create(**request))
+        assert error.param == param, (more, error)
+    raises(openai.NotFoundError, lambda: api.create(model="nothing", input="x"))
+
+
+for test in (embeddings, models, chat, stream, tools, structured, images, errors):
     test()
 student(OFFLINE, "feynman")

@@ -6,10 +6,12 @@
 mod answer;
 mod chunks;
 mod content;
+mod embeddings;
 mod request;
 
 pub(crate) use answer::completion;
 pub(crate) use chunks::Chunks;
+pub(crate) use embeddings::{EmbedIn, embeddings};
 pub(crate) use request::{ChatIn, Options, check_messages, within};
 
 use lyceum_core::FinishReason;

@@ -1,15 +1,12 @@
 //! Anthropic's API: `/v1/messages` and `/v1/messages/count_tokens`.
 
 use axum::{
-    extract::{Extension, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use serde_json::json;
 
-use super::{
-    openai::whole,
-    student::{Who, json},
-};
+use super::student::{Who, json};
 use crate::{
     body,
     compat::{
@@ -47,22 +44,15 @@ pub(crate) async fn messages(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (Extension(caller), Extension(id)) = who;
     let hints = Hints::read(request.headers());
     let input: MessagesIn = body::json(request, &app.limits).await?;
     let (asked, streamed) = input.check(&app.limits)?;
-    let within = match streamed {
-        true => app.limits.stream,
-        false => app.limits.request,
-    };
-    let opened = compat::open(&app, caller, id, &hints, asked, within)?;
+    let opened = compat::open(&app, who, &hints, asked, streamed)?;
     if streamed {
         let events = Events::new(opened.request, &opened.name, hints.queue_events);
         return stream::respond(&app, opened.events, events).await;
     }
-    let answer = compat::collect(opened.events).await?;
-    let body = message(&opened.request, &opened.name, &answer);
-    Ok(whole(body.into(), &answer))
+    opened.whole(message).await
 }
 
 /// About how many input tokens a message has.

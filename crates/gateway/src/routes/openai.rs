@@ -1,18 +1,15 @@
 //! OpenAI's API: `/v1/chat/completions` and `/v1/models`.
 
 use axum::{
-    body::Body,
-    extract::{Extension, Path, Request, State},
+    extract::{Path, Request, State},
     response::Response,
 };
-use http::{HeaderValue, header};
-use lyceum_core::ChatAnswer;
 use serde_json::{Value, json};
 
 use super::student::{Who, json};
 use crate::{
     body,
-    catalog::Served,
+    catalog::{Lent, Served},
     compat::{
         self, Hints,
         openai::{ChatIn, Chunks, completion},
@@ -51,37 +48,15 @@ pub(crate) async fn chat_completions(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (Extension(caller), Extension(id)) = who;
     let hints = Hints::read(request.headers());
     let input: ChatIn = body::json(request, &app.limits).await?;
     let (asked, options) = input.check(&app.limits)?;
-    let within = match options.stream {
-        true => app.limits.stream,
-        false => app.limits.request,
-    };
-    let opened = compat::open(&app, caller, id, &hints, asked, within)?;
+    let opened = compat::open(&app, who, &hints, asked, options.stream)?;
     if options.stream {
         let chunks = Chunks::new(opened.request, &opened.name, options, hints.queue_events);
         return stream::respond(&app, opened.events, chunks).await;
     }
-    let answer = compat::collect(opened.events).await?;
-    let body = completion(&opened.request, &opened.name, &answer);
-    Ok(whole(body.into(), &answer))
-}
-
-/// A whole answer as JSON. `x-lyceum-origin` says where it comes from when no model was
-/// asked for it.
-pub(super) fn whole(body: Body, answer: &ChatAnswer) -> Response {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    if let Some(origin) = answer.origin {
-        headers.insert("x-lyceum-origin", HeaderValue::from_static(origin.label()));
-    }
-    response
+    opened.whole(completion).await
 }
 
 /// The models and agents that can be asked.
@@ -97,9 +72,7 @@ pub(super) fn whole(body: Body, answer: &ChatAnswer) -> Response {
 )]
 pub(crate) async fn models(State(app): State<Shared>) -> Result<Response, ApiError> {
     let mut data: Vec<Value> = app.catalog.all().iter().map(model_entry).collect();
-    if let Some(embedder) = app.catalog.embedder() {
-        data.push(entry(embedder.model(), "lyceum"));
-    }
+    data.extend(app.catalog.embedders().iter().map(embedder_entry));
     // Clients of both vendors read this list.
     let first = data.first().map(|entry| entry["id"].clone());
     let last = data.last().map(|entry| entry["id"].clone());
@@ -125,15 +98,18 @@ pub(crate) async fn model(
     State(app): State<Shared>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let embedder = app.catalog.embedder();
-    if let Some(embedder) = embedder.filter(|embedder| embedder.model() == name) {
-        return json(&entry(embedder.model(), "lyceum"));
+    if let Some(lent) = app.catalog.embedder(&name) {
+        return json(&embedder_entry(lent));
     }
     json(&model_entry(compat::find(&app, &name)?))
 }
 
 fn model_entry(served: &Served) -> Value {
     entry(&served.name, &served.owner)
+}
+
+fn embedder_entry(lent: &Lent) -> Value {
+    entry(lent.embedder.model(), &lent.owner)
 }
 
 fn entry(name: &str, owner: &str) -> Value {

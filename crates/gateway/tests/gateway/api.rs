@@ -9,10 +9,11 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 22] = [
     ("post", "/v1/messages"),
     ("post", "/v1/messages/count_tokens"),
     ("post", "/v1/chat/completions"),
+    ("post", "/v1/embeddings"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{model}"),
     ("get", "/"),

@@ -8,6 +8,7 @@
 
 mod anthropic;
 mod api;
+mod embeddings;
 mod lifecycle;
 mod logs;
 mod refusals;
