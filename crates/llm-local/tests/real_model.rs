@@ -13,9 +13,23 @@ use lyceum_llm_local::LocalModel;
 
 static MODEL: LazyLock<LocalModel> = LazyLock::new(|| open(&real_model()));
 
+/// A question whose answer an example has prepared: without one, this model's first two
+/// choices are so close that the processor's rounding picks between them.
+fn capital(country: &str) -> ChatRequest {
+    let question = |country| Message::user(format!("What is the capital of {country}?"));
+    ChatRequest {
+        messages: vec![
+            question("Germany"),
+            Message::assistant("The capital of Germany is Berlin."),
+            question(country),
+        ],
+        ..ask("")
+    }
+}
+
 #[tokio::test]
 async fn a_fact_streams_in_pieces_and_ends() {
-    let request = Arc::new(ask("What is the capital of France?"));
+    let request = Arc::new(capital("France"));
     let events: Vec<ChatEvent> = MODEL
         .stream(call(), request)
         .map(Result::unwrap)
@@ -48,8 +62,8 @@ async fn greedy_answers_repeat_whatever_was_asked_between() {
 #[tokio::test]
 async fn two_at_once_each_get_their_own_answer() {
     let (france, japan) = tokio::join!(
-        answer(&MODEL, ask("What is the capital of France?")),
-        answer(&MODEL, ask("What is the capital of Japan?")),
+        answer(&MODEL, capital("France")),
+        answer(&MODEL, capital("Japan")),
     );
     assert!(france.text.contains("Paris"), "{:?}", france.text);
     assert!(japan.text.contains("Tokyo"), "{:?}", japan.text);
@@ -89,7 +103,7 @@ async fn limits_and_stop_texts_are_honoured() {
     assert_eq!(short.usage.unwrap().output, Tokens(5));
     let stopped = count(ChatRequest {
         stop: vec!["Paris".into()],
-        ..ask("What is the capital of France?")
+        ..capital("France")
     })
     .await;
     assert_eq!(stopped.finish, FinishReason::Stop);
@@ -127,7 +141,7 @@ async fn dropped_streams_free_the_model_for_the_next() {
     ) {}
     drop(stream);
 
-    let answer = answer(&model, ask("What is the capital of France?")).await;
+    let answer = answer(&model, capital("France")).await;
     assert!(answer.text.contains("Paris"), "{:?}", answer.text);
     let counters = model.counters();
     assert_eq!((counters.abandoned, counters.finished), (2, 1));
