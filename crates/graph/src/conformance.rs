@@ -38,6 +38,7 @@ pub async fn check(saver: &dyn Saver) {
     a_checkpoint_is_read_back_whole(saver).await;
     unchanged_values_are_found_where_they_were_written(saver).await;
     a_channel_is_read_back_in_all_its_pieces(saver).await;
+    several_steps_in_one_batch_are_several_checkpoints(saver).await;
     a_record_replaces_the_one_of_its_key(saver).await;
     the_same_commit_twice_is_one(saver).await;
     one_writer_holds_a_thread(saver).await;
@@ -102,7 +103,7 @@ fn checkpoint(id: u64, written: &[(&str, &[u8])], older: &[(&str, u64)]) -> Batc
         metadata: Metadata::from_iter([("request".to_owned(), id.into())]),
     };
     Batch {
-        checkpoint: Some(head),
+        checkpoints: vec![head],
         values,
         records: Vec::new(),
     }
@@ -151,7 +152,7 @@ async fn a_checkpoint_is_read_back_whole(saver: &dyn Saver) {
     ];
     commit(saver, &lease, &batch).await;
     let saved = newest(saver, &id).await;
-    assert_eq!(Some(saved.checkpoint), batch.checkpoint);
+    assert_eq!([saved.checkpoint], *batch.checkpoints);
     assert_eq!(sorted(saved.values), sorted(batch.values));
     assert_eq!(saved.records, batch.records, "records come by task and key");
     saver.release(&lease).await.expect("the saver releases");
@@ -229,6 +230,70 @@ async fn pruning_keeps_the_pieces_that_survivors_need(saver: &dyn Saver) {
     let removed = saver.prune(&lease, Keep::Last(1)).await;
     assert_eq!(removed.expect("the lease is live"), 1);
     assert_eq!(pieces(saver, &id, 4).await, [b"again"]);
+}
+
+async fn several_steps_in_one_batch_are_several_checkpoints(saver: &dyn Saver) {
+    let id = thread("several");
+    let lease = acquire(saver, &id).await;
+    commit(saver, &lease, &checkpoint(1, &[("a", b"a1")], &[])).await;
+    let mut batch = Batch {
+        records: vec![record(1, 0, "result", b"of a stored one")],
+        ..Batch::default()
+    };
+    batch.append(checkpoint(2, &[("b", b"b2")], &[("a", 1)]));
+    batch.records.push(record(2, 1, "result", b"first"));
+    batch.append(checkpoint(3, &[("a", b"a3"), ("c", b"c3")], &[("b", 2)]));
+    // Nothing but a plan.
+    batch.append(checkpoint(4, &[], &[]));
+    let mut inner = checkpoint(5, &[("a", b"a5")], &[]);
+    for head in &mut inner.checkpoints {
+        head.namespace = "/inner".to_owned();
+    }
+    batch.append(inner);
+    batch.records.push(record(2, 1, "result", b"last"));
+    let expected = batch.clone();
+    commit(saver, &lease, &batch).await;
+    // The reply was lost, and more has come since.
+    batch.append(checkpoint(6, &[("d", b"d6")], &[("c", 3)]));
+    commit(saver, &lease, &batch).await;
+
+    let load = async |namespace: &str, n: u64| {
+        let saved = saver.load(&id, namespace, Some(CheckpointId(n))).await;
+        saved.expect("the saver reads").expect("it is kept")
+    };
+    for (n, head) in (2..).zip(&expected.checkpoints) {
+        let saved = load(&head.namespace, n).await;
+        assert_eq!(saved.checkpoint, *head);
+    }
+    let bytes = |saved: Saved| -> Vec<Vec<u8>> {
+        let values = sorted(saved.values).into_iter();
+        values.map(|value| value.bytes).collect()
+    };
+    assert_eq!(
+        load("", 1).await.records,
+        [record(1, 0, "result", b"of a stored one")]
+    );
+    let second = load("", 2).await;
+    assert_eq!(
+        second.records,
+        [record(2, 1, "result", b"last")],
+        "the last counts"
+    );
+    assert_eq!(bytes(second), [b"a1", b"b2"]);
+    assert_eq!(bytes(load("", 3).await), [b"a3", b"b2", b"c3"]);
+    assert_eq!(bytes(load("", 4).await), [[0; 0]; 0]);
+    assert_eq!(bytes(load("/inner", 5).await), [b"a5"]);
+    assert_eq!(bytes(newest(saver, &id).await), [b"c3", b"d6"]);
+    let heads = saver.history(&id, "", None, 10).await;
+    let heads: Vec<_> = heads
+        .expect("the saver reads")
+        .iter()
+        .map(|h| h.id.0)
+        .collect();
+    assert_eq!(heads, [6, 4, 3, 2, 1]);
+    saver.release(&lease).await.expect("the saver releases");
+    let lease = acquire(saver, &id).await;
+    assert_eq!(lease.last, Some(CheckpointId(6)));
 }
 
 async fn a_record_replaces_the_one_of_its_key(saver: &dyn Saver) {
@@ -371,7 +436,7 @@ async fn namespaces_are_separate_and_share_the_ids(saver: &dyn Saver) {
     let id = thread("namespaces");
     let lease = acquire(saver, &id).await;
     let mut inner = checkpoint(2, &[("a", b"inner")], &[]);
-    if let Some(head) = &mut inner.checkpoint {
+    for head in &mut inner.checkpoints {
         head.namespace = "/panel".to_owned();
     }
     commit(saver, &lease, &checkpoint(1, &[("a", b"outer")], &[])).await;

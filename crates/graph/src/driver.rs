@@ -85,6 +85,7 @@ where
     let closed = match closed {
         Ok(stored) => {
             driver.observe_checkpoint(stored.as_ref());
+            driver.observe_pruning();
             driver.tell_stored(stored).await;
             Ok(())
         }
@@ -131,6 +132,7 @@ where
                 let thread = &durable.held.lease.thread;
                 let saver = &durable.saver;
                 let id = base.checkpoint();
+                durable.settle().await?;
                 saver.load(thread, &durable.namespace, id).await?
             }
             _ => None,
@@ -228,6 +230,7 @@ where
         let machine = &mut self.machine;
         let stored = journal.checkpoint(machine, source, is_told).await?;
         self.observe_checkpoint(stored.as_ref());
+        self.observe_pruning();
         Ok(stored)
     }
 

@@ -14,12 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
-
 use crate::{
-    saver::{
-        Batch, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saver, SaverError, ThreadId,
-    },
+    outbox::Outbox,
+    pruning::Pruning,
+    saver::{Batch, CheckpointId, Claim, Lease, Metadata, Record, Saver, SaverError, ThreadId},
     turns::Turn,
 };
 use futures_util::future::BoxFuture;
@@ -27,12 +25,26 @@ use futures_util::future::BoxFuture;
 /// When progress is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Before the run goes on: after a crash, nothing that the run has told is lost.
+    /// Before the run goes on, in a commit for each step: after a crash, nothing that the
+    /// run has told is lost.
     #[default]
     Sync,
-    /// While the run goes on, at most one batch behind: a crash may lose the last step.
+    /// While the run goes on. One commit is under way at a time; what the run does meanwhile
+    /// waits, 256 results and checkpoints or 1 MiB at most, and becomes the next commit as a
+    /// whole. Beyond that the run waits.
+    ///
+    /// A crash loses what came after the last commit: steps, results and questions that the
+    /// run's stream may have told of already. Their nodes run again. Never lost is what was
+    /// acknowledged: a run ends, and `Context::once` returns, after everything before it is
+    /// stored. What is found after a crash is the thread as it was at one moment, its
+    /// subgraphs included.
     Async,
-    /// When the run ends, in whichever way: a crash loses the run.
+    /// When the run ends, in whichever way but a crash or a drop, in one commit for the
+    /// graph and its subgraphs. A crash loses the run, and what its `Context::once` recorded:
+    /// these effects take place again, under the same id.
+    ///
+    /// A subgraph with memory that is entered again, or one of which more than 1 MiB waits,
+    /// is stored before the end.
     Exit,
 }
 
@@ -96,13 +108,28 @@ pub(crate) struct HeldLease {
     saver: Arc<dyn Saver>,
     pub(crate) lease: Lease,
     released: AtomicBool,
+    pub(crate) pruning: Arc<Pruning>,
+    /// What is not stored yet, in its order.
+    pub(crate) outbox: Outbox,
+    durability: Durability,
     /// What lets the next run of this process go on, after the lease.
     turn: Mutex<Option<Turn>>,
 }
 
 impl HeldLease {
-    pub(crate) fn new(saver: Arc<dyn Saver>, lease: Lease, turn: Option<Turn>) -> Self {
+    pub(crate) fn new(
+        saver: Arc<dyn Saver>,
+        lease: Lease,
+        durability: Durability,
+        keep: Option<NonZeroU32>,
+        turn: Option<Turn>,
+    ) -> Self {
+        let last = lease.last.map_or(0, |id| id.0);
+        let pruning = Arc::new(Pruning::new(keep, last));
         Self {
+            outbox: Outbox::new(saver.clone(), lease.clone(), pruning.clone()),
+            pruning,
+            durability,
             saver,
             lease,
             released: AtomicBool::new(false),
@@ -136,15 +163,23 @@ impl HeldLease {
 }
 
 impl Drop for HeldLease {
-    /// A dropped run cannot wait. One short task gives the thread back, so that the next
-    /// run need not sit out the lease; without a runtime it ends by itself.
+    /// A dropped run cannot wait. One short task stores what still waits for that and gives
+    /// the thread back, so that the next run need not sit out the lease; without a runtime
+    /// the lease ends by itself.
     fn drop(&mut self) {
         if *self.released.get_mut() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (saver, lease, turn) = (self.saver.clone(), self.lease.clone(), self.turn().take());
+            let rest = match self.durability {
+                Durability::Sync | Durability::Async => self.outbox.take(),
+                Durability::Exit => Batch::default(),
+            };
             runtime.spawn(async move {
+                if !rest.is_empty() {
+                    let _lost_like_in_a_crash = saver.commit(&lease, &rest).await;
+                }
                 let _ends_by_itself = saver.release(&lease).await;
                 drop(turn);
             });
@@ -164,12 +199,6 @@ pub(crate) struct Durable {
     pub(crate) metadata: Arc<Metadata>,
     /// The last checkpoint id given out, for all namespaces of the thread.
     ids: Arc<AtomicU64>,
-    /// The newest stored checkpoint of this namespace.
-    stored: watch::Sender<u64>,
-    /// How many checkpoints of each namespace the thread keeps at least, if not all.
-    keep: Option<NonZeroU32>,
-    /// The number of times that `keep` fits into the last checkpoint id that was pruned at.
-    pruned: Arc<AtomicU64>,
     /// With [`Durability::Exit`]: records that wait for the end of the run.
     staged: Mutex<Vec<Record>>,
 }
@@ -189,9 +218,6 @@ impl Durable {
             durability,
             metadata,
             ids: Arc::new(AtomicU64::new(last)),
-            stored: watch::Sender::new(0),
-            keep: None,
-            pruned: Arc::default(),
             staged: Mutex::default(),
         }
     }
@@ -205,43 +231,12 @@ impl Durable {
             durability: self.durability,
             metadata: self.metadata.clone(),
             ids: self.ids.clone(),
-            stored: watch::Sender::new(0),
-            keep: self.keep,
-            pruned: self.pruned.clone(),
             staged: Mutex::default(),
         }
     }
 
-    /// Keeps about so many checkpoints.
-    pub(crate) fn keep_last(mut self, keep: Option<NonZeroU32>) -> Self {
-        let last = self.ids.load(Ordering::Relaxed);
-        let pruned = keep.map_or(0, |keep| last / u64::from(keep.get()));
-        self.keep = keep;
-        self.pruned = Arc::new(pruned.into());
-        self
-    }
-
-    /// Removes old checkpoints, once for as many new ones as are kept: the work of it is
-    /// shared out, and a thread holds at most twice that many.
-    pub(crate) async fn prune(&self, stored: CheckpointId) -> Result<(), SaverError> {
-        let Some(keep) = self.keep else {
-            return Ok(());
-        };
-        let times = stored.0 / u64::from(keep.get());
-        if self.pruned.fetch_max(times, Ordering::Relaxed) < times {
-            let keep = Keep::Last(keep.get());
-            self.saver.prune(&self.held.lease, keep).await?;
-        }
-        Ok(())
-    }
-
     pub(crate) fn next_id(&self) -> CheckpointId {
         CheckpointId(self.ids.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    /// Says that a checkpoint is stored, so that records may follow it.
-    pub(crate) fn mark_stored(&self, id: CheckpointId) {
-        self.stored.send_replace(id.0);
     }
 
     pub(crate) fn stage(&self, records: impl IntoIterator<Item = Record>) {
@@ -259,7 +254,7 @@ impl Durable {
         staged
     }
 
-    /// Stores one record of a running task.
+    /// Stores one record of a running task, and all that came before it.
     pub(crate) async fn record(
         &self,
         checkpoint: CheckpointId,
@@ -268,28 +263,46 @@ impl Durable {
         bytes: Vec<u8>,
     ) -> Result<(), SaverError> {
         let task = u32::try_from(task).unwrap_or(u32::MAX);
-        let record = Record {
+        let records = vec![Record {
             checkpoint,
             task,
             key,
             bytes,
-        };
-        if self.durability == Durability::Exit {
-            self.stage([record]);
-            return Ok(());
-        }
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let mut stored = self.stored.subscribe();
-        // The borrow must end here: the driver takes the lock to store the next checkpoint.
-        drop(stored.wait_for(|id| *id >= checkpoint.0).await);
-        self.commit(&Batch {
-            records: vec![record],
+        }];
+        let batch = Batch {
+            records,
             ..Batch::default()
-        })
-        .await
+        };
+        match self.durability {
+            // Its checkpoint was stored before the task began.
+            Durability::Sync => self.commit(&batch).await,
+            Durability::Async => {
+                let outbox = &self.held.outbox;
+                outbox.flush(outbox.put(batch)).await
+            }
+            Durability::Exit => {
+                self.stage(batch.records);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores what the outbox has of this namespace, so that it can be read.
+    pub(crate) async fn settle(&self) -> Result<(), SaverError> {
+        let outbox = &self.held.outbox;
+        match outbox.holds(&self.namespace) {
+            true => outbox.flush(outbox.end()).await,
+            false => Ok(()),
+        }
     }
 
     pub(crate) async fn commit(&self, batch: &Batch) -> Result<(), SaverError> {
         self.saver.commit(&self.held.lease, batch).await
+    }
+
+    /// Removes old checkpoints where it is time for that; see [`Pruning`].
+    pub(crate) async fn prune(&self, stored: CheckpointId) {
+        let held = &self.held;
+        held.pruning.run(&*self.saver, &held.lease, stored).await;
     }
 }

@@ -184,7 +184,7 @@ impl<S: Saver> Encrypted<S> {
                 ..*record
             })
         });
-        let head = batch.checkpoint.as_ref().map(|head| {
+        let heads = batch.checkpoints.iter().map(|head| {
             let sealed = self
                 .keys
                 .seal(&place_of_head(thread, head), head.plan.as_bytes())?;
@@ -197,7 +197,7 @@ impl<S: Saver> Encrypted<S> {
         Ok(Batch {
             values: values.collect::<Result<_, SaverError>>()?,
             records: records.collect::<Result<_, SaverError>>()?,
-            checkpoint: head.transpose()?,
+            checkpoints: heads.collect::<Result<_, SaverError>>()?,
         })
     }
 

@@ -1,11 +1,9 @@
 //! What a run stores as it goes, in the order and at the time its durability asks for.
 //!
-//! Invariant: at most one batch is being stored in the background. Deliberately absent:
-//! decisions about the run.
+//! Invariant: nothing is stored before what came before it. Deliberately absent: decisions
+//! about the run.
 
 use std::{collections::BTreeMap, sync::Arc};
-
-use futures_util::future::BoxFuture;
 
 use crate::{
     Answers, Command, Interrupt, RunError, State,
@@ -31,7 +29,6 @@ pub(crate) struct Journal {
     parent: Option<CheckpointId>,
     /// With [`Durability::Exit`]: why the checkpoint at the end will have been made.
     unsaved: Option<Source>,
-    background: Option<BoxFuture<'static, Result<(), SaverError>>>,
 }
 
 impl Journal {
@@ -41,7 +38,6 @@ impl Journal {
             current: None,
             parent: None,
             unsaved: None,
-            background: None,
         }
     }
 
@@ -53,7 +49,6 @@ impl Journal {
     pub(crate) fn continue_from(&mut self, id: CheckpointId) {
         self.current = Some(id);
         self.parent = Some(id);
-        self.durable.mark_stored(id);
     }
 
     /// Stores the state and the plan as a new checkpoint; gives its head, if the saver was
@@ -70,20 +65,41 @@ impl Journal {
             self.unsaved = Some(source);
             return Ok(None);
         }
+        let batch = self.snapshot(machine, source)?;
+        let told = is_told.then(|| batch.checkpoints.first().cloned());
+        self.store(batch).await?;
+        Ok(told.flatten())
+    }
+
+    /// The same, and stored when this returns, whatever the durability.
+    pub(crate) async fn checkpoint_now<S: State>(
+        &mut self,
+        machine: &mut Machine<S>,
+        source: Source,
+    ) -> Result<CheckpointId, RunError> {
+        let id = self.durable.next_id();
+        self.current = Some(id);
+        let batch = self.snapshot(machine, source)?;
+        self.durable.commit(&batch).await?;
+        self.durable.prune(id).await;
+        Ok(id)
+    }
+
+    /// The state and the plan as the current checkpoint.
+    fn snapshot<S: State>(
+        &mut self,
+        machine: &mut Machine<S>,
+        source: Source,
+    ) -> Result<Batch, RunError> {
+        let (id, namespace) = (self.current(), &self.durable.namespace);
         let parent = self.parent.replace(id);
-        let (mut head, values) = machine.checkpoint(id, parent, &self.durable.namespace, source)?;
+        let (mut head, values) = machine.checkpoint(id, parent, namespace, source)?;
         head.metadata.clone_from(&self.durable.metadata);
-        let told = is_told.then(|| head.clone());
-        self.store(
-            Batch {
-                checkpoint: Some(head),
-                values,
-                records: Vec::new(),
-            },
-            Some(id),
-        )
-        .await?;
-        Ok(told)
+        Ok(Batch {
+            checkpoints: vec![head],
+            values,
+            records: Vec::new(),
+        })
     }
 
     /// Records the results of tasks whose step goes on, in one transaction.
@@ -102,28 +118,14 @@ impl Journal {
         if records.is_empty() {
             return Ok(());
         }
-        self.store(
-            Batch {
-                records,
-                ..Batch::default()
-            },
-            None,
-        )
-        .await
+        self.store_records(records).await
     }
 
     /// Records that the run stops before the planned step.
     pub(crate) async fn paused(&mut self) -> Result<(), RunError> {
         let record = self.record(0, PAUSE.to_owned(), Vec::new());
         let records = vec![record];
-        self.store(
-            Batch {
-                records,
-                ..Batch::default()
-            },
-            None,
-        )
-        .await
+        self.store_records(records).await
     }
 
     /// Records what a task asks.
@@ -137,24 +139,13 @@ impl Journal {
             .iter()
             .map(|interrupt| Self::question(checkpoint, task, interrupt));
         let records = records.collect::<Result<_, RunError>>()?;
-        self.store(
-            Batch {
-                records,
-                ..Batch::default()
-            },
-            None,
-        )
-        .await
+        self.store_records(records).await
     }
 
     /// Records why a task failed; it will be tried again when the thread is resumed.
     pub(crate) async fn error(&mut self, task: usize, message: &str) -> Result<(), RunError> {
         let record = self.record(task, ERROR.to_owned(), message.as_bytes().to_vec());
-        let batch = Batch {
-            records: vec![record],
-            ..Batch::default()
-        };
-        self.store(batch, None).await
+        self.store_records(vec![record]).await
     }
 
     /// The record of a question.
@@ -187,14 +178,7 @@ impl Journal {
             self.record(*task, format!("{ANSWER}{id}"), value.to_string().into())
         });
         let records = records.collect();
-        self.store(
-            Batch {
-                records,
-                ..Batch::default()
-            },
-            None,
-        )
-        .await
+        self.store_records(records).await
     }
 
     fn record(&self, task: usize, key: String, bytes: Vec<u8>) -> Record {
@@ -207,44 +191,41 @@ impl Journal {
         }
     }
 
-    async fn store(&mut self, batch: Batch, stored: Option<CheckpointId>) -> Result<(), RunError> {
+    async fn store_records(&mut self, records: Vec<Record>) -> Result<(), RunError> {
+        let batch = Batch {
+            records,
+            ..Batch::default()
+        };
+        self.store(batch).await
+    }
+
+    async fn store(&mut self, batch: Batch) -> Result<(), RunError> {
         match self.durable.durability {
             Durability::Sync => {
                 self.durable.commit(&batch).await?;
-                if let Some(id) = stored {
-                    self.durable.mark_stored(id);
-                    self.durable.prune(id).await?;
+                if let Some(id) = batch.last() {
+                    self.durable.prune(id).await;
                 }
             }
             Durability::Async => {
-                self.flush().await?;
-                let durable = self.durable.clone();
-                self.background = Some(Box::pin(async move {
-                    durable.commit(&batch).await?;
-                    if let Some(id) = stored {
-                        durable.mark_stored(id);
-                        durable.prune(id).await?;
-                    }
-                    Ok(())
-                }));
+                let outbox = &self.durable.held.outbox;
+                outbox.put(batch);
+                outbox.nudge().await?;
             }
             Durability::Exit => self.durable.stage(batch.records),
         }
         Ok(())
     }
 
-    /// Waits until the batch in the background, if any, is stored.
-    pub(crate) async fn flush(&mut self) -> Result<(), SaverError> {
-        if let Some(background) = &mut self.background {
-            let result = background.await;
-            self.background = None;
-            return result;
-        }
-        Ok(())
+    /// Whether something waits to be stored while the run goes on.
+    pub(crate) fn has_background(&self) -> bool {
+        self.durable.durability == Durability::Async && !self.durable.held.outbox.is_empty()
     }
 
-    pub(crate) fn has_background(&self) -> bool {
-        self.background.is_some()
+    /// Waits until everything that was put into the outbox is stored.
+    pub(crate) async fn flush(&self) -> Result<(), SaverError> {
+        let outbox = &self.durable.held.outbox;
+        outbox.flush(outbox.end()).await
     }
 
     /// Extends the lease of a run that has nothing to store for a while.
@@ -259,30 +240,32 @@ impl Journal {
         machine: &mut Machine<S>,
         is_told: bool,
     ) -> Result<Option<Checkpoint>, RunError> {
-        self.flush().await?;
-        if self.durable.durability != Durability::Exit {
-            return Ok(None);
+        let is_root = self.durable.namespace.is_empty();
+        let mut told = None;
+        if self.durable.durability == Durability::Exit {
+            let unsaved = self.unsaved.take().filter(|_| !machine.is_torn());
+            let mut batch = match unsaved {
+                Some(source) => self.snapshot(machine, source)?,
+                None => Batch::default(),
+            };
+            batch.records = self.durable.take_staged(self.current);
+            told = batch.checkpoints.first().filter(|_| is_told).cloned();
+            if !batch.is_empty() {
+                let outbox = &self.durable.held.outbox;
+                outbox.put(batch);
+                outbox.relieve().await?;
+            }
         }
-        let mut batch = Batch {
-            records: self.durable.take_staged(self.current),
-            ..Batch::default()
-        };
-        if let Some(source) = self.unsaved.take().filter(|_| !machine.is_torn()) {
-            let parent = self.parent;
-            let namespace = &self.durable.namespace;
-            let (mut head, values) =
-                machine.checkpoint(self.current(), parent, namespace, source)?;
-            head.metadata.clone_from(&self.durable.metadata);
-            batch.checkpoint = Some(head);
-            batch.values = values;
+        // What a subgraph leaves is stored with, or before, what comes of it around it.
+        if is_root {
+            self.flush().await?;
         }
-        if batch != Batch::default() {
-            self.durable.commit(&batch).await?;
-        }
-        if let Some(head) = &batch.checkpoint {
-            self.durable.prune(head.id).await?;
-        }
-        Ok(batch.checkpoint.filter(|_| is_told))
+        Ok(told)
+    }
+
+    /// Why old checkpoints could not be removed, if that was not told yet.
+    pub(crate) fn take_prune_failure(&self) -> Option<SaverError> {
+        self.durable.held.pruning.take_failure()
     }
 }
 

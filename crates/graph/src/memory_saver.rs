@@ -82,7 +82,7 @@ impl Kept {
             self.records
                 .insert((*checkpoint, *task, key.clone()), bytes.clone());
         }
-        if let Some(head) = &batch.checkpoint {
+        for head in &batch.checkpoints {
             self.last = self.last.max(Some(head.id));
             self.heads.insert(head.id, head.clone());
         }

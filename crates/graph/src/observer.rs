@@ -14,8 +14,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    Checkpoint, Interrupt, Namespace, NodeName, RunError, State, Status, TaskId, ThreadId,
-    context::RunContext, output::Output, task::TaskState,
+    Checkpoint, Interrupt, Namespace, NodeName, RunError, SaverError, State, Status, TaskId,
+    ThreadId, context::RunContext, output::Output, task::TaskState,
 };
 
 /// Is told of the moments of a run, where and when they happen: see `RunConfig::observe`.
@@ -106,6 +106,9 @@ pub enum MomentKind<'a> {
     },
     /// A checkpoint was given to the saver.
     Checkpointed(&'a Checkpoint),
+    /// Old checkpoints could not be removed, see `Thread::keep_last`. The run goes on, and
+    /// tries it again after its next checkpoint.
+    PruneFailed(&'a SaverError),
 }
 
 /// One attempt of one task.

@@ -91,8 +91,7 @@ where
             None => {}
         }
         write(&mut machine)?;
-        journal.checkpoint(&mut machine, source, false).await?;
-        Ok(journal.current())
+        journal.checkpoint_now(&mut machine, source).await
     }
 
     /// Makes an older checkpoint the newest again, for a run that resumes it: gives the

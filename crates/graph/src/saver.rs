@@ -161,15 +161,41 @@ pub struct Record {
     pub bytes: Vec<u8>,
 }
 
-/// What is stored in one transaction. An empty batch only renews the lease.
+/// What is stored in one transaction: nothing, one step's progress or that of several. An
+/// empty batch only renews the lease. Of what stands in it twice, the last counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// A new checkpoint.
-    pub checkpoint: Option<Checkpoint>,
-    /// The values that the checkpoint wrote.
+    /// New checkpoints, of any namespace of the thread, oldest first.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The values that the checkpoints wrote.
     pub values: Vec<Value>,
-    /// What tasks achieved.
+    /// What tasks achieved, of these checkpoints and of older ones.
     pub records: Vec<Record>,
+}
+
+impl Batch {
+    /// Whether there is nothing to store.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.checkpoints.is_empty() && self.values.is_empty() && self.records.is_empty()
+    }
+
+    /// Makes this batch and a later one into one.
+    pub fn append(&mut self, later: Self) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
+        self.checkpoints.extend(later.checkpoints);
+        self.values.extend(later.values);
+        self.records.extend(later.records);
+    }
+
+    /// The highest id of its checkpoints, if it has any.
+    #[must_use]
+    pub fn last(&self) -> Option<CheckpointId> {
+        self.checkpoints.iter().map(|head| head.id).max()
+    }
 }
 
 /// A checkpoint with everything needed to continue from it.
@@ -238,7 +264,8 @@ pub trait Saver: fmt::Debug + Send + Sync + 'static {
     /// Ends a lease early; a lease that has already ended is left alone.
     fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), SaverError>>;
 
-    /// Stores a batch in one transaction and extends the lease.
+    /// Stores a batch in one transaction and extends the lease. Of a batch with several
+    /// checkpoints either all are stored or none, whenever the process or the backend ends.
     ///
     /// Fails with [`SaverError::Fenced`], storing nothing, when the lease has ended.
     fn commit<'a>(

@@ -141,8 +141,10 @@ where
     }
 
     /// Removes old checkpoints while the thread is written: the newest so many of each
-    /// namespace are kept, at least 1, and at most about twice as many exist. Default: all
-    /// are kept.
+    /// namespace are kept, at least 1, and at most about twice as many exist. A removal that
+    /// fails costs no run: observers are told, see
+    /// [`MomentKind::PruneFailed`](crate::MomentKind::PruneFailed), and it is tried again
+    /// after the next checkpoint. Default: all are kept.
     #[must_use]
     pub fn keep_last(mut self, checkpoints: u32) -> Self {
         self.keep = Some(NonZeroU32::new(checkpoints).unwrap_or(NonZeroU32::MIN));
@@ -160,8 +162,9 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the nodes that run; what was recorded stays recorded, and
-    /// the thread is given back by a short task on the current tokio runtime.
+    /// Dropping the future drops the nodes that run; what was recorded stays recorded (with
+    /// [`Durability::Exit`] nothing was), and the thread is given back by a short task on the
+    /// current tokio runtime.
     pub async fn run(
         &self,
         input: impl Into<Input<S>>,
@@ -277,10 +280,9 @@ where
         turn: Option<Turn>,
     ) -> Result<Durable, SaverError> {
         let lease = durable::acquire(&self.saver, &self.id, self.lease, self.claim).await?;
-        let held = Arc::new(HeldLease::new(self.saver.clone(), lease, turn));
         let saver = self.saver.clone();
-        let durable = Durable::root(held, saver, durability, metadata);
-        Ok(durable.keep_last(self.keep))
+        let held = HeldLease::new(saver.clone(), lease, durability, self.keep, turn);
+        Ok(Durable::root(held.into(), saver, durability, metadata))
     }
 }
 

@@ -45,20 +45,28 @@ const COMMIT: &str = "\
         UPDATE lyceum.thread SET leased_until = lyceum.now_ms() + $3, \
             last_checkpoint = greatest(last_checkpoint, $4) \
         WHERE name = $1 AND epoch = $2 AND leased_until > lyceum.now_ms() RETURNING id \
+    ), named AS ( \
+        SELECT n.head, array_agg(n.channel ORDER BY n.place) AS channels, \
+            array_agg(n.written_by ORDER BY n.place) AS written_by \
+        FROM unnest($8::bigint[], $9::text[], $10::bigint[]) WITH ORDINALITY \
+            AS n (head, channel, written_by, place) GROUP BY n.head \
     ), head AS ( \
         INSERT INTO lyceum.checkpoint (thread, namespace, id, head, channels, written_by) \
-        SELECT held.id, $5, $4, $6, $7, $8 FROM held WHERE $4::bigint IS NOT NULL \
+        SELECT held.id, h.namespace, h.id, h.head, \
+            coalesce(named.channels, '{}'), coalesce(named.written_by, '{}') \
+        FROM held CROSS JOIN unnest($5::text[], $6::bigint[], $7::text[]) WITH ORDINALITY \
+            AS h (namespace, id, head, place) LEFT JOIN named ON named.head = h.place \
         ON CONFLICT (thread, namespace, id) DO UPDATE SET head = excluded.head, \
             channels = excluded.channels, written_by = excluded.written_by \
     ), wrote AS ( \
         INSERT INTO lyceum.channel_value (thread, channel, written_by, bytes) \
         SELECT held.id, v.channel, v.written_by, v.bytes FROM held, \
-            unnest($9::text[], $10::bigint[], $11::bytea[]) AS v (channel, written_by, bytes) \
+            unnest($11::text[], $12::bigint[], $13::bytea[]) AS v (channel, written_by, bytes) \
         ON CONFLICT (thread, channel, written_by) DO UPDATE SET bytes = excluded.bytes \
     ), achieved AS ( \
         INSERT INTO lyceum.task_record (thread, checkpoint, task, key, bytes) \
         SELECT held.id, r.checkpoint, r.task, r.key, r.bytes FROM held, \
-            unnest($12::bigint[], $13::bigint[], $14::bytea[], $15::bytea[]) \
+            unnest($14::bigint[], $15::bigint[], $16::bytea[], $17::bytea[]) \
             AS r (checkpoint, task, key, bytes) \
         ON CONFLICT (thread, checkpoint, task, key) DO UPDATE SET bytes = excluded.bytes \
     ) \
@@ -131,7 +139,8 @@ enum Outcome<T> {
 
 /// A batch as the arrays that one statement takes. Of what stands in it twice, the last counts.
 struct Columns<'a> {
-    head: Option<(&'a Checkpoint, String)>,
+    heads: BTreeMap<(&'a str, i64), (&'a Checkpoint, String)>,
+    last: Option<i64>,
     values: BTreeMap<(&'a str, i64), &'a [u8]>,
     records: BTreeMap<(i64, i64, &'a [u8]), &'a [u8]>,
 }
@@ -139,7 +148,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn new(batch: &'a Batch) -> Result<Self, StoreError> {
         let encode = |head: &'a Checkpoint| match serde_json::to_string(head) {
-            Ok(json) => Ok((head, json)),
+            Ok(json) => Ok(((head.namespace.as_str(), integer(head.id.0)), (head, json))),
             Err(source) => Err(StoreError::Internal {
                 source: source.into(),
             }),
@@ -156,7 +165,12 @@ impl<'a> Columns<'a> {
             )
         };
         Ok(Self {
-            head: batch.checkpoint.as_ref().map(encode).transpose()?,
+            heads: batch
+                .checkpoints
+                .iter()
+                .map(encode)
+                .collect::<Result<_, _>>()?,
+            last: batch.last().map(|id| integer(id.0)),
             values: batch.values.iter().map(value).collect(),
             records: batch.records.iter().map(record).collect(),
         })
@@ -170,56 +184,60 @@ async fn commit(
 ) -> Result<Outcome<()>, Failure> {
     let (name, epoch) = (lease.thread.as_str(), integer(lease.epoch));
     let ttl = millis(lease.ttl);
-    let held = if columns.head.is_none() && columns.values.is_empty() && columns.records.is_empty()
-    {
-        session.query_opt(RENEW, &[&name, &epoch, &ttl]).await?
-    } else {
-        let (head, json) = columns
-            .head
-            .as_ref()
-            .map(|(head, json)| (*head, json.as_str()))
-            .unzip();
-        let id = head.map(|head| integer(head.id.0));
-        let namespace = head.map(|head| head.namespace.as_str());
-        let refs = head.map_or(&[][..], |head| &head.values);
-        let (named, named_by): (Vec<_>, Vec<_>) = refs
-            .iter()
-            .map(|key| (key.channel.as_str(), integer(key.written_by.0)))
-            .unzip();
-        let written: Vec<&[u8]> = columns.values.values().copied().collect();
-        let (channels, written_by): (Vec<_>, Vec<_>) = columns.values.keys().copied().unzip();
-        let mut checkpoints = Vec::with_capacity(columns.records.len());
-        let mut tasks = Vec::with_capacity(columns.records.len());
-        let mut keys = Vec::with_capacity(columns.records.len());
-        for (checkpoint, task, key) in columns.records.keys().copied() {
-            checkpoints.push(checkpoint);
-            tasks.push(task);
-            keys.push(key);
-        }
-        let achieved: Vec<&[u8]> = columns.records.values().copied().collect();
-        session
-            .query_opt(
-                COMMIT,
-                &[
-                    &name,
-                    &epoch,
-                    &ttl,
-                    &id,
-                    &namespace,
-                    &json,
-                    &named,
-                    &named_by,
-                    &channels,
-                    &written_by,
-                    &written,
-                    &checkpoints,
-                    &tasks,
-                    &keys,
-                    &achieved,
-                ],
-            )
-            .await?
-    };
+    let held =
+        if columns.heads.is_empty() && columns.values.is_empty() && columns.records.is_empty() {
+            session.query_opt(RENEW, &[&name, &epoch, &ttl]).await?
+        } else {
+            let (namespaces, ids): (Vec<_>, Vec<_>) = columns.heads.keys().copied().unzip();
+            let heads: Vec<_> = columns
+                .heads
+                .values()
+                .map(|(_, json)| json.as_str())
+                .collect();
+            let (mut named_in, mut named, mut named_by) = (Vec::new(), Vec::new(), Vec::new());
+            for (place, (head, _)) in (1_i64..).zip(columns.heads.values()) {
+                for key in &head.values {
+                    named_in.push(place);
+                    named.push(key.channel.as_str());
+                    named_by.push(integer(key.written_by.0));
+                }
+            }
+            let written: Vec<&[u8]> = columns.values.values().copied().collect();
+            let (channels, written_by): (Vec<_>, Vec<_>) = columns.values.keys().copied().unzip();
+            let mut checkpoints = Vec::with_capacity(columns.records.len());
+            let mut tasks = Vec::with_capacity(columns.records.len());
+            let mut keys = Vec::with_capacity(columns.records.len());
+            for (checkpoint, task, key) in columns.records.keys().copied() {
+                checkpoints.push(checkpoint);
+                tasks.push(task);
+                keys.push(key);
+            }
+            let achieved: Vec<&[u8]> = columns.records.values().copied().collect();
+            session
+                .query_opt(
+                    COMMIT,
+                    &[
+                        &name,
+                        &epoch,
+                        &ttl,
+                        &columns.last,
+                        &namespaces,
+                        &ids,
+                        &heads,
+                        &named_in,
+                        &named,
+                        &named_by,
+                        &channels,
+                        &written_by,
+                        &written,
+                        &checkpoints,
+                        &tasks,
+                        &keys,
+                        &achieved,
+                    ],
+                )
+                .await?
+        };
     Ok(held.map_or(Outcome::Refused, |_| Outcome::Done(())))
 }
 

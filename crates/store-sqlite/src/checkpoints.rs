@@ -105,8 +105,7 @@ fn commit(
     batch: &Batch,
     now: Timestamp,
 ) -> Result<Outcome<()>, Failure> {
-    let new = batch.checkpoint.as_ref().map(|head| head.id);
-    let Some(thread) = extend(connection, lease, new, now)? else {
+    let Some(thread) = extend(connection, lease, batch.last(), now)? else {
         return Ok(Outcome::Refused);
     };
     let mut insert = connection.prepare_cached(
@@ -133,13 +132,13 @@ fn commit(
     {
         insert.execute(params![thread, integer(checkpoint.0), task, key, bytes])?;
     }
-    if let Some(head) = &batch.checkpoint {
+    let mut insert = connection.prepare_cached(
+        "REPLACE INTO checkpoint (thread, namespace, id, head) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for head in &batch.checkpoints {
         let json = serde_json::to_string(head).map_err(|source| StoreError::Internal {
             source: source.into(),
         })?;
-        let mut insert = connection.prepare_cached(
-            "REPLACE INTO checkpoint (thread, namespace, id, head) VALUES (?1, ?2, ?3, ?4)",
-        )?;
         insert.execute(params![thread, head.namespace, integer(head.id.0), json])?;
     }
     Ok(Outcome::Done(()))

@@ -56,12 +56,12 @@ pub fn judge(entries: &[Entry]) -> Result<Judged, String> {
             }
             Entry::Stored {
                 thread,
-                checkpoint,
+                checkpoints,
                 records,
             } => threads
                 .entry(thread)
                 .or_default()
-                .store(checkpoint.as_ref(), records),
+                .store(checkpoints, records),
             Entry::Started {
                 thread,
                 namespace,
@@ -120,8 +120,8 @@ struct Thread<'a> {
 }
 
 impl<'a> Thread<'a> {
-    fn store(&mut self, head: Option<&'a StoredCheckpoint>, records: &'a [(u64, u32, String)]) {
-        if let Some(head) = head {
+    fn store(&mut self, heads: &'a [StoredCheckpoint], records: &'a [(u64, u32, String)]) {
+        for head in heads {
             if head.namespace.is_empty() {
                 self.outermost.insert(head.id);
             }
@@ -160,11 +160,11 @@ mod tests {
         let id = step + 1;
         Entry::Stored {
             thread: thread(),
-            checkpoint: Some(StoredCheckpoint {
+            checkpoints: vec![StoredCheckpoint {
                 id,
                 namespace: String::new(),
                 step,
-            }),
+            }],
             records: record
                 .map(|key| (id, 0, key.to_owned()))
                 .into_iter()

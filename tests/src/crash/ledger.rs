@@ -51,8 +51,8 @@ pub enum Entry {
     Stored {
         /// The thread.
         thread: String,
-        /// The checkpoint in the batch.
-        checkpoint: Option<StoredCheckpoint>,
+        /// The checkpoints in the batch.
+        checkpoints: Vec<StoredCheckpoint>,
         /// The records in the batch: checkpoint, task, key.
         records: Vec<(u64, u32, String)>,
     },

@@ -51,7 +51,7 @@ impl Watched {
         let records = batch.records.iter();
         let entry = Entry::Stored {
             thread: lease.thread.as_str().to_owned(),
-            checkpoint: batch.checkpoint.as_ref().map(stored),
+            checkpoints: batch.checkpoints.iter().map(stored).collect(),
             records: records
                 .map(|record| (record.checkpoint.0, record.task, record.key.clone()))
                 .collect(),

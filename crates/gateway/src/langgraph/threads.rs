@@ -182,7 +182,7 @@ async fn copy_checkpoints(asked: &Asked, from: &ThreadId, to: &ThreadId) -> Answ
         let mut values = saved.values;
         values.retain(|value| known.insert(value.key.clone()));
         let batch = Batch {
-            checkpoint: Some(saved.checkpoint),
+            checkpoints: vec![saved.checkpoint],
             values,
             records: saved.records,
         };

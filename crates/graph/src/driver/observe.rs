@@ -45,4 +45,13 @@ where
             self.run.observe(checkpoint.step, kind);
         }
     }
+
+    /// Tells of a removal of old checkpoints that failed.
+    pub(super) fn observe_pruning(&self) {
+        let journal = self.journal.as_ref();
+        if let Some(error) = journal.and_then(|journal| journal.take_prune_failure()) {
+            let (step, kind) = (self.machine.merged(), MomentKind::PruneFailed(&error));
+            self.run.observe(step, kind);
+        }
+    }
 }

@@ -63,7 +63,7 @@ impl Saver for Scales {
         lease: &'a Lease,
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<(), SaverError>> {
-        let head = serde_json::to_vec(&batch.checkpoint).unwrap().len();
+        let head = serde_json::to_vec(&batch.checkpoints).unwrap().len();
         let values = batch.values.iter().map(|value| value.bytes.len());
         self.bytes
             .fetch_add(head + values.sum::<usize>(), Ordering::Relaxed);

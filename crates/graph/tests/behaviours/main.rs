@@ -13,6 +13,7 @@ mod kit;
 mod log;
 mod modes;
 mod multitask;
+mod outbox;
 mod pauses;
 mod run;
 mod secrets;

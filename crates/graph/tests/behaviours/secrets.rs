@@ -102,7 +102,7 @@ async fn tampered(change: impl FnOnce(&mut Saved, &Saved)) -> OpenError {
         .await
         .unwrap();
     let batch = Batch {
-        checkpoint: Some(stored.checkpoint),
+        checkpoints: vec![stored.checkpoint],
         values: stored.values,
         records: stored.records,
     };
