@@ -4,12 +4,14 @@
 //! field, a label or a check's detail. Deliberately absent: routes, exporters that
 //! push, tracing over OTLP.
 
+mod catalogue;
 mod health;
 mod json;
 mod metrics;
 mod process;
 mod telemetry;
 
+pub use catalogue::{CATALOGUE, MetricGroup, metric};
 pub use health::{
     CheckReport, Health, HealthConfig, Importance, Lifecycle, Observation, Probe, Report, Status,
 };

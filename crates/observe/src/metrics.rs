@@ -59,6 +59,18 @@ pub(crate) const OPEN_FDS: &str = "process_open_fds";
 pub(crate) const MAX_FDS: &str = "process_max_fds";
 /// When the process started.
 pub(crate) const START_TIME: &str = "process_start_time_seconds";
+/// The memory the process may use.
+pub(crate) const MEMORY_LIMIT: &str = "process_memory_limit_bytes";
+/// The cores the process may use.
+pub(crate) const CPU_CORES: &str = "process_cpu_cores";
+/// Threads of the async runtime.
+pub(crate) const RUNTIME_WORKERS: &str = "tokio_workers";
+/// Tasks of the async runtime.
+pub(crate) const RUNTIME_TASKS: &str = "tokio_alive_tasks";
+/// Tasks that wait for a thread of the async runtime.
+pub(crate) const RUNTIME_QUEUE: &str = "tokio_global_queue_depth";
+/// How long a health check took.
+pub(crate) const HEALTH_DURATION: &str = "health_check_duration_seconds";
 /// The result of a health check.
 pub(crate) const HEALTH_CHECK: &str = "health_check_status";
 /// The phase of the process' life.
@@ -114,6 +126,38 @@ pub const METRICS: &[MetricSpec] = &[
         &[],
         "Start of the process, in seconds since the Unix epoch.",
     ),
+    gauge(
+        MEMORY_LIMIT,
+        Some(Unit::Bytes),
+        &[],
+        "Memory the process may use: the machine's, or its control group's if smaller.",
+    ),
+    gauge(CPU_CORES, None, &[], "Cores the process may use."),
+    gauge(
+        RUNTIME_WORKERS,
+        None,
+        &[],
+        "Worker threads of the async runtime.",
+    ),
+    gauge(
+        RUNTIME_TASKS,
+        None,
+        &[],
+        "Tasks of the async runtime that have not ended.",
+    ),
+    gauge(
+        RUNTIME_QUEUE,
+        None,
+        &[],
+        "Tasks that wait in the async runtime's global queue.",
+    ),
+    MetricSpec {
+        name: HEALTH_DURATION,
+        kind: Kind::Histogram,
+        unit: Some(Unit::Seconds),
+        labels: &["check"],
+        help: "Time a health check took, each time its dependency was asked.",
+    },
     gauge(
         HEALTH_CHECK,
         None,

@@ -11,7 +11,10 @@ use std::{
 use metrics::{counter, gauge};
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use crate::metrics::{CPU_SECONDS, MAX_FDS, OPEN_FDS, RESIDENT_BYTES, START_TIME, VIRTUAL_BYTES};
+use crate::metrics::{
+    CPU_CORES, CPU_SECONDS, MAX_FDS, MEMORY_LIMIT, OPEN_FDS, RESIDENT_BYTES, RUNTIME_QUEUE,
+    RUNTIME_TASKS, RUNTIME_WORKERS, START_TIME, VIRTUAL_BYTES,
+};
 
 /// How long a reading is served before the system is asked again.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -89,6 +92,10 @@ impl ProcessWatch {
         gauge!(RESIDENT_BYTES).set(stats.resident_bytes as f64);
         gauge!(VIRTUAL_BYTES).set(stats.virtual_bytes as f64);
         gauge!(START_TIME).set(stats.started_unix_seconds as f64);
+        gauge!(MEMORY_LIMIT).set(stats.memory_limit_bytes as f64);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        gauge!(CPU_CORES).set(cores as f64);
+        publish_runtime();
         if let Some(open) = stats.open_files {
             gauge!(OPEN_FDS).set(open as f64);
         }
@@ -96,6 +103,17 @@ impl ProcessWatch {
             gauge!(MAX_FDS).set(max as f64);
         }
     }
+}
+
+/// Sets the metrics of the runtime that calls this, if one does.
+fn publish_runtime() {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    let runtime = runtime.metrics();
+    gauge!(RUNTIME_WORKERS).set(runtime.num_workers() as f64);
+    gauge!(RUNTIME_TASKS).set(runtime.num_alive_tasks() as f64);
+    gauge!(RUNTIME_QUEUE).set(runtime.global_queue_depth() as f64);
 }
 
 impl Watch {

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{HealthConfig, Status};
+use crate::metrics::HEALTH_DURATION;
 
 /// What a failing dependency means for the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -183,6 +184,8 @@ impl Check {
             took: started.elapsed(),
             observation,
         };
+        metrics::histogram!(HEALTH_DURATION, "check" => self.name.clone())
+            .record(answer.took.as_secs_f64());
         self.log_change(last.as_ref(), &answer.observation);
         *last = Some(answer.clone());
         answer
