@@ -14,10 +14,11 @@ use lyceum_sim::{Fault, FaultRule, Rule, Running, SimConfig, Simulator};
 use serde_json::json;
 use support::Server;
 
-/// What only trouble or another configuration makes: a shared ledger, second attempts, other
+/// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
 /// endpoints, budgets, an answer cache that fails, connections beyond the limit, tools.
-const NOT_EXERCISED: [&str; 13] = [
+const NOT_EXERCISED: [&str; 14] = [
     "api_connections_refused_total",
+    "llm_throttled_total",
     "llm_rerouted_total",
     "llm_hedges_total",
     "llm_over_budget_total",
@@ -44,7 +45,7 @@ async fn simulator(faults: Vec<FaultRule>) -> Running {
     Simulator::start(config).await.unwrap()
 }
 
-/// Works with a main model that is refused and throttled, and another that answers.
+/// Works with two models that fail and a third that answers.
 async fn worked() -> String {
     let broken = simulator(vec![FaultRule::always(Fault::ServerError)]).await;
     let slow = simulator(vec![FaultRule::always(Fault::Overloaded)]).await;

@@ -1,10 +1,11 @@
-//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `bench`.
+//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `ops-test`, `bench`.
 //!
 //! Invariant: `ci` runs what `test` runs, nothing more, so a green `test` on a
 //! developer's machine means a green CI.
 
 mod bench;
 mod crash;
+mod ops;
 mod setup;
 mod steps;
 
@@ -35,6 +36,9 @@ enum Task {
     /// Kills durable runs at many instants and checks that they continue as if nothing had
     /// happened; `test` does so for a few seeds.
     Crash(crash::Args),
+    /// Checks `deploy/` with the programs that it configures; not a part of `test`, because it
+    /// installs them.
+    OpsTest(ops::Args),
     /// Measures and prints one JSON object a figure: {bench, case, metric, value, unit, target}.
     Bench(bench::Args),
 }
@@ -45,6 +49,7 @@ fn main() -> Result<()> {
         Task::Test { only } => steps::run(only.as_deref()),
         Task::Ci => steps::run(None),
         Task::Crash(args) => crash::run(&args),
+        Task::OpsTest(args) => ops::run(&args),
         Task::Bench(args) => bench::run(&args),
     }
 }

@@ -39,6 +39,15 @@ fn program(name: &str) -> Result<()> {
     }
 }
 
+/// A program of a Debian package with another name.
+pub(crate) fn debian(program: &str, package: &str) -> Result<()> {
+    let administrative = Path::new("/usr/sbin").join(program);
+    if on_path(program).is_some() || is_program(&administrative) {
+        return Ok(());
+    }
+    apt(package)
+}
+
 /// The server that tests start for themselves. Debian keeps its programs off the path.
 fn postgres() -> Result<()> {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
