@@ -152,6 +152,9 @@ pub(crate) async fn compose(
     if let Some(platform) = &platform {
         gateway = gateway.with_langgraph(platform.clone());
     }
+    if let Some(records) = store.records() {
+        gateway = gateway.with_responses(records);
+    }
     let bound = lyceum_gateway::Server::new(gateway, server_config(&config.server))
         .bind(resolved.listen)
         .await

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
+use lyceum_core::RecordStore;
 use lyceum_gateway::langgraph::{Platform, Served};
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_store_postgres::PostgresStore;
@@ -60,6 +61,14 @@ impl Store {
     pub(crate) fn platform(&self, graphs: Vec<Served>) -> Option<Platform> {
         match self {
             Self::Sqlite(store) => Some(Platform::new(graphs, store.clone(), store.clone())),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// What keeps answers that clients go on from; only over a file yet.
+    pub(crate) fn records(&self) -> Option<Arc<dyn RecordStore>> {
+        match self {
+            Self::Sqlite(store) => Some(store.clone()),
             Self::Postgres(_) => None,
         }
     }

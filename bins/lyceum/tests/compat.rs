@@ -9,11 +9,21 @@ use std::{process::Command, time::Duration};
 
 use lyceum_sim::{Fault, FaultRule, Reply, Rule, Running, SimConfig, Simulator, Spread};
 use serde_json::json;
-use support::{Server, python, root};
+use support::{Server, javascript, python, root};
 
-/// Runs a script with the address of a server and a key.
+/// Runs a Python script with the addresses of servers.
 async fn drive(script: &str, arguments: &[&str]) {
-    let mut command = Command::new(python());
+    run(Command::new(python()), script, arguments).await;
+}
+
+/// Runs a script for Node with the address of a server.
+async fn drive_node(script: &str, url: &str) {
+    let packages = javascript();
+    let arguments = [packages.to_str().unwrap(), url];
+    run(Command::new("node"), script, &arguments).await;
+}
+
+async fn run(mut command: Command, script: &str, arguments: &[&str]) {
     command
         .arg(root().join("bins/lyceum/tests/compat").join(script))
         .args(arguments)
@@ -75,6 +85,16 @@ async fn the_openai_sdk_agrees() {
     let stats = sim.stats();
     assert!(stats.answered >= 5, "{stats:?}");
     assert_eq!(stats.active, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdks_for_javascript_agree() {
+    let sim = Simulator::start(scripted()).await.unwrap();
+    let server = served(&sim, EMBEDDING);
+    drive_node("openai_sdk.mjs", &server.url).await;
+    drive_node("anthropic_sdk.mjs", &server.url).await;
+    drive_node("langgraph_sdk.mjs", &Server::offline().url).await;
+    assert_eq!(sim.stats().active, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

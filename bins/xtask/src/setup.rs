@@ -1,5 +1,5 @@
-//! Brings what the tests need: curl, a browser, PostgreSQL, Redis, a Python with the vendors' SDKs, a
-//! real model file and cargo-deny.
+//! Brings what the tests need: curl, a browser, PostgreSQL, Redis, a Python and a Node with the
+//! vendors' SDKs, a real model file and cargo-deny.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
 
@@ -27,6 +27,7 @@ pub(crate) fn everything() -> Result<()> {
     postgres()?;
     program("redis-server")?;
     python()?;
+    javascript()?;
     model()?;
     deny()
 }
@@ -87,6 +88,34 @@ fn python() -> Result<()> {
                 "-r",
             ])
             .arg(root().join("tests/requirements.txt")),
+    )?;
+    fs::write(stamp, wanted)?;
+    Ok(())
+}
+
+/// The pinned packages of `tests/package.json`. Node must be 20 or newer: `apt-get install
+/// nodejs npm`, or a newer one on the path.
+fn javascript() -> Result<()> {
+    let home = cache().join("js");
+    let wanted = fs::read_to_string(root().join("tests/package.json"))?;
+    // It is written last, so packages that are half there are installed again.
+    let stamp = home.join("installed.json");
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    if on_path("node").is_none() {
+        apt("nodejs")?;
+    }
+    program("npm")?;
+    say("installing the npm packages of tests/package.json");
+    fs::create_dir_all(&home)?;
+    fs::write(home.join("package.json"), &wanted)?;
+    must(
+        Command::new("npm")
+            .args(["install", "--silent", "--no-audit", "--no-fund"])
+            .args(["--ignore-scripts", "--no-package-lock", "--omit=dev"])
+            .arg("--prefix")
+            .arg(&home),
     )?;
     fs::write(stamp, wanted)?;
     Ok(())

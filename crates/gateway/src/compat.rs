@@ -17,7 +17,7 @@ use axum::{body::Body, extract::Extension, response::Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use lyceum_core::{
-    CallContext, ChatAnswer, ChatRequest, ChatStream, RequestId, SessionId, TeachError,
+    CallContext, ChatAnswer, ChatRequest, ChatStream, Origin, RequestId, SessionId, TeachError,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -68,12 +68,20 @@ impl Hints {
             queue_events: headers.contains_key(QUEUE_EVENTS_HEADER),
         }
     }
+
+    /// Goes on with a conversation, unless the client named one.
+    pub(crate) fn continues(&mut self, session: Option<SessionId>) {
+        let named = self.session.take();
+        self.session = named.or_else(|| session.map(|id| id.as_str().to_owned()));
+    }
 }
 
 /// A call that is about to be made. Nothing happens before its events are polled.
 pub(crate) struct Opened {
     pub(crate) name: Arc<str>,
     pub(crate) request: RequestId,
+    /// The conversation that it belongs to.
+    pub(crate) session: SessionId,
     pub(crate) events: ChatStream,
 }
 
@@ -85,7 +93,7 @@ impl Opened {
     ) -> Result<Response, ApiError> {
         let answer = collect(self.events).await?;
         let body = write(&self.request, &self.name, &answer);
-        Ok(whole(body, &answer))
+        Ok(json_from(body, answer.origin))
     }
 }
 
@@ -106,10 +114,9 @@ pub(crate) fn open(
         return Err(invalid("n", "an agent gives one answer: leave it out"));
     }
     let mut scope = caller.scope;
-    scope.session = Some(session(served.kind, hints, &asked)?);
-    if let Some(session) = &scope.session {
-        Span::current().record("session", session.as_str());
-    }
+    let session = session(served.kind, hints, &asked)?;
+    Span::current().record("session", session.as_str());
+    scope.session = Some(session.clone());
     let call = CallContext {
         request: request.clone(),
         deadline: Instant::now().checked_add(within),
@@ -118,6 +125,7 @@ pub(crate) fn open(
     Ok(Opened {
         name: Arc::clone(&served.name),
         request,
+        session,
         events: served.model.stream(call, Arc::new(asked.request)),
     })
 }
@@ -159,14 +167,14 @@ pub(crate) async fn collect(events: ChatStream) -> Result<ChatAnswer, ApiError> 
 
 /// An answer with a body of JSON. `x-lyceum-origin` says where it comes from when no model
 /// was asked for it.
-pub(crate) fn whole(body: Bytes, answer: &ChatAnswer) -> Response {
+pub(crate) fn json_from(body: Bytes, origin: Option<Origin>) -> Response {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    if let Some(origin) = answer.origin {
+    if let Some(origin) = origin {
         headers.insert("x-lyceum-origin", HeaderValue::from_static(origin.label()));
     }
     response

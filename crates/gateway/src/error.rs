@@ -46,6 +46,8 @@ pub(crate) enum ApiError {
     NotFound,
     #[error("there is no model {name:?} here: see /v1/models for what there is")]
     NoModel { name: String },
+    #[error("there is no such response here: it was not stored, is forgotten, or another user's")]
+    NoResponse,
     #[error("the method is not allowed here: see /docs for what is")]
     MethodNotAllowed,
     #[error("the server is busy: try again in a few seconds")]
@@ -75,7 +77,7 @@ impl ApiError {
             Self::Timeout { .. } | Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
             Self::ForeignHost | Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::NoModel { .. } => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoModel { .. } | Self::NoResponse => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -112,7 +114,7 @@ impl ApiError {
     }
 
     /// What became of the model's call, where that is what failed.
-    fn model_error(&self) -> Option<&ChatError> {
+    pub(crate) fn model_error(&self) -> Option<&ChatError> {
         match self {
             Self::Student(TeachError::Model(error)) => Some(error),
             Self::Embed(EmbedError::Call(error)) => Some(error),
@@ -183,6 +185,7 @@ impl ApiError {
             Self::ForeignOrigin => "foreign_origin",
             Self::NotFound => "not_found",
             Self::NoModel { .. } => "no_model",
+            Self::NoResponse => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Busy => "busy",
             Self::Closing => "closing",

@@ -13,7 +13,7 @@ use std::{
 use axum::{Router, body::Body, middleware};
 use bytes::Bytes;
 use http::{Request, Response};
-use lyceum_core::{Panel, Student};
+use lyceum_core::{Panel, RecordStore, Student};
 use lyceum_observe::{Health, ProcessWatch};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +84,8 @@ pub(crate) struct App {
     pub(crate) catalog: Catalog,
     /// Who discusses, where somebody does.
     pub(crate) panel: OnceLock<Arc<dyn Panel>>,
+    /// Where responses are kept, where they are.
+    pub(crate) responses: OnceLock<Arc<dyn RecordStore>>,
     pub(crate) assets: Assets,
     pub(crate) openapi: Bytes,
     pub(crate) streams: Arc<Semaphore>,
@@ -151,6 +153,7 @@ impl Gateway {
                 .with_student(services.student.clone()),
             services,
             panel: OnceLock::new(),
+            responses: OnceLock::new(),
             assets: Assets::new(),
             openapi: openapi.into(),
             streams: Arc::new(Semaphore::new(
@@ -174,6 +177,14 @@ impl Gateway {
     #[must_use]
     pub fn with_panel(self, panel: Arc<dyn Panel>) -> Self {
         self.app.panel.get_or_init(|| panel);
+        self
+    }
+
+    /// Keeps the answers of `/v1/responses`, so that clients can go on from them; without
+    /// it they are told as not stored. The first store stays.
+    #[must_use]
+    pub fn with_responses(self, records: Arc<dyn RecordStore>) -> Self {
+        self.app.responses.get_or_init(|| records);
         self
     }
 

@@ -8,6 +8,7 @@ mod health;
 mod openai;
 mod pages;
 mod panel;
+mod responses;
 mod student;
 
 use utoipa::{
@@ -64,6 +65,9 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(openai::chat_completions))
         .routes(routes!(openai::models))
         .routes(routes!(embeddings::embeddings))
+        .routes(routes!(responses::respond))
+        .routes(routes!(responses::response, responses::forget))
+        .routes(routes!(responses::input_items))
         .routes(routes!(anthropic::messages))
         .routes(routes!(anthropic::count_tokens))
         .routes(routes!(openai::model))

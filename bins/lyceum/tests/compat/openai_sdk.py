@@ -156,6 +156,10 @@ def student(url, model):
     chunks = list(api.chat.completions.create(model="feynman", messages=question, stream=True))
     text = "".join(c.choices[0].delta.content or "" for c in chunks)
     assert "?" in text, chunks
+    first = api.responses.create(model="feynman", input=question[0]["content"])
+    assert "?" in first.output_text and first.lesson["questions"], first
+    more = api.responses.create(model="feynman", input="Light.", previous_response_id=first.id)
+    assert more.lesson["session_id"] == first.lesson["session_id"], more
     error = raises(
         openai.BadRequestError,
         lambda: api.chat.completions.create(model="feynman", messages=question, n=2),
@@ -191,6 +195,101 @@ def embeddings():
     raises(openai.NotFoundError, lambda: api.create(model="nothing", input="x"))
 
 
-for test in (embeddings, models, chat, stream, tools, structured, images, errors):
+def responses():
+    api = client().responses
+    answer = api.create(model=MODEL, input="hello", instructions="Be kind.", metadata={"a": "b"})
+    assert answer.output_text == 'Hello "you", 你好.' and answer.status == "completed", answer
+    assert answer.usage.input_tokens > 0 and answer.usage.input_tokens_details.cached_tokens == 0, answer
+    assert answer.metadata == {"a": "b"} and answer.instructions == "Be kind." and answer.store, answer
+    parts = [
+        {"type": "input_text", "text": "What is this?"},
+        {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"},
+    ]
+    assert api.create(model=MODEL, input=[{"role": "user", "content": parts}], store=False).output_text
+    parsed = api.parse(model=MODEL, input="Paris as a record", text_format=City)
+    assert parsed.output_parsed == City(city="Paris", people=2100000), parsed
+
+
+def response_events():
+    events = list(client().responses.create(model=MODEL, input="hello", stream=True))
+    kinds = [event.type for event in events]
+    deltas = kinds.count("response.output_text.delta")
+    assert deltas > 1, kinds
+    assert kinds == (
+        ["response.created", "response.in_progress", "response.output_item.added"]
+        + ["response.content_part.added"]
+        + ["response.output_text.delta"] * deltas
+        + ["response.output_text.done", "response.content_part.done", "response.output_item.done"]
+        + ["response.completed"]
+    ), kinds
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].response.output_text == 'Hello "you", 你好.', events[-1]
+    assert events[-1].response.usage.output_tokens > 0, events[-1]
+    with client().responses.stream(model=MODEL, input="Paris as a record", text_format=City) as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_response().output_parsed.people == 2100000
+
+
+def response_tools():
+    api = client().responses
+    tool = {"type": "function", "strict": True} | TOOLS[0]["function"]
+    question = [{"role": "user", "content": "calculate both"}]
+    for streamed in (False, True):
+        if streamed:
+            with api.stream(model=MODEL, input=question, tools=[tool]) as events:
+                kinds = [event.type for event in events]
+                answer = events.get_final_response()
+            assert kinds.count("response.function_call_arguments.done") == 2, kinds
+        else:
+            answer = api.create(model=MODEL, input=question, tools=[tool], tool_choice="auto")
+        calls = [item for item in answer.output if item.type == "function_call"]
+        assert [call.name for call in calls] == ["calculate"] * 2, answer
+        assert "2+2" in calls[0].arguments and "3+3" in calls[1].arguments
+        results = [
+            {"type": "function_call_output", "call_id": call.call_id, "output": result}
+            for call, result in zip(calls, ("4", "6"))
+        ]
+        said = [item.model_dump(exclude={"parsed_arguments"}, exclude_none=True) for item in answer.output]
+        whole = api.create(model=MODEL, input=question + said + results, tools=[tool])
+        assert whole.output_text == "The results are 4 and 6.", whole
+        chained = api.create(
+            model=MODEL, input=results, tools=[tool], previous_response_id=answer.id
+        )
+        assert chained.output_text == "The results are 4 and 6.", chained
+
+
+def response_store():
+    api = client().responses
+    first = api.create(model=MODEL, input="hello")
+    again = api.retrieve(first.id)
+    assert again.output_text == first.output_text and again.id == first.id, again
+    items = api.input_items.list(first.id).data
+    assert items[0].content[0].text == "hello", items
+    api.delete(first.id)
+    raises(openai.NotFoundError, lambda: api.retrieve(first.id))
+    error = raises(
+        openai.BadRequestError,
+        lambda: api.create(model=MODEL, input="more", previous_response_id=first.id),
+    )
+    assert error.param == "previous_response_id", error
+    unkept = api.create(model=MODEL, input="hello", store=False)
+    assert not unkept.store
+    raises(openai.NotFoundError, lambda: api.retrieve(unkept.id))
+    for param, more in (
+        ("background", {"background": True}),
+        ("tools[0].type", {"tools": [{"type": "web_search"}]}),
+        ("input[0].type", {"input": [{"type": "item_reference", "id": "x"}]}),
+        ("temperature", {"temperature": 3}),
+        ("input", {"input": []}),
+    ):
+        request = {"model": MODEL, "input": "x"} | more
+        error = raises(openai.BadRequestError, lambda: api.create(**request))
+        assert error.param == param, (more, error)
+    api.create(model=MODEL, input="x", truncation="auto", service_tier="auto", include=[], background=False)
+
+
+RESPONSES = (responses, response_events, response_tools, response_store)
+for test in (embeddings, models, chat, stream, tools, structured, images, errors, *RESPONSES):
     test()
 student(OFFLINE, "feynman")

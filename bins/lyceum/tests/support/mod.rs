@@ -150,6 +150,20 @@ pub(crate) fn python() -> PathBuf {
     python
 }
 
+/// The folder with the npm packages of `tests/package.json`.
+pub(crate) fn javascript() -> PathBuf {
+    let folder = match std::env::var_os("LYCEUM_TEST_JS") {
+        Some(path) => PathBuf::from(path),
+        None => root().join(".cache/js"),
+    };
+    assert!(
+        folder.join("node_modules/openai").is_dir(),
+        "{} has no packages: run `cargo xtask setup`",
+        folder.display()
+    );
+    folder
+}
+
 /// A small real model.
 pub(crate) fn model() -> PathBuf {
     let model = match std::env::var_os("LYCEUM_TEST_GGUF") {

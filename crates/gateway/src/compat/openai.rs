@@ -1,4 +1,4 @@
-//! OpenAI's chat completions.
+//! OpenAI's chat completions, embeddings and responses.
 //!
 //! Source: OpenAI API reference, "Chat". Fields that Lyceum does not know are sent on as
 //! they are and come back as they are.
@@ -8,6 +8,7 @@ mod chunks;
 mod content;
 mod embeddings;
 mod request;
+pub(crate) mod responses;
 
 pub(crate) use answer::completion;
 pub(crate) use chunks::Chunks;

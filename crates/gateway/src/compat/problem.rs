@@ -7,7 +7,7 @@
 
 use axum::{body::Body, response::Response};
 use http::{HeaderValue, StatusCode, header};
-use lyceum_core::RequestId;
+use lyceum_core::{ChatError, RequestId};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -74,7 +74,7 @@ impl Problem {
         };
         Self {
             status: error.compat_status(),
-            message: error.to_string(),
+            message: words(error).unwrap_or_else(|| error.to_string()),
             param,
             code: error.code(),
         }
@@ -129,9 +129,80 @@ impl Problem {
     }
 }
 
+/// How much of a provider's words is repeated, in characters.
+const MOST_WORDS: usize = 500;
+
+/// A word this long of letters and digits may be a key.
+const LIKE_A_KEY: usize = 24;
+
+/// What a provider said about a request that it refused as it is, which is for its author.
+fn words(error: &ApiError) -> Option<String> {
+    let (ChatError::Rejected { message: said, .. }
+    | ChatError::ContextTooLong { message: said, .. }) = error.model_error()?
+    else {
+        return None;
+    };
+    let said = public(said);
+    (!said.is_empty()).then(|| format!("the model provider refused the request: {said}"))
+}
+
+/// A provider's words in one line, without what may be a key or an address.
+fn public(text: &str) -> String {
+    let text: String = text.chars().take(2 * MOST_WORDS).collect();
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words = words.filter(|word| !word.is_empty());
+    let told: Vec<&str> = words
+        .map(|word| if is_private(word) { "[…]" } else { word })
+        .collect();
+    let told = told.join(" ");
+    match told.char_indices().nth(MOST_WORDS) {
+        Some((end, _)) => format!("{}…", &told[..end]),
+        None => told,
+    }
+}
+
+fn is_private(word: &str) -> bool {
+    let runs = word.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+    let is_key = |run: &str| {
+        let mixed =
+            run.bytes().any(|b| b.is_ascii_digit()) && run.bytes().any(|b| b.is_ascii_alphabetic());
+        run.starts_with("sk-") || (run.len() >= LIKE_A_KEY && mixed)
+    };
+    word.contains("://") || runs.into_iter().any(is_key)
+}
+
 #[cfg(test)]
 mod tests {
+    use lyceum_core::TeachError;
+
     use super::*;
+
+    #[test]
+    fn a_providers_words_reach_the_author_of_the_request_without_secrets() {
+        let of = |message: &str| {
+            let message = message.to_owned();
+            let rejected = ChatError::Rejected {
+                status: 400,
+                message,
+            };
+            Problem::of(&ApiError::Student(TeachError::Model(rejected))).message
+        };
+        let told = of(
+            "Unknown parameter: 'foo'.\nSee http://inside:1/docs, key=sk-abc of org-0123456789abcdef0123456789",
+        );
+        assert!(
+            told.ends_with("Unknown parameter: 'foo'. See […] […] of […]"),
+            "{told}"
+        );
+        assert!(of(&"x ".repeat(4_000)).chars().count() < MOST_WORDS + 60);
+        assert!(!of("").is_empty());
+        let denied = ChatError::Authentication {
+            status: 401,
+            message: "Incorrect key".into(),
+        };
+        let told = Problem::of(&ApiError::Student(TeachError::Model(denied))).message;
+        assert!(!told.contains("Incorrect"), "{told}");
+    }
 
     #[test]
     fn a_path_has_the_dialect_of_its_vendor() {

@@ -12,5 +12,6 @@ mod embeddings;
 mod lifecycle;
 mod logs;
 mod refusals;
+mod responses;
 mod support;
 mod time;
