@@ -1,4 +1,4 @@
-//! `graph-crash FOLDER sync|async`: runs threads of a graph to their ends, continuing
+//! `graph-crash FOLDER sync|async|exit`: runs threads of a graph to their ends, continuing
 //! whatever an earlier life has left in the folder. It is made to be killed.
 
 use std::{env, path::PathBuf, sync::Arc};
@@ -15,6 +15,9 @@ use lyceum_tests::crash::{
 /// Threads that run side by side.
 const THREADS: usize = 4;
 
+/// What every question is answered.
+const ANSWER: u64 = 6;
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
@@ -22,7 +25,8 @@ async fn main() -> Result<()> {
     let durability = match arguments.next().as_deref() {
         Some("sync") => Durability::Sync,
         Some("async") => Durability::Async,
-        other => bail!("want sync or async, not {other:?}"),
+        Some("exit") => Durability::Exit,
+        other => bail!("want sync, async or exit, not {other:?}"),
     };
     let failpoint = env::var(FAILPOINT).ok();
     let ledger = Ledger::open(&folder.join("ledger"), failpoint.as_deref())?;
@@ -57,6 +61,7 @@ async fn finish(
     durability: Durability,
 ) -> Result<()> {
     let thread = graph.thread(saver, ThreadId::new(&name)?);
+    let mut answers = Answers::None;
     loop {
         let config = RunConfig::new(World {
             ledger: ledger.clone(),
@@ -64,7 +69,7 @@ async fn finish(
         })
         .durability(durability);
         let run = if thread.snapshot(None).await?.is_some() {
-            thread.resume(Answers::None, config).await
+            thread.resume(std::mem::take(&mut answers), config).await
         } else {
             ledger.note(&Entry::Begun {
                 thread: name.clone(),
@@ -76,6 +81,11 @@ async fn finish(
             Err(error) if error.is_retryable() => continue,
             Err(error) => return Err(error).with_context(|| name.clone()),
         };
+        if output.status == Status::Interrupted {
+            // A question that a killed life was answered in vain is asked again.
+            answers = Answers::Only(ANSWER.into());
+            continue;
+        }
         ensure!(output.status == Status::Done, "{name} was not done");
         let state = serde_json::to_string(&*output.state)?;
         ledger.note(&Entry::Ended {

@@ -1,4 +1,5 @@
-//! The graph that is killed: effects in a row, side by side, in a loop and in a subgraph.
+//! The graph that is killed: effects in a row, side by side, in a loop, around a question
+//! and in a subgraph.
 //!
 //! Invariant: its state and the ids of its effects depend on the thread alone, so that a run
 //! that was killed can be compared with one that was not.
@@ -59,7 +60,9 @@ pub fn work() -> Result<Graph<Work, World>> {
         .route("plan", [ITEM.name()], sends)
         .edge(ITEM.name(), "gather")
         .node("gather", gather)
-        .edge("gather", "turn")
+        .edge("gather", "approve")
+        .node("approve", approve)
+        .edge("approve", "turn")
         .node("turn", turn)
         .route("turn", ["turn", "inner"], |work: &Work| match work.turns {
             0..TURNS => "turn",
@@ -121,6 +124,17 @@ async fn gather(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
     let note = format!("gathered {first} {other} {again}");
     ctx.shared().ledger.pass("node_end");
     Ok(WorkUpdate::new().done([note]).sum(first + other + again))
+}
+
+/// Stops the run until it is answered, between two effects.
+async fn approve(_: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 0)?;
+    let asked = effect(&ctx, "ask", 5).await?;
+    let answer: u64 = ctx.interrupt("approve", asked).await?;
+    let value = effect(&ctx, "approved", answer).await?;
+    ctx.shared().ledger.pass("node_end");
+    let note = format!("approved {value}");
+    Ok(WorkUpdate::new().done([note]).sum(value))
 }
 
 async fn turn(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
