@@ -9,7 +9,7 @@
 //! however many are in flight.
 
 /// Ends that a smoothed value remembers.
-const MEMORY: u32 = 1024;
+const MEMORY: u32 = 4096;
 /// Ends seen before anything is concluded.
 const WARM: u32 = 16;
 /// Runs that vary less than this share of their length say nothing about tokens.
@@ -30,6 +30,20 @@ pub(crate) struct Flight {
     tokens: f64,
     run_run: f64,
     run_tokens: f64,
+    run_run_run: f64,
+    run_run_tokens: f64,
+    run_tokens_tokens: f64,
+    tokens_tokens: f64,
+}
+
+/// How the tokens of a call in flight follow from its age.
+struct Growth {
+    /// The mean age, in nanoseconds.
+    age: f64,
+    /// More tokens for each nanosecond of age.
+    slope: f64,
+    /// What stays uncertain, as a share of the variance of calls that ended.
+    uncertain: f64,
 }
 
 /// What is due of the calls in flight.
@@ -39,6 +53,8 @@ pub(crate) struct Due {
     pub(crate) tokens: f64,
     /// The variance of that.
     variance: f64,
+    /// How much the tokens that end in a short time vary, as a multiple of their mean.
+    grain: f64,
     /// Nanoseconds in which they fall due, evenly.
     pub(crate) over: u64,
 }
@@ -69,6 +85,10 @@ impl Flight {
         self.tokens += gain * (tokens - self.tokens);
         self.run_run += gain * (run * run - self.run_run);
         self.run_tokens += gain * (run * tokens - self.run_tokens);
+        self.run_run_run += gain * (run * run * run - self.run_run_run);
+        self.run_run_tokens += gain * (run * run * tokens - self.run_run_tokens);
+        self.run_tokens_tokens += gain * (run * tokens * tokens - self.run_tokens_tokens);
+        self.tokens_tokens += gain * (tokens * tokens - self.tokens_tokens);
     }
 
     /// What is due of the calls in flight at `now`.
@@ -80,35 +100,55 @@ impl Flight {
             return Due {
                 tokens: expected,
                 variance,
+                grain: 0.0,
                 over: 0,
             };
         }
         // By Little's law calls in flight are a token's mean stay times the token rate.
         let over = self.run_tokens / self.tokens;
         let larger = over / self.run;
-        let usual_age = self.run_run / self.run / 2.0;
+        let growth = self.growth();
         let ages = (u128::from(now) * u128::from(self.calls)).saturating_sub(self.started) as f64;
-        let older = self.speed() * (ages - calls * usual_age);
+        let older = growth.slope * (ages - calls * growth.age);
         let tokens = expected * larger;
         Due {
             tokens: tokens + older.max(-tokens * 0.5),
-            variance,
+            variance: variance * growth.uncertain,
+            grain: self.tokens_tokens / self.tokens,
             over: over as u64,
         }
     }
 
-    /// Tokens a nanosecond by which a longer run goes with more tokens.
-    fn speed(&self) -> f64 {
-        let spread = self.run_run - self.run * self.run;
-        let together = self.run_tokens - self.run * self.tokens;
-        (together / (spread + STEADY * self.run * self.run)).max(0.0)
+    /// The best line through the tokens of calls in flight by their ages.
+    ///
+    /// A call is in flight in proportion to its run, at an age that is uniform in it; so
+    /// the moments of calls in flight follow from those of calls that ended.
+    fn growth(&self) -> Growth {
+        let age = self.run_run / self.run / 2.0;
+        let tokens = self.run_tokens / self.run;
+        let together = (self.run_run_tokens / self.run / 2.0 - age * tokens).max(0.0);
+        let spread = (self.run_run_run / self.run / 3.0 - age * age).max(0.0);
+        let slope = together / (spread + STEADY * age * age);
+        let ended = self.tokens_tokens - self.tokens * self.tokens;
+        let flying = self.run_tokens_tokens / self.run - tokens * tokens;
+        let left = (flying - slope * together) / ended.max(1.0);
+        Growth {
+            age,
+            slope,
+            uncertain: left.clamp(0.25, 4.0),
+        }
     }
 }
 
 impl Due {
     /// What falls due within a share of the time, at most with so many standard deviations.
+    ///
+    /// In a short time it is as many calls as happen to end, a compound Poisson sum; in all
+    /// of it, it is those in flight, of which only the length is uncertain.
     pub(crate) fn most(&self, share: f64, deviations: f64) -> f64 {
-        self.tokens * share + deviations * (self.variance * share).sqrt()
+        let chance = self.tokens * self.grain * (1.0 - share);
+        let variance = share * (chance + self.variance * share);
+        self.tokens * share + deviations * variance.sqrt()
     }
 
     /// The share of the time that so many nanoseconds are.

@@ -355,7 +355,7 @@ impl Limiter {
                     if counted == OutputCounted::Unknown {
                         window.release(cost.output);
                     }
-                    window.count_silently(used.output, now);
+                    window.count_ended(used.output, now);
                     window.repay(cost.output, used.output);
                 }
                 // What was declared stays counted, unless it was never sent or refused.

@@ -36,8 +36,8 @@ impl Smoothed {
     }
 }
 
-/// A smoothed mean and variance that weigh the first values equally and remember the last
-/// few hundred: slower than [`Smoothed`], and far steadier.
+/// A smoothed mean and variance that weigh the first values equally and remember the
+/// last thousand: slower than [`Smoothed`], and far steadier.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Moments {
     mean: f64,
@@ -46,7 +46,7 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    const MEMORY: u32 = 256;
+    const MEMORY: u32 = 1024;
 
     pub(crate) fn learn(&mut self, value: f64) {
         self.seen = (self.seen + 1).min(Self::MEMORY);

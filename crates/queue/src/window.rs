@@ -32,7 +32,7 @@ const PACE_LEAD: f64 = 1.01;
 /// cost as much of the quota as they make safe.
 const CONFIDENCE: f64 = 2.75;
 /// The share of the limit kept for what ends while a call is on its way.
-const ON_THE_WAY: f64 = 0.005;
+const ON_THE_WAY: f64 = 0.01;
 /// The share of the limit that a pause may leave to be caught up at once, while calls in
 /// flight fill the window: more would come back as a burst and a pause every minute.
 const CATCH_UP: f64 = 0.03;
@@ -226,6 +226,15 @@ impl Window {
         let slot = self.slot((then / self.width).max(self.oldest));
         self.ring[slot] += amount;
         self.counted += amount;
+    }
+
+    /// Counts what the upstream counted when a call ended, without slowing the pace.
+    ///
+    /// It is heard of later than it was counted, never earlier, so it leaves the upstream's
+    /// window in time without the jitter; half of it stays as a margin for the forecast.
+    pub(crate) fn count_ended(&mut self, amount: u64, now: u64) {
+        self.advance(now);
+        self.count_silently(amount, now.saturating_sub(self.jitter / 2));
     }
 
     /// Counts what was spent at `then` and is known only now, and ends any burst.
