@@ -217,7 +217,7 @@ impl Admission {
         }
         let calls = self.limiter.running.saturating_add(1);
         let expected = self.estimator.expect(caller, given, calls);
-        let corrected = match self.config.output_counted {
+        let corrected = match self.limiter.output_counted() {
             OutputCounted::Unknown => Cost::new(expected.input, expected.safe_output),
             OutputCounted::AtStart | OutputCounted::Declared => {
                 Cost::new(expected.input, given.output.0)

@@ -33,7 +33,9 @@ pub enum OutputCounted {
     /// Nobody knows. The expected output is held until the call is settled, and what was
     /// made counts for a whole window after that: no window is exceeded whenever it is
     /// counted, as long as no call makes more than it reserved. It costs the share
-    /// `call length / (call length + 60 s)` of the quota.
+    /// `call length / (call length + 60 s)` of the quota, until the upstream's headers
+    /// ([`Queue::observe`](crate::Queue::observe)) have shown that it is [`Self::AtEnd`];
+    /// a refusal takes that back for good.
     #[default]
     Unknown,
     /// What is really made, as it is made or when the call ends, as Anthropic does. The

@@ -179,7 +179,11 @@ mod tests {
         let due = flight.due(10 * SECOND);
         assert!((due.tokens - 1_000.0).abs() < 50.0, "{due:?}");
         assert_eq!(due.over, 10 * SECOND);
-        assert!((due.most(0.5, 3.0) - due.tokens / 2.0).abs() < 1e-6);
+        assert!((due.most(0.5, 0.0) - due.tokens / 2.0).abs() < 1e-6);
+        assert!(
+            (due.most(1.0, 3.0) - due.tokens).abs() < 1e-6,
+            "all of it is certain"
+        );
         for second in 0..10 {
             flight.end(100, 0, second * SECOND);
         }

@@ -5,6 +5,7 @@ mod ask;
 mod breaker;
 mod bulkhead;
 mod config;
+mod counting;
 mod driver;
 mod estimate;
 mod eta;

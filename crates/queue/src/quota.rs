@@ -5,6 +5,7 @@
 
 use crate::{
     CachedInput, ObservedLimit, ObservedLimits, OutputCounted, QueueConfig, Refused,
+    counting::Counting,
     flight::Flight,
     shared::{Ended, Kinds},
     throttle::Throttle,
@@ -35,6 +36,8 @@ impl Cost {
 pub(crate) struct Hold {
     pub(crate) cost: Cost,
     pub(crate) at: u64,
+    /// As what it was reserved.
+    counted: OutputCounted,
 }
 
 /// How a reservation ends.
@@ -68,6 +71,7 @@ pub(crate) struct Limiter {
     pub(crate) running: u32,
     pub(crate) throttle: Throttle,
     flight: Flight,
+    counting: Counting,
     /// Set when a ledger keeps the windows for several processes.
     shared: Option<SharedView>,
 }
@@ -91,6 +95,7 @@ impl Limiter {
             running: 0,
             throttle: Throttle::new(),
             flight: Flight::default(),
+            counting: Counting::default(),
             shared: None,
         };
         limiter.apply_limits(now);
@@ -164,9 +169,17 @@ impl Limiter {
         }
     }
 
+    /// When output is counted: as configured, or else as learned.
+    pub(crate) fn output_counted(&self) -> OutputCounted {
+        match self.config.output_counted {
+            OutputCounted::Unknown if self.counting.at_end() => OutputCounted::AtEnd,
+            configured => configured,
+        }
+    }
+
     /// Whether this quota forecasts the output of calls in flight.
     fn counts_output_ahead(&self, kind: usize) -> bool {
-        self.config.output_counted == OutputCounted::AtEnd && matches!(kind, 1 | 3)
+        self.output_counted() == OutputCounted::AtEnd && matches!(kind, 1 | 3)
     }
 
     fn apply_limits(&mut self, now: u64) {
@@ -301,7 +314,7 @@ impl Limiter {
     pub(crate) fn reserve(&mut self, cost: Cost, now: u64) -> Hold {
         self.running += 1;
         self.flight.start(cost.output, cost.variance, now);
-        let counted = self.config.output_counted;
+        let counted = self.output_counted();
         let amounts = Self::amounts(cost);
         for (kind, window) in self.windows.iter_mut().enumerate() {
             let Some(window) = window else { continue };
@@ -317,7 +330,11 @@ impl Limiter {
                 _ => window.count(amounts[kind], now),
             }
         }
-        Hold { cost, at: now }
+        Hold {
+            cost,
+            at: now,
+            counted,
+        }
     }
 
     /// Ends a reservation. Returns what was used, as far as it is known.
@@ -327,7 +344,7 @@ impl Limiter {
     )]
     pub(crate) fn settle(&mut self, hold: Hold, end: Settlement, now: u64) -> Cost {
         self.running = self.running.saturating_sub(1);
-        let Hold { cost, at } = hold;
+        let Hold { cost, at, counted } = hold;
         self.flight.end(cost.output, cost.variance, at);
         let (used, requests) = match end {
             Settlement::Used { input, output } => {
@@ -342,7 +359,6 @@ impl Limiter {
             Settlement::Unsent => (Cost::new(0, 0), 0),
         };
         let used = Cost::new(used.input.min(MOST), used.output.min(MOST));
-        let counted = self.config.output_counted;
         let (before, after) = (Self::amounts(cost), Self::amounts(used));
         for (kind, window) in self.windows.iter_mut().enumerate() {
             let Some(window) = window else { continue };
@@ -392,10 +408,16 @@ impl Limiter {
             }
         }
         self.apply_limits(now);
-        for (window, seen) in self.windows.iter_mut().zip(all) {
+        for (kind, (window, seen)) in self.windows.iter_mut().zip(all).enumerate() {
             if let Some(window) = window
                 && is_per_minute(&seen)
             {
+                if let (1 | 3, Some(limit), Some(left)) = (kind, seen.limit, seen.remaining) {
+                    let held = window.held();
+                    let ended = window.used(now).saturating_sub(held);
+                    self.counting
+                        .report(limit, limit.saturating_sub(left), ended, held);
+                }
                 count_foreign(window, seen, now);
             }
         }
@@ -403,6 +425,7 @@ impl Limiter {
 
     /// Notes a refusal by the upstream that asks for a pause.
     pub(crate) fn refuse(&mut self, pause: u64, now: u64) {
+        self.counting.refused();
         self.throttle.refuse(pause, self.running, now);
         self.apply_limits(now);
     }

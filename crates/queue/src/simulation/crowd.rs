@@ -32,12 +32,15 @@ pub struct Crowd {
     pub way: Duration,
     /// Output tokens a second of a running call, which begins after half a second.
     pub speed: f64,
+    /// Whether answers tell what is left of the quotas of tokens and output tokens, where
+    /// the upstream counts output at the end.
+    pub headers: bool,
     /// The seed of all randomness.
     pub seed: u64,
 }
 
 impl Default for Crowd {
-    /// The load of issue R2.3: 500 conversations of a panel, one 20 times as busy.
+    /// 500 conversations of a panel, one 20 times as busy.
     fn default() -> Self {
         Self {
             conversations: 500,
@@ -55,6 +58,7 @@ impl Default for Crowd {
             ],
             way: Duration::from_millis(400),
             speed: 80.0,
+            headers: false,
             seed: 1,
         }
     }

@@ -75,6 +75,17 @@ impl Judge {
         });
     }
 
+    /// What counts at this time, where nothing is corrected. What begins to count is
+    /// expected in order, but for less than a minute.
+    pub(super) fn level(&self, at: u64) -> u64 {
+        let recent = self.counted.iter().rev();
+        recent
+            .take_while(|entry| entry.at + 2 * MINUTE > at)
+            .filter(|entry| entry.at <= at && entry.at + MINUTE > at)
+            .map(|entry| entry.amount)
+            .sum()
+    }
+
     /// Judges everything against `limit`, and the use between `from` and `to`.
     pub(super) fn verdict(&self, limit: Option<u64>, from: u64, to: u64) -> Verdict {
         let Some(limit) = limit else {

@@ -14,7 +14,7 @@ pub use backlog::Backlog;
 pub use crowd::Crowd;
 
 use crate::{
-    OutputCounted, QueueConfig,
+    ObservedLimit, ObservedLimits, OutputCounted, QueueConfig,
     admission::{Admission, Admitted, Decision, Ticket},
     window::MINUTE,
 };
@@ -110,6 +110,7 @@ struct Run {
     waiting: usize,
     longest: usize,
     decisions: u64,
+    headers: bool,
 }
 
 impl Run {
@@ -133,6 +134,7 @@ impl Run {
             waiting: 0,
             longest: 0,
             decisions: 0,
+            headers: crowd.headers,
         };
         let first = run.source.gap();
         run.schedule(first, Event::Arrival);
@@ -249,7 +251,28 @@ impl Run {
         self.schedule(settled, Event::End(running));
     }
 
+    /// What the upstream says when a call ends.
+    fn headers(&self, at: u64) -> ObservedLimits {
+        let of = |judge: &Judge, limit: Option<u64>| ObservedLimit {
+            limit,
+            remaining: limit.map(|limit| limit.saturating_sub(judge.level(at))),
+            reset: None,
+        };
+        let quotas = self.config.quotas;
+        let [_, tokens, _, outputs] = &self.judges;
+        ObservedLimits {
+            tokens: of(tokens, quotas.tokens),
+            output_tokens: of(outputs, quotas.output_tokens),
+            ..ObservedLimits::default()
+        }
+    }
+
     fn settle(&mut self, running: usize, now: u64) {
+        if self.headers {
+            let back = self.calls[self.running[running].call].back;
+            let said = self.headers(now.saturating_sub(back));
+            self.admission.observe(&said, now);
+        }
         let Running { call, ticket } = &mut self.running[running];
         if let Some(ticket) = ticket.take() {
             self.decisions += 1;
