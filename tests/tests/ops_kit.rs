@@ -150,6 +150,46 @@ fn the_kit_has_as_many_alerts_categories_and_targets_as_it_says() {
 }
 
 #[test]
+fn every_panel_is_complete_and_asks_for_known_metrics() {
+    let text = rules();
+    let recorded: BTreeSet<&str> = values(&text, "record").into_iter().collect();
+    let mut panels_of = Vec::new();
+    for name in ["lyceum-overview", "lyceum-layers"] {
+        let board: serde_json::Value =
+            serde_json::from_str(&read(&format!("grafana/dashboards/{name}.json"))).unwrap();
+        let panels = board["panels"].as_array().unwrap();
+        panels_of.push(panels.len());
+        for panel in panels {
+            let title = panel["title"].as_str().unwrap();
+            assert!(
+                !panel["description"].as_str().unwrap().is_empty(),
+                "{title}"
+            );
+            assert!(
+                panel["fieldConfig"]["defaults"]["unit"].is_string(),
+                "{title}"
+            );
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+            for target in panel["targets"].as_array().unwrap() {
+                let expression = target["expr"].as_str().unwrap();
+                let rates = expression.matches("rate(").count();
+                let intervals = expression.matches("[$__rate_interval]").count();
+                assert_eq!(rates, intervals, "{expression}");
+                for metric_name in metrics(expression) {
+                    assert!(
+                        metric_name == "up"
+                            || metric(&metric_name).is_some()
+                            || recorded.contains(metric_name.as_str()),
+                        "{title} asks for {metric_name}"
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(panels_of, [17, 12]);
+}
+
+#[test]
 fn every_alert_has_its_runbook_and_every_link_in_one_leads_somewhere() {
     let text = rules();
     let root = deploy();

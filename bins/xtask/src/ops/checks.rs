@@ -44,6 +44,18 @@ pub(super) const ALL: &[Check] = &[
         name: "amtool",
         run: amtool,
     },
+    Check {
+        name: "nginx",
+        run: nginx,
+    },
+    Check {
+        name: "gixy",
+        run: gixy,
+    },
+    Check {
+        name: "kubernetes",
+        run: kubernetes,
+    },
 ];
 
 /// The files below a folder with one of these endings, in order.
@@ -136,5 +148,45 @@ fn amtool(programs: &Programs, deploy: &Path) -> Result<()> {
         .args(["--template.text", r#"{{ template "lyceum.title" . }}"#]);
     let title = finish(&mut command)?;
     ensure!(title.contains('['), "the title is {title:?}");
+    Ok(())
+}
+
+/// Nginx reads the real file, with addresses and folders that exist here.
+fn nginx(programs: &Programs, deploy: &Path) -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let here = home.path().display().to_string();
+    let mut text = fs::read_to_string(deploy.join("nginx/nginx.conf"))?;
+    for replica in ["lyceum-1", "lyceum-2", "lyceum-3"] {
+        text = text.replace(replica, "127.0.0.1");
+    }
+    let text = text
+        .replace("/etc/nginx/mime.types", &format!("{here}/mime.types"))
+        .replace("/var/run/nginx.pid", &format!("{here}/pid"));
+    fs::write(
+        home.path().join("mime.types"),
+        "types { text/html html; }\n",
+    )?;
+    let config = home.path().join("nginx.conf");
+    fs::write(&config, text)?;
+    let mut command = programs.command("nginx");
+    command
+        .args(["-t", "-q", "-e", "stderr", "-p"])
+        .arg(home.path());
+    finish(command.arg("-c").arg(config))?;
+    Ok(())
+}
+
+fn gixy(programs: &Programs, deploy: &Path) -> Result<()> {
+    let mut command = programs.command("gixy");
+    finish(command.arg(deploy.join("nginx/nginx.conf")))?;
+    Ok(())
+}
+
+fn kubernetes(programs: &Programs, deploy: &Path) -> Result<()> {
+    let mut command = programs.command("kubernetes-validate");
+    command.args(["--strict", "-k", "1.33"]);
+    let said = finish(command.args(files(&deploy.join("kubernetes"), &["yaml"])))?;
+    // An unknown kind is only a warning there; here it is a failure.
+    ensure!(!said.contains("WARN"), "{said}");
     Ok(())
 }

@@ -13,13 +13,18 @@ use anyhow::{Context, Result, bail};
 use crate::{cache, setup};
 
 /// Programs of Debian: what to look for and the package that has it.
-const DEBIAN: [(&str, &str); 2] = [
+const DEBIAN: [(&str, &str); 3] = [
     ("promtool", "prometheus"),
     ("amtool", "prometheus-alertmanager"),
+    ("nginx", "nginx-light"),
 ];
 
 /// Programs of PyPI.
-const PYPI: [&str; 1] = ["yamllint==1.38.0"];
+const PYPI: [&str; 3] = [
+    "yamllint==1.38.0",
+    "kubernetes-validate==1.37.0",
+    "gixy-ng==0.2.59",
+];
 
 /// Where the programs are.
 pub(super) struct Programs {
