@@ -26,6 +26,8 @@ struct Scenario {
     calls: f64,
     overloads: &'static [f64],
     tenants: u32,
+    /// Whether the upstream's answers say what is left.
+    headers: bool,
     /// The least share of the quota that should be used.
     used: f64,
 }
@@ -39,6 +41,7 @@ impl Scenario {
             calls,
             overloads: &[1.5, 2.0, 3.0],
             tenants: 1,
+            headers: false,
             used: 0.97,
         }
     }
@@ -96,6 +99,13 @@ fn scenarios() -> Vec<Scenario> {
         },
         counted("small output unknown", OutputCounted::Unknown),
         Scenario {
+            headers: true,
+            ..counted(
+                "small output unknown but for headers",
+                OutputCounted::Unknown,
+            )
+        },
+        Scenario {
             output: OutputCounted::Declared,
             ..Scenario::new("small output declared", small, 137.0)
         },
@@ -117,6 +127,7 @@ pub(super) fn run(figures: Figures, options: &Options) -> Result<()> {
                 say(&case);
                 let crowd = Crowd {
                     tenants: scenario.tenants,
+                    headers: scenario.headers,
                     calls_per_minute: scenario.calls * overload,
                     seed,
                     ..Crowd::default()
