@@ -4,6 +4,7 @@
 //! and prints with [`report`]. Invariant: a figure is printed only after the work that it
 //! measures gave the right result. Deliberately absent: judging; who reads the figures does.
 
+pub mod eval;
 pub mod graph;
 pub mod llm;
 pub mod machine;

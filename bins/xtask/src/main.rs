@@ -1,10 +1,11 @@
-//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `ops-test`, `bench`.
+//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `ops-test`, `bench`, `eval`.
 //!
 //! Invariant: `ci` runs what `test` runs, nothing more, so a green `test` on a
 //! developer's machine means a green CI.
 
 mod bench;
 mod crash;
+mod eval;
 mod ops;
 mod setup;
 mod steps;
@@ -41,6 +42,8 @@ enum Task {
     OpsTest(ops::Args),
     /// Measures and prints one JSON object a figure: {bench, case, metric, value, unit, target}.
     Bench(bench::Args),
+    /// Measures an agent against a labelled set; prints figures in the same form.
+    Eval(eval::Args),
 }
 
 fn main() -> Result<()> {
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
         Task::Crash(args) => crash::run(&args),
         Task::OpsTest(args) => ops::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Eval(args) => eval::run(&args),
     }
 }
 
