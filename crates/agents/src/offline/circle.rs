@@ -241,6 +241,9 @@ fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
                 | "their"
                 | "one"
         )
+        || lead.base.ends_with("ing")
+        || sentence.lower[lead.range.start - sentence.start..lead.range.end - sentence.start]
+            .ends_with("ing")
         || words[be].base != "is" && words[be].base != "are";
     if !defines {
         return None;
@@ -325,5 +328,18 @@ fn chinese_circle(sentence: &Sentence<'_>) -> Option<String> {
         && rest
             .split_once(&lead)
             .is_some_and(|(_, tail)| tail.ends_with(term.chars().next_back().unwrap_or('\0')));
-    (whole || distinguishing || echo).then(|| term.to_owned())
+    // "变质岩就是经过变质作用的岩石": all but the class comes back, then the class.
+    let count = term.chars().count();
+    let stem: String = term.chars().take(count - 1).collect();
+    let class = term.chars().next_back().unwrap_or('\0');
+    let tail: Vec<char> = rest.chars().rev().take(2).collect();
+    let derived = count >= 3 && rest_count <= 14 && rest.contains(&stem) && tail.contains(&class);
+    // "必胜残局就是一定会胜的残局": the class, and a character of what sets it apart.
+    let mut front = term.chars().take(count.saturating_sub(2));
+    let head: String = term.chars().skip(count.saturating_sub(2)).collect();
+    let sets_apart = count == 4
+        && rest_count <= 9
+        && rest.ends_with(&head)
+        && front.any(|c| rest[..rest.len() - head.len()].contains(c));
+    (whole || distinguishing || echo || derived || sets_apart).then(|| term.to_owned())
 }

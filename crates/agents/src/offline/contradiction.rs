@@ -7,18 +7,21 @@
 //! Work is bounded: a claim is compared with few others that share a rare word.
 //! Deliberately absent: knowledge of the world.
 
+mod compare;
+
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
     sync::LazyLock,
 };
 
+use compare::{contradicts, turns_against};
 use lyceum_core::{GapKind, Severity};
 
 use super::{
     english::{self, ADVERB},
     finding::Finding,
-    markers::{CORRECTS, FORMS, Phrases, TURNS, section},
+    markers::{CORRECTS, FORMS, Phrases, section},
     text::{Class, Document, Language, Sentence, Word, has_any},
 };
 
@@ -69,6 +72,8 @@ struct Claim {
     text: String,
     range: Range<usize>,
     sentence: usize,
+    /// Whether it is a sentence rather than a part of one.
+    whole: bool,
     /// 0 is the text itself; earlier texts follow.
     source: usize,
     /// The subject: its first content word.
@@ -149,13 +154,16 @@ fn collect(document: &Document<'_>, source: usize, claims: &mut Vec<Claim>) {
         }
         let mut whole = claim(sentence, sentence.body(), index, source);
         (whole.plain, whole.denied) = plain(sentence);
+        whole.whole = true;
         let clauses = clause_ranges(sentence);
         if clauses.len() > 1 {
             for range in clauses {
                 let mut part = claim(sentence, range, index, source);
                 // A part of a conditional sentence says nothing without its condition.
                 part.conditional = whole.conditional;
-                if part.about.len() >= 2 && !part.conditional {
+                // A part that leans on the one before it does not name its subject.
+                let leans = part.text.starts_with(['又', '并', '却', '还', '而', '也']);
+                if part.about.len() >= 2 && !part.conditional && !leans {
                     claims.push(part);
                 }
             }
@@ -340,6 +348,10 @@ fn claim(sentence: &Sentence<'_>, range: Range<usize>, index: usize, source: usi
             continue;
         }
         if let Some((pair, minus)) = opposite(base) {
+            if matches!(base, "can" | "possible" | "可能") {
+                // What can be is said of what is.
+                continue;
+            }
             claim.pairs.push(pair);
             claim.negative ^= minus;
             continue;
@@ -424,61 +436,4 @@ fn opposite(base: &str) -> Option<(usize, bool)> {
 
 fn listed_opposite(base: &str) -> Option<(usize, bool)> {
     OPPOSITES.get(base).copied()
-}
-
-fn contradicts(old: &Claim, new: &Claim, document: &Document<'_>) -> bool {
-    if old.source == new.source && old.sentence == new.sentence {
-        return false;
-    }
-    // Some do and some do not.
-    let partly =
-        |claim: &Claim| has_any(&claim.text.to_ascii_lowercase(), &["some", "有些", "有的"]);
-    if partly(old) && partly(new) {
-        return false;
-    }
-    let shared = old.about.intersection(&new.about).count();
-    let all = old.about.union(&new.about).count();
-    if shared == 0 || all == 0 {
-        return false;
-    }
-    let alike = shared as f32 / all as f32;
-    let smaller = old.about.len().min(new.about.len());
-    let contained = shared == smaller;
-    let turns = turns_against(new, document) && old.source == 0;
-    if turns || old.conditional != new.conditional {
-        return false;
-    }
-    let same_subject = old.subject == new.subject;
-    let same_pairs = old.pairs == new.pairs;
-    if old.negative != new.negative && same_pairs && old.numbers.len() == new.numbers.len() {
-        let enough = if new.pairs.is_empty() {
-            (shared >= 2 && alike >= 0.6)
-                || (shared >= 2 && contained && alike >= 0.5 && same_subject)
-        } else {
-            (same_subject && (alike >= 0.5 || contained))
-                || alike >= 0.75
-                || (shared >= 2 && alike >= 0.6)
-        };
-        if enough {
-            return true;
-        }
-    }
-    let alike_enough = shared >= 2 && alike >= 0.7 && same_subject;
-    old.negative == new.negative && same_pairs && alike_enough && differ_in_one(old, new)
-}
-
-/// Whether the numbers of two claims are the same but for one of the same unit.
-fn differ_in_one(old: &Claim, new: &Claim) -> bool {
-    let pairs = || old.numbers.iter().zip(&new.numbers);
-    old.numbers.len() == new.numbers.len()
-        && pairs().all(|(a, b)| a.1 == b.1)
-        && pairs().filter(|(a, b)| a.0 != b.0).count() == 1
-}
-
-/// Whether the sentence of a claim announces that it limits what stands before it.
-fn turns_against(claim: &Claim, document: &Document<'_>) -> bool {
-    document
-        .sentences
-        .get(claim.sentence)
-        .is_some_and(|sentence| has_any(&sentence.lower, &TURNS))
 }

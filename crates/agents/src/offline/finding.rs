@@ -93,17 +93,23 @@ impl Frame {
     pub(super) fn bar(self, kind: GapKind) -> f32 {
         let (by_care, by_length) = match kind {
             GapKind::Contradiction | GapKind::CircularDefinition => (0.0, 0.0),
-            GapKind::VagueWord
-            | GapKind::OverGeneralisation
-            | GapKind::UnsupportedClaim
-            | GapKind::MissingStep
-            | GapKind::BrokenAnalogy => (0.045, 0.01),
-            GapKind::UndefinedTerm => (0.065, 0.02),
-            GapKind::MissingMechanism => (0.06, 0.02),
+            GapKind::OverGeneralisation | GapKind::BrokenAnalogy => (0.05, 0.01),
+            GapKind::MissingStep => (0.05, 0.02),
+            GapKind::VagueWord | GapKind::UnsupportedClaim => (0.07, 0.03),
+            GapKind::UndefinedTerm => (0.16, 0.06),
+            GapKind::MissingMechanism => (0.16, 0.05),
             _ => (0.12, 0.05),
         };
         let long = ((self.words as f32 - 60.0) / 50.0).clamp(0.0, 2.0);
-        0.46 + by_care * (self.care() - 2.0).max(0.0) + by_length * long
+        // Who gives reasons all along leaves fewer holes than who asserts.
+        let reasoned = ((self.reasoning - 0.15) / 0.25).clamp(0.0, 1.0);
+        let by_reasons = match kind {
+            GapKind::UndefinedTerm => 0.12,
+            GapKind::MissingMechanism | GapKind::VagueWord => 0.1,
+            GapKind::UnsupportedClaim | GapKind::MissingStep => 0.05,
+            _ => 0.0,
+        };
+        0.46 + by_care * (self.care() - 2.0).max(0.0) + by_length * long + by_reasons * reasoned
     }
 }
 

@@ -8,7 +8,7 @@ use lyceum_core::{GapKind, Severity};
 use super::{
     english::{NOUN, VERB},
     finding::{Finding, Frame, has_quiet_limit, is_example, is_limited_nearby},
-    markers::{ANALOGY, NOT_ANALOGY, TURNS},
+    markers::{ANALOGY, CONCLUDES, NOT_ANALOGY, REASON, TURNS},
     text::{Document, Language, Sentence, find_phrase, has_any},
 };
 
@@ -213,6 +213,10 @@ fn analogy(
         "类似" | "相当于" => 0.6,
         _ => 0.66,
     };
+    if has_any(&sentence.lower, &REASON) || has_any(&sentence.lower[found.end..], &CONCLUDES) {
+        // It says in what respect.
+        confidence -= 0.15;
+    }
     if is_limited_nearby(document, index, 1) {
         confidence -= 0.3;
     } else if is_limited_nearby(document, index, 2) {

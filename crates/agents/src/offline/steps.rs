@@ -1,16 +1,17 @@
 //! Gaps in the argument: effects without a mechanism, conclusions without a step between,
 //! claims without support.
 
+mod support;
+
 use std::{collections::HashSet, ops::Range};
 
 use lyceum_core::{GapKind, Severity};
 
 use super::{
-    english::ADJECTIVE,
     finding::{Finding, Frame, is_example},
     markers::{
-        ASSERTIONS, CAUSES, CAUSES_STRONGLY, CONCLUDES, EFFECTS, ELABORATES, FIGURES, HEARSAY,
-        LIMIT, MEANS, RANKS, REASON, SEQUENCES, SKIPS,
+        CAUSES, CAUSES_STRONGLY, CONCLUDES, EFFECTS, ELABORATES, LIMIT, MEANS, RANKS, REASON,
+        SEQUENCES, SKIPS,
     },
     text::{Document, Language, Sentence, find_any, find_phrase, has_any},
 };
@@ -23,7 +24,7 @@ pub(super) fn find(document: &Document<'_>, frame: Frame) -> Vec<Finding> {
         if !sentence.is_question {
             mechanism(document, frame, index, &known, &mut findings);
             step(document, frame, index, &known, &mut findings);
-            unsupported(document, index, &mut findings);
+            support::unsupported(document, index, &mut findings);
         }
         known.extend(
             sentence
@@ -111,6 +112,9 @@ fn mechanism(
     if has_any(own, &MEANS) {
         confidence -= 0.14;
     }
+    if says_by_doing(sentence) {
+        confidence -= 0.14;
+    }
     if is_elaborated(document, index) {
         confidence -= 0.3;
     }
@@ -140,6 +144,14 @@ fn mechanism(
     }
     if frame.reasoning >= 0.28 {
         confidence -= 0.06;
+    }
+    if index > 0 && is_continued(document, index) {
+        // What comes about is taken up again: the text goes on to explain it.
+        confidence -= 0.06;
+    }
+    if sentence.lower[found.end..].trim_start().starts_with("you ") && is_conclusion {
+        // Advice rather than an effect.
+        confidence -= 0.08;
     }
     if is_denied(&sentence.lower[..found.start]) || has_any(&sentence.lower, &LIMIT) {
         // It says what does not happen, or where it ends.
@@ -190,6 +202,26 @@ fn is_definition(sentence: &Sentence<'_>, until: usize) -> bool {
             before.contains('是') && tail.contains(&'的')
         }
     }
+}
+
+/// "It makes lift by turning air downward": the way is told.
+fn says_by_doing(sentence: &Sentence<'_>) -> bool {
+    sentence.words.windows(2).any(|pair| {
+        let doing = &sentence.lower
+            [pair[1].range.start - sentence.start..pair[1].range.end - sentence.start];
+        pair[0].base == "by" && doing.ends_with("ing")
+    })
+}
+
+/// Whether one of the next two sentences speaks of what this one ends with.
+fn is_continued(document: &Document<'_>, index: usize) -> bool {
+    let sentence = &document.sentences[index];
+    let Some(last) = sentence.words.iter().rev().find(|word| word.is_content()) else {
+        return false;
+    };
+    let next = document.sentences.iter().skip(index + 1).take(2);
+    next.flat_map(|next| &next.words)
+        .any(|word| word.is_content() && word.base == last.base)
 }
 
 fn is_denied(before: &str) -> bool {
@@ -262,6 +294,8 @@ fn step(
         && conclusion(sentence).is_none()
     {
         (found, 0.52)
+    } else if let Some(found) = leap(sentence) {
+        (found, 0.62)
     } else {
         // A conclusion made of nothing that was said before leaves a step out.
         let Some(found) = conclusion(sentence) else {
@@ -300,143 +334,87 @@ fn step(
     });
 }
 
-fn unsupported(document: &Document<'_>, index: usize, findings: &mut Vec<Finding>) {
-    let sentence = &document.sentences[index];
-    let (found, mut confidence) = if let Some(found) = find_any(&sentence.lower, &HEARSAY)
-        .or_else(|| assertion(sentence))
-        .or_else(|| unnamed_authority(sentence))
-    {
-        (found, 0.72_f32)
-    } else if let Some(found) = find_any(&sentence.lower, &RANKS).or_else(|| superlative(sentence))
-    {
-        (found, 0.5)
-    } else if let Some(found) = find_any(&sentence.lower, &FIGURES) {
-        (found, 0.46)
-    } else {
-        return;
-    };
-    if has_any(&sentence.lower, &REASON) {
-        confidence -= 0.35;
-    }
-    if is_elaborated(document, index) {
-        confidence -= 0.3;
-    }
-    if is_example(document, index) {
-        confidence -= 0.2;
-    }
-    if names_source(&sentence.lower) {
-        confidence -= 0.3;
-    }
-    let at = sentence.start + found.start..sentence.start + found.end;
-    findings.push(Finding {
-        kind: GapKind::UnsupportedClaim,
-        range: around(sentence, &at),
-        sentence: index,
-        confidence,
-        severity: Severity::Medium,
-        focus: sentence.text[found].to_owned(),
-    });
-}
-
-/// "Obviously, …" opens a clause; "felt clearly better" does not.
-fn assertion(sentence: &Sentence<'_>) -> Option<Range<usize>> {
-    find_any(&sentence.lower, &ASSERTIONS).filter(|found| {
-        let before = sentence.lower[..found.start].trim_end();
-        before.is_empty() || before.ends_with([',', ';', ':', '—']) || before.ends_with("and")
-    })
-}
-
-/// "The greatest achievement": ranked first by its form.
-fn superlative(sentence: &Sentence<'_>) -> Option<Range<usize>> {
-    sentence.words.windows(2).find_map(|pair| {
-        let text = &sentence.lower
-            [pair[1].range.start - sentence.start..pair[1].range.end - sentence.start];
-        let ranked = pair[0].base == "the"
-            && text.ends_with("est")
-            && pair[1].may_be(ADJECTIVE)
-            && pair[1].base != text;
-        ranked.then(|| pair[0].range.start - sentence.start..pair[1].range.end - sentence.start)
-    })
-}
-
-/// "Historians agree", "医生们建议": people of a trade who say so, without a name.
-fn unnamed_authority(sentence: &Sentence<'_>) -> Option<Range<usize>> {
-    const SAYING: &[&str] = &[
-        "agree",
-        "say",
-        "believe",
-        "claim",
-        "think",
-        "recommend",
-        "show",
-        "prove",
-        "confirm",
-        "suggest",
-        "know",
-        "argue",
-        "认为",
-        "说",
-        "表明",
-        "证明",
-        "指出",
-        "显示",
-        "同意",
-        "建议",
-        "相信",
-        "发现",
-        "证实",
+/// "And in the end the court pays", "最后法院就判赔了": a short clause jumps to the result.
+fn leap(sentence: &Sentence<'_>) -> Option<Range<usize>> {
+    const ENDS: &[&str] = &[
+        "in the end",
+        "before you know it",
+        "after that",
+        "finally",
+        "eventually",
+        "years later",
+        "days later",
+        "weeks later",
+        "and then",
+        "sooner or later",
+        "at some point",
     ];
-    const PEOPLE: &[&str] = &[
-        "ist",
-        "ian",
-        "expert",
-        "doctor",
-        "people",
-        "study",
-        "research",
-        "survey",
-        "researcher",
-        "scholar",
-        "teacher",
-        "家",
-        "学者",
-        "医生",
-        "研究",
-        "调查",
-        "人们",
-        "大家",
-        "老师",
-        "教授",
-        "数据",
+    const LATER: &[&str] = &[
+        "最后",
+        "最终",
+        "后来",
+        "以后",
+        "之后",
+        "然后",
+        "终于",
+        "不知不觉",
+        "慢慢",
+        "过几天",
+        "到头来",
+        "一阵子",
     ];
-    let words = &sentence.words;
-    words.iter().enumerate().find_map(|(at, people)| {
-        let person =
-            PEOPLE.iter().any(|ending| people.base.ends_with(ending)) && people.is_content();
-        let saying = words[at + 1..]
-            .iter()
-            .take(3)
-            .find(|word| SAYING.contains(&word.base.as_str()))?;
-        person.then(|| people.range.start - sentence.start..saying.range.end - sentence.start)
-    })
-}
-
-/// A year, a named source or a measurement is some support.
-fn names_source(lower: &str) -> bool {
-    let year = lower
-        .split(|c: char| !c.is_ascii_digit())
-        .any(|digits| digits.len() == 4 && (digits.starts_with("19") || digits.starts_with("20")));
-    year || has_any(
-        lower,
-        &[
-            "according to",
-            "et al",
-            "measured",
-            "experiment",
-            "根据",
-            "实验",
-            "测得",
-            "《",
-        ],
-    )
+    match sentence.language {
+        Language::English => {
+            let found = find_any(&sentence.lower, ENDS)?;
+            let before = sentence.lower[..found.start].trim_end();
+            let cut = before.rfind([',', ';']).map_or(0, |cut| cut + 1);
+            let short = before[cut..].split_whitespace().count() <= 4;
+            let rest = sentence.lower[found.end..].trim_end_matches(['.', '!']);
+            let words = rest.split_whitespace().count();
+            let told = !rest.contains(',') && (2..=9).contains(&words);
+            let ordered = matches!(&sentence.lower[found.clone()], "and then" | "after that");
+            let result = has_any(
+                rest,
+                &[
+                    "is",
+                    "are",
+                    "it's",
+                    "becomes",
+                    "become",
+                    "just",
+                    "gone",
+                    "exists",
+                    "you have",
+                    "no longer",
+                ],
+            );
+            (short && told && (!ordered || result)).then_some(found)
+        }
+        Language::Chinese => {
+            let body = sentence
+                .text
+                .trim_end_matches(['。', '！', '.', '；', '，']);
+            let cut = body
+                .rfind(['，', '；', '：'])
+                .map_or(0, |cut| cut + "，".len());
+            let clause = &body[cut..];
+            let then = clause.find('就')?;
+            let short = clause.chars().count() <= 16 && clause.ends_with('了');
+            let found = find_any(clause, LATER).filter(|found| found.start <= then);
+            let before = &body[..cut];
+            let previous = before
+                .trim_end_matches('，')
+                .rsplit('，')
+                .next()
+                .unwrap_or_default();
+            let drawn = find_any(previous, LATER)
+                .filter(|_| !previous.is_empty())
+                .is_some();
+            match found {
+                Some(found) if short => Some(cut + found.start..cut + found.end),
+                None if short && drawn => Some(cut + then..cut + then + "就".len()),
+                _ => None,
+            }
+        }
+    }
 }

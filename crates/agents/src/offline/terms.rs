@@ -66,11 +66,12 @@ pub(super) fn undefined(
         .map(|candidate| candidate.key.as_str())
         .take(200)
         .collect();
+    let labels = uses_labels(document);
     let mut findings = Vec::new();
     for key in order {
         let group = &groups[key];
         let first = group[0];
-        if is_topic(key, &topic, &topic_words) {
+        if is_topic(key, &topic, &topic_words) || labels && is_labelled(key) {
             continue;
         }
         let mut gloss = Gloss::None;
@@ -88,8 +89,11 @@ pub(super) fn undefined(
             gloss = gloss.max(Gloss::Full);
         }
         let mut confidence = group.iter().map(|c| c.score).fold(0.0, f32::max);
-        if group.len() > 1 {
-            confidence += 0.1;
+        match group.len() {
+            0 | 1 => {}
+            2 => confidence += 0.04,
+            // What is spoken of again and again is explained by its use.
+            _ => confidence -= 0.12,
         }
         if group.iter().all(|c| is_example(document, c.sentence)) {
             confidence -= 0.15;
@@ -129,6 +133,29 @@ pub(super) fn undefined(
     findings.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     findings.truncate(MOST);
     findings
+}
+
+/// Whether letters stand for people or things: "A has 40, B has 35".
+fn uses_labels(document: &Document<'_>) -> bool {
+    let mut letters: Vec<&str> = Vec::new();
+    for sentence in &document.sentences {
+        for word in &sentence.words {
+            let text = surface(sentence, word);
+            let letter = text.trim_end_matches("'s").trim_end_matches("’s");
+            let single = letter.len() == 1 && letter.starts_with(|c: char| c.is_ascii_uppercase());
+            if single && letter != "I" && letter != "A" && !letters.contains(&letter) {
+                letters.push(letter);
+            }
+        }
+    }
+    letters.len() >= 2
+}
+
+/// Whether a phrase begins with such a letter.
+fn is_labelled(key: &str) -> bool {
+    let first = key.split(' ').next().unwrap_or_default();
+    let letter = first.trim_end_matches("'s").trim_end_matches("’s");
+    letter.len() == 1
 }
 
 /// "Yeast is a fungus that …": the class in a definition is chosen to be known.

@@ -47,6 +47,15 @@ fn is_idiom(lower: &str, found: &std::ops::Range<usize>) -> bool {
         "的东西" => lower[..found.start].ends_with(['着', '了', '过']),
         "things" => after.trim_start().starts_with("are") || after.trim_start().starts_with("that"),
         "某个" | "某一" => true,
+        // "Whatever you look at": a clause of its own.
+        "whatever" => {
+            !after.trim_start().is_empty() && !after.trim_start().starts_with(['.', ',', '!'])
+        }
+        // "大概一秒": a rounded figure.
+        "大概" | "差不多" => after
+            .chars()
+            .take(3)
+            .any(|c| c.is_ascii_digit() || "一两二三四五六七八九十百千半".contains(c)),
         _ => false,
     }
 }
@@ -117,6 +126,7 @@ pub(super) fn absolute_word(lower: &str) -> Option<std::ops::Range<usize>> {
     find_any(lower, &ABSOLUTE_STRONGLY)
         .or_else(|| find_any(lower, &ABSOLUTE))
         .or_else(|| quantified(lower))
+        .or_else(|| none_at_all(lower))
 }
 
 /// "All birds", "every cell": a quantifier over a kind of thing.
@@ -175,6 +185,22 @@ fn quantified(lower: &str) -> Option<std::ops::Range<usize>> {
     None
 }
 
+/// "No language can avoid it", "nothing else works": a denial of all, at the beginning.
+fn none_at_all(lower: &str) -> Option<std::ops::Range<usize>> {
+    let lead = lower.len() - lower.trim_start().len();
+    let text = &lower[lead..];
+    if text.starts_with("nothing else ") {
+        return Some(lead..lead + "nothing else".len());
+    }
+    let rest = text.strip_prefix("no ")?;
+    let flat = rest
+        .split_whitespace()
+        .skip(1)
+        .take(3)
+        .any(|word| matches!(word, "can" | "could" | "will" | "ever" | "would"));
+    flat.then(|| lead..lead + "no".len())
+}
+
 fn absolute(
     document: &Document<'_>,
     index: usize,
@@ -188,7 +214,8 @@ fn absolute(
         // An instruction: "add up all the numbers".
         return;
     }
-    let strong = ABSOLUTE_STRONGLY.contains(&&sentence.lower[found.clone()]);
+    let strong = ABSOLUTE_STRONGLY.contains(&&sentence.lower[found.clone()])
+        || none_at_all(&sentence.lower).as_ref() == Some(&found);
     let before = &sentence.lower[..found.start];
     let clause = before
         .rfind([',', '，', ':', '：'])
@@ -250,7 +277,9 @@ fn monotone(
     sentence: &Sentence<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let Some(found) = find_any(&sentence.lower, &MONOTONE) else {
+    let Some(found) =
+        the_more_the_more(&sentence.lower).or_else(|| find_any(&sentence.lower, &MONOTONE))
+    else {
         return;
     };
     let phrase = &sentence.lower[found.clone()];
@@ -263,26 +292,14 @@ fn monotone(
             apart && !sentence.lower.contains("越来越")
         }
         comparative if comparative.starts_with("the ") => {
-            [
-                "the more",
-                "the less",
-                "the higher",
-                "the lower",
-                "the bigger",
-                "the larger",
-                "the faster",
-                "the longer",
-                "the stronger",
-                "the greater",
-                "the smaller",
-                "the better",
-                "the slower",
-                "the heavier",
-            ]
-            .iter()
-            .map(|other| sentence.lower.matches(other).count())
-            .sum::<usize>()
-                > 1
+            the_more_the_more(&sentence.lower).is_some()
+                || MONOTONE
+                    .iter()
+                    .filter(|other| other.starts_with("the "))
+                    .chain(&["the better", "the slower", "the heavier"])
+                    .map(|other| sentence.lower.matches(other).count())
+                    .sum::<usize>()
+                    > 1
         }
         _ => true,
     };
@@ -304,4 +321,30 @@ fn monotone(
         severity: Severity::Medium,
         focus: phrase.to_owned(),
     });
+}
+
+/// "The darker it gets, the better it tastes": two comparatives, each opening a clause.
+fn the_more_the_more(lower: &str) -> Option<std::ops::Range<usize>> {
+    let graded = |clause: &str| {
+        let mut words = clause
+            .split_whitespace()
+            .skip_while(|word| matches!(*word, "and" | "so" | "but"));
+        let the = words.next() == Some("the");
+        let next = words.next().unwrap_or_default();
+        let compared = matches!(next, "more" | "less" | "worse")
+            || next.len() > 4
+                && next.ends_with("er")
+                && !matches!(
+                    next,
+                    "other" | "number" | "latter" | "former" | "water" | "paper"
+                );
+        the && compared
+    };
+    let cut = lower.find(',')?;
+    let second = &lower[cut + 1..];
+    let lead = lower.len() - lower.trim_start().len();
+    (graded(&lower[..cut]) && graded(second)).then(|| {
+        let end = lower[lead..].find(' ').map_or(lower.len(), |at| lead + at);
+        lead..end
+    })
 }

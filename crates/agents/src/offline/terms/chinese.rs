@@ -105,7 +105,9 @@ fn run(sentence: &Sentence<'_>, index: usize, run: Range<usize>, found: &mut Vec
     if (first + 1..end).any(|at| is_tail(sentence, at)) {
         joined = 0.2;
     }
-    push(sentence, index, first..end, best + joined, found);
+    let loose = (first..end).any(|at| is_loose(surface(sentence, &words[at]), words[at].frequency));
+    let score = best + joined - if loose { 0.3 } else { 0.0 };
+    push(sentence, index, first..end, score, found);
 }
 
 /// Two everyday nouns that together may be a term: "损失函数".
@@ -219,6 +221,17 @@ fn stands_as_noun(sentence: &Sentence<'_>, run: &Range<usize>) -> bool {
         apart || right.class == Class::Function && right.base != "了" && right.base != "着"
     });
     led && ended
+}
+
+/// A piece that the segmenter guessed and that holds grammar or counting, as in "留给走神" or
+/// "两辆车": a stretch of a sentence, no term.
+fn is_loose(text: &str, frequency: usize) -> bool {
+    const GRAMMAR: &str = "的了着给把被让得到成来去不没很就也都又还并要会能可这那哪什么怎";
+    const COUNTING: &str = "一二两三四五六七八九十几半每整各这那";
+    const MEASURES: &str = "个辆条根只块张本件次下点种层段片颗滴样些年月天";
+    let counted = text.starts_with(|c| COUNTING.contains(c))
+        && text.chars().nth(1).is_some_and(|c| MEASURES.contains(c));
+    counted || frequency <= 5 && text.chars().any(|c| GRAMMAR.contains(c))
 }
 
 /// Last characters of Chinese learned words: substance, body, quality, rate, law, …

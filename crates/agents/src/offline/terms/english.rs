@@ -264,6 +264,9 @@ fn rarity(sentence: &Sentence<'_>, at: usize, shouting: bool) -> f32 {
             0.2
         };
     }
+    if is_graded(&word.base) || is_ordinal(&word.base) {
+        return 0.2;
+    }
     if english::is_derived(&word.base) {
         return 0.45;
     }
@@ -287,4 +290,50 @@ fn looks_technical(word: &str) -> bool {
         word.strip_prefix(beginning)
             .is_some_and(|rest| rest.chars().count() >= if strong(beginning) { 3 } else { 6 })
     })
+}
+
+/// "Deeper", "fewest": a known adjective, compared.
+fn is_graded(word: &str) -> bool {
+    let Some(stem) = word.strip_suffix("er").or_else(|| word.strip_suffix("est")) else {
+        return false;
+    };
+    let known = |stem: &str| english::look_up(stem).is_some();
+    let doubled = stem.char_indices().next_back();
+    known(stem)
+        || known(&format!("{stem}e"))
+        || stem
+            .strip_suffix('i')
+            .is_some_and(|short| known(&format!("{short}y")))
+        || doubled.is_some_and(|(at, last)| stem[..at].ends_with(last) && known(&stem[..at]))
+}
+
+/// "Seventh", "twentieth".
+fn is_ordinal(word: &str) -> bool {
+    const NUMBERS: &[&str] = &[
+        "four",
+        "fif",
+        "six",
+        "seven",
+        "eigh",
+        "nin",
+        "ten",
+        "eleven",
+        "twelf",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twentie",
+        "thirtie",
+        "fortie",
+        "fiftie",
+        "hundred",
+        "thousand",
+        "million",
+    ];
+    word.strip_suffix("th")
+        .is_some_and(|stem| NUMBERS.contains(&stem))
 }
