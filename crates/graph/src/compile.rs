@@ -199,18 +199,29 @@ impl<S: State> Edges<S> {
                 return Err(CompileError::DuplicateSource { target, from });
             }
             to = target_id;
-            let after = &mut self.after[source.index()];
-            match target_id {
-                Some(_) => after.joins.push((self.joins.len(), join.len())),
-                // Nothing waits for a join into the end.
-                None => after.always_ends = true,
-            }
             join.push(source);
         }
         if join.is_empty() {
             return Err(CompileError::EmptyJoin(target.clone()));
         }
-        if let Some(target) = to {
+        let Some(target) = to else {
+            // Nothing waits for a join into the end.
+            join.iter()
+                .for_each(|source| self.after[source.index()].always_ends = true);
+            return Ok(());
+        };
+        let is_same = |other: &Join| {
+            let sources = &other.sources;
+            other.target == target
+                && sources.len() == join.len()
+                && sources.iter().all(|source| join.contains(source))
+        };
+        // The same join twice fires as one; a checkpoint could not tell the two apart.
+        if !self.joins.iter().any(is_same) {
+            for (place, source) in join.iter().enumerate() {
+                let joins = self.joins.len();
+                self.after[source.index()].joins.push((joins, place));
+            }
             self.joins.push(Join {
                 sources: join,
                 target,

@@ -17,13 +17,14 @@
     reason = "this is a test suite: a failed expectation is its result"
 )]
 
+mod history;
+mod writers;
+
 use std::time::Duration;
 
-use futures_util::future::join_all;
-
 use crate::{
-    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saved, Saver,
-    SaverError, Source, ThreadId, Value, ValueRef,
+    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saved, Saver, Source,
+    ThreadId, Value, ValueRef,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -41,15 +42,15 @@ pub async fn check(saver: &dyn Saver) {
     several_steps_in_one_batch_are_several_checkpoints(saver).await;
     a_record_replaces_the_one_of_its_key(saver).await;
     the_same_commit_twice_is_one(saver).await;
-    one_writer_holds_a_thread(saver).await;
-    a_fenced_commit_stores_nothing(saver).await;
-    an_ended_lease_cannot_write(saver).await;
-    exactly_one_of_many_claims_wins(saver).await;
+    writers::one_writer_holds_a_thread(saver).await;
+    writers::a_fenced_commit_stores_nothing(saver).await;
+    writers::an_ended_lease_cannot_write(saver).await;
+    writers::exactly_one_of_many_claims_wins(saver).await;
     namespaces_are_separate_and_share_the_ids(saver).await;
-    history_is_paged_newest_first(saver).await;
-    pruning_keeps_what_survivors_need(saver).await;
-    pruning_keeps_the_pieces_that_survivors_need(saver).await;
-    a_forgotten_thread_still_fences(saver).await;
+    history::history_is_paged_newest_first(saver).await;
+    history::pruning_keeps_what_survivors_need(saver).await;
+    history::pruning_keeps_the_pieces_that_survivors_need(saver).await;
+    history::a_forgotten_thread_still_fences(saver).await;
     threads_are_separate(saver).await;
 }
 
@@ -220,18 +221,6 @@ async fn a_channel_is_read_back_in_all_its_pieces(saver: &dyn Saver) {
     );
 }
 
-async fn pruning_keeps_the_pieces_that_survivors_need(saver: &dyn Saver) {
-    let id = thread("prune-pieces");
-    let lease = acquire(saver, &id).await;
-    commit_pieces(saver, &lease).await;
-    let removed = saver.prune(&lease, Keep::Last(2)).await;
-    assert_eq!(removed.expect("the lease is live"), 2);
-    assert_eq!(pieces(saver, &id, 3).await, [&b"whole"[..], b"+2", b"+3"]);
-    let removed = saver.prune(&lease, Keep::Last(1)).await;
-    assert_eq!(removed.expect("the lease is live"), 1);
-    assert_eq!(pieces(saver, &id, 4).await, [b"again"]);
-}
-
 async fn several_steps_in_one_batch_are_several_checkpoints(saver: &dyn Saver) {
     let id = thread("several");
     let lease = acquire(saver, &id).await;
@@ -348,90 +337,6 @@ async fn the_same_commit_twice_is_one(saver: &dyn Saver) {
     assert_eq!(history.len(), 1);
 }
 
-fn assert_busy(result: Result<Lease, SaverError>) {
-    match result {
-        Err(SaverError::Busy { .. }) => {}
-        other => panic!("a second writer must be told that the thread is busy, got {other:?}"),
-    }
-}
-
-fn assert_fenced<T: std::fmt::Debug>(result: Result<T, SaverError>) {
-    match result {
-        Err(SaverError::Fenced { .. }) => {}
-        other => panic!("a writer without a lease must be fenced, got {other:?}"),
-    }
-}
-
-async fn one_writer_holds_a_thread(saver: &dyn Saver) {
-    let id = thread("busy");
-    let first = acquire(saver, &id).await;
-    assert_busy(saver.acquire(&id, TTL, Claim::IfFree).await);
-    let second = saver
-        .acquire(&id, TTL, Claim::TakeOver)
-        .await
-        .expect("it is taken over");
-    assert!(
-        second.epoch > first.epoch,
-        "every acquisition has a higher epoch"
-    );
-    saver
-        .release(&first)
-        .await
-        .expect("an ended lease is left alone");
-    assert_busy(saver.acquire(&id, TTL, Claim::IfFree).await);
-    commit(saver, &second, &Batch::default()).await;
-    saver.release(&second).await.expect("the saver releases");
-    assert!(acquire(saver, &id).await.epoch > second.epoch);
-}
-
-async fn a_fenced_commit_stores_nothing(saver: &dyn Saver) {
-    let id = thread("fenced");
-    let first = acquire(saver, &id).await;
-    commit(saver, &first, &checkpoint(1, &[("a", b"1")], &[])).await;
-    let second = saver
-        .acquire(&id, TTL, Claim::TakeOver)
-        .await
-        .expect("it is taken over");
-    let mut late = checkpoint(2, &[("a", b"late")], &[]);
-    late.records = vec![record(1, 0, "result", b"late")];
-    assert_fenced(saver.commit(&first, &late).await);
-    assert_fenced(saver.prune(&first, Keep::Nothing).await);
-    let saved = newest(saver, &id).await;
-    assert_eq!(
-        (saved.checkpoint.id, saved.records.len()),
-        (CheckpointId(1), 0)
-    );
-    commit(saver, &second, &checkpoint(2, &[("a", b"2")], &[])).await;
-    assert_eq!(newest(saver, &id).await.values[0].bytes, b"2");
-}
-
-async fn an_ended_lease_cannot_write(saver: &dyn Saver) {
-    let id = thread("ended");
-    let ended = saver
-        .acquire(&id, Duration::ZERO, Claim::IfFree)
-        .await
-        .expect("it is free");
-    assert_fenced(saver.commit(&ended, &checkpoint(1, &[], &[])).await);
-    let released = acquire(saver, &id).await;
-    saver.release(&released).await.expect("the saver releases");
-    assert_fenced(saver.commit(&released, &checkpoint(1, &[], &[])).await);
-    assert_eq!(
-        saver.load(&id, "", None).await.expect("the saver reads"),
-        None
-    );
-}
-
-async fn exactly_one_of_many_claims_wins(saver: &dyn Saver) {
-    let id = thread("race");
-    let claims = (0..8).map(|_| saver.acquire(&id, TTL, Claim::IfFree));
-    let won = join_all(claims)
-        .await
-        .into_iter()
-        .filter(Result::is_ok)
-        .count();
-    assert_eq!(won, 1, "one claim wins");
-}
-
 async fn namespaces_are_separate_and_share_the_ids(saver: &dyn Saver) {
     let id = thread("namespaces");
     let lease = acquire(saver, &id).await;
@@ -457,90 +362,6 @@ async fn namespaces_are_separate_and_share_the_ids(saver: &dyn Saver) {
     assert_eq!(wrong, None, "a checkpoint belongs to one namespace");
     saver.release(&lease).await.expect("the saver releases");
     assert_eq!(acquire(saver, &id).await.last, Some(CheckpointId(2)));
-}
-
-async fn history_is_paged_newest_first(saver: &dyn Saver) {
-    let id = thread("history");
-    let lease = acquire(saver, &id).await;
-    for n in 1..=5 {
-        commit(saver, &lease, &checkpoint(n, &[], &[])).await;
-    }
-    let page = async |before: Option<u64>, limit| -> Vec<u64> {
-        let page = saver
-            .history(&id, "", before.map(CheckpointId), limit)
-            .await;
-        page.expect("the saver reads")
-            .into_iter()
-            .map(|head| head.id.0)
-            .collect()
-    };
-    assert_eq!(page(None, 2).await, [5, 4]);
-    assert_eq!(page(Some(4), 2).await, [3, 2]);
-    assert_eq!(page(Some(2), 9).await, [1]);
-    assert_eq!(page(Some(1), 9).await, [0; 0]);
-}
-
-async fn pruning_keeps_what_survivors_need(saver: &dyn Saver) {
-    let id = thread("prune");
-    let lease = acquire(saver, &id).await;
-    commit(
-        saver,
-        &lease,
-        &checkpoint(1, &[("a", b"a1"), ("b", b"b1")], &[]),
-    )
-    .await;
-    let records = vec![record(1, 0, "result", b"r")];
-    commit(
-        saver,
-        &lease,
-        &Batch {
-            records,
-            ..Batch::default()
-        },
-    )
-    .await;
-    commit(saver, &lease, &checkpoint(2, &[("b", b"b2")], &[("a", 1)])).await;
-    commit(saver, &lease, &checkpoint(3, &[("b", b"b3")], &[("a", 1)])).await;
-    let removed = saver
-        .prune(&lease, Keep::Last(2))
-        .await
-        .expect("the lease is live");
-    assert_eq!(removed, 1);
-    let gone = saver
-        .load(&id, "", Some(CheckpointId(1)))
-        .await
-        .expect("the saver reads");
-    assert_eq!(gone, None);
-    let values = sorted(newest(saver, &id).await.values);
-    assert_eq!(
-        values[0].bytes, b"a1",
-        "a value outlives the checkpoint that wrote it"
-    );
-    assert_eq!(values[1].bytes, b"b3");
-}
-
-async fn a_forgotten_thread_still_fences(saver: &dyn Saver) {
-    let id = thread("forget");
-    let lease = acquire(saver, &id).await;
-    commit(saver, &lease, &checkpoint(1, &[("a", b"1")], &[])).await;
-    let second = saver
-        .acquire(&id, TTL, Claim::TakeOver)
-        .await
-        .expect("it is taken over");
-    assert_eq!(
-        saver
-            .prune(&second, Keep::Nothing)
-            .await
-            .expect("the lease is live"),
-        1
-    );
-    assert_eq!(
-        saver.load(&id, "", None).await.expect("the saver reads"),
-        None
-    );
-    assert_fenced(saver.commit(&lease, &checkpoint(1, &[], &[])).await);
-    saver.release(&second).await.expect("the saver releases");
-    assert!(acquire(saver, &id).await.epoch > second.epoch);
 }
 
 async fn threads_are_separate(saver: &dyn Saver) {
