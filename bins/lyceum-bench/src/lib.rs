@@ -9,6 +9,7 @@ pub mod graph;
 pub mod llm;
 pub mod machine;
 pub mod measure;
+pub mod memory;
 pub mod python;
 pub mod queue;
 pub mod report;

@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lyceum_bench::{Options, graph, llm, queue};
+use lyceum_bench::{Options, graph, llm, memory, queue};
 
 #[derive(Parser)]
 #[command(about = "Measures Lyceum's crates; prints one JSON object a figure")]
@@ -32,6 +32,8 @@ enum Bench {
     Graph,
     /// The model layer: decoding, and the time added before the first token.
     Llm,
+    /// Whether memories are found again: recall over long conversations, with no model.
+    Memory(memory::Args),
     /// The queue in front of a limited upstream: quota used, fairness, forecasts, costs.
     Queue,
 }
@@ -58,6 +60,7 @@ fn main() -> Result<()> {
     match args.bench {
         Bench::Graph => graph::run(&options),
         Bench::Llm => llm::run(&options),
+        Bench::Memory(args) => memory::run(&options, &args),
         Bench::Queue => queue::run(&options),
     }
 }

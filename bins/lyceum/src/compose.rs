@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{self, Config, Resolved},
-    embedders, graphs, health,
+    embedders, graphs, health, meaning,
     models::{self, Models},
     provider::{Chosen, ProcessEnvironment},
     spend,
@@ -59,6 +59,7 @@ impl Server {
         if let Some(consolidator) = self.consolidator {
             background.spawn(consolidator.run(stop_background.clone()));
         }
+        background.spawn(meaning::embed(self.memory.clone(), stop_background.clone()));
         background.spawn(clean(self.memory, stop_background.clone()));
         background.spawn(spend::keep(
             self.data_dir,
@@ -99,7 +100,10 @@ pub(crate) async fn compose(
     let config = &resolved.config;
     describe_metrics();
     let (store, place) = Store::open(resolved).await?;
-    let memory = store.memory(MemoryConfig::default());
+    let memory = store.memory(
+        MemoryConfig::default(),
+        meaning::encoder(&config.memory.encoder),
+    );
     let embedders = embedders::build(&config.embedding, &ProcessEnvironment)?;
     let Models {
         mind,

@@ -225,6 +225,10 @@ pub(crate) struct Memory {
     /// Whether what was taught is remembered, and long conversations are summarised in the
     /// background. Default true.
     pub consolidate: bool,
+    /// By what memories are found beside their words, in the embedded store: `bundled` (default),
+    /// the English encoder inside this program; `off`; or a folder with another one's
+    /// `model.gguf` and `tokenizer.json`, whose name is the model's id.
+    pub encoder: String,
 }
 
 impl Default for Memory {
@@ -233,6 +237,7 @@ impl Default for Memory {
             recent_messages: 10,
             recalled: 3,
             consolidate: true,
+            encoder: "bundled".to_owned(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod embedders;
 mod graphs;
 mod health;
 mod key;
+mod meaning;
 mod models;
 mod provider;
 mod spend;

@@ -3,9 +3,9 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
-use lyceum_core::RecordStore;
+use lyceum_core::{Embedder, RecordStore};
 use lyceum_gateway::langgraph::{Platform, Served};
-use lyceum_memory::{Memory, MemoryConfig};
+use lyceum_memory::{Fusion, Languages, Meaning, Memory, MemoryConfig};
 use lyceum_store_postgres::PostgresStore;
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 use secrecy::ExposeSecret as _;
@@ -47,10 +47,26 @@ impl Store {
         }
     }
 
-    /// The memory over the store.
-    pub(crate) fn memory(&self, config: MemoryConfig) -> Memory {
+    /// The memory over the store; with an encoder it finds memories by their meaning too, where
+    /// the store keeps vectors.
+    pub(crate) fn memory(
+        &self,
+        config: MemoryConfig,
+        encoder: Option<Arc<dyn Embedder>>,
+    ) -> Memory {
         match self {
-            Self::Sqlite(store) => Memory::new(store.clone(), store.clone(), store.clone(), config),
+            Self::Sqlite(store) => {
+                let memory = Memory::new(store.clone(), store.clone(), store.clone(), config);
+                match encoder {
+                    Some(encoder) => memory.with_meaning(Meaning::new(
+                        store.clone(),
+                        encoder,
+                        Languages::Spaced,
+                        Fusion::default(),
+                    )),
+                    None => memory,
+                }
+            }
             Self::Postgres(store) => {
                 Memory::new(store.clone(), store.clone(), store.clone(), config)
             }

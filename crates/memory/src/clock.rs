@@ -40,6 +40,65 @@ impl Timestamp {
     }
 }
 
+/// A calendar day, UTC. Written as `8 May 2023`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Day {
+    /// The year; negative before the year 0.
+    pub year: i64,
+    /// The month, 1 to 12.
+    pub month: u8,
+    /// The day of the month, 1 to 31.
+    pub day: u8,
+}
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let month = MONTHS.get(usize::from(self.month) - 1).unwrap_or(&"");
+        write!(f, "{} {month} {}", self.day, self.year)
+    }
+}
+
+impl Timestamp {
+    /// The day of the instant (Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+    /// `civil_from_days`).
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a month is at most 12 and a day at most 31"
+    )]
+    pub fn day(self) -> Day {
+        // Eras of 400 years begin on the first of March of the year 0.
+        let days = self.0.div_euclid(86_400_000) + 719_468;
+        let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year + year / 4 - year / 100);
+        let march_based = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * march_based + 2) / 5 + 1;
+        let month = (march_based + 2) % 12 + 1;
+        Day {
+            year: year + era * 400 + i64::from(month <= 2),
+            month: month as u8,
+            day: day as u8,
+        }
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -95,5 +154,21 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        let day = |seconds: i64| Timestamp(seconds * 1000).day().to_string();
+        assert_eq!(day(0), "1 January 1970");
+        assert_eq!(day(-1), "31 December 1969");
+        assert_eq!(day(951_782_399), "28 February 2000");
+        assert_eq!(day(951_782_400), "29 February 2000");
+        assert_eq!(day(1_683_554_160), "8 May 2023");
+        assert_eq!(day(1_704_067_199), "31 December 2023");
     }
 }

@@ -3,9 +3,9 @@
 //! Invariant: a value that passed [`Limits`] fits every store. Deliberately absent:
 //! reading files or the environment; the server does that once and hands values over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{JobResults, MemoryError, NewJob, NewMemory, NewTurn};
+use crate::{Clock, JobResults, MemoryError, NewJob, NewMemory, NewTurn, SystemClock};
 
 /// What a call may carry.
 #[derive(Debug, Clone)]
@@ -65,6 +65,8 @@ pub struct MemoryConfig {
     /// How often an idle worker looks for jobs that another process made. Default 1 s, the
     /// bound on what a lost wake-up can cost.
     pub idle_poll: Duration,
+    /// What says on which day something was said. Default the machine's clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for MemoryConfig {
@@ -77,6 +79,7 @@ impl Default for MemoryConfig {
             retry_base: Duration::from_secs(2),
             retry_cap: Duration::from_secs(300),
             idle_poll: Duration::from_secs(1),
+            clock: Arc::new(SystemClock::default()),
         }
     }
 }
@@ -115,6 +118,7 @@ impl Limits {
     pub(crate) fn check_memory(&self, memory: &NewMemory) -> Result<(), MemoryError> {
         length("topic", &memory.topic, self.label_bytes)?;
         length("memory", &memory.text, self.memory_bytes)?;
+        length("context of a memory", &memory.context, self.memory_bytes)?;
         if memory.text.trim().is_empty() {
             return Err(MemoryError::Empty { what: "memory" });
         }

@@ -102,7 +102,7 @@ impl Meaning {
 pub struct Found {
     /// The memories, best first.
     pub memories: Vec<Recollection>,
-    /// The arms that are missing because they failed or were slow: `vectors`.
+    /// What is missing because it failed or was slow: `embedding` of the query, or `vectors`.
     pub degraded: Vec<&'static str>,
 }
 
@@ -155,16 +155,15 @@ impl Memory {
             memories: words?,
             degraded: Vec::new(),
         };
-        let near = match vector.as_deref() {
-            Some([vector]) => {
-                let also: Vec<MemoryId> = found.memories.iter().map(|hit| hit.id.clone()).collect();
-                let (store, space) = (&meaning.store, &meaning.space);
-                self.arm(store.nearest(scope, space, vector, candidates, &also))
-                    .await
-            }
-            _ => None,
+        let Some([vector]) = vector.as_deref() else {
+            found.degraded.push("embedding");
+            found.memories.truncate(limit);
+            return Ok(found);
         };
-        match near {
+        let also: Vec<MemoryId> = found.memories.iter().map(|hit| hit.id.clone()).collect();
+        let (store, space) = (&meaning.store, &meaning.space);
+        let near = store.nearest(scope, space, vector, candidates, &also);
+        match self.arm(near).await {
             Some(near) => {
                 let now = meaning.clock.now();
                 found.memories = meaning.fusion.fuse(&found.memories, &near, now);

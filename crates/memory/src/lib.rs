@@ -9,6 +9,7 @@
 //! Invariant: every call carries a scope, by-id calls included, and sees nothing outside it.
 //! Deliberately absent: SQL, HTTP, model calls, and tasks of its own.
 
+mod assemble;
 mod clock;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
@@ -23,12 +24,16 @@ mod job;
 pub mod lexical;
 mod memory;
 mod record;
+mod said;
 mod session;
 pub mod transfer;
 mod vectors;
 mod worker;
 
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use assemble::{
+    Assembled, Budget, CountTokens, Decision, Item, Parts, Verdict, assemble, estimate_tokens,
+};
+pub use clock::{Clock, Day, ManualClock, SystemClock, Timestamp};
 pub use config::{Limits, MemoryConfig};
 pub use error::{MemoryError, StoreError};
 pub use find::{Found, Languages, Meaning};
@@ -43,6 +48,7 @@ pub use memory::{Context, ContextLimits, Memory};
 pub use record::{
     MemoryCursor, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection, UnknownKind,
 };
+pub use said::{said_id, surroundings};
 pub use session::{
     NewMessage, NewTurn, Saved, Session, SessionArchive, SessionCursor, SessionStore,
     StoredMessage, Summary,

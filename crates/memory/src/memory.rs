@@ -9,9 +9,9 @@ use lyceum_core::Scope;
 use tokio::sync::Notify;
 
 use crate::{
-    Found, Limits, Meaning, MemoryConfig, MemoryError, MemoryId, MemoryStore, NewMemory, NewTurn,
-    Recollection, Saved, SessionStore, StoreError, StoredMessage, Summary, config::prefix,
-    job::JobStore,
+    Assembled, Budget, Found, Limits, Meaning, MemoryConfig, MemoryError, MemoryId, MemoryStore,
+    NewMemory, NewTurn, Parts, Recollection, Saved, SessionStore, StoreError, StoredMessage,
+    Summary, assemble, config::prefix, job::JobStore,
 };
 
 /// How much of each part a context may have.
@@ -42,7 +42,7 @@ pub struct Context {
     /// The memories that fit the query, best first.
     pub knowledge: Vec<Recollection>,
     /// The parts that are missing because their store failed or was slow:
-    /// `summary`, `recent`, `knowledge`, `vectors`.
+    /// `summary`, `recent`, `knowledge`, `embedding`, `vectors`.
     pub degraded: Vec<&'static str>,
 }
 
@@ -138,6 +138,37 @@ impl Memory {
             None => context.degraded.push("knowledge"),
         }
         Ok(context)
+    }
+
+    /// Collects what is known to a query as [`context`](Self::context) does, and puts it together
+    /// under a budget of tokens; [`Assembled::trace`] says what was taken and why.
+    ///
+    /// # Errors
+    ///
+    /// None of a store: its part is named in [`Assembled::degraded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// It only reads.
+    pub async fn assemble(
+        &self,
+        scope: &Scope,
+        query: &str,
+        budget: &Budget,
+    ) -> Result<Assembled, MemoryError> {
+        let limits = ContextLimits {
+            recent: self.limits().page,
+            knowledge: budget.candidates,
+        };
+        let context = self.context(scope, query, limits).await?;
+        let parts = Parts {
+            summary: context.summary,
+            messages: context.recent,
+            knowledge: context.knowledge,
+        };
+        let mut assembled = assemble(parts, budget);
+        assembled.degraded = context.degraded;
+        Ok(assembled)
     }
 
     /// Stores a turn, its memories and its jobs, durably and together, and wakes a waiting worker.

@@ -67,6 +67,10 @@ pub struct NewMemory {
     pub topic: String,
     /// What is remembered.
     pub text: String,
+    /// What the text stands in, e.g. what was said before it and on which day. It is searched
+    /// together with the text and not shown. Default: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub context: String,
     /// How much it matters, 0 to 1.
     pub importance: f32,
     /// When it came to be; `None` for the moment of storing.
@@ -82,9 +86,16 @@ impl NewMemory {
             kind,
             topic: topic.into(),
             text: text.into(),
+            context: String::new(),
             importance: 0.5,
             created_at: None,
         }
+    }
+
+    /// The texts whose words find it.
+    #[must_use]
+    pub fn searched(&self) -> [&str; 3] {
+        [&self.topic, &self.text, &self.context]
     }
 }
 
@@ -99,6 +110,9 @@ pub struct MemoryRecord {
     pub topic: String,
     /// What is remembered.
     pub text: String,
+    /// What the text stands in; searched together with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub context: String,
     /// How much it matters, 0 to 1.
     pub importance: f32,
     /// The conversation it was made from, where there was one.

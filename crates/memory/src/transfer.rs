@@ -231,6 +231,7 @@ async fn remember(
         kind: memory.kind,
         topic: memory.topic,
         text: memory.text,
+        context: memory.context,
         importance: memory.importance,
         created_at: Some(memory.created_at),
     };

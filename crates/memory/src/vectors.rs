@@ -58,6 +58,8 @@ pub struct Unembedded {
     pub topic: String,
     /// What is remembered.
     pub text: String,
+    /// What the text stands in.
+    pub context: String,
 }
 
 /// A vector to keep.

@@ -127,7 +127,7 @@ async fn without_the_model_words_answer_and_the_answer_says_so() {
         ..
     } = context.unwrap();
     assert_eq!(knowledge[0].text, "a cat sleeps");
-    assert_eq!(degraded, ["vectors"]);
+    assert_eq!(degraded, ["embedding"]);
     teach(&memory, "a saw cuts").await;
     assert_eq!(memory.embed_waiting(9).await.unwrap_err().label(), "closed");
     model.is_down.store(false, Ordering::Relaxed);

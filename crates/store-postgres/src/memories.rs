@@ -33,7 +33,8 @@ const TIES: usize = 100;
 macro_rules! memory {
     ($which:literal) => {
         concat!(
-            "SELECT name, kind, topic, text, importance, session, created_at FROM lyceum.memory \
+            "SELECT name, kind, topic, text, importance, session, created_at, context \
+            FROM lyceum.memory \
             WHERE owner = (SELECT id FROM lyceum.owner \
                 WHERE tenant = $1 AND user_id = $2 AND agent = $3) ",
             $which
@@ -52,18 +53,18 @@ pub(crate) const LIST_AFTER: &str =
 /// The first of several of one id is stored, and those that are there already stay.
 const INSERT: &str = "\
     INSERT INTO lyceum.memory \
-        (tenant, owner, name, kind, topic, text, importance, session, created_at) \
+        (tenant, owner, name, kind, topic, text, importance, session, created_at, context) \
     SELECT $1, $2, m.name, m.kind, m.topic, m.text, m.importance, $3, \
-        coalesce(m.created_at, clock.now) \
+        coalesce(m.created_at, clock.now), m.context \
     FROM (SELECT lyceum.now_ms() AS now) clock, \
-        unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::real[], $9::bigint[]) \
-        AS m (name, kind, topic, text, importance, created_at) \
+        unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::real[], $9::bigint[], \
+        $10::text[]) AS m (name, kind, topic, text, importance, created_at, context) \
     ON CONFLICT (owner, name) DO NOTHING RETURNING id, name";
 
 const DELETE: &str = "\
     DELETE FROM lyceum.memory m USING lyceum.owner o \
     WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND m.owner = o.id AND m.name = $4 \
-    RETURNING m.id, m.owner, m.topic, m.text";
+    RETURNING m.id, m.owner, m.topic, m.text, m.context";
 
 const FOUND: &str = "\
     SELECT m.name, m.topic, m.text, f.score, m.created_at \
@@ -96,7 +97,11 @@ pub(crate) async fn insert(
         .iter()
         .map(|memory| memory.created_at.map(|at| at.0))
         .collect();
-    let params: [Param<'_>; 9] = [
+    let contexts: Vec<Cow<'_, str>> = memories
+        .iter()
+        .map(|memory| stored(&memory.context))
+        .collect();
+    let params: [Param<'_>; 10] = [
         &tenant,
         &owner,
         &origin,
@@ -106,6 +111,7 @@ pub(crate) async fn insert(
         &texts,
         &importance,
         &times,
+        &contexts,
     ];
     let rows = session.query(INSERT, &params).await?;
     let mut first: HashMap<&str, &NewMemory> = HashMap::new();
@@ -116,7 +122,7 @@ pub(crate) async fn insert(
     for row in &rows {
         let (id, name): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
         if let Some(memory) = first.get(name) {
-            words.add(id, Document::new(&[&memory.topic, &memory.text]));
+            words.add(id, Document::new(&memory.searched()));
         }
     }
     words.store(session, tenant, owner).await?;
@@ -137,7 +143,7 @@ async fn delete(session: &Session, owner: Owner<'_>, name: &str) -> Result<bool,
         return Ok(false);
     };
     let (id, owner): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let document = Document::new(&[&text(&row, 2)?, &text(&row, 3)?]);
+    let document = Document::new(&[&text(&row, 2)?, &text(&row, 3)?, &text(&row, 4)?]);
     // The words are found again the way they were found first: an index by memory would cost
     // more on every write than this on a rare deletion.
     words::remove(session, owner, id, &document).await?;
@@ -207,6 +213,7 @@ fn record(row: &Row) -> Result<MemoryRecord, Failure> {
             .transpose()
             .map_err(Failure::corrupt)?,
         created_at: time(row, 6)?,
+        context: text(row, 7)?,
     })
 }
 

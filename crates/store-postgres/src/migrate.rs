@@ -8,10 +8,11 @@ use tokio_postgres::{Client, Error};
 use crate::OpenError;
 
 /// The steps, in order; the first makes format 1.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
 ];
 
 /// The newest format this program knows.

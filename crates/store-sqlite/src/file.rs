@@ -15,12 +15,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
 use crate::{OpenError, memories};
 
 /// The formats in order; a file's `user_version` says how many of them it has.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
+    include_str!("migrations/0006.sql"),
 ];
 
 /// Marks the file as ours: "Lyce" in ASCII.

@@ -28,12 +28,12 @@ use crate::{
 const TIES: usize = 100;
 
 pub(crate) const LIST: &str = "\
-    SELECT name, kind, topic, text, importance, session, created_at FROM memory \
+    SELECT name, kind, topic, text, importance, session, created_at, context FROM memory \
     WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
     AND (created_at, name) < (?4, ?5) ORDER BY created_at DESC, name DESC LIMIT ?6";
 
 const GET: &str = "\
-    SELECT name, kind, topic, text, importance, session, created_at FROM memory \
+    SELECT name, kind, topic, text, importance, session, created_at, context FROM memory \
     WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
     AND name = ?4";
 
@@ -48,8 +48,9 @@ pub(crate) fn insert(
     let created_at = memory.created_at.unwrap_or(now).0;
     let new = connection
         .prepare_cached(
-            "INSERT INTO memory (owner, name, kind, topic, text, importance, session, created_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (owner, name) DO NOTHING",
+            "INSERT INTO memory \
+             (owner, name, kind, topic, text, importance, session, created_at, context) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (owner, name) DO NOTHING",
         )?
         .execute(params![
             owner,
@@ -59,16 +60,12 @@ pub(crate) fn insert(
             memory.text,
             memory.importance,
             session,
-            created_at
+            created_at,
+            memory.context
         ])?;
     if new > 0 {
         let id = connection.last_insert_rowid();
-        index(
-            connection,
-            owner,
-            id,
-            &Document::new(&[&memory.topic, &memory.text]),
-        )?;
+        index(connection, owner, id, &Document::new(&memory.searched()))?;
     }
     Ok(new > 0)
 }
@@ -85,18 +82,20 @@ fn index(
 
 /// Removes a memory and its words; says whether there was one.
 fn delete(connection: &Connection, owner: i64, name: &str) -> rusqlite::Result<bool> {
-    let row: Option<(i64, String, String)> = connection
-        .prepare_cached("SELECT id, topic, text FROM memory WHERE owner = ?1 AND name = ?2")?
+    let row: Option<(i64, [String; 3])> = connection
+        .prepare_cached(
+            "SELECT id, topic, text, context FROM memory WHERE owner = ?1 AND name = ?2",
+        )?
         .query_row(params![owner, name], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?]))
         })
         .optional()?;
-    let Some((id, topic, text)) = row else {
+    let Some((id, texts)) = row else {
         return Ok(false);
     };
     // The words are found again the way they were found first: an index by memory would cost
     // more on every write than this on a rare deletion.
-    let document = Document::new(&[&topic, &text]);
+    let document = Document::new(&texts.each_ref().map(String::as_str));
     postings::remove(connection, owner, id, &document)?;
     connection
         .prepare_cached("DELETE FROM memory WHERE id = ?1")?
@@ -120,15 +119,16 @@ fn count(connection: &Connection, owner: i64, documents: i64, length: i64) -> ru
 pub(crate) fn rebuild(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .execute_batch("DELETE FROM posting; UPDATE owner SET documents = 0, total_length = 0;")?;
-    let mut all = connection.prepare("SELECT owner, id, topic, text FROM memory ORDER BY id")?;
+    let mut all =
+        connection.prepare("SELECT owner, id, topic, text, context FROM memory ORDER BY id")?;
     let mut rows = all.query([])?;
     while let Some(row) = rows.next()? {
-        let (topic, text): (String, String) = (row.get(2)?, row.get(3)?);
+        let texts: [String; 3] = [row.get(2)?, row.get(3)?, row.get(4)?];
         index(
             connection,
             row.get(0)?,
             row.get(1)?,
-            &Document::new(&[&topic, &text]),
+            &Document::new(&texts.each_ref().map(String::as_str)),
         )?;
     }
     Ok(())
@@ -211,6 +211,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<MemoryRecord> {
             None => None,
         },
         created_at: Timestamp(row.get(6)?),
+        context: row.get(7)?,
     })
 }
 

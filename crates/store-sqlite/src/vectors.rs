@@ -37,7 +37,7 @@ pub(crate) const NEW_ROWS: &str = "\
     SELECT id, data FROM vector WHERE space = ?1 AND owner = ?2 AND id > ?3 ORDER BY id";
 
 pub(crate) const WAITING: &str = "\
-    SELECT m.id, o.tenant, o.user, o.agent, m.name, m.topic, m.text \
+    SELECT m.id, o.tenant, o.user, o.agent, m.name, m.topic, m.text, m.context \
     FROM memory AS m JOIN owner AS o ON o.id = m.owner WHERE m.id > ?2 \
     AND NOT EXISTS (SELECT 1 FROM vector WHERE memory = m.id AND space = ?1) \
     ORDER BY m.id LIMIT ?3";
@@ -302,6 +302,7 @@ impl VectorStore for SqliteStore {
                     id: id_at(row, 4, MemoryId::new)?,
                     topic: row.get(5)?,
                     text: row.get(6)?,
+                    context: row.get(7)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)

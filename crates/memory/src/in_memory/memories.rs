@@ -35,11 +35,12 @@ impl State {
             kind: memory.kind,
             topic: memory.topic.clone(),
             text: memory.text.clone(),
+            context: memory.context.clone(),
             importance: memory.importance,
             session: scope.session.clone(),
             created_at: memory.created_at.unwrap_or(now),
         };
-        let document = Document::new(&[&memory.topic, &memory.text]);
+        let document = Document::new(&memory.searched());
         shelf.0.push((record, document));
         true
     }

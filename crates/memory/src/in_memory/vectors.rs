@@ -56,6 +56,7 @@ impl VectorStore for InMemory {
                         id: record.id.clone(),
                         topic: record.topic.clone(),
                         text: record.text.clone(),
+                        context: record.context.clone(),
                     });
                 }
             }
