@@ -1,5 +1,4 @@
 //! The bundled encoder keeps the port's contract and knows what is alike.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
