@@ -3,7 +3,7 @@
 //! Graphs of `lyceum-graph` are [`Served`] by a [`Platform`]: assistants, threads, runs with
 //! streams, and the items of a store, all kept in records and checkpoints.
 //!
-//! Invariant: tenants come from the key alone; another tenant's ids are not found.
+//! Invariant: tenant and user come from the key alone; what another user has is not found.
 //! Deliberately absent: crons, webhooks, and the thread stream of version 3.
 
 mod assistants;
@@ -11,6 +11,7 @@ mod items;
 mod lanes;
 mod log;
 mod messages;
+mod owner;
 mod platform;
 mod refusal;
 mod request;

@@ -3,11 +3,9 @@
 //! Invariant: a version never changes; an update makes a new one. Deliberately absent:
 //! changes to the assistants that every graph has.
 
-use axum::{
-    Json,
-    extract::Path,
-    response::{IntoResponse, Response},
-};
+use std::collections::HashMap;
+
+use axum::{Json, extract::Path, response::IntoResponse};
 use http::StatusCode;
 use lyceum_core::{Expect, RecordWrite};
 use lyceum_graph::{END, START};
@@ -46,7 +44,7 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Assistant>> {
         all: vec![assistant.clone()],
     };
     let write = put_write(ASSISTANT, &id, graph, &versions, Expect::Absent);
-    if asked.platform.put(asked.tenant(), vec![write]).await? {
+    if asked.platform.put(asked.owner(), vec![write]).await? {
         return Ok(Json(assistant));
     }
     match asked.text("if_exists") {
@@ -56,7 +54,7 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Assistant>> {
 }
 
 async fn get_one(asked: &Asked, id: &str) -> Answer<Assistant> {
-    let found = asked.platform.assistant(asked.tenant(), id).await?;
+    let found = asked.platform.assistant(asked.owner(), id).await?;
     let current = found.current().cloned();
     current.ok_or_else(|| Refusal::not_found("Assistant"))
 }
@@ -71,7 +69,7 @@ pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<
     }
     let changed = asked
         .platform
-        .change::<Versions>(asked.tenant(), ASSISTANT, &id, |versions| {
+        .change::<Versions>(asked.owner(), ASSISTANT, &id, |versions| {
             let Some(mut next) = versions.current().cloned() else {
                 return;
             };
@@ -107,25 +105,25 @@ pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<
 }
 
 pub(crate) async fn delete(Path(id): Path<String>, asked: Asked) -> Answer {
-    let tenant = asked.tenant();
+    let owner = asked.owner();
     let found = asked
         .platform
-        .get::<Versions>(tenant, ASSISTANT, &id)
+        .get::<Versions>(owner, ASSISTANT, &id)
         .await?;
     found.ok_or_else(|| Refusal::not_found("Assistant"))?;
     let delete = RecordWrite::Delete {
         kind: ASSISTANT,
         id,
     };
-    asked.platform.put(tenant, vec![delete]).await?;
+    asked.platform.put(owner, vec![delete]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn found(asked: &Asked) -> Answer<Vec<Value>> {
-    let tenant = asked.tenant();
+    let owner = asked.owner();
     let mut all = asked
         .platform
-        .all::<Versions>(tenant, ASSISTANT, None)
+        .all::<Versions>(owner, ASSISTANT, None)
         .await?;
     all.extend(asked.platform.built_ins());
     let metadata = asked.object("metadata");
@@ -149,7 +147,7 @@ pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
 }
 
 pub(crate) async fn versions(Path(id): Path<String>, asked: Asked) -> Answer<Json<Vec<Assistant>>> {
-    let all = asked.platform.assistant(asked.tenant(), &id).await?.all;
+    let all = asked.platform.assistant(asked.owner(), &id).await?.all;
     let metadata = asked.object("metadata");
     let found = all
         .into_iter()
@@ -162,7 +160,7 @@ pub(crate) async fn latest(Path(id): Path<String>, asked: Asked) -> Answer<Json<
     let wanted = asked.number("version").unwrap_or_default() as u64;
     let changed = asked
         .platform
-        .change::<Versions>(asked.tenant(), ASSISTANT, &id, |versions| {
+        .change::<Versions>(asked.owner(), ASSISTANT, &id, |versions| {
             if versions.all.iter().any(|one| one.version == wanted) {
                 versions.latest = wanted;
             }
@@ -236,7 +234,12 @@ pub(crate) async fn schemas(Path(id): Path<String>, asked: Asked) -> Answer<Json
     })))
 }
 
-pub(crate) async fn subgraphs(asked: Asked) -> Response {
-    drop(asked);
-    Json(json!({})).into_response()
+/// The graphs served have no subgraphs of their own.
+pub(crate) async fn subgraphs(
+    path: Path<HashMap<String, String>>,
+    asked: Asked,
+) -> Answer<Json<Value>> {
+    let id = path.get("id").map(String::as_str).unwrap_or_default();
+    get_one(&asked, id).await?;
+    Ok(Json(json!({})))
 }

@@ -77,10 +77,7 @@ fn name(asked: &Asked) -> Answer<(Vec<String>, String, String)> {
 
 pub(crate) async fn put(asked: Asked) -> Answer {
     let (namespace, key, id) = name(&asked)?;
-    let old = asked
-        .platform
-        .get::<Item>(asked.tenant(), ITEM, &id)
-        .await?;
+    let old = asked.platform.get::<Item>(asked.owner(), ITEM, &id).await?;
     let minutes = asked.value("ttl").and_then(Value::as_f64);
     let expires_at = minutes.map(|minutes| {
         let after = Duration::saturating_seconds_f64(minutes * 60.0);
@@ -95,16 +92,13 @@ pub(crate) async fn put(asked: Asked) -> Answer {
         expires_at,
     };
     let write = put_write(ITEM, &id, "", &item, Expect::Anything);
-    asked.platform.put(asked.tenant(), vec![write]).await?;
+    asked.platform.put(asked.owner(), vec![write]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(crate) async fn get(asked: Asked) -> Answer<Response> {
     let (_, _, id) = name(&asked)?;
-    let found = asked
-        .platform
-        .get::<Item>(asked.tenant(), ITEM, &id)
-        .await?;
+    let found = asked.platform.get::<Item>(asked.owner(), ITEM, &id).await?;
     let found = found.filter(Item::is_alive);
     // Clients take nothing for an item that does not exist.
     Ok(Json(found.map(|item| item.shown())).into_response())
@@ -113,12 +107,12 @@ pub(crate) async fn get(asked: Asked) -> Answer<Response> {
 pub(crate) async fn delete(asked: Asked) -> Answer {
     let (_, _, id) = name(&asked)?;
     let delete = RecordWrite::Delete { kind: ITEM, id };
-    asked.platform.put(asked.tenant(), vec![delete]).await?;
+    asked.platform.put(asked.owner(), vec![delete]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn alive(asked: &Asked) -> Answer<Vec<Item>> {
-    let mut all: Vec<Item> = asked.platform.all(asked.tenant(), ITEM, None).await?;
+    let mut all: Vec<Item> = asked.platform.all(asked.owner(), ITEM, None).await?;
     all.retain(Item::is_alive);
     Ok(all)
 }

@@ -79,18 +79,25 @@ impl Platform {
     /// [`RecordError`] when the records cannot be read.
     pub async fn recover(&self) -> Result<usize, RecordError> {
         let mut taken = 0;
-        for (tenant, queued) in self.0.records.every(QUEUE).await? {
-            let Ok(Some(run)) = self.get::<Run>(&tenant, RUN, &queued.id).await else {
+        for (owner, queued) in self.0.records.every(QUEUE).await? {
+            let Ok(Some(run)) = self.get::<Run>(&owner, RUN, &queued.id).await else {
                 continue;
             };
-            let (live, before) = Self::enter(&mut self.board(), &tenant, &run);
+            let Some(scope) = scope(&run) else {
+                tracing::warn!(
+                    run = run.run_id,
+                    "a queued run names no valid user; it is left"
+                );
+                continue;
+            };
+            let (live, before) = Self::enter(&mut self.board(), &owner, &run);
             let place = Place {
                 platform: self.clone(),
-                tenant,
+                owner,
                 thread: run.thread_id.clone(),
                 live,
             };
-            self.execute(place, run, before, true);
+            self.execute(scope, place, run, before, true);
             taken += 1;
         }
         Ok(taken)
@@ -112,26 +119,26 @@ impl Platform {
 
     // === runs ===
 
-    pub(crate) fn live(&self, tenant: &TenantId, run: &str) -> Option<Arc<Live>> {
-        let key = (tenant.clone(), run.to_owned());
+    pub(crate) fn live(&self, owner: &TenantId, run: &str) -> Option<Arc<Live>> {
+        let key = (owner.clone(), run.to_owned());
         self.board().live.get(&key).cloned()
     }
 
     /// Whether a thread has a run that is not over.
-    pub(crate) fn is_busy(&self, tenant: &TenantId, thread: &str) -> bool {
-        let key = (tenant.clone(), thread.to_owned());
+    pub(crate) fn is_busy(&self, owner: &TenantId, thread: &str) -> bool {
+        let key = (owner.clone(), thread.to_owned());
         self.board().lanes.contains_key(&key)
     }
 
     /// Whether a thread has another run that is not over.
-    pub(crate) fn has_more(&self, tenant: &TenantId, thread: &str) -> bool {
-        let key = (tenant.clone(), thread.to_owned());
+    pub(crate) fn has_more(&self, owner: &TenantId, thread: &str) -> bool {
+        let key = (owner.clone(), thread.to_owned());
         let board = self.board();
         board.lanes.get(&key).is_some_and(|lane| lane.len() > 1)
     }
 
     /// Puts a run at the end of its thread's lane: it starts when those before it are over.
-    fn enter(board: &mut Board, tenant: &TenantId, run: &Run) -> (Arc<Live>, Vec<Arc<Live>>) {
+    fn enter(board: &mut Board, owner: &TenantId, run: &Run) -> (Arc<Live>, Vec<Arc<Live>>) {
         let live = Arc::new(Live {
             run_id: run.run_id.clone(),
             log: Log::new(),
@@ -140,27 +147,27 @@ impl Platform {
             stop: Mutex::new(Stop::Interrupt),
         });
         board.accepted += 1;
-        let lane = (tenant.clone(), run.thread_id.clone());
+        let lane = (owner.clone(), run.thread_id.clone());
         let lane = board.lanes.entry(lane).or_default();
         let before = lane.clone();
         lane.push(live.clone());
-        let key = (tenant.clone(), run.run_id.clone());
+        let key = (owner.clone(), run.run_id.clone());
         board.live.insert(key, live.clone());
         (live, before)
     }
 
     /// The run is over: its thread's next may start.
-    fn leave(&self, tenant: &TenantId, thread: &str, live: &Arc<Live>) {
+    fn leave(&self, owner: &TenantId, thread: &str, live: &Arc<Live>) {
         let mut board = self.board();
         board.accepted = board.accepted.saturating_sub(1);
-        let lane = (tenant.clone(), thread.to_owned());
+        let lane = (owner.clone(), thread.to_owned());
         if let Some(others) = board.lanes.get_mut(&lane) {
             others.retain(|other| !Arc::ptr_eq(other, live));
             if others.is_empty() {
                 board.lanes.remove(&lane);
             }
         }
-        board.ended.push_back((tenant.clone(), live.run_id.clone()));
+        board.ended.push_back((owner.clone(), live.run_id.clone()));
         if board.ended.len() > REMEMBERED
             && let Some(oldest) = board.ended.pop_front()
         {
@@ -178,17 +185,16 @@ impl Platform {
     /// A dropped call has changed nothing, or the run is accepted all the same.
     pub(crate) async fn submit(
         &self,
-        scope: &Scope,
+        owner: &TenantId,
         run: Run,
         thread: Option<Thread>,
     ) -> Answer<Arc<Live>> {
-        let tenant = &scope.tenant;
         let (live, before) = {
             let mut board = self.board();
             if board.accepted >= ACCEPTED {
                 return Err(ApiError::Busy.into());
             }
-            let lane = (tenant.clone(), run.thread_id.clone());
+            let lane = (owner.clone(), run.thread_id.clone());
             let others = board.lanes.get(&lane).cloned().unwrap_or_default();
             let strategy = run.multitask_strategy.as_str();
             if strategy == "reject" && !others.is_empty() {
@@ -204,11 +210,11 @@ impl Platform {
                 "rollback" => others.iter().for_each(|one| one.stop(Stop::Rollback)),
                 _ => {}
             }
-            Self::enter(&mut board, tenant, &run)
+            Self::enter(&mut board, owner, &run)
         };
         let place = Place {
             platform: self.clone(),
-            tenant: tenant.clone(),
+            owner: owner.clone(),
             thread: run.thread_id.clone(),
             live: live.clone(),
         };
@@ -220,40 +226,47 @@ impl Platform {
         }
     }
 
-    fn execute(&self, place: Place, run: Run, before: Vec<Arc<Live>>, again: bool) {
-        let user = UserId::new(&run.user).unwrap_or_else(|_| Scope::local().user);
-        let scope = Scope {
-            tenant: place.tenant.clone(),
-            user,
-            ..Scope::local()
-        };
+    fn execute(&self, scope: Scope, place: Place, run: Run, before: Vec<Arc<Live>>, again: bool) {
         let platform = self.clone();
         self.0.tasks.spawn(async move {
-            worker::execute(&platform, &scope, run, &place.live, before, again).await;
+            let (owner, live) = (&place.owner, &place.live);
+            worker::execute(&platform, owner, &scope, run, live, before, again).await;
             drop(place);
         });
     }
 }
 
+/// In whose name a run is executed, also after a restart.
+fn scope(run: &Run) -> Option<Scope> {
+    Some(Scope {
+        tenant: TenantId::new(&run.tenant).ok()?,
+        user: UserId::new(&run.user).ok()?,
+        ..Scope::local()
+    })
+}
+
 /// A run's place in its thread's lane, given up when it is dropped.
 struct Place {
     platform: Platform,
-    tenant: TenantId,
+    owner: TenantId,
     thread: String,
     live: Arc<Live>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.platform.leave(&self.tenant, &self.thread, &self.live);
+        self.platform.leave(&self.owner, &self.thread, &self.live);
     }
 }
 
 impl Place {
     /// Stores a run and executes it.
     async fn accept(self, run: Run, thread: Option<Thread>, before: Vec<Arc<Live>>) -> Answer<()> {
-        let (platform, tenant) = (&self.platform, &self.tenant);
-        let assistant = platform.assistant(tenant, &run.assistant_id).await?;
+        let (platform, owner) = (&self.platform, &self.owner);
+        let Some(scope) = scope(&run) else {
+            return Err(ApiError::Internal { what: "scope" }.into());
+        };
+        let assistant = platform.assistant(owner, &run.assistant_id).await?;
         let graph = assistant.current().map(|one| one.graph_id.clone());
         let mut writes = vec![
             put_write(RUN, &run.run_id, &run.thread_id, &run, Expect::Absent),
@@ -268,11 +281,11 @@ impl Place {
                 Expect::Absent,
             ));
         }
-        if !platform.put(tenant, writes).await? {
+        if !platform.put(owner, writes).await? {
             return Err(Refusal::conflict("Run already exists"));
         }
         let marked = platform
-            .change::<Thread>(tenant, THREAD, &run.thread_id, |thread| {
+            .change::<Thread>(owner, THREAD, &run.thread_id, |thread| {
                 thread.status = "busy".to_owned();
                 thread.updated_at = now();
                 let metadata = &mut thread.metadata;
@@ -281,7 +294,7 @@ impl Place {
             })
             .await;
         // Also when marking failed: a run that is stored is executed.
-        platform.clone().execute(self, run, before, false);
+        platform.clone().execute(scope, self, run, before, false);
         marked.map(drop)
     }
 }

@@ -75,18 +75,18 @@ impl Platform {
 
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,
-        tenant: &TenantId,
+        owner: &TenantId,
         kind: &'static str,
         id: &str,
     ) -> Answer<Option<T>> {
-        let record = self.0.records.read(tenant, kind, id).await?;
+        let record = self.0.records.read(owner, kind, id).await?;
         Ok(record.and_then(|record| serde_json::from_str(&record.body).ok()))
     }
 
     /// All records of a kind that a filter keeps, newest first.
     pub(crate) async fn all<T: DeserializeOwned>(
         &self,
-        tenant: &TenantId,
+        owner: &TenantId,
         kind: &'static str,
         group: Option<&str>,
     ) -> Answer<Vec<T>> {
@@ -98,7 +98,7 @@ impl Platform {
                 before,
                 limit: PAGE,
             };
-            let page: Vec<Record> = self.0.records.list(tenant, list).await?;
+            let page: Vec<Record> = self.0.records.list(owner, list).await?;
             let is_last = page.len() < PAGE;
             before = page.last().map(|record| record.seq);
             let read = page
@@ -113,29 +113,29 @@ impl Platform {
 
     pub(crate) async fn put(
         &self,
-        tenant: &TenantId,
+        owner: &TenantId,
         writes: Vec<RecordWrite>,
     ) -> Result<bool, RecordError> {
-        self.0.records.write(tenant, writes).await
+        self.0.records.write(owner, writes).await
     }
 
     /// Reads a record, changes it and writes it back, again where somebody else was faster.
     pub(crate) async fn change<T: Serialize + DeserializeOwned>(
         &self,
-        tenant: &TenantId,
+        owner: &TenantId,
         kind: &'static str,
         id: &str,
         mut change: impl FnMut(&mut T),
     ) -> Answer<Option<T>> {
         loop {
-            let Some(record) = self.0.records.read(tenant, kind, id).await? else {
+            let Some(record) = self.0.records.read(owner, kind, id).await? else {
                 return Ok(None);
             };
             let mut value: T = serde_json::from_str(&record.body)?;
             change(&mut value);
             let expect = Expect::Revision(record.revision);
             let write = put_write(kind, id, &record.group, &value, expect);
-            if self.put(tenant, vec![write]).await? {
+            if self.put(owner, vec![write]).await? {
                 return Ok(Some(value));
             }
         }
@@ -167,14 +167,14 @@ impl Platform {
         }
     }
 
-    /// The assistants that every tenant has: one per graph.
+    /// The assistants that everybody has: one per graph.
     pub(crate) fn built_ins(&self) -> impl Iterator<Item = Versions> {
         self.0.graphs.keys().map(|graph| Self::built_in(graph))
     }
 
-    pub(crate) async fn assistant(&self, tenant: &TenantId, id: &str) -> Answer<Versions> {
+    pub(crate) async fn assistant(&self, owner: &TenantId, id: &str) -> Answer<Versions> {
         if let Some(found) = self
-            .get::<Versions>(tenant, super::resources::ASSISTANT, id)
+            .get::<Versions>(owner, super::resources::ASSISTANT, id)
             .await?
         {
             return Ok(found);
@@ -188,13 +188,13 @@ impl Platform {
             .ok_or_else(|| Refusal::not_found("Assistant"))
     }
 
-    pub(crate) async fn thread(&self, tenant: &TenantId, id: &str) -> Answer<Thread> {
-        let found = self.get(tenant, THREAD, id).await?;
+    pub(crate) async fn thread(&self, owner: &TenantId, id: &str) -> Answer<Thread> {
+        let found = self.get(owner, THREAD, id).await?;
         found.ok_or_else(|| Refusal::not_found("Thread"))
     }
 
-    pub(crate) async fn run(&self, tenant: &TenantId, thread: &str, id: &str) -> Answer<Run> {
-        let found: Option<Run> = self.get(tenant, RUN, id).await?;
+    pub(crate) async fn run(&self, owner: &TenantId, thread: &str, id: &str) -> Answer<Run> {
+        let found: Option<Run> = self.get(owner, RUN, id).await?;
         found
             .filter(|run| run.thread_id == thread)
             .ok_or_else(|| Refusal::not_found("Run"))
@@ -205,9 +205,9 @@ impl Platform {
         found.ok_or_else(|| Refusal::not_found("Graph"))
     }
 
-    /// The saver's name of a thread: no tenant reaches another's.
-    pub(crate) fn key(tenant: &TenantId, thread: &str) -> Answer<ThreadId> {
-        ThreadId::new(format!("langgraph/{tenant}/{thread}"))
+    /// The saver's name of a thread: no owner reaches another's.
+    pub(crate) fn key(owner: &TenantId, thread: &str) -> Answer<ThreadId> {
+        ThreadId::new(format!("langgraph/{owner}/{thread}"))
             .map_err(|error| Refusal::invalid(error.to_string()))
     }
 
@@ -215,10 +215,10 @@ impl Platform {
     /// the newest.
     pub(crate) async fn head(
         &self,
-        tenant: &TenantId,
+        owner: &TenantId,
         thread: &Thread,
     ) -> Answer<Option<(CheckpointId, bool)>> {
-        let key = Self::key(tenant, &thread.thread_id)?;
+        let key = Self::key(owner, &thread.thread_id)?;
         let (mut before, mut is_newest) = (None, true);
         loop {
             let page = self.0.saver.history(&key, "", before, 64).await?;

@@ -12,6 +12,7 @@ use lyceum_core::{Scope, TenantId};
 use serde_json::{Map, Value};
 
 use super::{
+    owner,
     platform::Platform,
     refusal::{Answer, Refusal},
 };
@@ -20,10 +21,14 @@ use crate::{auth::Caller, body, error::ApiError, gateway::Shared};
 /// The largest page of a list.
 const MOST: usize = 1_000;
 
+/// The most things that one request may name to be worked through.
+const NAMED: usize = 100;
+
 /// Who asks, and the service.
 pub(crate) struct Asked {
     pub(crate) platform: Platform,
     pub(crate) scope: Scope,
+    owner: TenantId,
     /// The query and the body, in one.
     pub(crate) body: Map<String, Value>,
     /// A body that is a list.
@@ -73,6 +78,7 @@ impl FromRequest<Shared> for Asked {
         }
         Ok(Self {
             platform,
+            owner: owner::owner(&caller.scope)?,
             scope: caller.scope,
             body: all,
             list,
@@ -83,8 +89,19 @@ impl FromRequest<Shared> for Asked {
 }
 
 impl Asked {
-    pub(crate) fn tenant(&self) -> &TenantId {
-        &self.scope.tenant
+    /// Refuses a list of more than [`NAMED`].
+    pub(crate) fn at_most(&self, named: usize) -> Answer<()> {
+        if named > NAMED {
+            let text =
+                format!("the list names {named}, of which at most {NAMED} are taken at once");
+            return Err(Refusal::invalid(text));
+        }
+        Ok(())
+    }
+
+    /// Whose records the request reaches.
+    pub(crate) fn owner(&self) -> &TenantId {
+        &self.owner
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<&Value> {

@@ -108,6 +108,8 @@ pub(crate) struct Run {
     pub(crate) multitask_strategy: String,
     /// The request's body.
     pub(crate) asked: Value,
+    /// Who asked.
+    pub(crate) tenant: String,
     pub(crate) user: String,
     /// Whether the thread goes with the run.
     #[serde(default)]

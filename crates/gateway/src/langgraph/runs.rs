@@ -38,10 +38,10 @@ async fn submit(asked: &Asked, thread: Option<&str>) -> Answer<(Run, Arc<Live>)>
 }
 
 async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer<(Run, Arc<Live>)> {
-    let tenant = asked.tenant();
+    let owner = asked.owner();
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let wanted = text("assistant_id").unwrap_or_default();
-    let assistant = asked.platform.assistant(tenant, wanted).await.map_err(|refusal| match refusal {
+    let assistant = asked.platform.assistant(owner, wanted).await.map_err(|refusal| match refusal {
         Refusal::Say(StatusCode::NOT_FOUND, _) => Refusal::Say(
             StatusCode::NOT_FOUND,
             format!("No assistant found for {wanted:?}. Make sure the assistant ID is for a valid assistant or a valid graph ID."),
@@ -59,7 +59,7 @@ async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer
     let thread_id = match thread {
         Some(id) => {
             let id = uuid(id)?;
-            match asked.platform.thread(tenant, &id).await {
+            match asked.platform.thread(owner, &id).await {
                 Ok(_) => {}
                 Err(Refusal::Say(StatusCode::NOT_FOUND, _))
                     if text("if_not_exists") == Some("create") =>
@@ -89,12 +89,13 @@ async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer
         metadata: metadata.cloned().unwrap_or_default(),
         multitask_strategy: strategy,
         asked: body,
+        tenant: asked.scope.tenant.to_string(),
         user: asked.scope.user.to_string(),
         temporary: is_temporary,
     };
     let live = asked
         .platform
-        .submit(&asked.scope, run.clone(), new)
+        .submit(asked.owner(), run.clone(), new)
         .await?;
     Ok((run, live))
 }
@@ -102,7 +103,7 @@ async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer
 async fn make_thread(asked: &Asked, id: &str) -> Answer<()> {
     let thread = Thread::new(id.to_owned(), serde_json::Map::new());
     let write = put_write(THREAD, id, "", &thread, Expect::Absent);
-    asked.platform.put(asked.tenant(), vec![write]).await?;
+    asked.platform.put(asked.owner(), vec![write]).await?;
     Ok(())
 }
 
@@ -234,6 +235,7 @@ pub(crate) async fn wait_alone(asked: Asked) -> Answer {
 }
 
 pub(crate) async fn batch(asked: Asked) -> Answer<Json<Vec<Value>>> {
+    asked.at_most(asked.list.len())?;
     let mut runs = Vec::new();
     for body in &asked.list {
         let (run, _live) = submit_body(&asked, None, body.clone()).await?;
@@ -243,10 +245,10 @@ pub(crate) async fn batch(asked: Asked) -> Answer<Json<Vec<Value>>> {
 }
 
 pub(crate) async fn list(Path(id): Path<String>, asked: Asked) -> Answer<Json<Vec<Value>>> {
-    asked.platform.thread(asked.tenant(), &id).await?;
+    asked.platform.thread(asked.owner(), &id).await?;
     let runs = asked
         .platform
-        .all::<Run>(asked.tenant(), RUN, Some(&id))
+        .all::<Run>(asked.owner(), RUN, Some(&id))
         .await?;
     let status = asked.text("status");
     let runs = runs
@@ -259,12 +261,12 @@ pub(crate) async fn get(
     Path((id, run)): Path<(String, String)>,
     asked: Asked,
 ) -> Answer<Json<Value>> {
-    let run = asked.platform.run(asked.tenant(), &id, &run).await?;
+    let run = asked.platform.run(asked.owner(), &id, &run).await?;
     Ok(Json(run.shown()))
 }
 
 pub(crate) async fn delete(Path((id, run)): Path<(String, String)>, asked: Asked) -> Answer {
-    let run = asked.platform.run(asked.tenant(), &id, &run).await?;
+    let run = asked.platform.run(asked.owner(), &id, &run).await?;
     if !run.is_over() {
         return Err(Refusal::conflict("Run is not over: cancel it first"));
     }
@@ -272,17 +274,17 @@ pub(crate) async fn delete(Path((id, run)): Path<(String, String)>, asked: Asked
         kind: RUN,
         id: run.run_id,
     };
-    asked.platform.put(asked.tenant(), vec![delete]).await?;
+    asked.platform.put(asked.owner(), vec![delete]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(crate) async fn join(Path((id, run)): Path<(String, String)>, asked: Asked) -> Answer {
-    let tenant = asked.tenant();
+    let owner = asked.owner();
     if let Some(live) = live_of(&asked, &id, &run).await? {
         return Ok(result(live, is_tied(&asked, false)));
     }
-    let thread = asked.platform.thread(tenant, &id).await?;
-    let run = asked.platform.run(tenant, &id, &run).await?;
+    let thread = asked.platform.thread(owner, &id).await?;
+    let run = asked.platform.run(owner, &id, &run).await?;
     let failed = thread.error.filter(|_| run.status == "error");
     Ok(match failed {
         Some(error) => Json(json!({ "__error__": error })).into_response(),
@@ -290,10 +292,10 @@ pub(crate) async fn join(Path((id, run)): Path<(String, String)>, asked: Asked) 
     })
 }
 
-/// A run of this tenant's thread that waits, is executed, or ended a while ago.
+/// A run of this owner's thread that waits, is executed, or ended a while ago.
 async fn live_of(asked: &Asked, thread: &str, run: &str) -> Answer<Option<Arc<Live>>> {
-    let live = asked.platform.live(asked.tenant(), run);
-    match asked.platform.run(asked.tenant(), thread, run).await {
+    let live = asked.platform.live(asked.owner(), run);
+    match asked.platform.run(asked.owner(), thread, run).await {
         Ok(_) => Ok(live),
         // A run on a thread of its own leaves no record, but its events for a while.
         Err(_) if live.is_some() => Ok(live),
@@ -323,7 +325,7 @@ pub(crate) async fn join_stream(Path((id, run)): Path<(String, String)>, asked: 
 }
 
 async fn stop(asked: &Asked, run: &Run, how: Stop, waits: bool) -> Answer<()> {
-    let Some(live) = asked.platform.live(asked.tenant(), &run.run_id) else {
+    let Some(live) = asked.platform.live(asked.owner(), &run.run_id) else {
         return Ok(());
     };
     live.stop(how);
@@ -342,7 +344,7 @@ fn how(asked: &Asked) -> Stop {
 }
 
 pub(crate) async fn cancel(Path((id, run)): Path<(String, String)>, asked: Asked) -> Answer {
-    let run = asked.platform.run(asked.tenant(), &id, &run).await?;
+    let run = asked.platform.run(asked.owner(), &id, &run).await?;
     let waits = asked.is("wait");
     stop(&asked, &run, how(&asked), waits).await?;
     Ok(if waits {
@@ -357,7 +359,7 @@ pub(crate) async fn cancel_many(asked: Asked) -> Answer {
     let status = asked.text("status");
     let runs = asked
         .platform
-        .all::<Run>(asked.tenant(), RUN, asked.text("thread_id"))
+        .all::<Run>(asked.owner(), RUN, asked.text("thread_id"))
         .await?;
     for run in runs.iter().filter(|run| !run.is_over()) {
         let is_named = ids.is_some_and(|ids| ids.contains(&run.run_id.as_str().into()));

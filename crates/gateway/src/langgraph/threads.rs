@@ -37,7 +37,7 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
     };
     let thread = Thread::new(id.clone(), asked.object("metadata"));
     let write = put_write(THREAD, &id, "", &thread, Expect::Absent);
-    if asked.platform.put(asked.tenant(), vec![write]).await? {
+    if asked.platform.put(asked.owner(), vec![write]).await? {
         return Ok(Json(thread.shown()));
     }
     match asked.text("if_exists") {
@@ -47,7 +47,7 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
 }
 
 async fn one(asked: &Asked, id: &str) -> Answer<Thread> {
-    asked.platform.thread(asked.tenant(), &uuid(id)?).await
+    asked.platform.thread(asked.owner(), &uuid(id)?).await
 }
 
 pub(crate) async fn get(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
@@ -57,7 +57,7 @@ pub(crate) async fn get(Path(id): Path<String>, asked: Asked) -> Answer<Json<Val
 pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
     let changed = asked
         .platform
-        .change::<Thread>(asked.tenant(), THREAD, &id, |thread| {
+        .change::<Thread>(asked.owner(), THREAD, &id, |thread| {
             thread.metadata.extend(asked.object("metadata"));
             thread.updated_at = now();
         })
@@ -68,19 +68,19 @@ pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<
 
 /// Removes a thread with everything it has.
 async fn remove(asked: &Asked, id: &str) -> Answer<()> {
-    let tenant = asked.tenant();
-    let runs = asked.platform.all::<Run>(tenant, RUN, Some(id)).await?;
+    let owner = asked.owner();
+    let runs = asked.platform.all::<Run>(owner, RUN, Some(id)).await?;
     for run in &runs {
-        if let Some(live) = asked.platform.live(tenant, &run.run_id) {
+        if let Some(live) = asked.platform.live(owner, &run.run_id) {
             live.stop(Stop::Interrupt);
             live.log.ended().await;
         }
     }
-    clear(&asked.platform, tenant, id).await?;
+    clear(&asked.platform, owner, id).await?;
     let runs = runs.into_iter().map(|run| (RUN, run.run_id));
     let all = runs.chain([(THREAD, id.to_owned())]);
     let writes = all.map(|(kind, id)| RecordWrite::Delete { kind, id });
-    asked.platform.put(tenant, writes.collect()).await?;
+    asked.platform.put(owner, writes.collect()).await?;
     Ok(())
 }
 
@@ -97,13 +97,14 @@ pub(crate) async fn prune(asked: Asked) -> Answer<Json<Value>> {
         .flatten()
         .filter_map(|id| id.as_str().map(str::to_owned))
         .collect();
+    asked.at_most(ids.len())?;
     let mut pruned = 0;
     for id in ids {
         if one(&asked, &id).await.is_err() {
             continue;
         }
         if asked.text("strategy") == Some("keep_latest") {
-            let key = super::Platform::key(asked.tenant(), &id)?;
+            let key = super::Platform::key(asked.owner(), &id)?;
             let saver = &asked.platform.0.saver;
             let lease = saver.acquire(&key, LEASE, Claim::IfFree).await?;
             saver.prune(&lease, lyceum_graph::Keep::Last(1)).await?;
@@ -119,7 +120,7 @@ pub(crate) async fn prune(asked: Asked) -> Answer<Json<Value>> {
 async fn found(asked: &Asked) -> Answer<Vec<Value>> {
     let all = asked
         .platform
-        .all::<Thread>(asked.tenant(), THREAD, None)
+        .all::<Thread>(asked.owner(), THREAD, None)
         .await?;
     let (metadata, values) = (asked.object("metadata"), asked.object("values"));
     let ids = asked.value("ids").and_then(Value::as_array);
@@ -145,7 +146,7 @@ pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
 }
 
 pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    let tenant = asked.tenant();
+    let owner = asked.owner();
     let thread = one(&asked, &id).await?;
     let mut new = thread.clone();
     new.thread_id = Uuid::now_v7().to_string();
@@ -154,11 +155,11 @@ pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Va
     if new.status == "busy" {
         new.status = "idle".to_owned();
     }
-    let from = super::Platform::key(tenant, &id)?;
-    let to = super::Platform::key(tenant, &new.thread_id)?;
+    let from = super::Platform::key(owner, &id)?;
+    let to = super::Platform::key(owner, &new.thread_id)?;
     copy_checkpoints(&asked, &from, &to).await?;
     let write = put_write(THREAD, &new.thread_id, "", &new, Expect::Absent);
-    asked.platform.put(tenant, vec![write]).await?;
+    asked.platform.put(owner, vec![write]).await?;
     Ok(Json(new.shown()))
 }
 
@@ -199,13 +200,13 @@ async fn view(asked: &Asked, thread: &Thread, at: Option<CheckpointId>) -> Answe
     };
     let at = match at {
         Some(at) => Some(at),
-        None => match asked.platform.head(asked.tenant(), thread).await? {
+        None => match asked.platform.head(asked.owner(), thread).await? {
             Some((head, _)) => Some(head),
             None => return Ok(None),
         },
     };
     let served = asked.platform.graph(graph)?;
-    let key = super::Platform::key(asked.tenant(), &thread.thread_id)?;
+    let key = super::Platform::key(asked.owner(), &thread.thread_id)?;
     let saver = asked.platform.0.saver.clone();
     Ok(served.graph.view(saver, key, at).await?)
 }
@@ -260,9 +261,9 @@ pub(crate) async fn state_of(Path(id): Path<String>, asked: Asked) -> Answer<Jso
 }
 
 pub(crate) async fn update_state(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    let tenant = asked.tenant();
+    let owner = asked.owner();
     let thread = one(&asked, &id).await?;
-    if asked.platform.is_busy(tenant, &id) {
+    if asked.platform.is_busy(owner, &id) {
         return Err(Refusal::conflict(
             "Thread is busy: wait for its run or cancel it",
         ));
@@ -275,10 +276,10 @@ pub(crate) async fn update_state(Path(id): Path<String>, asked: Asked) -> Answer
         )
     })?;
     let served = asked.platform.graph(&graph)?;
-    let head = asked.platform.head(tenant, &thread).await?;
+    let head = asked.platform.head(owner, &thread).await?;
     let at = named(&asked).and_then(parse_checkpoint);
     let at = at.or(head.and_then(|(id, is_newest)| (!is_newest).then_some(id)));
-    let key = super::Platform::key(tenant, &id)?;
+    let key = super::Platform::key(owner, &id)?;
     let saver = asked.platform.0.saver.clone();
     let mut metadata = Map::new();
     metadata.insert("graph_id".to_owned(), graph.into());
@@ -292,7 +293,7 @@ pub(crate) async fn update_state(Path(id): Path<String>, asked: Asked) -> Answer
     if let Some(view) = view {
         asked
             .platform
-            .change::<Thread>(tenant, THREAD, &id, |thread| {
+            .change::<Thread>(owner, THREAD, &id, |thread| {
                 thread.values = view.values.clone();
                 thread.updated_at = now();
                 let is_open = !view.next.is_empty();
@@ -312,7 +313,7 @@ pub(crate) async fn update_state(Path(id): Path<String>, asked: Asked) -> Answer
 
 pub(crate) async fn history(Path(id): Path<String>, asked: Asked) -> Answer<Response> {
     let thread = one(&asked, &id).await?;
-    let key = super::Platform::key(asked.tenant(), &id)?;
+    let key = super::Platform::key(asked.owner(), &id)?;
     let limit = asked.number("limit").unwrap_or(10).min(1_000);
     let metadata = asked.object("metadata");
     let before = asked.value("before");

@@ -62,13 +62,13 @@ impl End {
 /// Waits for the run's turn, runs it and stores its end.
 pub(crate) async fn execute(
     platform: &Platform,
+    owner: &TenantId,
     scope: &Scope,
     mut run: Run,
     live: &Arc<Live>,
     before: Vec<Arc<Live>>,
     again: bool,
 ) {
-    let tenant = &scope.tenant;
     let attempt = if again { 2 } else { 1 };
     let told = json!({ "run_id": run.run_id, "attempt": attempt });
     live.log.push("metadata".to_owned(), &told);
@@ -91,11 +91,11 @@ pub(crate) async fn execute(
             run.status = "running".to_owned();
             run.updated_at = now();
             let _stored = platform
-                .change::<Run>(tenant, RUN, &run.run_id, |stored| {
+                .change::<Run>(owner, RUN, &run.run_id, |stored| {
                     stored.status = "running".to_owned();
                 })
                 .await;
-            let running = drive(platform, scope, &run, live, again);
+            let running = drive(platform, owner, scope, &run, live, again);
             match AssertUnwindSafe(running).catch_unwind().await {
                 Ok(Ok(end)) => end,
                 Ok(Err(refusal)) => {
@@ -108,7 +108,7 @@ pub(crate) async fn execute(
     };
     let stopped = live.cancel.is_cancelled().then(|| live.how());
     if stopped != Some(Stop::Shutdown)
-        && let Err(refusal) = finish(platform, tenant, &run, end, stopped, live).await
+        && let Err(refusal) = finish(platform, owner, &run, end, stopped, live).await
     {
         // The queue's record is still there: the run is taken up after the next start.
         tracing::error!(?refusal, "the end of a run cannot be stored");
@@ -139,21 +139,21 @@ fn merged(of: &[&Value], name: &str) -> Map<String, Value> {
 
 async fn drive(
     platform: &Platform,
+    owner: &TenantId,
     scope: &Scope,
     run: &Run,
     live: &Arc<Live>,
     again: bool,
 ) -> Result<End, Refusal> {
-    let tenant = &scope.tenant;
     let asked = &run.asked;
-    let assistant = platform.assistant(tenant, &run.assistant_id).await?;
+    let assistant = platform.assistant(owner, &run.assistant_id).await?;
     let assistant = assistant
         .current()
         .cloned()
         .ok_or_else(|| Refusal::not_found("Assistant"))?;
     let served = platform.graph(&assistant.graph_id)?;
-    let thread = platform.thread(tenant, &run.thread_id).await?;
-    let key = Platform::key(tenant, &run.thread_id)?;
+    let thread = platform.thread(owner, &run.thread_id).await?;
+    let key = Platform::key(owner, &run.thread_id)?;
     let saver = platform.0.saver.clone();
     let null = Value::Null;
     let config = asked.get("config").unwrap_or(&null);
@@ -170,7 +170,7 @@ async fn drive(
     ] {
         metadata.insert(name.to_owned(), value.as_str().into());
     }
-    let head = platform.head(tenant, &thread).await?;
+    let head = platform.head(owner, &thread).await?;
     let mut at = head.and_then(|(id, is_newest)| (!is_newest).then_some(id));
     let from = asked
         .get("checkpoint_id")
@@ -294,7 +294,7 @@ fn answers(resume: Option<&Value>, pending: &[Interrupt]) -> Answers {
 
 async fn finish(
     platform: &Platform,
-    tenant: &TenantId,
+    owner: &TenantId,
     run: &Run,
     mut end: End,
     stopped: Option<Stop>,
@@ -333,10 +333,10 @@ async fn finish(
         .map(|(task, asked)| (task, shown(&asked)))
         .collect();
     let thread = platform
-        .change::<Thread>(tenant, THREAD, &run.thread_id, |thread| {
+        .change::<Thread>(owner, THREAD, &run.thread_id, |thread| {
             thread.updated_at = now();
             thread.status = match (&end.error, end.is_open) {
-                _ if platform.has_more(tenant, &run.thread_id) => "busy",
+                _ if platform.has_more(owner, &run.thread_id) => "busy",
                 (Some(_), _) => "error",
                 (None, true) => "interrupted",
                 (None, false) => "idle",
@@ -352,10 +352,10 @@ async fn finish(
         })
         .await?;
     if let Some(thread) = thread.filter(|_| is_undone)
-        && platform.head(tenant, &thread).await?.is_none()
+        && platform.head(owner, &thread).await?.is_none()
     {
         // Nothing is left: the thread is empty again.
-        clear(platform, tenant, &run.thread_id).await?;
+        clear(platform, owner, &run.thread_id).await?;
     }
     let mut stored = run.clone();
     stored.status = end.status.to_owned();
@@ -374,23 +374,23 @@ async fn finish(
         writes.push(put_write(RUN, id, group, &stored, Expect::Anything));
     }
     if run.temporary {
-        clear(platform, tenant, &run.thread_id).await?;
+        clear(platform, owner, &run.thread_id).await?;
         writes.push(RecordWrite::Delete {
             kind: THREAD,
             id: run.thread_id.clone(),
         });
     }
-    platform.put(tenant, writes).await?;
+    platform.put(owner, writes).await?;
     Ok(())
 }
 
 /// Removes the checkpoints of a thread.
 pub(crate) async fn clear(
     platform: &Platform,
-    tenant: &TenantId,
+    owner: &TenantId,
     thread: &str,
 ) -> Result<(), Refusal> {
-    let key = Platform::key(tenant, thread)?;
+    let key = Platform::key(owner, thread)?;
     let saver = &platform.0.saver;
     let lease = saver.acquire(&key, LEASE, Claim::TakeOver).await?;
     saver.prune(&lease, Keep::Nothing).await?;

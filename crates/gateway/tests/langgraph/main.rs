@@ -7,6 +7,7 @@
 
 mod client;
 mod leaving;
+mod owners;
 #[expect(dead_code, reason = "these tests use a part of the helpers")]
 #[path = "../gateway/support.rs"]
 mod support;
