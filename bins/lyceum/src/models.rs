@@ -16,7 +16,7 @@ use lyceum_core::{ChatModel, Embedder};
 use lyceum_gateway::Catalog;
 use lyceum_llm::{
     Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, InMemoryAnswers,
-    Ledger, Metered, PriceTable, Priced, Queued, Retrying, Trouble,
+    Ledger, Metered, PriceTable, Priced, Queued, Retrying, SharedRetryBudget, Trouble,
 };
 use lyceum_llm_local::{LocalConfig, LocalModel};
 use lyceum_queue::Queue;
@@ -209,9 +209,9 @@ impl Building<'_> {
             Arc::clone(&self.prices),
             self.ledger.clone(),
         );
-        let queued = Queued::new(priced, queue.clone());
-        let retrying =
-            Retrying::new(queued, config.retry.policy()).with_budget(config.retry.budget);
+        let budget = SharedRetryBudget::new(config.retry.budget);
+        let queued = Queued::new(priced, queue.clone()).with_budget(budget.clone());
+        let retrying = Retrying::new(queued, config.retry.policy()).with_shared_budget(budget);
         self.watch.queues.push(queue);
         self.watch.circuits.push(circuit.clone());
         Ok(Endpoint {

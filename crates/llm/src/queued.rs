@@ -15,7 +15,10 @@ use lyceum_core::{
 };
 use lyceum_queue::{Ask, Estimate, Queue, Refused, Reservation, WaitError};
 
-use crate::{answer::is_content, estimate::estimate, metrics, retrying::patience};
+use crate::{
+    answer::is_content, estimate::estimate, metrics, retry_budget::SharedRetryBudget,
+    retrying::patience,
+};
 
 /// How often one call goes back into the queue after the provider refused it for rate or
 /// load. The queue slows down each time, so more means that the provider is down.
@@ -31,6 +34,7 @@ pub struct Queued {
     model: Arc<dyn ChatModel>,
     queue: Queue,
     estimate: fn(&ChatRequest) -> Estimate,
+    budget: Option<SharedRetryBudget>,
 }
 
 impl Queued {
@@ -41,6 +45,7 @@ impl Queued {
             model: Arc::new(model),
             queue,
             estimate,
+            budget: None,
         }
     }
 
@@ -49,6 +54,22 @@ impl Queued {
     pub fn with_estimate(mut self, estimate: fn(&ChatRequest) -> Estimate) -> Self {
         self.estimate = estimate;
         self
+    }
+
+    /// The same, counting calls that the provider refused and that go back into the queue
+    /// against a budget of calls made again.
+    #[must_use]
+    pub fn with_budget(mut self, budget: SharedRetryBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Whether a refused call may go back, which may take a while to know.
+    async fn takes_back(&self, call: &CallContext) -> bool {
+        match &self.budget {
+            Some(budget) => budget.borrow(call).await,
+            None => true,
+        }
     }
 }
 
@@ -109,7 +130,8 @@ impl ChatModel for Queued {
                             }
                             account.failed(&error);
                             let long = error.retry_after() > Some(patience(&call));
-                            if throttle && !begun && !long && returns < MAX_RETURNS {
+                            let may = throttle && !begun && !long && returns < MAX_RETURNS;
+                            if may && this.takes_back(&call).await {
                                 returns += 1;
                                 continue 'queue;
                             }

@@ -4,21 +4,19 @@
 //! their budget, so an outage is never made worse. Waiting, policy and budget come from
 //! `lyceum-queue`; this file only decides when they apply.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lyceum_core::{
     CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, ModelTraits,
 };
-use lyceum_queue::{RetryBudget, RetryPolicy};
+use lyceum_queue::RetryPolicy;
 use tokio::time::Instant;
 
 use crate::{
     metrics,
     opening::{Opened, Opening},
+    retry_budget::SharedRetryBudget,
 };
 
 /// The longest wait for another attempt of a caller without a deadline. When a provider
@@ -37,7 +35,7 @@ pub(crate) fn patience(call: &CallContext) -> Duration {
 pub struct Retrying {
     model: Arc<dyn ChatModel>,
     policy: RetryPolicy,
-    budget: Arc<Mutex<RetryBudget>>,
+    budget: SharedRetryBudget,
 }
 
 impl Retrying {
@@ -47,7 +45,7 @@ impl Retrying {
         Self {
             model: Arc::new(model),
             policy,
-            budget: Arc::default(),
+            budget: SharedRetryBudget::default(),
         }
     }
 
@@ -60,21 +58,20 @@ impl Retrying {
         if delay >= patience(call) {
             return None;
         }
-        self.budget(|budget, now| budget.withdraw(now))
-            .then_some(delay)
+        self.budget.withdraw().then_some(delay)
     }
 
     /// The same with retries as another share of all calls, 0 to 1.
     #[must_use]
-    pub fn with_budget(mut self, ratio: f64) -> Self {
-        self.budget = Arc::new(Mutex::new(RetryBudget::new(ratio)));
-        self
+    pub fn with_budget(self, ratio: f64) -> Self {
+        self.with_shared_budget(SharedRetryBudget::new(ratio))
     }
 
-    /// Poison is ignored: every change of the budget is complete.
-    fn budget<T>(&self, change: impl FnOnce(&mut RetryBudget, std::time::Instant) -> T) -> T {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut budget, Instant::now().into_std())
+    /// The same within a budget that others draw on too, e.g. the queue behind it.
+    #[must_use]
+    pub fn with_shared_budget(mut self, budget: SharedRetryBudget) -> Self {
+        self.budget = budget;
+        self
     }
 }
 
@@ -90,7 +87,7 @@ impl ChatModel for Retrying {
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
         let this = self.clone();
         Box::pin(async_stream::try_stream! {
-            this.budget(RetryBudget::deposit);
+            this.budget.deposit();
             let mut failed = 0;
             loop {
                 let stream = this.model.stream(call.clone(), Arc::clone(&request));

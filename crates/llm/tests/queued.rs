@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use lyceum_core::{
     CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, FinishReason, Scope, SessionId,
 };
-use lyceum_llm::Queued;
-use lyceum_queue::{Queue, QueueConfig, Quotas};
+use lyceum_llm::{Queued, Retrying, SharedRetryBudget};
+use lyceum_queue::{Queue, QueueConfig, Quotas, RetryPolicy};
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
@@ -112,6 +112,50 @@ async fn a_provider_that_always_refuses_fails_in_the_end() {
     let model = Queued::new(actor.clone(), one_at_a_time());
     assert_eq!(collect(&model).await.unwrap_err().label(), "rate_limited");
     assert_eq!(actor.calls(), 6);
+}
+
+/// A model with one budget for the queue's returns and for retries.
+fn budgeted(actor: &Actor) -> Retrying {
+    let budget = SharedRetryBudget::default();
+    let quotas = Quotas {
+        concurrency: Some(100),
+        ..Quotas::default()
+    };
+    let queued = Queued::new(actor.clone(), queue(quotas)).with_budget(budget.clone());
+    Retrying::new(queued, RetryPolicy::default()).with_shared_budget(budget)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_taken_back_stay_a_fifth_of_all_calls() {
+    let actor = Actor::new("a", (0..4_000).map(|_| limited(Some(SECOND))));
+    let model = budgeted(&actor);
+    let (calls, began) = (300, Instant::now());
+    for _ in 0..calls {
+        assert_eq!(collect(&model).await.unwrap_err().label(), "rate_limited");
+    }
+    // The debt, what was there at first, and one every ten seconds.
+    let spare = 51 + began.elapsed().as_secs() as usize / 10;
+    assert!(
+        actor.calls() <= calls * 12 / 10 + spare,
+        "{} of {spare}",
+        actor.calls()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_that_is_refused_once_is_not_lost() {
+    let refused = (0..50).map(|_| {
+        let mut script = limited(Some(SECOND));
+        script.insert(0, Do::Take(SECOND));
+        script
+    });
+    let actor = Actor::new("a", refused.chain((0..50).map(|_| answer("hi"))));
+    let model = budgeted(&actor);
+    let burst = (0..50).map(|_| collect(&model));
+    for answer in futures_util::future::join_all(burst).await {
+        assert_eq!(answer.unwrap().text, "hi");
+    }
+    assert_eq!(actor.calls(), 100);
 }
 
 #[tokio::test(start_paused = true)]

@@ -107,6 +107,20 @@ impl RetryBudget {
         true
     }
 
+    /// Takes back a call that was promised its turn: the balance may fall to `debt` below
+    /// zero. Where that is used up nothing is taken, and the answer says after how long it
+    /// will not be.
+    #[must_use]
+    pub fn borrow(&mut self, now: Instant, debt: u32) -> Option<Duration> {
+        self.trickle(now);
+        let left = self.balance + f64::from(debt);
+        if left < 1.0 - 1e-9 {
+            return Some(TRICKLE.mul_f64(1.0 - left));
+        }
+        self.balance -= 1.0;
+        None
+    }
+
     fn trickle(&mut self, now: Instant) {
         let since = self.updated.replace(now).unwrap_or(now);
         let earned = now.saturating_duration_since(since).as_secs_f64() / TRICKLE.as_secs_f64();
@@ -149,5 +163,20 @@ mod tests {
         }
         assert!((195..=201).contains(&retries), "{retries}");
         assert!(budget.withdraw(now + 10 * SECOND), "one comes back");
+    }
+
+    #[test]
+    fn a_debt_has_a_limit_and_blocks_retries_until_it_is_paid() {
+        let (mut budget, now) = (RetryBudget::default(), Instant::now());
+        for _ in 0..3 {
+            assert_eq!(budget.borrow(now, 2), None);
+        }
+        assert_eq!(budget.borrow(now, 2), Some(10 * SECOND));
+        assert!(!budget.withdraw(now + 20 * SECOND), "two are owed");
+        assert_eq!(budget.borrow(now + 20 * SECOND, 2), None);
+        for _ in 0..10 {
+            budget.deposit(now + 20 * SECOND);
+        }
+        assert!(budget.withdraw(now + 20 * SECOND));
     }
 }
