@@ -48,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
             .to_owned(),
         session: SessionId::new("lesson-1")?,
         short_term_memory: Vec::new(), // the student remembers the conversation itself
+        tone: None,
     };
     let first = teach(&student, explanation.clone()).await?;
     assert!(!first.gaps.is_empty() && !first.questions.is_empty());

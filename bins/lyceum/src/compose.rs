@@ -114,7 +114,7 @@ pub(crate) async fn compose(
     } = models::build(chosen, config, &embedders).await?;
     spend::restore(&resolved.data_dir, &ledger);
     let tools = tools(&config.tools, &memory).await?;
-    let student = Feynman::new(
+    let student = Feynman::kept(
         mind.clone(),
         tools,
         memory.clone(),
@@ -122,8 +122,10 @@ pub(crate) async fn compose(
             recent: config.memory.recent_messages,
             recalled: config.memory.recalled,
             consolidate: config.memory.consolidate,
+            tone: config.student.tone,
             ..FeynmanConfig::default()
         },
+        store.saver(),
     )?;
     let health = Health::default();
     health.register(
@@ -136,6 +138,7 @@ pub(crate) async fn compose(
         health::model(&watch, capacity)
     });
     let metrics = telemetry.clone();
+    let pupil = Arc::new(student.clone());
     let student: Arc<dyn Student> = Arc::new(student);
     let platform = store.platform(graphs::all(student.clone())?);
     let services = Services {
@@ -152,7 +155,9 @@ pub(crate) async fn compose(
         },
     };
     let panel = Panel::new(Seats::all(&mind), PanelConfig::default())?;
-    let mut gateway = Gateway::new(&gateway_config(config)?, services).with_panel(Arc::new(panel));
+    let mut gateway = Gateway::new(&gateway_config(config)?, services)
+        .with_panel(Arc::new(panel))
+        .with_pupil(pupil);
     if let Some(platform) = &platform {
         gateway = gateway.with_langgraph(platform.clone());
     }

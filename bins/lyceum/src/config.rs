@@ -13,6 +13,7 @@ mod store;
 
 use std::path::PathBuf;
 
+use lyceum_core::Tone;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -57,6 +58,8 @@ pub(crate) struct Config {
     pub embedding: Embedding,
     /// Who may call.
     pub auth: Auth,
+    /// How the student speaks.
+    pub student: Student,
     /// What is remembered and how.
     pub memory: Memory,
     /// Which tools the student has beside the built-in ones.
@@ -212,6 +215,15 @@ pub(crate) struct Key {
     pub user: Option<String>,
     /// The SHA-256 of the key, in hexadecimal. The key itself is never stored.
     pub sha256: String,
+}
+
+/// `[student]`: how the student speaks.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Student {
+    /// In which role it asks where a request does not say: `curious_child` (default),
+    /// `sceptical_peer` or `examiner`.
+    pub tone: Tone,
 }
 
 /// `[memory]`: what is remembered and how.

@@ -68,6 +68,7 @@ async fn listen(
         text: said,
         session,
         short_term_memory: Vec::new(),
+        tone: None,
     };
     let call = CallContext::new(ctx.shared().scope.clone());
     let mut events = student.teach(call, explanation);

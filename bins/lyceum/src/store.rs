@@ -5,6 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use anyhow::{Context, Result};
 use lyceum_core::{Embedder, RecordStore};
 use lyceum_gateway::langgraph::{Platform, Served};
+use lyceum_graph::Saver;
 use lyceum_memory::{Fusion, Languages, Meaning, Memory, MemoryConfig};
 use lyceum_store_postgres::PostgresStore;
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
@@ -70,6 +71,14 @@ impl Store {
             Self::Postgres(store) => {
                 Memory::new(store.clone(), store.clone(), store.clone(), config)
             }
+        }
+    }
+
+    /// What keeps the threads of graphs.
+    pub(crate) fn saver(&self) -> Arc<dyn Saver> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
         }
     }
 

@@ -7,6 +7,8 @@
 //! leaves nothing behind. Deliberately absent: HTTP, SQL, and which model it is.
 
 mod graph;
+mod learnt;
+mod pupil;
 mod think;
 mod turns;
 
@@ -16,11 +18,15 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use lyceum_core::{
     CallContext, Conversation, Explanation, Lesson, Memorized, Role, Student, TeachError,
-    TeachEvent, TeachStream, Tool, Turn,
+    TeachEvent, TeachStream, Tone, Tool, Turn,
 };
+use lyceum_graph::{MemorySaver, Saver};
 use lyceum_memory::{Memory, MemoryError, MemoryKind, NewMemory, NewMessage, NewTurn, TurnId};
 
-use crate::{Mind, ReActLimits, consolidate, metrics::Watched, summarise::summarise};
+use crate::{
+    Mind, ReActLimits, consolidate, knowledge::keeper::Keeper, metrics::Watched,
+    summarise::summarise,
+};
 use graph::{LessonState, Progress, Workflow};
 use turns::Turns;
 
@@ -38,6 +44,9 @@ pub struct FeynmanConfig {
     pub consolidate: bool,
     /// What looking for gaps may spend.
     pub react: ReActLimits,
+    /// In which role the student asks where an explanation does not say. Default: a
+    /// curious child.
+    pub tone: Tone,
 }
 
 impl Default for FeynmanConfig {
@@ -47,6 +56,7 @@ impl Default for FeynmanConfig {
             recalled: 3,
             consolidate: true,
             react: ReActLimits::default(),
+            tone: Tone::default(),
         }
     }
 }
@@ -62,10 +72,12 @@ struct Inner {
     config: FeynmanConfig,
     workflow: Workflow,
     turns: Turns,
+    keeper: Keeper,
 }
 
 impl Feynman {
-    /// A student with a mind, the tools it may call and a memory.
+    /// A student with a mind, the tools it may call and a memory. What it knows of each
+    /// conversation stays in this process; see [`Feynman::kept`].
     ///
     /// # Errors
     ///
@@ -77,13 +89,37 @@ impl Feynman {
         memory: Memory,
         config: FeynmanConfig,
     ) -> Result<Self, WorkflowError> {
-        let workflow = Workflow::new(mind.clone(), tools, memory.clone(), config.clone())?;
+        let saver = Arc::new(MemorySaver::default());
+        Self::kept(mind, tools, memory, config, saver)
+    }
+
+    /// The same student, whose knowledge of each conversation the saver keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Feynman::new`].
+    pub fn kept(
+        mind: Mind,
+        tools: Vec<Arc<dyn Tool>>,
+        memory: Memory,
+        config: FeynmanConfig,
+        saver: Arc<dyn Saver>,
+    ) -> Result<Self, WorkflowError> {
+        let keeper = Keeper::new(saver)?;
+        let workflow = Workflow::new(
+            mind.clone(),
+            tools,
+            memory.clone(),
+            config.clone(),
+            keeper.clone(),
+        )?;
         Ok(Self(Arc::new(Inner {
             mind,
             memory,
             config,
             workflow,
             turns: Turns::default(),
+            keeper,
         })))
     }
 }
@@ -120,9 +156,19 @@ impl Inner {
             memories,
             jobs,
         };
-        if let Err(error) = self.memory.save_turn(&call.scope, turn).await {
-            tracing::error!(error = %error, label = error.label(), "a turn could not be stored");
-            state.degraded.push("conversation_not_saved".to_owned());
+        match self.memory.save_turn(&call.scope, turn).await {
+            Ok(saved) => {
+                let mut learnt = std::mem::take(&mut state.learnt);
+                learnt.messages = saved.last_seq;
+                if let Err(error) = self.keeper.save(&call.scope, learnt).await {
+                    tracing::error!(error = %error, "what was taught could not be kept");
+                    state.degraded.push("knowledge_not_saved".to_owned());
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %error, label = error.label(), "a turn could not be stored");
+                state.degraded.push("conversation_not_saved".to_owned());
+            }
         }
     }
 

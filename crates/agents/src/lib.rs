@@ -3,6 +3,7 @@
 mod consolidate;
 mod feynman;
 mod gaps;
+mod knowledge;
 pub mod metrics;
 mod mind;
 pub mod offline;
@@ -12,6 +13,7 @@ mod questions;
 mod react;
 mod structured;
 mod summarise;
+mod tone;
 
 pub use consolidate::Consolidator;
 pub use feynman::{Feynman, FeynmanConfig, WorkflowError};

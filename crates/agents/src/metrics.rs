@@ -7,7 +7,7 @@ use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 /// Counter. Turns by `status`: `ok`, `degraded`, `dropped`, or an error's label.
 pub const REQUESTS: &str = "agent_requests_total";
-/// Histogram, seconds. Time of `operation`: `teach`, `memorize`.
+/// Histogram, seconds. Time of `operation`: `teach`, `memorize`, `teach_back`, `exam`.
 pub const DURATION: &str = "agent_request_duration_seconds";
 
 /// Describes the metrics to the installed recorder.

@@ -20,6 +20,8 @@ static PROMPTS: LazyLock<Environment<'static>> = LazyLock::new(|| {
             include_str!("prompts/question_generator_small.md"),
         ),
         ("summary", include_str!("prompts/summary.md")),
+        ("teach_back", include_str!("prompts/teach_back.md")),
+        ("exam", include_str!("prompts/exam.md")),
         ("panel_planner", include_str!("prompts/panel_planner.md")),
         ("panel_critic", include_str!("prompts/panel_critic.md")),
         ("panel_host", include_str!("prompts/panel_host.md")),
@@ -50,6 +52,16 @@ pub(crate) fn render(name: &'static str, values: impl Serialize) -> Result<Strin
         .map_err(|source| PromptError { name, source })
 }
 
+/// Renders a prompt of a model call, whose error it then is.
+pub(crate) fn rendered(
+    name: &'static str,
+    values: impl Serialize,
+) -> Result<String, lyceum_core::ChatError> {
+    render(name, values).map_err(|error| lyceum_core::ChatError::Protocol {
+        detail: error.to_string(),
+    })
+}
+
 /// Renders a prompt that a configuration brings.
 pub(crate) fn render_own(
     name: &'static str,
@@ -77,26 +89,38 @@ mod tests {
         let cases = [
             (
                 "gap_identifier",
-                json!({"topic": "Tides", "knowledge": [], "tools": [], "native_tools": true}),
+                json!({"topic": "Tides", "asked": [], "knowledge": [], "tools": [], "native_tools": true}),
             ),
             (
                 "gap_identifier",
-                json!({"topic": "Tides", "knowledge": ["The moon pulls."], "tools": [tool], "native_tools": false}),
+                json!({"topic": "Tides", "asked": [{"id": 7, "text": "How does it pull?"}], "knowledge": ["The moon pulls."], "tools": [tool], "native_tools": false}),
             ),
             ("gap_repair", json!({})),
             (
                 "question_generator",
-                json!({"topic": "Tides", "count": "one question", "gaps": [gap("it pulls")]}),
+                json!({"topic": "Tides", "voice": "a curious student", "count": "one question", "gaps": [gap("it pulls")]}),
             ),
             (
                 "question_generator",
-                json!({"topic": "Tides", "count": "one question", "gaps": []}),
+                json!({"topic": "Tides", "voice": "a curious student", "count": "one question", "gaps": []}),
             ),
             (
                 "question_generator_small",
-                json!({"topic": "Tides", "explanation": "It pulls.", "quote": "pulls"}),
+                json!({"topic": "Tides", "voice": "a curious student", "explanation": "It pulls.", "quote": "pulls"}),
             ),
             ("summary", json!({"topic": "Tides"})),
+            (
+                "teach_back",
+                json!({"topic": "Tides", "voice": "a curious student", "claims": [{"id": 3, "text": "The moon pulls."}]}),
+            ),
+            (
+                "exam",
+                json!({"question": "Why tides?", "voice": "a strict examiner", "claims": [{"id": 3, "text": "The moon pulls."}], "missing": ["the reason"]}),
+            ),
+            (
+                "exam",
+                json!({"question": "What pulls?", "voice": "a curious student", "claims": [{"id": 3, "text": "The moon pulls."}], "missing": []}),
+            ),
             (
                 "panel_planner",
                 json!({"topic": "Tides", "round": 1, "open": []}),
@@ -129,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_learners_words_are_never_read_as_a_template() {
-        let values = json!({"topic": "{{ gaps }}{% raw %}", "count": "one question", "gaps": []});
+        let values = json!({"topic": "{{ gaps }}{% raw %}", "voice": "a curious student", "count": "one question", "gaps": []});
         assert!(
             render("question_generator", values)
                 .unwrap()

@@ -128,6 +128,7 @@ fn explanation(session: &str, text: &str) -> Explanation {
         text: text.into(),
         session: SessionId::new(session).unwrap(),
         short_term_memory: Vec::new(),
+        tone: None,
     }
 }
 

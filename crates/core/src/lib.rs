@@ -41,6 +41,7 @@ mod chat;
 mod embed;
 mod error;
 mod ids;
+mod knowledge;
 mod message;
 mod panel;
 mod records;
@@ -59,6 +60,10 @@ pub use embed::conformance as embed_conformance;
 pub use embed::{EmbedError, EmbedKind, Embedder, Embeddings, Vector};
 pub use error::{ChatError, TimeoutStage};
 pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
+pub use knowledge::{
+    Claim, Concept, ExamAnswer, GapStatus, Hole, Knowledge, KnownGap, Misconception, Paper, Pupil,
+    Review, ReviewItem, TeachBack, Tone, Verdict,
+};
 pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
 pub use panel::{Discussion, Panel, PanelEvent, PanelReport, PanelStream, PanelTurn};
 #[cfg(feature = "conformance")]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 
-use crate::{CallContext, ChatError, QueuePosition, Role, SessionId, Usage};
+use crate::{CallContext, ChatError, QueuePosition, Role, SessionId, Tone, Usage};
 
 /// One message of a conversation as clients send and get it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Explanation {
     pub session: SessionId,
     /// The conversation so far as the client remembers it, oldest first; may be empty.
     pub short_term_memory: Vec<Turn>,
+    /// In which role the student asks; `None` for the one it is configured with.
+    pub tone: Option<Tone>,
 }
 
 /// The kinds of gap an explanation can have.

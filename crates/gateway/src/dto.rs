@@ -4,6 +4,7 @@
 //! known are ignored, so that a client may be newer than the server.
 
 mod panel;
+mod pupil;
 
 use lyceum_core::{
     Conversation, Explanation, Gap, Lesson, Memorized, Role, SessionId, ToolTrace, Turn, Usage,
@@ -14,6 +15,9 @@ use utoipa::ToSchema;
 use crate::{config::Limits, error::ApiError};
 
 pub(crate) use panel::{PanelInput, PanelOutput, PanelSpeech};
+pub(crate) use pupil::{
+    ChatTone, ExamInput, ExamOutput, KnowledgeOutput, ReviewOutput, TeachBackInput, TeachBackOutput,
+};
 
 /// The longest topic, in characters.
 const MAX_TOPIC: usize = 200;
@@ -77,6 +81,8 @@ pub(crate) struct ChatInput {
     /// The conversation so far, oldest first.
     #[schema(max_items = 1000)]
     short_term_memory: Option<Vec<ChatMessage>>,
+    /// In which role the student asks. Left out, as the server is configured.
+    tone: Option<ChatTone>,
 }
 
 impl ChatInput {
@@ -101,6 +107,7 @@ impl ChatInput {
             text: self.explanation,
             session: session(self.session_id)?.unwrap_or_else(SessionId::random),
             short_term_memory: memory.into_iter().map(Turn::from).collect(),
+            tone: self.tone.map(Into::into),
         })
     }
 }
@@ -337,6 +344,7 @@ mod tests {
             explanation: explanation.into(),
             session_id: None,
             short_term_memory: None,
+            tone: None,
         }
     }
 

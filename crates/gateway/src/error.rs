@@ -44,6 +44,8 @@ pub(crate) enum ApiError {
     ForeignOrigin,
     #[error("there is nothing here: see /docs for what there is")]
     NotFound,
+    #[error("you have no such conversation: teach something under this session id first")]
+    NoSession,
     #[error("there is no model {name:?} here: see /v1/models for what there is")]
     NoModel { name: String },
     #[error("there is no such response here: it was not stored, is forgotten, or another user's")]
@@ -77,7 +79,9 @@ impl ApiError {
             Self::Timeout { .. } | Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
             Self::ForeignHost | Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::NoModel { .. } | Self::NoResponse => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoSession | Self::NoModel { .. } | Self::NoResponse => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -184,6 +188,7 @@ impl ApiError {
             Self::ForeignHost => "foreign_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::NotFound => "not_found",
+            Self::NoSession => "no_session",
             Self::NoModel { .. } => "no_model",
             Self::NoResponse => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",

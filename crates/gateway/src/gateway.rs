@@ -13,7 +13,7 @@ use std::{
 use axum::{Router, body::Body, middleware};
 use bytes::Bytes;
 use http::{Request, Response};
-use lyceum_core::{Panel, RecordStore, Student};
+use lyceum_core::{Panel, Pupil, RecordStore, Student};
 use lyceum_observe::{Health, ProcessWatch};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,8 @@ pub(crate) struct App {
     pub(crate) panel: OnceLock<Arc<dyn Panel>>,
     /// Where responses are kept, where they are.
     pub(crate) responses: OnceLock<Arc<dyn RecordStore>>,
+    /// Who tells what the student knows, where somebody does.
+    pub(crate) pupil: OnceLock<Arc<dyn Pupil>>,
     pub(crate) assets: Assets,
     pub(crate) openapi: Bytes,
     pub(crate) streams: Arc<Semaphore>,
@@ -154,6 +156,7 @@ impl Gateway {
             services,
             panel: OnceLock::new(),
             responses: OnceLock::new(),
+            pupil: OnceLock::new(),
             assets: Assets::new(),
             openapi: openapi.into(),
             streams: Arc::new(Semaphore::new(
@@ -185,6 +188,14 @@ impl Gateway {
     #[must_use]
     pub fn with_responses(self, records: Arc<dyn RecordStore>) -> Self {
         self.app.responses.get_or_init(|| records);
+        self
+    }
+
+    /// Has `/sessions/{id}/…` answered by this student; without one nothing is found there.
+    /// The first one stays.
+    #[must_use]
+    pub fn with_pupil(self, pupil: Arc<dyn Pupil>) -> Self {
+        self.app.pupil.get_or_init(|| pupil);
         self
     }
 

@@ -8,6 +8,7 @@ mod health;
 mod openai;
 mod pages;
 mod panel;
+mod pupil;
 mod responses;
 mod student;
 
@@ -62,6 +63,12 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(student::chat))
         .routes(routes!(student::chat_stream))
         .routes(routes!(student::memorize))
+        .routes(routes!(pupil::knowledge))
+        .routes(routes!(pupil::review))
+        .routes(routes!(pupil::notes))
+        .routes(routes!(pupil::teach_back))
+        .routes(routes!(pupil::exam))
+        .routes(routes!(pupil::dismiss))
         .routes(routes!(openai::chat_completions))
         .routes(routes!(openai::models))
         .routes(routes!(embeddings::embeddings))

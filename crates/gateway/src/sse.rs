@@ -89,7 +89,7 @@ pub(crate) enum Frame {
 }
 
 /// Events as their source has them.
-type Source<E> = Pin<Box<dyn Stream<Item = Result<E, TeachError>> + Send>>;
+pub(crate) type Source<E> = Pin<Box<dyn Stream<Item = Result<E, TeachError>> + Send>>;
 
 /// Writes a lesson or a discussion as it happens.
 pub(crate) fn written<E: Wire>(

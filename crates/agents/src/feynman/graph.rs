@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::{Stream, StreamExt, future::ready};
 use lyceum_core::{
-    CallContext, ChatError, Explanation, Gap, TeachError, TeachEvent, Tool, ToolTrace, Turn, Usage,
+    CallContext, ChatError, Explanation, Gap, GapStatus, Knowledge, TeachError, TeachEvent, Tone,
+    Tool, ToolTrace, Turn, Usage,
 };
 use lyceum_graph::{
     CompileError, Context, END, Event, EventKind, Graph, GraphBuilder, Mode, NodeError, RunConfig,
@@ -14,11 +15,15 @@ use lyceum_graph::{
 };
 use lyceum_memory::{ContextLimits, Memory, MemoryError};
 
+use super::learnt;
 use super::{
     FeynmanConfig,
     think::{self, Subject},
 };
-use crate::{Mind, ReActEvent, Watch};
+use crate::{
+    Mind, ReActEvent, Watch,
+    knowledge::{self, keeper::Keeper},
+};
 
 const LISTEN: &str = "user_input_handler";
 const FIND: &str = "gap_identifier";
@@ -44,6 +49,9 @@ pub(super) struct LessonState {
     pub(super) unsaved: Vec<Turn>,
     /// What was taught in other conversations.
     pub(super) knowledge: Vec<String>,
+    /// What was taught in this one.
+    pub(super) learnt: Knowledge,
+    pub(super) tone: Tone,
     pub(super) unclear_points: Vec<Gap>,
     pub(super) question_queue: Vec<String>,
     /// The student's words, as they were streamed.
@@ -71,6 +79,7 @@ struct Parts {
     tools: Arc<[Arc<dyn Tool>]>,
     memory: Memory,
     config: FeynmanConfig,
+    keeper: Keeper,
 }
 
 type Ctx = Context<Shared, TeachEvent>;
@@ -96,6 +105,7 @@ impl Workflow {
         tools: Vec<Arc<dyn Tool>>,
         memory: Memory,
         config: FeynmanConfig,
+        keeper: Keeper,
     ) -> Result<Self, WorkflowError> {
         let graph = GraphBuilder::new()
             .node(LISTEN, listen)
@@ -113,6 +123,7 @@ impl Workflow {
                 tools: tools.into(),
                 memory,
                 config,
+                keeper,
             },
         })
     }
@@ -127,6 +138,7 @@ impl Workflow {
             topic: explanation.topic.clone(),
             explanation: explanation.text.clone(),
             short_term_memory: explanation.short_term_memory.clone(),
+            tone: explanation.tone.unwrap_or(self.parts.config.tone),
             ..LessonState::default()
         };
         let shared = Shared {
@@ -183,7 +195,23 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
         .into_iter()
         .map(|memory| memory.text)
         .collect();
+    // The store's view of the conversation counts; the client's where the store has none.
+    let heard: &[Turn] = if count == 0 {
+        &lesson.short_term_memory
+    } else {
+        &[]
+    };
+    let (learnt, kept) = learnt::load(
+        &parts.keeper,
+        &parts.memory,
+        &call.scope,
+        &lesson.topic,
+        heard,
+    )
+    .await;
+    let degraded: Vec<String> = degraded.into_iter().chain(kept).collect();
     let update = LessonStateUpdate::new()
+        .learnt(learnt)
         .stored(count)
         .summarised(covered)
         .knowledge(taught)
@@ -213,9 +241,16 @@ async fn find(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> 
     )
     .await;
     let found = found.map_err(NodeError::permanent)?;
-    ctx.emit(TeachEvent::Gaps(found.gaps.clone())).await;
+    let mut learnt = lesson.learnt.clone();
+    let now_ms = learnt::now_ms();
+    knowledge::hear(&mut learnt, &lesson.topic, &lesson.explanation, now_ms);
+    knowledge::answered(&mut learnt, &found.answered);
+    let gaps = knowledge::worth_asking(&learnt, found.gaps);
+    knowledge::find(&mut learnt, &gaps, now_ms);
+    ctx.emit(TeachEvent::Gaps(gaps.clone())).await;
     let update = LessonStateUpdate::new()
-        .unclear_points(found.gaps)
+        .learnt(learnt)
+        .unclear_points(gaps)
         .tools(found.tools)
         .usage(found.usage);
     Ok(if found.degraded {
@@ -237,7 +272,10 @@ async fn ask(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> {
     )
     .await;
     let asked = asked.map_err(NodeError::permanent)?;
+    let mut learnt = lesson.learnt.clone();
+    knowledge::ask(&mut learnt, &asked.questions);
     let update = LessonStateUpdate::new()
+        .learnt(learnt)
         .question_queue(asked.questions)
         .answer(asked.text.trim())
         .usage(asked.usage)
@@ -256,7 +294,14 @@ fn subject(lesson: &LessonState) -> Subject<'_> {
         explanation: &lesson.explanation,
         history: &lesson.short_term_memory,
         knowledge: &lesson.knowledge,
+        waiting: waiting(&lesson.learnt),
+        tone: lesson.tone,
     }
+}
+
+fn waiting(learnt: &Knowledge) -> Vec<&lyceum_core::KnownGap> {
+    let asked = learnt.gaps.iter().rev();
+    asked.filter(|gap| gap.status == GapStatus::Asked).collect()
 }
 
 /// Whoever follows the run hears what a node sees.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lyceum_core::{
-    CallContext, ChatAnswer, ChatError, ChatModel, ChatRequest, Gap, Message, Role, Tokens, Tool,
-    ToolTrace, Turn, Usage,
+    CallContext, ChatAnswer, ChatError, ChatModel, ChatRequest, Gap, KnownGap, Message, Role,
+    Tokens, Tone, Tool, ToolTrace, Turn, Usage,
 };
 use serde_json::{Value, json};
 
@@ -21,10 +21,14 @@ use crate::{
     prompts,
     questions::parse_questions,
     react::watched,
+    structured::extract_json,
+    tone,
 };
 
 /// Questions asked about one explanation by a model.
 const MAX_QUESTIONS: usize = 3;
+/// Earlier questions that a model is asked to tick off.
+const MAX_WAITING: usize = 10;
 /// Characters of one earlier message that are shown to a model.
 const HISTORY_CHARS: usize = 4_000;
 /// Output tokens for the questions, with room for models that reason first.
@@ -45,6 +49,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) history: &'a [Turn],
     /// What was taught in other conversations.
     pub(crate) knowledge: &'a [String],
+    /// The questions of this conversation that wait for an answer.
+    pub(crate) waiting: Vec<&'a KnownGap>,
+    /// In which role the student asks.
+    pub(crate) tone: Tone,
 }
 
 impl Subject<'_> {
@@ -63,6 +71,7 @@ impl Subject<'_> {
             .iter()
             .filter(|turn| turn.role == Role::Assistant);
         mine.flat_map(|turn| parse_questions(&turn.content))
+            .map(|question| tone::bare(&question).to_owned())
             .collect()
     }
 
@@ -84,6 +93,8 @@ impl Subject<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) gaps: Vec<Gap>,
+    /// Ids of earlier gaps that a model says the explanation fills.
+    pub(crate) answered: Vec<u32>,
     pub(crate) tools: Vec<ToolTrace>,
     pub(crate) usage: Usage,
     pub(crate) degraded: bool,
@@ -127,7 +138,7 @@ pub(crate) async fn find_gaps(
     let native_tools = model.traits().native_tools;
     let prompt = render(
         "gap_identifier",
-        json!({"topic": subject.topic, "knowledge": subject.knowledge, "tools": specs, "native_tools": native_tools}),
+        json!({"topic": subject.topic, "asked": waiting(subject), "knowledge": subject.knowledge, "tools": specs, "native_tools": native_tools}),
     )?;
     let mut messages = subject.messages(prompt);
     let react = ReAct::new(model.clone(), tools.to_vec(), limits);
@@ -147,6 +158,7 @@ pub(crate) async fn find_gaps(
     };
     if let Ok(gaps) = parse_gaps(&outcome.answer.text, subject.explanation) {
         found.gaps = gaps;
+        found.answered = answered(&outcome.answer.text);
         return Ok(found);
     }
     messages.push(Message::assistant(outcome.answer.text));
@@ -168,6 +180,27 @@ pub(crate) async fn find_gaps(
         offline::analyse(&subject.lecture())
     });
     Ok(found)
+}
+
+/// The waiting questions as the prompt lists them.
+fn waiting(subject: &Subject<'_>) -> Vec<Value> {
+    let asked = subject.waiting.iter().filter_map(|gap| {
+        let question = gap.question.as_ref()?;
+        Some(json!({"id": gap.id, "text": question}))
+    });
+    asked.take(MAX_WAITING).collect()
+}
+
+/// The numbers of the questions that a model calls answered, as numbers or as texts.
+fn answered(answer: &str) -> Vec<u32> {
+    let value = extract_json(answer);
+    let list = value.as_ref().and_then(|value| value.get("answered"));
+    let list = list.and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(|item| match item {
+        Value::String(text) => text.parse().ok(),
+        item => item.as_u64().and_then(|id| u32::try_from(id).ok()),
+    })
+    .collect()
 }
 
 /// Passes on everything but the text.
@@ -232,7 +265,8 @@ fn question_request(
         0 | 1 => "one question".to_owned(),
         more => format!("{more} questions"),
     };
-    let values = json!({"topic": subject.topic, "count": count, "gaps": gaps});
+    let voice = tone::voice(subject.tone);
+    let values = json!({"topic": subject.topic, "voice": voice, "count": count, "gaps": gaps});
     let prompt = render("question_generator", values)?;
     // Hosted reasoning models refuse any temperature but their own, so none is set.
     Ok(ChatRequest {
@@ -249,7 +283,9 @@ fn small_question_request(subject: &Subject<'_>, gaps: &[Gap]) -> Result<ChatReq
         .take(SMALL_EXPLANATION_CHARS)
         .collect();
     let quote = gaps.first().map(|gap| &gap.quote);
-    let values = json!({"topic": subject.topic, "explanation": explanation, "quote": quote});
+    let voice = tone::voice(subject.tone);
+    let values =
+        json!({"topic": subject.topic, "voice": voice, "explanation": explanation, "quote": quote});
     let prompt = render("question_generator_small", values)?;
     Ok(ChatRequest {
         max_output: Some(SMALL_QUESTION_TOKENS),
@@ -260,6 +296,14 @@ fn small_question_request(subject: &Subject<'_>, gaps: &[Gap]) -> Result<ChatReq
 
 async fn by_rules(subject: &Subject<'_>, gaps: &[Gap], watch: &dyn Watch) -> Asked {
     let questions = offline::questions(&subject.lecture(), gaps, &subject.asked());
+    let questions: Vec<String> = questions
+        .into_iter()
+        .enumerate()
+        .map(|(at, question)| {
+            let chinese = offline::is_chinese_text(&question);
+            tone::toned(question, subject.tone, at, chinese)
+        })
+        .collect();
     let mut text = String::new();
     for (at, question) in questions.iter().enumerate() {
         let line = if questions.len() == 1 {
@@ -279,7 +323,5 @@ async fn by_rules(subject: &Subject<'_>, gaps: &[Gap], watch: &dyn Watch) -> Ask
 }
 
 fn render(name: &'static str, values: Value) -> Result<String, ChatError> {
-    prompts::render(name, values).map_err(|error| ChatError::Protocol {
-        detail: error.to_string(),
-    })
+    prompts::rendered(name, values)
 }

@@ -18,6 +18,7 @@ mod phrases;
 mod shape;
 mod steps;
 mod summary;
+pub(crate) mod taught;
 mod terms;
 mod text;
 mod utterance;

@@ -94,6 +94,7 @@ fn explanation(call: &CallContext, request: &ChatRequest) -> Result<Explanation,
             text: turn.content,
             session: call.scope.session.clone().unwrap_or_else(SessionId::random),
             short_term_memory: turns,
+            tone: None,
         }),
         _ => Err(ChatError::Rejected {
             status: 400,

@@ -1,23 +1,20 @@
 //! The panel: `/panel`, `/panel/stream`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::{Request, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use futures_util::StreamExt;
 use lyceum_core::{Panel, PanelEvent};
 
-use super::student::{Who, call, json};
+use super::student::{Who, call, json, streamed};
 use crate::{
     body,
     dto::{ErrorOutput, PanelInput, PanelOutput},
     error::ApiError,
     gateway::{App, Shared},
-    open_stream::OpenStream,
-    sse::{self, Pace},
 };
 
 /// Have a position discussed and get the report.
@@ -100,16 +97,8 @@ pub(crate) async fn panel_stream(
     let input: PanelInput = body::json(request, &app.limits).await?;
     let discussion = input.check(&app.limits)?;
     let panel = find(&app)?;
-    let permit = Arc::clone(&app.streams).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::Busy)?;
     let call = call(who, Some(&discussion.session), app.limits.stream);
-    let source = panel.discuss(call, discussion);
-    let open = (permit, OpenStream::new());
-    let frames = sse::written(source, Pace::of(&app), app.closing.clone()).map(move |frame| {
-        let _held = &open;
-        Ok::<_, Infallible>(frame)
-    });
-    Ok((sse::HEADERS, Body::from_stream(frames)).into_response())
+    streamed(&app, || panel.discuss(call, discussion))
 }
 
 fn find(app: &App) -> Result<Arc<dyn Panel>, ApiError> {

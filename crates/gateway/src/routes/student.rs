@@ -22,9 +22,9 @@ use crate::{
     body,
     dto::{ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput},
     error::ApiError,
-    gateway::Shared,
+    gateway::{App, Shared},
     open_stream::OpenStream,
-    sse::{self, Pace},
+    sse::{self, Pace, Source, Wire},
 };
 
 pub(super) type Who = (Extension<Caller>, Extension<RequestId>);
@@ -102,18 +102,8 @@ pub(crate) async fn chat_stream(
 ) -> Result<Response, ApiError> {
     let input: ChatInput = body::json(request, &app.limits).await?;
     let explanation = input.check(&app.limits)?;
-    // Only now: who sends a body slowly must not keep others from streaming.
-    let permit = Arc::clone(&app.streams).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::Busy)?;
     let call = call(who, Some(&explanation.session), app.limits.stream);
-    let pace = Pace::of(&app);
-    let source = app.services.student.teach(call, explanation);
-    let open = (permit, OpenStream::new());
-    let frames = sse::written(source, pace, app.closing.clone()).map(move |frame| {
-        let _held = &open;
-        Ok::<_, Infallible>(frame)
-    });
-    Ok((sse::HEADERS, Body::from_stream(frames)).into_response())
+    streamed(&app, || app.services.student.teach(call, explanation))
 }
 
 /// Have a conversation summarised and remembered.
@@ -167,6 +157,23 @@ pub(super) fn call(
         deadline: Instant::now().checked_add(within),
         ..CallContext::new(caller.scope)
     }
+}
+
+/// Answers with the events of a source, which is asked for them only where a stream is free.
+pub(super) fn streamed<E: Wire + 'static>(
+    app: &App,
+    source: impl FnOnce() -> Source<E>,
+) -> Result<Response, ApiError> {
+    // Only after the body was read: who sends it slowly must not keep others from streaming.
+    let permit = Arc::clone(&app.streams).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::Busy)?;
+    let frames = sse::written(source(), Pace::of(app), app.closing.clone());
+    let open = (permit, OpenStream::new());
+    let frames = frames.map(move |frame| {
+        let _held = &open;
+        Ok::<_, Infallible>(frame)
+    });
+    Ok((sse::HEADERS, Body::from_stream(frames)).into_response())
 }
 
 async fn finish(mut lesson: TeachStream) -> Result<Lesson, ApiError> {

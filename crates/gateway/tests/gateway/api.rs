@@ -9,7 +9,13 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 26] = [
+const ROUTES: [(&str, &str); 32] = [
+    ("get", "/sessions/{id}/knowledge"),
+    ("get", "/sessions/{id}/review"),
+    ("get", "/sessions/{id}/notes"),
+    ("post", "/sessions/{id}/teach-back"),
+    ("post", "/sessions/{id}/exam"),
+    ("post", "/sessions/{id}/gaps/{gap}/dismiss"),
     ("post", "/v1/messages"),
     ("post", "/v1/messages/count_tokens"),
     ("post", "/v1/chat/completions"),
@@ -253,7 +259,9 @@ async fn the_document_lists_exactly_the_routes() {
     for (_, path) in ROUTES {
         let real = path
             .replace("{file}", "app.js")
-            .replace("{model}", "feynman");
+            .replace("{model}", "feynman")
+            .replace("{id}", "%20")
+            .replace("{gap}", "1");
         for method in ["get", "post", "put", "patch", "delete", "options"] {
             let is_documented = ROUTES.contains(&(method, path));
             let reply = server
