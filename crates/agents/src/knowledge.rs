@@ -187,7 +187,7 @@ fn name_concepts(knowledge: &mut Knowledge, statements: &[Statement], now_ms: u6
     if knowledge.concepts.is_empty() && !knowledge.topic.is_empty() {
         let name = knowledge.topic.clone();
         let key = name.to_lowercase();
-        concept(knowledge, name, key, now_ms);
+        concept(knowledge, &name, key, now_ms);
     }
     let mut counts: Vec<(&taught::Term, usize)> = Vec::new();
     for term in statements.iter().flat_map(|statement| &statement.terms) {
@@ -202,17 +202,17 @@ fn name_concepts(knowledge: &mut Knowledge, statements: &[Statement], now_ms: u6
         let is_topic = knowledge.topic.to_lowercase() == term.name.to_lowercase();
         let matters = term.score >= TECHNICAL || count > 1;
         if matters && !is_known && !is_topic && named < NEW_CONCEPTS {
-            concept(knowledge, term.name.clone(), term.key.clone(), now_ms);
+            concept(knowledge, &term.name, term.key.clone(), now_ms);
             named += 1;
         }
     }
 }
 
-fn concept(knowledge: &mut Knowledge, name: String, key: String, now_ms: u64) -> u32 {
+fn concept(knowledge: &mut Knowledge, name: &str, key: String, now_ms: u64) -> u32 {
     let id = next(knowledge);
     knowledge.concepts.push(Concept {
         id,
-        name: short(&name),
+        name: short(name),
         key,
         review: schedule::fresh(now_ms),
     });
@@ -265,7 +265,7 @@ fn concepts_of_gap(knowledge: &mut Knowledge, gap: &Gap, now_ms: u64) -> Vec<u32
     let mut found: Vec<u32> = named.map(|concept| concept.id).collect();
     if gap.kind == GapKind::UndefinedTerm && found.is_empty() {
         let key = gap.quote.to_lowercase();
-        found.push(concept(knowledge, gap.quote.clone(), key, now_ms));
+        found.push(concept(knowledge, &gap.quote, key, now_ms));
     }
     if found.is_empty() {
         let said = knowledge
