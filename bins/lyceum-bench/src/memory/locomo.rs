@@ -41,7 +41,7 @@ pub(super) fn run(figures: Figures, options: &Options, file: &Path) -> Result<()
     runtime.block_on(async {
         let dir = tempfile::tempdir_in(&options.data)?;
         let options = SqliteOptions::default();
-        let store = Arc::new(SqliteStore::open(&dir.path().join("memory.db"), options)?);
+        let store = Arc::new(SqliteStore::open(dir.path().join("memory.db"), options)?);
         let config = MemoryConfig::default();
         let memory = Memory::new(store.clone(), store.clone(), store.clone(), config);
         let stored = save(figures, &memory, all).await?;
