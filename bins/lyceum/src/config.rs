@@ -237,9 +237,10 @@ pub(crate) struct Memory {
     /// Whether what was taught is remembered, and long conversations are summarised in the
     /// background. Default true.
     pub consolidate: bool,
-    /// By what memories are found beside their words, in the embedded store: `bundled` (default),
-    /// the English encoder inside this program; `off`; or a folder with another one's
-    /// `model.gguf` and `tokenizer.json`, whose name is the model's id.
+    /// By what memories are found beside their words, in the embedded store: `off` (default);
+    /// `bundled`, the English encoder inside this program, which costs some 100 MB and a forward
+    /// pass every turn; or a folder with another one's `model.gguf` and `tokenizer.json`, whose
+    /// name is the model's id.
     pub encoder: String,
 }
 
@@ -249,7 +250,7 @@ impl Default for Memory {
             recent_messages: 10,
             recalled: 3,
             consolidate: true,
-            encoder: "bundled".to_owned(),
+            encoder: "off".to_owned(),
         }
     }
 }
