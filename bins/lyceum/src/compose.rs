@@ -87,6 +87,11 @@ impl Server {
     }
 }
 
+/// Which of several replicas this process is.
+pub(crate) fn service_id() -> String {
+    format!("lyceum-{}", std::process::id())
+}
+
 /// Opens the store, builds model, tools, student and gateway, and binds the address.
 ///
 /// # Errors
@@ -149,7 +154,7 @@ pub(crate) async fn compose(
         process: telemetry.process().clone(),
         info: Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            service_id: format!("lyceum-{}", std::process::id()),
+            service_id: service_id(),
             provider: mind.name().to_owned(),
             model: name,
         },

@@ -10,6 +10,7 @@ mod load;
 mod resolve;
 mod show;
 mod store;
+mod traces;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(crate) use load::{ConfigError, load};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
 pub(crate) use store::{Store, StoreKind};
+pub(crate) use traces::Traces;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -66,6 +68,8 @@ pub(crate) struct Config {
     pub tools: Tools,
     /// What is logged.
     pub log: Log,
+    /// Where spans are sent.
+    pub traces: Traces,
 }
 
 /// `[server]`: where and how requests are taken.

@@ -80,8 +80,10 @@ async fn serve(options: &Options) -> Result<()> {
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone())?);
     banner::started(&resolved, &chosen.main, &server)?;
+    let exported = telemetry.clone();
     tokio::spawn(telemetry.upkeep());
     server.run(stop).await;
+    exported.stop().await;
     banner::say("Stopped.")
 }
 
@@ -109,9 +111,14 @@ fn telemetry(resolved: &Resolved) -> Result<Telemetry> {
         LogFormat::Text => lyceum_observe::LogFormat::Text,
         LogFormat::Json => lyceum_observe::LogFormat::Json,
     };
+    let traces = resolved.config.traces.resolved(compose::service_id());
+    if traces.is_some() {
+        lyceum_core::install_propagator(lyceum_observe::traces::outgoing);
+    }
     Ok(Telemetry::init(&TelemetryConfig {
         format,
         filter: log.filter.clone(),
+        traces,
     })?)
 }
 

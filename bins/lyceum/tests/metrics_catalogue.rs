@@ -15,8 +15,9 @@ use serde_json::json;
 use support::Server;
 
 /// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
-/// endpoints, budgets, an answer cache that fails, connections beyond the limit, tools.
-const NOT_EXERCISED: [&str; 14] = [
+/// endpoints, budgets, an answer cache that fails, connections beyond the limit, tools, exported spans.
+const NOT_EXERCISED: [&str; 15] = [
+    "telemetry_exports_total",
     "api_connections_refused_total",
     "llm_throttled_total",
     "llm_rerouted_total",

@@ -15,6 +15,7 @@ use lyceum_core::{
     QueuePosition, Tokens, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
 };
 use serde_json::Value;
+use tracing::Instrument;
 
 use crate::structured::extract_json;
 
@@ -180,7 +181,14 @@ impl ReAct {
     }
 
     async fn call_tool(&self, call: &CallContext, at: usize, wish: &ToolCall) -> ToolTrace {
-        let result = self.try_tool(call, at, wish).await;
+        let span = tracing::debug_span!(
+            "execute_tool",
+            otel.name = format_args!("execute_tool {}", wish.name),
+            gen_ai.operation.name = "execute_tool",
+            gen_ai.tool.name = wish.name,
+            gen_ai.tool.call.id = wish.id,
+        );
+        let result = self.try_tool(call, at, wish).instrument(span).await;
         let ok = result.is_ok();
         let result = result.unwrap_or_else(|error| format!("error: {error}"));
         ToolTrace {

@@ -44,6 +44,7 @@ mod ids;
 mod knowledge;
 mod message;
 mod panel;
+mod propagation;
 mod records;
 mod student;
 mod tool;
@@ -66,6 +67,7 @@ pub use knowledge::{
 };
 pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
 pub use panel::{Discussion, Panel, PanelEvent, PanelReport, PanelStream, PanelTurn};
+pub use propagation::{Propagator, install_propagator, propagate};
 #[cfg(feature = "conformance")]
 pub use records::conformance as record_conformance;
 pub use records::{

@@ -191,17 +191,26 @@ impl Track {
     fn start(app: &Shared, request: &Request, id: &RequestId) -> Self {
         app.active.fetch_add(1, Ordering::Relaxed);
         let (method, endpoint) = (method_label(request.method()), endpoint(request));
-        let id = id.as_str();
+        let span = info_span!(
+            "request",
+            otel.kind = "server",
+            otel.name = format_args!("{method} {endpoint}"),
+            otel.status_code = Empty,
+            http.request.method = method,
+            http.route = endpoint,
+            http.response.status_code = Empty,
+            request_id = id.as_str(),
+            trace_id = Empty,
+            method,
+            endpoint,
+            session = Empty,
+            key = Empty
+        );
+        let trace = lyceum_observe::traces::accept(&span, request.headers());
+        span.record("trace_id", trace);
         Self {
             app: Arc::clone(app),
-            span: info_span!(
-                "request",
-                request_id = id,
-                method,
-                endpoint,
-                session = Empty,
-                key = Empty
-            ),
+            span,
             started: Instant::now(),
             method,
             endpoint: endpoint.to_owned(),
@@ -220,6 +229,10 @@ impl Drop for Track {
         let is_probe = routes::is_probe(&endpoint);
         let _entered = self.span.enter();
         let (status, bytes, outcome) = (self.status, self.bytes, self.outcome.label());
+        self.span.record("http.response.status_code", status);
+        if status >= 500 {
+            self.span.record("otel.status_code", "ERROR");
+        }
         let latency_ms = took.as_secs_f64() * 1_000.0;
         if is_probe {
             tracing::debug!(status, latency_ms, bytes, outcome, "request");

@@ -16,6 +16,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use crate::{
     Command, Context, Mode, NodeError, State,
@@ -137,7 +138,14 @@ where
         // The node's function itself runs inside the guard: it may panic before its first
         // await, and it must not run before the run is polled.
         let running = async move { (self.code)(call).await };
-        let mut guarded = pin!(AssertUnwindSafe(running).catch_unwind());
+        let span = tracing::debug_span!(
+            "node",
+            otel.name = format_args!("node {}", self.task.node),
+            node = %self.task.node,
+            step = self.task.step,
+            attempt,
+        );
+        let mut guarded = pin!(AssertUnwindSafe(running).catch_unwind().instrument(span));
         // Few nodes have a limit: its timers are no part of every task's size.
         let is_limited = self
             .options

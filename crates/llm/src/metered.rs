@@ -75,12 +75,17 @@ impl Meter {
     fn start(name: &str, call: &CallContext) -> Self {
         let span = tracing::info_span!(
             "llm_call",
+            otel.kind = "client",
+            otel.name = format_args!("chat {name}"),
+            otel.status_code = Empty,
+            gen_ai.conversation.id = call.scope.session.as_ref().map(|session| session.as_str()),
             request = %call.request,
             gen_ai.operation.name = "chat",
             gen_ai.provider.name = name,
             gen_ai.response.model = Empty,
             gen_ai.usage.input_tokens = Empty,
             gen_ai.usage.output_tokens = Empty,
+            error.type = Empty,
             status = Empty,
         );
         Self {
@@ -114,6 +119,10 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.span.record("status", self.status);
+        if !matches!(self.status, "ok" | "cancelled") {
+            self.span.record("error.type", self.status);
+            self.span.record("otel.status_code", "ERROR");
+        }
         if let Some(usage) = self.usage {
             self.span.record("gen_ai.usage.input_tokens", usage.input.0);
             self.span

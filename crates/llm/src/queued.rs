@@ -90,6 +90,7 @@ impl ChatModel for Queued {
             'queue: loop {
                 let ask = Ask::from_call(&call, estimate);
                 let mut waiter = this.queue.enqueue(ask).map_err(refused)?;
+                let waiting = tracing::debug_span!("queue_wait", queue = this.name());
                 let mut places = waiter.updates();
                 let reservation = loop {
                     let next = tokio::select! {
@@ -102,6 +103,7 @@ impl ChatModel for Queued {
                         Next::Place(place) => yield ChatEvent::Queued(place),
                     }
                 };
+                drop(waiting);
                 let mut account = Account::new(reservation);
                 let mut begun = false;
                 // What comes before the content belongs to a call that may come to nothing.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use lyceum_core::{ChatError, TimeoutStage};
+use lyceum_core::{ChatError, TimeoutStage, propagate};
 use lyceum_queue::{ObservedLimits, Queue};
 use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
@@ -132,7 +132,7 @@ impl Transport {
         let request = self
             .client
             .post(self.url.clone())
-            .headers(self.headers.clone())
+            .headers(self.headers())
             .body(body);
         let response = clock
             .first_token(request.send())
@@ -151,6 +151,17 @@ impl Transport {
         let status = response.status().as_u16();
         let body = self.error_body(response, clock).await;
         Err(Complaint::of_body(&body).into_error(status, rate.retry_after, self.key.as_ref()))
+    }
+
+    /// The headers of one request.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        propagate(&mut |name, value| {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value.try_into()) {
+                headers.insert::<HeaderName>(name, value);
+            }
+        });
+        headers
     }
 
     /// Sends a request and reads the answer, which is one JSON document.

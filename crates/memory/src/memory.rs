@@ -86,6 +86,7 @@ impl Memory {
     /// # Cancel safety
     ///
     /// It only reads.
+    #[tracing::instrument(level = "debug", name = "memory", skip_all, fields(otel.name = "retrieval memory"))]
     pub async fn context(
         &self,
         scope: &Scope,
@@ -150,6 +151,7 @@ impl Memory {
     /// # Cancel safety
     ///
     /// It only reads.
+    #[tracing::instrument(level = "debug", name = "memory", skip_all, fields(otel.name = "retrieval memory"))]
     pub async fn assemble(
         &self,
         scope: &Scope,
@@ -183,6 +185,7 @@ impl Memory {
     /// # Cancel safety
     ///
     /// A dropped call may or may not have stored the turn; saving it again is safe.
+    #[tracing::instrument(level = "debug", name = "memory", skip_all, fields(otel.name = "memory save_turn"))]
     pub async fn save_turn(&self, scope: &Scope, turn: NewTurn) -> Result<Saved, MemoryError> {
         self.limits().check_turn(&turn)?;
         let saved = self.sessions.append(scope, &turn).await?;
@@ -201,6 +204,7 @@ impl Memory {
     /// # Cancel safety
     ///
     /// A dropped call may or may not have stored the memory; storing it again is safe.
+    #[tracing::instrument(level = "debug", name = "memory", skip_all, fields(otel.name = "memory remember"))]
     pub async fn remember(
         &self,
         scope: &Scope,

@@ -42,6 +42,10 @@ struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
     fn set(&mut self, field: &Field, value: Value) {
+        // For exported spans only; the log has names of its own for these.
+        if field.name().starts_with("otel.") || field.name().starts_with("http.") {
+            return;
+        }
         match self.0.iter_mut().find(|(name, _)| *name == field.name()) {
             Some((_, old)) => *old = value,
             None => self.0.push((field.name(), value)),

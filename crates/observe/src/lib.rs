@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 //!
 //! Invariant: labels and names are bounded, and nothing a learner wrote is ever a
-//! field, a label or a check's detail. Deliberately absent: routes, exporters that
-//! push, tracing over OTLP.
+//! field, a label or a check's detail. Deliberately absent: routes, metrics and
+//! logs that are pushed.
 
 mod catalogue;
 mod health;
@@ -10,6 +10,7 @@ mod json;
 mod metrics;
 mod process;
 mod telemetry;
+pub mod traces;
 
 pub use catalogue::{CATALOGUE, MetricGroup, metric};
 pub use health::{
@@ -18,3 +19,4 @@ pub use health::{
 pub use metrics::{Kind, METRICS, MetricSpec, describe};
 pub use process::{ProcessStats, ProcessWatch};
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, TelemetryError};
+pub use traces::{TracesConfig, TracesError};

@@ -73,6 +73,8 @@ pub(crate) const RUNTIME_QUEUE: &str = "tokio_global_queue_depth";
 pub(crate) const HEALTH_DURATION: &str = "health_check_duration_seconds";
 /// The result of a health check.
 pub(crate) const HEALTH_CHECK: &str = "health_check_status";
+/// Batches of spans by what became of them: `ok`, `refused` by the collector, `failed` on the way.
+pub(crate) const EXPORTS: &str = "telemetry_exports_total";
 /// The phase of the process' life.
 pub(crate) const HEALTH_LIFECYCLE: &str = "health_lifecycle";
 
@@ -164,6 +166,13 @@ pub const METRICS: &[MetricSpec] = &[
         &["check"],
         "Last result of a health check: 1 pass, 0.5 warn, 0 fail.",
     ),
+    MetricSpec {
+        name: EXPORTS,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["status"],
+        help: "Batches of spans sent to the collector by what became of them.",
+    },
     gauge(
         HEALTH_LIFECYCLE,
         None,

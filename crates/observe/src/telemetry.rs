@@ -1,7 +1,7 @@
 //! The one place that installs the process' log subscriber and metrics recorder.
 //!
 //! Invariant: installed at most once. Deliberately absent: an HTTP listener of its
-//! own (the gateway serves [`Telemetry::render`]), and pushing.
+//! own (the gateway serves [`Telemetry::render`]), and pushing metrics or logs.
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
@@ -11,7 +11,9 @@ use tracing_subscriber::{
     util::TryInitError,
 };
 
-use crate::{METRICS, ProcessWatch, describe, json::JsonLayer};
+use crate::{
+    METRICS, ProcessWatch, TracesConfig, TracesError, describe, json::JsonLayer, traces::Traces,
+};
 
 /// Buckets of every histogram named `*_seconds`: from a cache hit to the longest
 /// answer. They contain the limits of the targets that alerts look at: 0.1, 2, 5, 30, 60, 90 s.
@@ -55,6 +57,9 @@ const BYTES: [f64; 9] = [
 /// How often [`Telemetry::upkeep`] empties the recorder's sample buffers.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How long the last spans may take on their way.
+const LAST_SPANS: Duration = Duration::from_secs(5);
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -66,13 +71,15 @@ pub enum LogFormat {
 }
 
 /// What is logged and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct TelemetryConfig {
     /// The form of the lines on standard error; default JSON.
     pub format: LogFormat,
     /// What is logged, in `tracing-subscriber`'s directive syntax, e.g.
     /// `info,lyceum_queue=debug`; default `info`, empty for `error` only.
     pub filter: String,
+    /// Where spans are sent; default nowhere.
+    pub traces: Option<TracesConfig>,
 }
 
 impl Default for TelemetryConfig {
@@ -80,6 +87,7 @@ impl Default for TelemetryConfig {
         Self {
             format: LogFormat::default(),
             filter: "info".to_owned(),
+            traces: None,
         }
     }
 }
@@ -103,6 +111,9 @@ pub enum TelemetryError {
     /// This process has a recorder already.
     #[error("install the metrics recorder")]
     Metrics(#[source] Box<BuildError>),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
 }
 
 /// The installed telemetry. Clones share it.
@@ -110,6 +121,7 @@ pub enum TelemetryError {
 pub struct Telemetry {
     metrics: PrometheusHandle,
     process: Arc<ProcessWatch>,
+    traces: Option<Traces>,
 }
 
 impl Telemetry {
@@ -118,7 +130,8 @@ impl Telemetry {
     /// # Errors
     ///
     /// [`TelemetryError::Filter`] for a filter that does not parse, and the other
-    /// variants when the process has a subscriber or recorder already.
+    /// variants when the process has a subscriber or recorder already, or when spans cannot
+    /// be exported as configured.
     pub fn init(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
         let filter = EnvFilter::builder()
             .parse(&config.filter)
@@ -126,6 +139,7 @@ impl Telemetry {
                 filter: config.filter.clone(),
                 source,
             })?;
+        let traces = config.traces.as_ref().map(Traces::start).transpose()?;
         let metrics = recorder()
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|error| TelemetryError::Metrics(Box::new(error)))?;
@@ -138,11 +152,13 @@ impl Telemetry {
         };
         tracing_subscriber::registry()
             .with(layer.with_filter(filter))
+            .with(traces.as_ref().map(Traces::layer))
             .try_init()?;
         describe(METRICS);
         Ok(Self {
             metrics,
             process: Arc::new(ProcessWatch::new()),
+            traces,
         })
     }
 
@@ -157,6 +173,13 @@ impl Telemetry {
     #[must_use]
     pub fn process(&self) -> &Arc<ProcessWatch> {
         &self.process
+    }
+
+    /// Sends the spans that wait, for at most 5 seconds. Spans that end later are lost.
+    pub async fn stop(self) {
+        if let Some(traces) = self.traces {
+            traces.stop(LAST_SPANS).await;
+        }
     }
 
     /// Keeps the recorder's memory bounded when nobody scrapes. Never ends: spawn it.

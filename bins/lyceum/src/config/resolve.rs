@@ -71,6 +71,12 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         100,
     )?;
     range("memory.recalled", config.memory.recalled as u64, 0, 50)?;
+    if !(0.0..=1.0).contains(&config.traces.sample_ratio) {
+        return Err(ConfigError::Invalid {
+            key: "traces.sample_ratio",
+            detail: "is between 0 and 1".to_owned(),
+        });
+    }
     let data_dir = match &config.data.dir {
         Some(dir) => dir.clone(),
         None => platform_dir()?,
