@@ -8,10 +8,7 @@ use lyceum_agents::{
     panel::{Panel, PanelConfig, Seats},
 };
 use lyceum_core::{Student, Tool};
-use lyceum_gateway::{
-    ApiKey, AuthConfig, BindError, Bound, Gateway, GatewayConfig, Info, ServerConfig, Services,
-    langgraph::Platform,
-};
+use lyceum_gateway::{BindError, Bound, Gateway, Info, Services, langgraph::Platform};
 use lyceum_llm::Ledger;
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
@@ -19,8 +16,8 @@ use lyceum_tools::{Calculator, Clock, Documents, Limited, Limits, Recall, WebSea
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{self, Config, Resolved},
-    embedders, graphs, health, meaning,
+    config::{self, Resolved},
+    edge, embedders, graphs, health, meaning,
     models::{self, Models},
     provider::{Chosen, ProcessEnvironment},
     spend,
@@ -160,7 +157,7 @@ pub(crate) async fn compose(
         },
     };
     let panel = Panel::new(Seats::all(&mind), PanelConfig::default())?;
-    let mut gateway = Gateway::new(&gateway_config(config)?, services)
+    let mut gateway = Gateway::new(&edge::gateway(config)?, services)
         .with_panel(Arc::new(panel))
         .with_pupil(pupil);
     if let Some(platform) = &platform {
@@ -169,7 +166,7 @@ pub(crate) async fn compose(
     if let Some(records) = store.records() {
         gateway = gateway.with_responses(records);
     }
-    let bound = lyceum_gateway::Server::new(gateway, server_config(&config.server))
+    let bound = lyceum_gateway::Server::new(gateway, edge::server(&config.server))
         .bind(resolved.listen)
         .await
         .map_err(|error| with_hint(&error))?;
@@ -226,63 +223,6 @@ async fn tools(config: &config::Tools, memory: &Memory) -> Result<Vec<Arc<dyn To
     }
     let limited = |tool| -> Arc<dyn Tool> { Arc::new(Limited::new(tool, Limits::default())) };
     Ok(tools.into_iter().map(limited).collect())
-}
-
-fn gateway_config(config: &Config) -> Result<GatewayConfig> {
-    let mut built = GatewayConfig::default();
-    built.limits.body_bytes = config.server.max_body_bytes;
-    built.limits.request = Duration::from_secs(config.server.request_timeout_seconds);
-    let keys = config
-        .auth
-        .keys
-        .iter()
-        .map(api_key)
-        .collect::<Result<_>>()?;
-    built.auth = AuthConfig { keys };
-    Ok(built)
-}
-
-fn api_key(key: &config::Key) -> Result<ApiKey> {
-    let wrong = || format!("auth.keys: the key named {:?}", key.name);
-    let tenant = key.tenant.parse().with_context(wrong)?;
-    let user = key
-        .user
-        .as_ref()
-        .unwrap_or(&key.name)
-        .parse()
-        .with_context(wrong)?;
-    let sha256 = digest(&key.sha256).with_context(|| {
-        format!(
-            "{}: sha256 must be 64 hexadecimal digits; `lyceum key NAME` prints them",
-            wrong()
-        )
-    })?;
-    Ok(ApiKey {
-        name: key.name.clone(),
-        tenant,
-        user,
-        sha256,
-    })
-}
-
-fn digest(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).ok()?;
-    }
-    Some(bytes)
-}
-
-fn server_config(server: &config::Server) -> ServerConfig {
-    ServerConfig {
-        connections: server.max_connections,
-        drain: Duration::from_secs(server.drain_seconds),
-        finish: Duration::from_secs(server.stop_timeout_seconds),
-        ..ServerConfig::default()
-    }
 }
 
 /// Removes completed conversations that nobody used for a while, until it is cancelled.

@@ -4,6 +4,7 @@
 //! key is an error. Deliberately absent: anything derived from the machine (which
 //! provider is there, where the data directory is) — `resolve` does that.
 
+mod auth;
 mod embedding;
 mod llm;
 mod load;
@@ -18,6 +19,7 @@ use lyceum_core::Tone;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use auth::{Auth, Key, Limits, Scope};
 pub(crate) use embedding::{Embedding, EmbeddingModel};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load};
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     pub embedding: Embedding,
     /// Who may call.
     pub auth: Auth,
+    /// How often they may.
+    pub limits: Limits,
     /// How the student speaks.
     pub student: Student,
     /// What is remembered and how.
@@ -84,6 +88,13 @@ pub(crate) struct Server {
     pub request_timeout_seconds: u64,
     /// The most connections open at once. Default 16384; 1 to 1,000,000.
     pub max_connections: usize,
+    /// Networks (`10.0.0.0/8`), addresses, or `unix` for Unix sockets, whose word about a
+    /// client's address counts. Default: none.
+    pub trusted_proxies: Vec<String>,
+    /// Where they write it: `x-forwarded-for` (default) or `forwarded`.
+    pub forwarded_header: ForwardedIn,
+    /// The origins whose pages may call, e.g. `https://app.example.org`. Default: none.
+    pub cors_origins: Vec<String>,
     /// How long to keep serving after a stop signal while `/readyz` already says no, in
     /// seconds. Default 0; up to 600. Set it to the balancer's health interval × 2.
     pub drain_seconds: u64,
@@ -99,10 +110,22 @@ impl Default for Server {
             max_body_bytes: 1 << 20,
             request_timeout_seconds: 120,
             max_connections: 16_384,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedIn::default(),
+            cors_origins: Vec::new(),
             drain_seconds: 0,
             stop_timeout_seconds: 30,
         }
     }
+}
+
+/// In which header proxies write where a request comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ForwardedIn {
+    #[default]
+    XForwardedFor,
+    Forwarded,
 }
 
 /// `[data]`: where data is kept.
@@ -196,29 +219,6 @@ impl Default for Queue {
             shared_replicas: 1,
         }
     }
-}
-
-/// `[auth]`: who may call. With no key the server answers on loopback only.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Auth {
-    /// The keys; `lyceum key NAME` makes one.
-    pub keys: Vec<Key>,
-}
-
-/// One `[[auth.keys]]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Key {
-    /// A name for logs.
-    pub name: String,
-    /// The tenant whose data the key reaches.
-    pub tenant: String,
-    /// The user inside the tenant. Default: the key's name.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// The SHA-256 of the key, in hexadecimal. The key itself is never stored.
-    pub sha256: String,
 }
 
 /// `[student]`: how the student speaks.

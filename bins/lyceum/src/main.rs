@@ -5,6 +5,7 @@ mod cli;
 mod compose;
 mod config;
 mod cost;
+mod edge;
 mod embedders;
 mod graphs;
 mod health;

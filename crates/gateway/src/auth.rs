@@ -4,16 +4,22 @@
 //! presented key is compared to every configured one in constant time. Without keys
 //! everybody is the local user, which [`crate::Server::bind`] allows on loopback only;
 //! there a browser must have been sent by this server itself, because any web page can
-//! make a browser call localhost. Deliberately absent: sessions, cookies, passwords.
+//! make a browser call localhost. What a key may do is decided here, how often it may do it
+//! in [`crate::edge`]. Deliberately absent: sessions, cookies, passwords.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use http::{HeaderMap, Method, Request, header, uri::Authority};
 use lyceum_core::{Scope, TenantId, UserId};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use time::OffsetDateTime;
 
-use crate::error::ApiError;
+use crate::{
+    edge::rate::{Allowance, Policy, RateLimits},
+    error::ApiError,
+    routes::Family,
+};
 
 /// The header that carries a key where `Authorization` is taken.
 const KEY_HEADER: &str = "x-api-key";
@@ -45,6 +51,35 @@ pub struct ApiKey {
     pub user: UserId,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
+    /// What it may do.
+    pub rules: KeyRules,
+}
+
+/// What a key may do. By default everything that there is, for ever.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyRules {
+    /// The most requests in any 60 seconds; `None` takes
+    /// [`RateLimits::key_per_minute`].
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// From when on it is refused.
+    pub expires: Option<OffsetDateTime>,
+    /// The parts of the API that it opens; empty means all.
+    pub scopes: Vec<KeyScope>,
+    /// The models that it may name under `/v1`; empty means all.
+    pub models: Vec<String>,
+}
+
+/// A part of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyScope {
+    /// The student and the panel: `/chat`, `/memorize`, `/sessions`, `/panel`.
+    Student,
+    /// The compatible APIs under `/v1`.
+    Models,
+    /// The LangGraph server's API.
+    Graphs,
+    /// `/metrics` and `/api/metrics`.
+    Metrics,
 }
 
 impl ApiKey {
@@ -61,6 +96,7 @@ impl fmt::Debug for ApiKey {
             .field("name", &self.name)
             .field("tenant", &self.tenant)
             .field("user", &self.user)
+            .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
 }
@@ -70,6 +106,45 @@ impl fmt::Debug for ApiKey {
 pub(crate) struct Caller {
     pub(crate) scope: Scope,
     pub(crate) key: Option<Arc<str>>,
+    rules: Option<Arc<KeyRules>>,
+    allowances: Arc<[Arc<Allowance>]>,
+}
+
+impl Caller {
+    /// How often its key and its tenant may call.
+    pub(crate) fn allowances(&self) -> &[Arc<Allowance>] {
+        &self.allowances
+    }
+
+    /// Whether it may ask the model of this name.
+    pub(crate) fn may_ask(&self, model: &str) -> bool {
+        let rules = self.rules.as_deref();
+        rules.is_none_or(|rules| {
+            rules.models.is_empty() || rules.models.iter().any(|known| known == model)
+        })
+    }
+
+    /// Whether its key opens a part of the API.
+    pub(crate) fn may_enter(&self, family: Family) -> Result<(), ApiError> {
+        let needed = match family {
+            Family::Student => KeyScope::Student,
+            Family::Models => KeyScope::Models,
+            Family::Graphs => KeyScope::Graphs,
+            Family::Metrics => KeyScope::Metrics,
+            Family::Open => return Ok(()),
+        };
+        match self.rules.as_deref() {
+            Some(rules) if !rules.scopes.is_empty() && !rules.scopes.contains(&needed) => {
+                Err(ApiError::KeyScope)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_expired(&self) -> bool {
+        let expires = self.rules.as_ref().and_then(|rules| rules.expires);
+        expires.is_some_and(|expires| OffsetDateTime::now_utc() >= expires)
+    }
 }
 
 /// The configured keys, ready to compare.
@@ -77,22 +152,29 @@ pub(crate) struct Caller {
 pub(crate) struct Keys(Vec<([u8; 32], Caller)>);
 
 impl Keys {
-    pub(crate) fn new(config: &AuthConfig) -> Self {
-        let caller = |key: &ApiKey| Caller {
-            scope: Scope {
-                tenant: key.tenant.clone(),
-                user: key.user.clone(),
-                ..Scope::local()
-            },
-            key: Some(key.name.as_str().into()),
+    pub(crate) fn new(config: &AuthConfig, rates: &RateLimits) -> Self {
+        let mut tenants: HashMap<TenantId, Arc<Allowance>> = HashMap::new();
+        let mut caller = |key: &ApiKey| {
+            let ApiKey { tenant, rules, .. } = key;
+            let limit = rules.requests_per_minute.or(rates.key_per_minute);
+            let own = limit.map(|limit| Allowance::new(Policy::Key, limit));
+            let shared = rates.tenant_per_minute.map(|limit| {
+                let new = || Allowance::new(Policy::Tenant, limit);
+                Arc::clone(tenants.entry(tenant.clone()).or_insert_with(new))
+            });
+            Caller {
+                scope: Scope {
+                    tenant: tenant.clone(),
+                    user: key.user.clone(),
+                    ..Scope::local()
+                },
+                key: Some(key.name.as_str().into()),
+                rules: Some(Arc::new(rules.clone())),
+                allowances: own.into_iter().chain(shared).collect(),
+            }
         };
-        Self(
-            config
-                .keys
-                .iter()
-                .map(|key| (key.sha256, caller(key)))
-                .collect(),
-        )
+        let keys = config.keys.iter();
+        Self(keys.map(|key| (key.sha256, caller(key))).collect())
     }
 
     pub(crate) fn is_anonymous(&self) -> bool {
@@ -105,6 +187,8 @@ impl Keys {
             return Ok(Caller {
                 scope: Scope::local(),
                 key: None,
+                rules: None,
+                allowances: Arc::default(),
             });
         }
         let presented = ApiKey::digest(presented(headers).ok_or(ApiError::KeyMissing)?);
@@ -114,7 +198,11 @@ impl Keys {
                 found = Some(caller);
             }
         }
-        found.cloned().ok_or(ApiError::KeyUnknown)
+        match found {
+            None => Err(ApiError::KeyUnknown),
+            Some(caller) if caller.is_expired() => Err(ApiError::KeyExpired),
+            Some(caller) => Ok(caller.clone()),
+        }
     }
 }
 
@@ -128,14 +216,17 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
 
 /// Refuses what a browser was tricked into sending to a server without keys: requests
 /// under a foreign name (DNS rebinding) and writes from a foreign page.
-pub(crate) fn refuse_foreign<B>(request: &Request<B>) -> Result<(), ApiError> {
+pub(crate) fn refuse_foreign<B>(
+    request: &Request<B>,
+    is_allowed_origin: bool,
+) -> Result<(), ApiError> {
     let host = request.headers().get(header::HOST);
     let host = host.map(|host| host.to_str().unwrap_or_default());
     let target = request.uri().authority().map(Authority::as_str);
     if ![host, target].into_iter().flatten().all(is_loopback) {
         return Err(ApiError::ForeignHost);
     }
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    if is_allowed_origin || matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(());
     }
     let Some(origin) = request.headers().get(header::ORIGIN) else {
@@ -148,7 +239,8 @@ pub(crate) fn refuse_foreign<B>(request: &Request<B>) -> Result<(), ApiError> {
     let origin = origin
         .strip_prefix("http://")
         .or_else(|| origin.strip_prefix("https://"));
-    match (origin, host) {
+    // HTTP/2 names the host in the target.
+    match (origin, host.or(target)) {
         (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
         _ => Err(ApiError::ForeignOrigin),
     }
@@ -176,10 +268,10 @@ mod tests {
             tenant: TenantId::new("acme").unwrap(),
             user: UserId::new(secret).unwrap(),
             sha256: ApiKey::digest(secret),
+            rules: KeyRules::default(),
         };
-        Keys::new(&AuthConfig {
-            keys: secrets.iter().map(key).collect(),
-        })
+        let keys = secrets.iter().map(key).collect();
+        Keys::new(&AuthConfig { keys }, &RateLimits::default())
     }
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {

@@ -109,7 +109,7 @@ pub(crate) fn open(
         true => app.limits.stream,
         false => app.limits.request,
     };
-    let served = find(app, &asked.model)?;
+    let served = find(app, Some(&caller), &asked.model)?;
     if served.kind == ServedKind::Agent && asked.choices > 1 {
         return Err(invalid("n", "an agent gives one answer: leave it out"));
     }
@@ -130,11 +130,21 @@ pub(crate) fn open(
     })
 }
 
-/// Finds a model by its name.
-pub(crate) fn find<'a>(app: &'a App, name: &str) -> Result<&'a Served, ApiError> {
-    app.catalog.get(name).ok_or_else(|| ApiError::NoModel {
+/// Finds a model by its name. One that the caller's key may not ask is not there for it.
+pub(crate) fn find<'a>(
+    app: &'a App,
+    caller: Option<&Caller>,
+    name: &str,
+) -> Result<&'a Served, ApiError> {
+    let found = app.catalog.get(name).filter(|_| may_ask(caller, name));
+    found.ok_or_else(|| ApiError::NoModel {
         name: name.chars().take(100).collect(),
     })
+}
+
+/// Whether the caller's key may ask the model of this name.
+pub(crate) fn may_ask(caller: Option<&Caller>, model: &str) -> bool {
+    caller.is_none_or(|caller| caller.may_ask(model))
 }
 
 /// The conversation: what the header says, else `metadata.session_id`, else, for an agent,

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use crate::auth::AuthConfig;
+use crate::{
+    auth::AuthConfig,
+    edge::{address::TrustedProxies, cors::CorsOrigins, rate::RateLimits},
+};
 
 /// Longer waits count as this one: a sum with the clock must not overflow.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -17,6 +20,12 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// Who may call.
     pub auth: AuthConfig,
+    /// How often clients, keys and tenants may call; by default as they like.
+    pub rates: RateLimits,
+    /// Whose word about a client's address counts; by default nobody's.
+    pub proxies: TrustedProxies,
+    /// The origins whose pages may call; by default none but this server's own.
+    pub cors: CorsOrigins,
     /// The silence after which an open stream carries a comment, so that proxies keep
     /// it open; default 15 s, at least 1 s.
     pub heartbeat: Duration,
@@ -27,6 +36,9 @@ impl Default for GatewayConfig {
         Self {
             limits: Limits::default(),
             auth: AuthConfig::default(),
+            rates: RateLimits::default(),
+            proxies: TrustedProxies::default(),
+            cors: CorsOrigins::default(),
             heartbeat: Duration::from_secs(15),
         }
     }

@@ -1,8 +1,13 @@
 //! What surrounds every request: its id, its span, who may send it, its time limit,
-//! its headers, and one log line and one measurement at its real end.
+//! how often, its headers, and one log line and one measurement at its real end.
 //!
 //! Invariant: exactly one line and one measurement per request, however it ends: when
 //! the body was handed over, when the client left, when the handler panicked.
+
+pub(crate) mod address;
+pub(crate) mod cors;
+pub(crate) mod rate;
+mod window;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -20,7 +25,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use lyceum_core::RequestId;
 use lyceum_observe::Lifecycle;
@@ -35,8 +40,10 @@ use crate::{
     error::ApiError,
     gateway::{App, Shared},
     metrics::{DURATION, REQUESTS},
-    routes,
+    routes::{self, Family},
 };
+
+use self::{address::Peer, rate::Standings};
 
 /// The header that names a request, taken from the client when it is a valid id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -72,9 +79,19 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     let mut track = Track::start(&app, &request, &id);
     request.extensions_mut().insert(id.clone());
     let dialect = Dialect::of(request.uri().path());
-    let handled = run(&app, request, next).instrument(track.span.clone());
-    let mut response = dialect.shape(handled.await, &id);
-    complete_headers(&app, &id, response.headers_mut());
+    let http2 = request.version() >= Version::HTTP_2;
+    let origin = app.cors.allowed(request.headers());
+    let mut standings = Standings::default();
+    let handled = run(&app, request, next, origin.is_some(), &mut standings);
+    let handled = handled.instrument(track.span.clone()).await;
+    let mut response = dialect.shape(handled, &id);
+    complete_headers(&id, response.headers_mut());
+    standings.write(response.headers_mut());
+    app.cors.write(origin, response.headers_mut());
+    if app.services.health.lifecycle() == Lifecycle::Draining && !http2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     track.status = response.status().as_u16();
     response.map(|body| {
         if is_head || body.is_end_stream() {
@@ -84,8 +101,17 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     })
 }
 
-async fn run(app: &App, mut request: Request, next: Next) -> Response {
-    if let Err(refusal) = admit(app, &mut request) {
+async fn run(
+    app: &App,
+    mut request: Request,
+    next: Next,
+    is_allowed_origin: bool,
+    standings: &mut Standings,
+) -> Response {
+    if is_allowed_origin && let Some(permission) = cors::preflight(&request) {
+        return permission;
+    }
+    if let Err(refusal) = admit(app, &mut request, is_allowed_origin, standings) {
         return refusal.into_response();
     }
     let within = app.limits.request;
@@ -98,20 +124,42 @@ async fn run(app: &App, mut request: Request, next: Next) -> Response {
 }
 
 /// Finds out who calls and leaves the [`crate::auth::Caller`] in the request's extensions,
-/// on open routes too where a valid key came along.
-fn admit(app: &App, request: &mut Request) -> Result<(), ApiError> {
+/// on open routes too where a valid key came along; and whether it may call now. What
+/// machines ask every few seconds is not limited.
+fn admit(
+    app: &App,
+    request: &mut Request,
+    is_allowed_origin: bool,
+    standings: &mut Standings,
+) -> Result<(), ApiError> {
+    let (is_probe, family) = {
+        let endpoint = endpoint(request);
+        (routes::is_probe(endpoint), routes::family(endpoint))
+    };
+    let now = app.uptime();
+    let peer = request.extensions().get::<Peer>().copied();
+    let client = app
+        .proxies
+        .client(peer.unwrap_or(Peer::Local), request.headers());
+    if !is_probe {
+        app.addresses.take(client.into(), now, standings)?;
+    }
     if app.keys.is_anonymous() {
-        refuse_foreign(request)?;
+        refuse_foreign(request, is_allowed_origin)?;
     }
     match app.keys.identify(request.headers()) {
         Ok(caller) => {
             if let Some(key) = &caller.key {
                 Span::current().record("key", &**key);
             }
+            caller.may_enter(family)?;
+            if !is_probe {
+                rate::take(caller.allowances(), now, standings)?;
+            }
             request.extensions_mut().insert(caller);
             Ok(())
         }
-        Err(_) if routes::is_open(endpoint(request)) => Ok(()),
+        Err(_) if family == Family::Open => Ok(()),
         Err(refusal) => Err(refusal),
     }
 }
@@ -123,7 +171,7 @@ fn request_id(headers: &HeaderMap) -> RequestId {
         .unwrap_or_else(RequestId::random)
 }
 
-fn complete_headers(app: &App, id: &RequestId, headers: &mut HeaderMap) {
+fn complete_headers(id: &RequestId, headers: &mut HeaderMap) {
     for (name, value) in SECURITY {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -133,9 +181,6 @@ fn complete_headers(app: &App, id: &RequestId, headers: &mut HeaderMap) {
     // A valid id holds visible ASCII only.
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         headers.insert(REQUEST_ID, id);
-    }
-    if app.services.health.lifecycle() == Lifecycle::Draining {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

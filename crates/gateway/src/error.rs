@@ -36,6 +36,19 @@ pub(crate) enum ApiError {
     KeyMissing,
     #[error("the API key is not known: check it, or ask the operator for one")]
     KeyUnknown,
+    #[error("the API key has expired: ask the operator for a new one")]
+    KeyExpired,
+    #[error("the API key does not open this part of the API: ask the operator for another")]
+    KeyScope,
+    #[error(
+        "more than {limit} requests in 60 s from this {by}: try again in {} s",
+        .after.as_millis().div_ceil(1_000)
+    )]
+    RateLimited {
+        by: &'static str,
+        limit: u32,
+        after: Duration,
+    },
     #[error("the Host header names another machine: without API keys only localhost is served")]
     ForeignHost,
     #[error(
@@ -77,8 +90,9 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Timeout { .. } | Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
-            Self::ForeignHost | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired => StatusCode::UNAUTHORIZED,
+            Self::ForeignHost | Self::ForeignOrigin | Self::KeyScope => StatusCode::FORBIDDEN,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound | Self::NoSession | Self::NoModel { .. } | Self::NoResponse => {
                 StatusCode::NOT_FOUND
             }
@@ -103,6 +117,7 @@ impl ApiError {
         match self {
             Self::Timeout { .. }
             | Self::SlowBody { .. }
+            | Self::RateLimited { .. }
             | Self::Busy
             | Self::Closing
             | Self::StreamTimeout
@@ -146,7 +161,9 @@ impl ApiError {
     /// The code that programs act on where another vendor's API is spoken.
     pub(crate) fn code(&self) -> &'static str {
         match (self, self.model_error()) {
-            (Self::KeyMissing | Self::KeyUnknown, _) => "invalid_api_key",
+            (Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired, _) => "invalid_api_key",
+            (Self::KeyScope, _) => "permission_denied",
+            (Self::RateLimited { .. }, _) => "rate_limit_exceeded",
             (Self::NoModel { .. }, _) => "model_not_found",
             (Self::Invalid { .. }, _) => "invalid_value",
             (_, Some(error)) => match error {
@@ -163,6 +180,7 @@ impl ApiError {
     /// When to come back, for answers that say "not now".
     fn retry_after(&self) -> Option<Duration> {
         let known = match self {
+            Self::RateLimited { after, .. } => Some(*after),
             Self::Student(error) => error.retry_after(),
             Self::Embed(error) => error.retry_after(),
             _ => None,
@@ -185,6 +203,9 @@ impl ApiError {
             Self::SlowBody { .. } => "slow_body",
             Self::KeyMissing => "key_missing",
             Self::KeyUnknown => "key_unknown",
+            Self::KeyExpired => "key_expired",
+            Self::KeyScope => "key_scope",
+            Self::RateLimited { .. } => "rate_limited",
             Self::ForeignHost => "foreign_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::NotFound => "not_found",

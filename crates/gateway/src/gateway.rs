@@ -23,8 +23,9 @@ use crate::{
     auth::Keys,
     catalog::Catalog,
     config::{GatewayConfig, Limits},
-    edge,
+    edge::{self, address::TrustedProxies, cors::CorsOrigins, rate::Addresses},
     error::ApiError,
+    metrics,
     page::Assets,
     routes,
     traffic::{Minute, Traffic},
@@ -79,6 +80,9 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) heartbeat: Duration,
     pub(crate) keys: Keys,
+    pub(crate) addresses: Addresses,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) cors: CorsOrigins,
     pub(crate) services: Services,
     /// The models and the student.
     pub(crate) catalog: Catalog,
@@ -142,13 +146,17 @@ impl Gateway {
     /// Puts the routes together. Install the metrics recorder before.
     #[must_use]
     pub fn new(config: &GatewayConfig, services: Services) -> Self {
+        metrics::begin();
         let (router, document) = routes::all().split_for_parts();
         // A document built from types always serialises; an empty one would fail the tests.
         let openapi = serde_json::to_vec(&document).unwrap_or_default();
         let app = Arc::new(App {
             limits: config.limits,
             heartbeat: config.heartbeat.max(SHORTEST_HEARTBEAT),
-            keys: Keys::new(&config.auth),
+            keys: Keys::new(&config.auth, &config.rates),
+            addresses: Addresses::new(&config.rates),
+            proxies: config.proxies.clone(),
+            cors: config.cors.clone(),
             catalog: services
                 .models
                 .clone()

@@ -22,9 +22,14 @@ mod server;
 mod sse;
 mod traffic;
 
-pub use auth::{ApiKey, AuthConfig};
+pub use auth::{ApiKey, AuthConfig, KeyRules, KeyScope};
 pub use catalog::Catalog;
 pub use config::{GatewayConfig, Limits, ServerConfig};
+pub use edge::{
+    address::{ForwardedHeader, ProxyError, TrustedProxies},
+    cors::{CorsOrigins, OriginError},
+    rate::RateLimits,
+};
 pub use gateway::{Gateway, Info, Services};
 pub use metrics::METRICS;
 pub use server::{BindError, Bound, Server, Stopped};

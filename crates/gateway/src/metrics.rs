@@ -4,13 +4,16 @@
 //! a route as written in the router, never the path that was asked for.
 
 use lyceum_observe::{Kind, MetricSpec};
-use metrics::Unit;
+use metrics::{Unit, counter};
+
+use crate::edge::rate::Policy;
 
 pub(crate) const REQUESTS: &str = "api_requests_total";
 pub(crate) const DURATION: &str = "api_request_duration_seconds";
 pub(crate) const CONNECTIONS: &str = "api_active_connections";
 pub(crate) const STREAMS: &str = "api_active_streams";
 pub(crate) const REFUSED_CONNECTIONS: &str = "api_connections_refused_total";
+pub(crate) const RATE_LIMITED: &str = "api_rate_limited_total";
 
 /// The catalogue. Give it to [`lyceum_observe::describe`] once a recorder is installed.
 pub const METRICS: &[MetricSpec] = &[
@@ -49,4 +52,19 @@ pub const METRICS: &[MetricSpec] = &[
         labels: &["how"],
         help: "Connections beyond the limit: told 503 (busy) or closed at once (closed).",
     },
+    MetricSpec {
+        name: RATE_LIMITED,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["by"],
+        help: "Requests refused with 429, by the limit: address, key or tenant.",
+    },
 ];
+
+/// Makes the counters of rare events appear before they happen, so that their first one is
+/// a rise and not a beginning.
+pub(crate) fn begin() {
+    for policy in Policy::ALL {
+        counter!(RATE_LIMITED, "by" => policy.label()).increment(0);
+    }
+}

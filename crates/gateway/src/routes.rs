@@ -57,6 +57,36 @@ pub(crate) fn is_probe(endpoint: &str) -> bool {
     PROBES.contains(&endpoint)
 }
 
+/// A part of the API, as keys open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Needs no key.
+    Open,
+    /// The student and the panel.
+    Student,
+    /// The compatible APIs.
+    Models,
+    /// The LangGraph server's API.
+    Graphs,
+    /// The figures.
+    Metrics,
+}
+
+/// To which part of the API a route belongs. What is not known is the student's.
+pub(crate) fn family(endpoint: &str) -> Family {
+    if is_open(endpoint) {
+        return Family::Open;
+    }
+    let mut parts = endpoint.split('/').skip(1);
+    match parts.next().unwrap_or_default() {
+        "v1" => Family::Models,
+        "metrics" => Family::Metrics,
+        "api" if parts.next() == Some("metrics") => Family::Metrics,
+        "assistants" | "threads" | "runs" | "store" => Family::Graphs,
+        _ => Family::Student,
+    }
+}
+
 /// All routes and their description.
 pub(crate) fn all() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Description::openapi())

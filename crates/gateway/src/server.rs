@@ -9,7 +9,6 @@ mod connection;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper_util::server::graceful::GracefulShutdown;
 use lyceum_observe::Lifecycle;
 use metrics::counter;
 use tokio::{
@@ -22,7 +21,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::ServerConfig, gateway::Gateway, metrics::REFUSED_CONNECTIONS};
+use crate::{
+    config::ServerConfig, edge::address::Peer, gateway::Gateway, metrics::REFUSED_CONNECTIONS,
+};
 
 /// Connections beyond the limit that are still told so; more are closed unheard.
 const BUSY_CONNECTIONS: usize = 256;
@@ -128,8 +129,8 @@ impl Server {
     ///
     /// Dropping the future cuts the connection.
     pub async fn connection(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let graceful = GracefulShutdown::new();
-        connection::serve(self.gateway.clone(), self.config, io, graceful.watcher()).await;
+        let (gateway, never) = (self.gateway.clone(), CancellationToken::new());
+        connection::serve(gateway, self.config, io, Peer::Local, never).await;
     }
 }
 
@@ -173,7 +174,7 @@ impl Bound {
                 config.connections.min(Semaphore::MAX_PERMITS),
             )),
             busy_slots: Arc::new(Semaphore::new(BUSY_CONNECTIONS)),
-            graceful: GracefulShutdown::new(),
+            finish: CancellationToken::new(),
             served: JoinSet::new(),
             refused: JoinSet::new(),
             listener,
@@ -193,7 +194,7 @@ struct Accepting {
     config: ServerConfig,
     slots: Arc<Semaphore>,
     busy_slots: Arc<Semaphore>,
-    graceful: GracefulShutdown,
+    finish: CancellationToken,
     served: JoinSet<()>,
     refused: JoinSet<()>,
 }
@@ -208,10 +209,10 @@ impl Accepting {
                 Some(ended) = self.served.join_next() => log_panic(ended),
                 Some(ended) = self.refused.join_next() => log_panic(ended),
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, address)) => {
                         // Without it small events wait for the peer's acknowledgement.
                         let _ = stream.set_nodelay(true);
-                        self.admit(stream);
+                        self.admit(stream, address.into());
                     }
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
@@ -223,12 +224,12 @@ impl Accepting {
         }
     }
 
-    fn admit(&mut self, stream: tokio::net::TcpStream) {
+    fn admit(&mut self, stream: tokio::net::TcpStream, peer: Peer) {
         let (gateway, config) = (self.gateway.clone(), self.config);
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            let watcher = self.graceful.watcher();
+            let finish = self.finish.clone();
             self.served.spawn(async move {
-                connection::serve(gateway, config, stream, watcher).await;
+                connection::serve(gateway, config, stream, peer, finish).await;
                 drop(slot);
             });
         } else if let Ok(slot) = Arc::clone(&self.busy_slots).try_acquire_owned() {
@@ -247,16 +248,14 @@ impl Accepting {
             listener,
             gateway,
             config,
-            graceful,
+            finish,
             mut served,
             ..
         } = self;
         drop(listener);
-        let finish = async {
-            graceful.shutdown().await;
-            while served.join_next().await.is_some() {}
-        };
-        if timeout(config.finish, finish).await.is_err() {
+        finish.cancel();
+        let finished = async { while served.join_next().await.is_some() {} };
+        if timeout(config.finish, finished).await.is_err() {
             gateway.close_streams();
             let goodbye = async { while served.join_next().await.is_some() {} };
             let _ = timeout(GOODBYE, goodbye).await;

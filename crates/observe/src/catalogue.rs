@@ -108,6 +108,7 @@ const GATEWAY: &[MetricSpec] = &[
     gauge("api_active_connections", &[], "Open client connections."),
     gauge("api_active_streams", &[], "Open event streams."),
     counter("api_connections_refused_total", &["how"], "Connections beyond the limit: told 503 (busy) or closed at once (closed)."),
+    counter("api_rate_limited_total", &["by"], "Requests refused with 429, by the limit: address, key or tenant."),
 ];
 
 #[rustfmt::skip]

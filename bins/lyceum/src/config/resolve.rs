@@ -51,6 +51,16 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         1,
         3600,
     )?;
+    let limits = &config.limits;
+    for (key, limit) in [
+        ("limits.address_per_minute", limits.address_per_minute),
+        ("limits.key_per_minute", limits.key_per_minute),
+        ("limits.tenant_per_minute", limits.tenant_per_minute),
+    ] {
+        if let Some(limit) = limit {
+            range(key, limit.into(), 1, 1_000_000_000)?;
+        }
+    }
     store(&config.store)?;
     model(&config.model)?;
     queue(&config.queue)?;

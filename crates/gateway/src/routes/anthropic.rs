@@ -1,13 +1,14 @@
 //! Anthropic's API: `/v1/messages` and `/v1/messages/count_tokens`.
 
 use axum::{
-    extract::{Request, State},
+    extract::{Extension, Request, State},
     response::Response,
 };
 use serde_json::json;
 
 use super::student::{Who, json};
 use crate::{
+    auth::Caller,
     body,
     compat::{
         self, Hints,
@@ -74,9 +75,10 @@ pub(crate) async fn messages(
 )]
 pub(crate) async fn count_tokens(
     State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let input: MessagesIn = body::json(request, &app.limits).await?;
-    compat::find(&app, input.model())?;
+    compat::find(&app, Some(&caller), input.model())?;
     json(&json!({ "input_tokens": input.estimate() }))
 }

@@ -48,9 +48,11 @@ pub(crate) async fn embeddings(
     request: Request,
 ) -> Result<Response, ApiError> {
     let input: EmbedIn = body::json(request, &app.limits).await?;
-    let Some(lent) = app.catalog.embedder(&input.model) else {
+    let caller = Some(&*who.0);
+    let lent = app.catalog.embedder(&input.model);
+    let Some(lent) = lent.filter(|_| compat::may_ask(caller, &input.model)) else {
         // A model that chats is there, but not for this.
-        compat::find(&app, &input.model)?;
+        compat::find(&app, caller, &input.model)?;
         return Err(compat::invalid("model", "it gives no embeddings"));
     };
     let (texts, kind, form) = input.check(lent)?;

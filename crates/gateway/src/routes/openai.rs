@@ -1,13 +1,14 @@
 //! OpenAI's API: `/v1/chat/completions` and `/v1/models`.
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Extension, Path, Request, State},
     response::Response,
 };
 use serde_json::{Value, json};
 
 use super::student::{Who, json};
 use crate::{
+    auth::Caller,
     body,
     catalog::{Lent, Served},
     compat::{
@@ -70,9 +71,16 @@ pub(crate) async fn chat_completions(
         (status = 401, description = "The key is missing or not known, in OpenAI's form", body = Value),
     )
 )]
-pub(crate) async fn models(State(app): State<Shared>) -> Result<Response, ApiError> {
-    let mut data: Vec<Value> = app.catalog.all().iter().map(model_entry).collect();
-    data.extend(app.catalog.embedders().iter().map(embedder_entry));
+pub(crate) async fn models(
+    State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let models = app.catalog.all().iter();
+    let models = models.filter(|served| caller.may_ask(&served.name));
+    let embedders = app.catalog.embedders().iter();
+    let embedders = embedders.filter(|lent| caller.may_ask(lent.embedder.model()));
+    let mut data: Vec<Value> = models.map(model_entry).collect();
+    data.extend(embedders.map(embedder_entry));
     // Clients of both vendors read this list.
     let first = data.first().map(|entry| entry["id"].clone());
     let last = data.last().map(|entry| entry["id"].clone());
@@ -96,12 +104,14 @@ pub(crate) async fn models(State(app): State<Shared>) -> Result<Response, ApiErr
 )]
 pub(crate) async fn model(
     State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    if let Some(lent) = app.catalog.embedder(&name) {
+    let embedder = app.catalog.embedder(&name);
+    if let Some(lent) = embedder.filter(|_| caller.may_ask(&name)) {
         return json(&embedder_entry(lent));
     }
-    json(&model_entry(compat::find(&app, &name)?))
+    json(&model_entry(compat::find(&app, Some(&caller), &name)?))
 }
 
 fn model_entry(served: &Served) -> Value {

@@ -3,21 +3,23 @@
 //! Invariant: a client that sends its headers slowly, stays idle, or does not read is
 //! cut off in bounded time.
 
-use std::{convert::Infallible, sync::atomic::Ordering};
+use std::{convert::Infallible, pin::pin, sync::atomic::Ordering};
 
 use axum::{body::Body, response::IntoResponse};
 use http::{HeaderValue, Request, Response, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::Watcher,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::gauge;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    select,
+};
 use tokio_io_timeout::TimeoutWriter;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{LONGEST, ServerConfig},
+    edge::address::Peer,
     error::ApiError,
     gateway::Gateway,
     metrics::CONNECTIONS,
@@ -26,18 +28,33 @@ use crate::{
 /// hyper's own lower bound for a connection's buffer.
 const MIN_BUFFER: usize = 8_192;
 
-/// Serves a connection until it closes, is too slow, or `watcher` asks it to finish.
-pub(super) async fn serve<I>(gateway: Gateway, config: ServerConfig, io: I, watcher: Watcher)
-where
+/// Serves a connection until it closes, is too slow, or was asked to `finish` and did.
+pub(super) async fn serve<I>(
+    gateway: Gateway,
+    config: ServerConfig,
+    io: I,
+    peer: Peer,
+    finish: CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let _open = OpenConnection::new(gateway.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let answered = gateway.answer(request.map(Body::new));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let answered = gateway.answer(request);
         async { Ok::<_, Infallible>(answered.await) }
     });
     let connection = http(config).serve_connection(bounded(io, config), service);
-    if let Err(error) = watcher.watch(connection).await {
+    let mut connection = pin!(connection.with_upgrades());
+    let ended = select! {
+        ended = &mut connection => ended,
+        () = finish.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::{EXPLANATION, Scripted, gateway, listen, post, request, serve};
 use lyceum_core::Role;
-use lyceum_gateway::{ApiKey, AuthConfig, GatewayConfig, ServerConfig};
+use lyceum_gateway::{ApiKey, AuthConfig, GatewayConfig, KeyRules, ServerConfig};
 use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
@@ -205,6 +205,7 @@ async fn strangers_see_no_detail_where_keys_are_configured() {
         tenant: "acme".parse().unwrap(),
         user: "ops".parse().unwrap(),
         sha256: ApiKey::digest("secret"),
+        rules: KeyRules::default(),
     };
     let config = GatewayConfig {
         auth: AuthConfig { keys: vec![key] },

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use lyceum_core::{TeachEvent, TeachStream};
-use lyceum_gateway::{ApiKey, AuthConfig, BindError, GatewayConfig, Server, ServerConfig, Stopped};
+use lyceum_gateway::{
+    ApiKey, AuthConfig, BindError, GatewayConfig, KeyRules, Server, ServerConfig, Stopped,
+};
 use lyceum_observe::{Health, Lifecycle};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -218,6 +220,7 @@ async fn other_machines_need_a_key() {
         tenant: "t".parse().unwrap(),
         user: "u".parse().unwrap(),
         sha256: ApiKey::digest("secret"),
+        rules: KeyRules::default(),
     };
     let config = GatewayConfig {
         auth: AuthConfig { keys: vec![key] },

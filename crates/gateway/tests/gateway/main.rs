@@ -8,6 +8,7 @@
 
 mod anthropic;
 mod api;
+mod edge;
 mod embeddings;
 mod lifecycle;
 mod logs;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use lyceum_core::{ChatError, TeachError, TimeoutStage};
-use lyceum_gateway::{ApiKey, AuthConfig, GatewayConfig, Limits, ServerConfig};
+use lyceum_gateway::{ApiKey, AuthConfig, GatewayConfig, KeyRules, Limits, ServerConfig};
 use lyceum_observe::Health;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -165,6 +165,7 @@ async fn keys_are_asked_for_and_checked() {
         tenant: "acme".parse().unwrap(),
         user: "u".parse().unwrap(),
         sha256: ApiKey::digest("secret"),
+        rules: KeyRules::default(),
     };
     let config = GatewayConfig {
         auth: AuthConfig { keys: vec![key] },

@@ -7,7 +7,7 @@ use lyceum_core::{
     CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, FinishReason,
     MemoryRecords, ReasoningSeal, ToolCallDelta,
 };
-use lyceum_gateway::{ApiKey, AuthConfig, Catalog, GatewayConfig, ServerConfig};
+use lyceum_gateway::{ApiKey, AuthConfig, Catalog, GatewayConfig, KeyRules, ServerConfig};
 use lyceum_observe::Health;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -38,6 +38,7 @@ async fn server(events: Vec<ChatEvent>) -> Running {
         tenant: "school".parse().unwrap(),
         user: name.parse().unwrap(),
         sha256: Sha256::digest(name).into(),
+        rules: KeyRules::default(),
     };
     let config = GatewayConfig {
         auth: AuthConfig {

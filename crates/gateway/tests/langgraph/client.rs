@@ -10,7 +10,7 @@ use lyceum_core::{
     MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId, UserId,
 };
 use lyceum_gateway::{
-    ApiKey, GatewayConfig, ServerConfig,
+    ApiKey, GatewayConfig, KeyRules, ServerConfig,
     langgraph::{Invocation, Messages, Platform, Served, add_messages},
 };
 use lyceum_graph::{Context, END, GraphBuilder, MemorySaver, START, State};
@@ -139,6 +139,7 @@ pub(crate) async fn serve_platform(platform: Platform, keys: &[(&str, &str, &str
             tenant: TenantId::new(tenant).unwrap(),
             user: UserId::new(user).unwrap(),
             sha256: ApiKey::digest(secret),
+            rules: KeyRules::default(),
         })
         .collect();
     let gateway = gateway(Scripted::thorough(), &config, Health::default());
