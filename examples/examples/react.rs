@@ -16,7 +16,7 @@ use lyceum_core::{
     CallContext, ChatEvent, ChatModel, ChatRequest, ChatStream, FinishReason, Message, Role, Scope,
     ToolCallDelta,
 };
-use lyceum_tools::{Calculator, Limited, Limits};
+use lyceum_tools::{Calculator, Limited, ToolPolicy};
 use serde_json::json;
 
 /// Calculates first and answers once there is a result.
@@ -73,10 +73,10 @@ impl Watch for Printer {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let calculator = Limited::new(Arc::new(Calculator::default()), Limits::default());
+    let calculator = Limited::new(Arc::new(Calculator::default()), ToolPolicy::default());
     let limits = ReActLimits {
         max_steps: 3,
-        ..ReActLimits::default()
+        ..ReActToolPolicy::default()
     };
     let agent = ReAct::new(Arc::new(Scripted), vec![Arc::new(calculator)], limits);
 

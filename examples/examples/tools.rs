@@ -1,4 +1,4 @@
-//! A tool of your own, under limits of time and length.
+//! A tool of your own in fifteen lines, and the policy around it.
 //!
 //! ```console
 //! cargo run -p lyceum-examples --example tools
@@ -7,86 +7,67 @@
 //! A tool's errors are written for the model that called it: it reads them and may try again.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
-use lyceum_core::{CallContext, Scope, Tool, ToolError, ToolOutput, ToolSpec};
-use lyceum_tools::{Limited, Limits};
+use lyceum_core::{Audience, CallContext, Scope, Tool, ToolError, ToolOutput};
+use lyceum_tools::{CachePolicy, Limited, ToolPolicy, TypedTool};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// Says what a plant needs.
-#[derive(Debug)]
-struct Herbarium {
-    spec: ToolSpec,
-}
-
-#[derive(Deserialize)]
+/// The arguments: the model sees the schema of this type, doc comments included.
+#[derive(Deserialize, JsonSchema)]
 struct Arguments {
+    /// The plant's English name.
     plant: String,
 }
 
-impl Herbarium {
-    fn new() -> Self {
-        let parameters = json!({
-            "type": "object",
-            "properties": {"plant": {"type": "string"}},
-            "required": ["plant"],
-        });
-        // The model decides by the description.
-        let spec = ToolSpec::new("herbarium", "Says what a plant needs.", parameters);
-        Self { spec }
-    }
-}
-
-#[async_trait]
-impl Tool for Herbarium {
-    fn spec(&self) -> &ToolSpec {
-        &self.spec
-    }
-
-    async fn call(&self, _: &CallContext, arguments: Value) -> Result<ToolOutput, ToolError> {
-        let Arguments { plant } =
-            serde_json::from_value(arguments).map_err(|error| ToolError::Arguments {
-                detail: error.to_string(),
-            })?;
-        match plant.as_str() {
-            "moss" => Ok(ToolOutput {
-                sources: vec!["shelf 3".to_owned()],
-                ..ToolOutput::text("shade and water")
-            }),
-            "orchid" => Ok(ToolOutput::text("patience, ".repeat(1_000))),
-            "bamboo" => std::future::pending().await, // an upstream that never answers
-            _ => Err(ToolError::Failed {
-                detail: format!("there is no {plant} here"),
-            }),
-        }
-    }
+fn herbarium(policy: ToolPolicy) -> Limited {
+    let look_up = async |_: CallContext, Arguments { plant }: Arguments| match plant.as_str() {
+        "moss" => Ok(ToolOutput::text("shade and water")),
+        "orchid" => Ok(ToolOutput::text("patience, ".repeat(1_000))),
+        "bamboo" => std::future::pending().await, // an upstream that never answers
+        _ => Err(ToolError::Failed {
+            detail: format!("there is no {plant} here"),
+        }),
+    };
+    // The model decides by the description. Results are the same for everybody.
+    TypedTool::new("herbarium", "Says what a plant needs.", look_up)
+        .reads(Audience::Public)
+        .limited(policy)
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let limits = Limits {
+    let tool = herbarium(ToolPolicy {
+        max_concurrent: 10,
+        max_per_minute: Some(300),
         timeout: Duration::from_millis(100),
         max_chars: 40,
-        ..Limits::default()
-    };
-    let tool = Limited::new(Arc::new(Herbarium::new()), limits);
+        cache: Some(CachePolicy::default()), // equal questions are asked once in ten minutes
+        ..ToolPolicy::default()              // and five failures in a row open the breaker
+    });
     let call = CallContext::new(Scope::local());
-    println!("{}: {}", tool.spec().name, tool.spec().description);
+    println!("{} takes {}", tool.spec().name, tool.spec().parameters);
 
     let cases = [
         (json!({"plant": "moss"}), "ok"),
+        (json!({"plant": "moss"}), "ok"),   // from the cache
         (json!({"plant": "orchid"}), "ok"), // cut after 40 characters
+        (json!({"flower": "moss"}), "arguments"),
         (json!({"plant": "bamboo"}), "timeout"),
         (json!({"plant": "unicorn"}), "failed"),
-        (json!({"flower": "moss"}), "arguments"),
+        (json!({"plant": "dragon"}), "failed"),
+        (json!({"plant": "troll"}), "failed"),
+        (json!({"plant": "elf"}), "failed"),
+        (json!({"plant": "fig"}), "unavailable"), // the breaker is open
+        (json!({"plant": "moss"}), "ok"),         // what is kept is still there
     ];
     for (arguments, expected) in cases {
         print!("{arguments} -> ");
         let label = match tool.call(&call, arguments).await {
             Ok(output) => {
-                println!("{} {:?}", output.content, output.sources);
+                println!("{}", output.content);
                 assert!(output.content.chars().count() <= 41, "40 and an ellipsis");
                 "ok"
             }

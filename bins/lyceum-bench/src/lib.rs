@@ -13,6 +13,7 @@ pub mod memory;
 pub mod python;
 pub mod queue;
 pub mod report;
+pub mod tools;
 
 use std::path::PathBuf;
 

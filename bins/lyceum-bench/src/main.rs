@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lyceum_bench::{Options, graph, llm, memory, queue};
+use lyceum_bench::{Options, graph, llm, memory, queue, tools};
 
 #[derive(Parser)]
 #[command(about = "Measures Lyceum's crates; prints one JSON object a figure")]
@@ -36,6 +36,8 @@ enum Bench {
     Memory(memory::Args),
     /// The queue in front of a limited upstream: quota used, fairness, forecasts, costs.
     Queue,
+    /// What a tool's policy adds to a call.
+    Tools,
 }
 
 fn main() -> Result<()> {
@@ -62,5 +64,6 @@ fn main() -> Result<()> {
         Bench::Llm => llm::run(&options),
         Bench::Memory(args) => memory::run(&options, &args),
         Bench::Queue => queue::run(&options),
+        Bench::Tools => tools::run(&options),
     }
 }

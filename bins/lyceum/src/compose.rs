@@ -12,7 +12,7 @@ use lyceum_gateway::{BindError, Bound, Gateway, Info, Services, langgraph::Platf
 use lyceum_llm::Ledger;
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
-use lyceum_tools::{Calculator, Clock, Documents, Limited, Limits, Recall, WebSearch};
+use lyceum_tools::{Calculator, Clock, Documents, Limited, Recall, ToolPolicy, WebSearch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -221,7 +221,7 @@ async fn tools(config: &config::Tools, memory: &Memory) -> Result<Vec<Arc<dyn To
             WebSearch::searxng(url).context("tools.searxng_url")?,
         ));
     }
-    let limited = |tool| -> Arc<dyn Tool> { Arc::new(Limited::new(tool, Limits::default())) };
+    let limited = |tool| -> Arc<dyn Tool> { Arc::new(Limited::new(tool, ToolPolicy::default())) };
     Ok(tools.into_iter().map(limited).collect())
 }
 

@@ -15,8 +15,8 @@ use serde_json::json;
 use support::Server;
 
 /// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
-/// endpoints, budgets, an answer cache that fails, connections beyond the limit, tools, exported spans.
-const NOT_EXERCISED: [&str; 15] = [
+/// endpoints, budgets, an answer cache that fails, connections beyond the limit, exported spans.
+const NOT_EXERCISED: [&str; 13] = [
     "telemetry_exports_total",
     "api_connections_refused_total",
     "llm_throttled_total",
@@ -29,8 +29,6 @@ const NOT_EXERCISED: [&str; 15] = [
     "lyceum_queue_ledger_linked",
     "lyceum_queue_ledger_replicas",
     "lyceum_queue_ledger_failed_total",
-    "tool_calls_total",
-    "tool_call_duration_seconds",
     "api_active_streams",
 ];
 

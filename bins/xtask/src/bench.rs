@@ -20,7 +20,7 @@ use serde::Serialize;
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark: smoke, graph, llm, memory, queue.
+    /// Which benchmark: smoke, graph, llm, memory, queue, tools.
     name: String,
     /// Handed to the benchmark, e.g. `--quick`, `--only CASE`, `--python PATH`; `-- --help`
     /// lists what it takes.
@@ -38,12 +38,13 @@ enum Bench {
 }
 
 /// Every benchmark, under the name that runs it.
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: [(&str, Bench); 6] = [
     ("smoke", Bench::Programs(smoke::run)),
     ("graph", Bench::InProcess),
     ("llm", Bench::InProcess),
     ("memory", Bench::InProcess),
     ("queue", Bench::InProcess),
+    ("tools", Bench::InProcess),
 ];
 
 /// Runs one benchmark.

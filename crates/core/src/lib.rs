@@ -77,5 +77,5 @@ pub use student::{
     Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student, TeachError,
     TeachEvent, TeachStream, ToolTrace, Turn,
 };
-pub use tool::{Tool, ToolError, ToolOutput, ToolSpec};
+pub use tool::{Approval, Audience, Effect, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
 pub use units::{MicroUsd, Tokens, Usage};

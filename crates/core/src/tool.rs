@@ -58,8 +58,70 @@ impl ToolOutput {
     }
 }
 
+/// What a call of a tool changes, and so whether it may be made again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It only reads: its result may be kept, and a failed call made again.
+    Reads,
+    /// It changes something, but twice is as good as once: it may be made again, not kept.
+    Idempotent,
+    /// Every call counts: never made again, never answered from a cache.
+    #[default]
+    Once,
+}
+
+/// For whom a result is right, from the fewest to all: nobody else may be given a kept one.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Audience {
+    /// The user who asked.
+    #[default]
+    User,
+    /// Everybody in the tenant.
+    Tenant,
+    /// Everybody: it depends on the arguments alone.
+    Public,
+}
+
+/// Whether a person must agree before a tool is called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// Nobody is asked.
+    #[default]
+    NotNeeded,
+    /// Every call waits for a person.
+    Needed,
+}
+
+/// What an agent and a cache must know of a tool. The defaults trust it least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolTraits {
+    /// What a call changes.
+    pub effect: Effect,
+    /// For whom a result is right.
+    pub audience: Audience,
+    /// Whether a person is asked first.
+    pub approval: Approval,
+}
+
+impl ToolTraits {
+    /// A tool that only reads, with results for this audience.
+    #[must_use]
+    pub fn reads(audience: Audience) -> Self {
+        Self {
+            effect: Effect::Reads,
+            audience,
+            approval: Approval::NotNeeded,
+        }
+    }
+}
+
 /// Why a tool call failed. The text is written for the model, which may try again.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ToolError {
     /// The arguments do not fit; another try with better ones may succeed.
@@ -86,6 +148,18 @@ pub enum ToolError {
         /// What went wrong.
         detail: String,
     },
+    /// It failed in a way that may pass: a broken connection, an upstream's error.
+    #[error("run the tool: {detail}; it may work later")]
+    Transient {
+        /// What went wrong.
+        detail: String,
+    },
+    /// The call is not allowed, or a person did not agree to it.
+    #[error("call the tool: {detail}")]
+    Denied {
+        /// Why not.
+        detail: String,
+    },
 }
 
 impl ToolError {
@@ -97,7 +171,18 @@ impl ToolError {
             Self::Timeout { .. } => "timeout",
             Self::Unavailable { .. } => "unavailable",
             Self::Failed { .. } => "failed",
+            Self::Transient { .. } => "transient",
+            Self::Denied { .. } => "denied",
         }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout { .. } | Self::Unavailable { .. } | Self::Transient { .. }
+        )
     }
 }
 
@@ -106,6 +191,11 @@ impl ToolError {
 pub trait Tool: Send + Sync + fmt::Debug {
     /// How the tool is described to a model.
     fn spec(&self) -> &ToolSpec;
+
+    /// What a call changes, for whom its result is right, whether a person is asked first.
+    fn traits(&self) -> ToolTraits {
+        ToolTraits::default()
+    }
 
     /// Runs the tool on arguments that follow [`ToolSpec::parameters`].
     ///

@@ -156,6 +156,10 @@ const QUEUE: &[MetricSpec] = &[
 const TOOLS: &[MetricSpec] = &[
     counter("tool_calls_total", &["tool", "status"], "Tool calls by tool and status."),
     seconds("tool_call_duration_seconds", &["tool"], "Time of tool calls by tool, waiting included."),
+    counter("tool_results_total", &["tool", "from"], "Tool results by where they came from."),
+    counter("tool_retries_total", &["tool"], "Tool calls made again."),
+    counter("tool_results_warmed_total", &["tool"], "Kept tool results renewed before they were too old."),
+    gauge("tool_breaker_open", &["tool"], "1 while the breaker of a tool is open."),
 ];
 
 #[cfg(test)]

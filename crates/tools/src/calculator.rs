@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use lyceum_core::{CallContext, Tool, ToolError, ToolOutput, ToolSpec};
+use lyceum_core::{Audience, CallContext, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -70,6 +70,10 @@ fn evaluate(expression: &str) -> Result<String, ToolError> {
 impl Tool for Calculator {
     fn spec(&self) -> &ToolSpec {
         &self.spec
+    }
+
+    fn traits(&self) -> ToolTraits {
+        ToolTraits::reads(Audience::Public)
     }
 
     async fn call(&self, _call: &CallContext, value: Value) -> Result<ToolOutput, ToolError> {

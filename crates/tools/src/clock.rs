@@ -1,7 +1,7 @@
 //! The clock: what day and time it is, in UTC.
 
 use async_trait::async_trait;
-use lyceum_core::{CallContext, Tool, ToolError, ToolOutput, ToolSpec};
+use lyceum_core::{Audience, CallContext, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, macros::format_description};
 
@@ -40,6 +40,10 @@ impl Clock {
 impl Tool for Clock {
     fn spec(&self) -> &ToolSpec {
         &self.spec
+    }
+
+    fn traits(&self) -> ToolTraits {
+        ToolTraits::reads(Audience::Public)
     }
 
     async fn call(&self, _call: &CallContext, _arguments: Value) -> Result<ToolOutput, ToolError> {

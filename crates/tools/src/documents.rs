@@ -11,7 +11,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use lyceum_core::{CallContext, Scope, Tool, ToolError, ToolOutput, ToolSpec};
+use lyceum_core::{
+    Audience, CallContext, Scope, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits,
+};
 use lyceum_memory::{InMemory, MemoryKind, MemoryStore, NewMemory, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -114,6 +116,10 @@ impl Documents {
 impl Tool for Documents {
     fn spec(&self) -> &ToolSpec {
         &self.spec
+    }
+
+    fn traits(&self) -> ToolTraits {
+        ToolTraits::reads(Audience::Public)
     }
 
     async fn call(&self, _call: &CallContext, value: Value) -> Result<ToolOutput, ToolError> {

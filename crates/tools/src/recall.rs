@@ -3,7 +3,7 @@
 //! Invariant: it searches with the caller's own scope, so it never shows another user's words.
 
 use async_trait::async_trait;
-use lyceum_core::{CallContext, Tool, ToolError, ToolOutput, ToolSpec};
+use lyceum_core::{Audience, CallContext, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
 use lyceum_memory::Memory;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,6 +49,10 @@ impl Recall {
 impl Tool for Recall {
     fn spec(&self) -> &ToolSpec {
         &self.spec
+    }
+
+    fn traits(&self) -> ToolTraits {
+        ToolTraits::reads(Audience::User)
     }
 
     async fn call(&self, call: &CallContext, value: Value) -> Result<ToolOutput, ToolError> {

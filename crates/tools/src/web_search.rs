@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lyceum_core::{CallContext, Tool, ToolError, ToolOutput, ToolSpec};
+use lyceum_core::{Audience, CallContext, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -133,6 +133,10 @@ impl WebSearch {
 impl Tool for WebSearch {
     fn spec(&self) -> &ToolSpec {
         &self.spec
+    }
+
+    fn traits(&self) -> ToolTraits {
+        ToolTraits::reads(Audience::Public)
     }
 
     async fn call(&self, _call: &CallContext, value: Value) -> Result<ToolOutput, ToolError> {

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use lyceum_core::{CallContext, Scope, Tool, ToolError, ToolOutput, ToolSpec};
 use lyceum_memory::{InMemory, Memory, MemoryConfig, MemoryKind, NewMemory};
-use lyceum_tools::{Calculator, Clock, Documents, Limited, Limits, Recall, WebSearch};
+use lyceum_tools::{Calculator, Clock, Documents, Limited, Recall, ToolPolicy, WebSearch};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -220,10 +220,11 @@ impl Tool for Gate {
 #[tokio::test(start_paused = true)]
 async fn limits_hold_for_time_number_and_length() {
     let gate = Gate::new();
-    let limits = Limits {
+    let limits = ToolPolicy {
         max_concurrent: 2,
         timeout: Duration::from_secs(5),
         max_chars: 10,
+        ..ToolPolicy::default()
     };
     let tool = Arc::new(Limited::new(gate.clone(), limits));
     let calls: Vec<_> = (0..4)
