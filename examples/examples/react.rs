@@ -76,7 +76,7 @@ async fn main() -> anyhow::Result<()> {
     let calculator = Limited::new(Arc::new(Calculator::default()), ToolPolicy::default());
     let limits = ReActLimits {
         max_steps: 3,
-        ..ReActToolPolicy::default()
+        ..ReActLimits::default()
     };
     let agent = ReAct::new(Arc::new(Scripted), vec![Arc::new(calculator)], limits);
 

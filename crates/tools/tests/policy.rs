@@ -1,5 +1,4 @@
 //! A tool under its policy: limits, breaker, repeats, what stands in when it fails.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
