@@ -15,8 +15,8 @@ use serde_json::json;
 use support::Server;
 
 /// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
-/// endpoints, budgets, an answer cache that fails, connections beyond the limit, exported spans.
-const NOT_EXERCISED: [&str; 13] = [
+/// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, exported spans.
+const NOT_EXERCISED: &[&str] = &[
     "telemetry_exports_total",
     "api_connections_refused_total",
     "llm_throttled_total",
@@ -30,6 +30,14 @@ const NOT_EXERCISED: [&str; 13] = [
     "lyceum_queue_ledger_replicas",
     "lyceum_queue_ledger_failed_total",
     "api_active_streams",
+    "redis_cache_hits_total",
+    "redis_cache_misses_total",
+    "redis_cache_hit_rate",
+    "redis_cache_size_bytes",
+    "redis_cache_evictions_total",
+    "redis_cache_ttl_remaining",
+    "api_cache_response_time",
+    "cache_shared_failures_total",
 ];
 
 async fn simulator(faults: Vec<FaultRule>) -> Running {

@@ -30,6 +30,10 @@ pub const CATALOGUE: &[MetricGroup] = &[
         metrics: AGENTS,
     },
     MetricGroup {
+        package: "lyceum-cache",
+        metrics: CACHE,
+    },
+    MetricGroup {
         package: "lyceum-llm",
         metrics: LLM,
     },
@@ -137,6 +141,18 @@ const LLM: &[MetricSpec] = &[
     counter("llm_over_budget_total", &["budget"], "Model calls that a budget did not cover."),
     counter("llm_cache_lookups_total", &["outcome"], "Requests that the answer cache may serve by outcome."),
     counter("llm_cache_failures_total", &["operation"], "Failures of the answer cache by operation."),
+];
+
+#[rustfmt::skip]
+const CACHE: &[MetricSpec] = &[
+    counter("redis_cache_hits_total", &["namespace", "tier"], "Cache look-ups that a tier answered: local, this process; shared, Redis."),
+    counter("redis_cache_misses_total", &["namespace", "tier"], "Cache look-ups that a tier was asked and did not answer."),
+    gauge("redis_cache_hit_rate", &["namespace"], "Share of cache look-ups that either tier answered since the start, 0 to 1."),
+    gauge("redis_cache_size_bytes", &["namespace", "tier"], "What a cache tier holds, in bytes."),
+    counter("redis_cache_evictions_total", &["namespace"], "Cache entries dropped for space."),
+    seconds("redis_cache_ttl_remaining", &["namespace"], "How long what the shared tier gave is still kept."),
+    seconds("api_cache_response_time", &["namespace", "tier"], "Time of cache look-ups that this process did not answer, by what did: shared, source."),
+    counter("cache_shared_failures_total", &["namespace", "reason"], "Times that a shared cache failed and was left alone for a while."),
 ];
 
 #[rustfmt::skip]

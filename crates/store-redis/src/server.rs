@@ -106,6 +106,11 @@ impl RedisServer {
         result
     }
 
+    /// What makes connections of another kind.
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
         let limit = Some(self.shared.timeout);
         let config = AsyncConnectionConfig::new()
