@@ -4,6 +4,7 @@
 //! key is an error. Deliberately absent: anything derived from the machine (which
 //! provider is there, where the data directory is) — `resolve` does that.
 
+mod alerts;
 mod auth;
 mod embedding;
 mod llm;
@@ -19,6 +20,7 @@ use lyceum_core::Tone;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use alerts::Alerts;
 pub(crate) use auth::{Auth, Key, Limits, Scope};
 pub(crate) use embedding::{Embedding, EmbeddingModel};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
@@ -74,6 +76,8 @@ pub(crate) struct Config {
     pub log: Log,
     /// Where spans are sent.
     pub traces: Traces,
+    /// What the server tells about itself.
+    pub alerts: Alerts,
 }
 
 /// `[server]`: where and how requests are taken.

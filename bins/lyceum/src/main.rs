@@ -1,5 +1,6 @@
 //! The Lyceum server: reads its configuration, wires the layers, runs, drains.
 
+mod alerts;
 mod banner;
 mod cli;
 mod compose;
@@ -83,7 +84,11 @@ async fn serve(options: &Options) -> Result<()> {
     banner::started(&resolved, &chosen.main, &server)?;
     let exported = telemetry.clone();
     tokio::spawn(telemetry.upkeep());
+    let end_alerts = CancellationToken::new();
+    let watched = alerts::start(&resolved.config.alerts, &exported, end_alerts.clone())?;
     server.run(stop).await;
+    end_alerts.cancel();
+    watched.await?;
     exported.stop().await;
     banner::say("Stopped.")
 }

@@ -15,8 +15,11 @@ use serde_json::json;
 use support::Server;
 
 /// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
-/// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, exported spans.
+/// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, exported spans,
+/// alerts, very large requests.
 const NOT_EXERCISED: &[&str] = &[
+    "alert_notices_total",
+    "llm_large_requests_total",
     "telemetry_exports_total",
     "api_connections_refused_total",
     "llm_throttled_total",

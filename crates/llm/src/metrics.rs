@@ -43,6 +43,10 @@ pub const COST: &str = "llm_cost_nanodollars_total";
 pub const COST_TODAY: &str = "llm_cost_today_dollars";
 /// Counter. Requests whose calls together cost more than the alert's threshold.
 pub const COST_ALERTS: &str = "llm_cost_alerts_total";
+/// Counter. Calls that used more than [`LARGE_REQUEST`] tokens, input and output together.
+pub const LARGE_REQUESTS: &str = "llm_large_requests_total";
+/// From here on a single call is worth an alert.
+pub const LARGE_REQUEST: u64 = 150_000;
 /// Counter. Calls that a budget did not cover, by `budget`: `session`, `tenant_day`, `day`.
 pub const OVER_BUDGET: &str = "llm_over_budget_total";
 /// Counter. Requests that the answer cache may serve, by `outcome`: `exact`, `semantic`,
@@ -116,6 +120,11 @@ pub fn describe() {
         "Requests that cost more than the alert's threshold."
     );
     describe_counter!(
+        LARGE_REQUESTS,
+        Unit::Count,
+        "Model calls that used more than 150,000 tokens."
+    );
+    describe_counter!(
         OVER_BUDGET,
         Unit::Count,
         "Model calls that a budget did not cover."
@@ -137,6 +146,14 @@ pub(crate) fn ended(provider: &str, status: &'static str, took: Duration, usage:
     counter!(REQUESTS, "provider" => provider.clone(), "status" => status).increment(1);
     histogram!(DURATION, "provider" => provider.clone()).record(took.as_secs_f64());
     let Some(usage) = usage else { return };
+    if usage.total().0 > LARGE_REQUEST {
+        counter!(LARGE_REQUESTS).increment(1);
+        tracing::warn!(
+            provider,
+            tokens = usage.total().0,
+            "a model call used very many tokens"
+        );
+    }
     for (kind, tokens) in [
         ("input", usage.input),
         ("cached_input", usage.cached_input),

@@ -46,6 +46,10 @@ pub const CATALOGUE: &[MetricGroup] = &[
         metrics: TOOLS,
     },
     MetricGroup {
+        package: "lyceum-alert",
+        metrics: ALERT,
+    },
+    MetricGroup {
         package: "lyceum-observe",
         metrics: METRICS,
     },
@@ -138,6 +142,7 @@ const LLM: &[MetricSpec] = &[
     counter("llm_cost_nanodollars_total", &["model"], "Cost of model calls in billionths of a dollar by model."),
     gauge("llm_cost_today_dollars", &[], "Cost of the day's model calls in dollars."),
     counter("llm_cost_alerts_total", &[], "Requests that cost more than the alert's threshold."),
+    counter("llm_large_requests_total", &[], "Model calls that used more than 150,000 tokens."),
     counter("llm_over_budget_total", &["budget"], "Model calls that a budget did not cover."),
     counter("llm_cache_lookups_total", &["outcome"], "Requests that the answer cache may serve by outcome."),
     counter("llm_cache_failures_total", &["operation"], "Failures of the answer cache by operation."),
@@ -176,6 +181,12 @@ const TOOLS: &[MetricSpec] = &[
     counter("tool_retries_total", &["tool"], "Tool calls made again."),
     counter("tool_results_warmed_total", &["tool"], "Kept tool results renewed before they were too old."),
     gauge("tool_breaker_open", &["tool"], "1 while the breaker of a tool is open."),
+];
+
+#[rustfmt::skip]
+const ALERT: &[MetricSpec] = &[
+    counter("alert_notices_total", &["channel", "status"], "Messages about alerts by channel and what became of them."),
+    gauge("alert_firing", &["alert"], "1 while the server's own alert fires, else 0."),
 ];
 
 #[cfg(test)]

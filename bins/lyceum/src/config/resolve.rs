@@ -81,6 +81,7 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         100,
     )?;
     range("memory.recalled", config.memory.recalled as u64, 0, 50)?;
+    config.alerts.check()?;
     if !(0.0..=1.0).contains(&config.traces.sample_ratio) {
         return Err(ConfigError::Invalid {
             key: "traces.sample_ratio",
@@ -269,7 +270,12 @@ fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
     })
 }
 
-fn range(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+pub(super) fn range(
+    key: &'static str,
+    value: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
