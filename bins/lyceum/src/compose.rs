@@ -58,6 +58,10 @@ impl Server {
         }
         background.spawn(meaning::embed(self.memory.clone(), stop_background.clone()));
         background.spawn(clean(self.memory, stop_background.clone()));
+        background.spawn(edge::forget(
+            self.bound.gateway().clone(),
+            stop_background.clone(),
+        ));
         background.spawn(spend::keep(
             self.data_dir,
             self.ledger,
@@ -164,7 +168,9 @@ pub(crate) async fn compose(
         gateway = gateway.with_langgraph(platform.clone());
     }
     if let Some(records) = store.records() {
-        gateway = gateway.with_responses(records);
+        gateway = gateway
+            .with_responses(records.clone())
+            .with_idempotency(records);
     }
     let bound = lyceum_gateway::Server::new(gateway, edge::server(&config.server))
         .bind(resolved.listen)

@@ -4,14 +4,29 @@ use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::{Context, Result};
 use lyceum_gateway::{
-    ApiKey, AuthConfig, CorsOrigins, ForwardedHeader, GatewayConfig, KeyRules, KeyScope,
+    ApiKey, AuthConfig, CorsOrigins, ForwardedHeader, Gateway, GatewayConfig, KeyRules, KeyScope,
     RateLimits, ServerConfig, TrustedProxies,
 };
 use time::{
     Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ForwardedIn, Key, Limits, Scope, Server};
+
+/// How often answers kept for an `Idempotency-Key` are looked through.
+const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Removes what the gateway kept for its time, until it is cancelled.
+pub(crate) async fn forget(gateway: Gateway, stop: CancellationToken) {
+    loop {
+        gateway.forget_expired().await;
+        let pause = tokio::time::sleep(FORGET_EVERY);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+    }
+}
 
 /// How requests are answered.
 ///

@@ -1,12 +1,14 @@
 //! Reading a JSON body: how large, how slow, how deep, and what it must hold.
 //!
-//! Invariant: no more than the limit is ever kept, whatever `Content-Length` says,
+//! Invariant: no more than the limit is ever kept, whatever `Content-Length` says and
+//! however little gzip made of it,
 //! and nothing deeper than [`MAX_DEPTH`] reaches the parser, which therefore cannot
 //! overflow the stack.
 
-use std::time::Duration;
+use std::io::{self, Write};
 
 use axum::{body::Body, extract::Request};
+use flate2::write::MultiGzDecoder;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -29,17 +31,93 @@ const MAX_MESSAGE: usize = 300;
 ///
 /// # Errors
 ///
-/// [`ApiError::MediaType`], [`ApiError::TooLarge`], [`ApiError::SlowBody`],
-/// [`ApiError::Malformed`] for what is no JSON, and [`ApiError::Invalid`] with the
+/// [`ApiError::MediaType`], what [`read`] gives, [`ApiError::Malformed`] for what is no JSON, and [`ApiError::Invalid`] with the
 /// path for JSON of another shape.
 pub(crate) async fn json<T: DeserializeOwned>(
     request: Request,
     limits: &Limits,
 ) -> Result<T, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     check_type(&parts.headers)?;
-    let bytes = collect(body, limits.body_bytes, limits.body_read).await?;
-    parse(&bytes)
+    parse(&read(&mut parts.headers, body, limits).await?)
+}
+
+/// Reads a body and takes its encoding away, from the headers too.
+///
+/// # Errors
+///
+/// [`ApiError::Encoding`], [`ApiError::TooLarge`] for too many bytes as they arrive or as they
+/// were before gzip, [`ApiError::SlowBody`], and [`ApiError::Malformed`] for what breaks off.
+pub(crate) async fn read(
+    headers: &mut HeaderMap,
+    body: Body,
+    limits: &Limits,
+) -> Result<Vec<u8>, ApiError> {
+    let limit_bytes = limits.body_bytes;
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let sink = match (encodings.next(), encodings.next()) {
+        (None, None) => Sink::Plain,
+        (Some(one), None) if one == "identity" => Sink::Plain,
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"gzip") => Sink::Gzip,
+        _ => return Err(ApiError::Encoding),
+    };
+    headers.remove(header::CONTENT_ENCODING);
+    if sink == Sink::Plain {
+        let mut bytes = Vec::new();
+        collect(body, limits, &mut bytes).await?;
+        return Ok(bytes);
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    let mut decoder = MultiGzDecoder::new(Bounded {
+        bytes: Vec::new(),
+        limit_bytes,
+        is_over: false,
+    });
+    let collected = collect(body, limits, &mut decoder).await;
+    if decoder.get_ref().is_over {
+        return Err(ApiError::TooLarge { limit_bytes });
+    }
+    collected?;
+    let decoded = decoder.finish().map_err(|_| broken_gzip())?;
+    match decoded.is_over {
+        true => Err(ApiError::TooLarge { limit_bytes }),
+        false => Ok(decoded.bytes),
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Sink {
+    Plain,
+    Gzip,
+}
+
+fn broken_gzip() -> ApiError {
+    ApiError::Malformed {
+        detail: "the body is not gzip, or broke off: send it whole, or without Content-Encoding"
+            .to_owned(),
+    }
+}
+
+/// Takes so many bytes and fails at the next one.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit_bytes: usize,
+    is_over: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if data.len() > self.limit_bytes - self.bytes.len() {
+            self.is_over = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -58,25 +136,18 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
             detail: "the body must be JSON: send \"Content-Type: application/json\"",
         });
     }
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => Err(ApiError::MediaType {
-            detail: "the body is compressed: send it without Content-Encoding",
-        }),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-async fn collect(
-    mut body: Body,
-    limit_bytes: usize,
-    within: Duration,
-) -> Result<Vec<u8>, ApiError> {
+async fn collect(mut body: Body, limits: &Limits, to: &mut impl Sunk) -> Result<(), ApiError> {
+    let (limit_bytes, within) = (limits.body_bytes, limits.body_read);
     let announced = http_body::Body::size_hint(&body).lower();
     if announced > limit_bytes as u64 {
         return Err(ApiError::TooLarge { limit_bytes });
     }
     let reading = async {
-        let mut bytes = Vec::with_capacity((announced as usize).min(MAX_RESERVED));
+        to.reserve((announced as usize).min(MAX_RESERVED));
+        let mut arrived = 0;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| ApiError::Malformed {
                 detail: "the body broke off: send it whole".to_owned(),
@@ -84,19 +155,50 @@ async fn collect(
             let Some(data) = frame.data_ref() else {
                 continue;
             };
-            if data.len() > limit_bytes - bytes.len() {
+            if data.len() > limit_bytes - arrived {
                 return Err(ApiError::TooLarge { limit_bytes });
             }
-            bytes.extend_from_slice(data);
+            arrived += data.len();
+            to.take(data)?;
         }
-        Ok(bytes)
+        Ok(())
     };
     timeout(within, reading)
         .await
         .unwrap_or(Err(ApiError::SlowBody { after: within }))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// Where the bytes of a body go.
+trait Sunk {
+    fn reserve(&mut self, bytes: usize);
+    fn take(&mut self, data: &[u8]) -> Result<(), ApiError>;
+}
+
+impl Sunk for Vec<u8> {
+    fn reserve(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), ApiError> {
+        self.extend_from_slice(data);
+        Ok(())
+    }
+}
+
+impl Sunk for MultiGzDecoder<Bounded> {
+    fn reserve(&mut self, _: usize) {}
+
+    fn take(&mut self, data: &[u8]) -> Result<(), ApiError> {
+        self.write_all(data).map_err(|_| broken_gzip())
+    }
+}
+
+/// Parses the bytes of a body.
+///
+/// # Errors
+///
+/// [`ApiError::Malformed`] for what is no JSON, [`ApiError::Invalid`] for JSON of another shape.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let malformed = |detail: String| ApiError::Malformed { detail };
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();

@@ -6,7 +6,9 @@
 
 pub(crate) mod address;
 pub(crate) mod cors;
+pub(crate) mod once;
 pub(crate) mod rate;
+mod remembered;
 mod window;
 
 use std::{
@@ -43,7 +45,7 @@ use crate::{
     routes::{self, Family},
 };
 
-use self::{address::Peer, rate::Standings};
+use self::{address::Peer, once::Once, rate::Standings};
 
 /// The header that names a request, taken from the client when it is a valid id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -82,7 +84,8 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     let http2 = request.version() >= Version::HTTP_2;
     let origin = app.cors.allowed(request.headers());
     let mut standings = Standings::default();
-    let handled = run(&app, request, next, origin.is_some(), &mut standings);
+    let shape = (dialect, &id);
+    let handled = run(&app, request, next, origin.is_some(), &mut standings, shape);
     let handled = handled.instrument(track.span.clone()).await;
     let mut response = dialect.shape(handled, &id);
     complete_headers(&id, response.headers_mut());
@@ -107,6 +110,7 @@ async fn run(
     next: Next,
     is_allowed_origin: bool,
     standings: &mut Standings,
+    (dialect, id): (Dialect, &RequestId),
 ) -> Response {
     if is_allowed_origin && let Some(permission) = cors::preflight(&request) {
         return permission;
@@ -115,11 +119,32 @@ async fn run(
         return refusal.into_response();
     }
     let within = app.limits.request;
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let handled = AssertUnwindSafe(handle(app, request, next, dialect, id)).catch_unwind();
     match timeout(within, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => ApiError::Internal { what: "panic" }.into_response(),
         Err(_elapsed) => ApiError::Timeout { after: within }.into_response(),
+    }
+}
+
+/// Has a request answered, once where it has a key for that. What is remembered has the shape
+/// in which it is sent.
+async fn handle(
+    app: &App,
+    request: Request,
+    next: Next,
+    dialect: Dialect,
+    id: &RequestId,
+) -> Response {
+    match Once::of(&request, endpoint(&request)) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(once)) => {
+            let run = async |request| dialect.shape(next.run(request).await, id);
+            app.idempotency
+                .answer(once, request, &app.limits, run)
+                .await
+        }
+        Err(refusal) => refusal.into_response(),
     }
 }
 

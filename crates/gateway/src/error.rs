@@ -28,6 +28,10 @@ pub(crate) enum ApiError {
     TooLarge { limit_bytes: usize },
     #[error("{detail}")]
     MediaType { detail: &'static str },
+    #[error("the body's Content-Encoding is not understood: send it with gzip, or as it is")]
+    Encoding,
+    #[error("the Idempotency-Key was used with another request: choose a new one for this request")]
+    KeyReused,
     #[error("the request was not answered within {} s: try again, or use /chat/stream", .after.as_secs_f32())]
     Timeout { after: Duration },
     #[error("the body did not arrive within {} s: send it faster", .after.as_secs_f32())]
@@ -88,7 +92,8 @@ impl ApiError {
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType { .. } | Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::KeyReused => StatusCode::CONFLICT,
             Self::Timeout { .. } | Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired => StatusCode::UNAUTHORIZED,
             Self::ForeignHost | Self::ForeignOrigin | Self::KeyScope => StatusCode::FORBIDDEN,
@@ -199,6 +204,8 @@ impl ApiError {
             Self::Invalid { .. } => "invalid",
             Self::TooLarge { .. } => "too_large",
             Self::MediaType { .. } => "media_type",
+            Self::Encoding => "encoding",
+            Self::KeyReused => "idempotency_key_reused",
             Self::Timeout { .. } => "timeout",
             Self::SlowBody { .. } => "slow_body",
             Self::KeyMissing => "key_missing",
@@ -258,6 +265,17 @@ impl IntoResponse for ApiError {
         if let Some(after) = self.retry_after() {
             let seconds = after.as_millis().div_ceil(1_000).clamp(1, 86_400) as u64;
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        match self {
+            // RFC 9110, section 15.5.16.
+            Self::Encoding => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            // The vendors' SDKs would try again, and again in vain.
+            Self::KeyReused => {
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            }
+            _ => {}
         }
         if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(

@@ -23,7 +23,7 @@ use crate::{
     auth::Keys,
     catalog::Catalog,
     config::{GatewayConfig, Limits},
-    edge::{self, address::TrustedProxies, cors::CorsOrigins, rate::Addresses},
+    edge::{self, address::TrustedProxies, cors::CorsOrigins, once::Idempotency, rate::Addresses},
     error::ApiError,
     metrics,
     page::Assets,
@@ -83,6 +83,7 @@ pub(crate) struct App {
     pub(crate) addresses: Addresses,
     pub(crate) proxies: TrustedProxies,
     pub(crate) cors: CorsOrigins,
+    pub(crate) idempotency: Idempotency,
     pub(crate) services: Services,
     /// The models and the student.
     pub(crate) catalog: Catalog,
@@ -157,6 +158,7 @@ impl Gateway {
             addresses: Addresses::new(&config.rates),
             proxies: config.proxies.clone(),
             cors: config.cors.clone(),
+            idempotency: Idempotency::new(),
             catalog: services
                 .models
                 .clone()
@@ -197,6 +199,21 @@ impl Gateway {
     pub fn with_responses(self, records: Arc<dyn RecordStore>) -> Self {
         self.app.responses.get_or_init(|| records);
         self
+    }
+
+    /// Keeps there what was answered to requests with an `Idempotency-Key`, so that they are
+    /// done once across restarts too; without it, once in the life of this gateway. The first
+    /// store stays.
+    #[must_use]
+    pub fn with_idempotency(self, records: Arc<dyn RecordStore>) -> Self {
+        self.app.idempotency.keep_in(records);
+        self
+    }
+
+    /// Removes what was kept for its time and is over it: answers to requests with an
+    /// `Idempotency-Key`, after a day. To be called every few minutes.
+    pub async fn forget_expired(&self) {
+        self.app.idempotency.forget_expired().await;
     }
 
     /// Has `/sessions/{id}/…` answered by this student; without one nothing is found there.

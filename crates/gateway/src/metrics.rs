@@ -6,7 +6,7 @@
 use lyceum_observe::{Kind, MetricSpec};
 use metrics::{Unit, counter};
 
-use crate::edge::rate::Policy;
+use crate::edge::{once, rate::Policy};
 
 pub(crate) const REQUESTS: &str = "api_requests_total";
 pub(crate) const DURATION: &str = "api_request_duration_seconds";
@@ -14,6 +14,7 @@ pub(crate) const CONNECTIONS: &str = "api_active_connections";
 pub(crate) const STREAMS: &str = "api_active_streams";
 pub(crate) const REFUSED_CONNECTIONS: &str = "api_connections_refused_total";
 pub(crate) const RATE_LIMITED: &str = "api_rate_limited_total";
+pub(crate) const IDEMPOTENT: &str = "api_idempotent_requests_total";
 
 /// The catalogue. Give it to [`lyceum_observe::describe`] once a recorder is installed.
 pub const METRICS: &[MetricSpec] = &[
@@ -59,6 +60,13 @@ pub const METRICS: &[MetricSpec] = &[
         labels: &["by"],
         help: "Requests refused with 429, by the limit: address, key or tenant.",
     },
+    MetricSpec {
+        name: IDEMPOTENT,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["outcome"],
+        help: "Requests with an Idempotency-Key: ran, replayed, or in conflict with another body.",
+    },
 ];
 
 /// Makes the counters of rare events appear before they happen, so that their first one is
@@ -66,5 +74,8 @@ pub const METRICS: &[MetricSpec] = &[
 pub(crate) fn begin() {
     for policy in Policy::ALL {
         counter!(RATE_LIMITED, "by" => policy.label()).increment(0);
+    }
+    for outcome in once::Outcome::ALL {
+        counter!(IDEMPOTENT, "outcome" => outcome.label()).increment(0);
     }
 }

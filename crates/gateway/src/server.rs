@@ -156,6 +156,12 @@ impl Bound {
         self.address
     }
 
+    /// What is served.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.server.gateway
+    }
+
     /// Serves until `shutdown` is cancelled, then stops in order: [`Lifecycle::Draining`] is
     /// entered and answers carry `Connection: close` while it keeps accepting for
     /// [`ServerConfig::drain`]; then no more is accepted and requests under way have

@@ -117,6 +117,7 @@ const GATEWAY: &[MetricSpec] = &[
     gauge("api_active_streams", &[], "Open event streams."),
     counter("api_connections_refused_total", &["how"], "Connections beyond the limit: told 503 (busy) or closed at once (closed)."),
     counter("api_rate_limited_total", &["by"], "Requests refused with 429, by the limit: address, key or tenant."),
+    counter("api_idempotent_requests_total", &["outcome"], "Requests with an Idempotency-Key: ran, replayed, or in conflict with another body."),
 ];
 
 #[rustfmt::skip]

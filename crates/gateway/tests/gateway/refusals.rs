@@ -111,7 +111,7 @@ async fn only_plain_json_is_taken() {
         &[("Content-Type", "application/x-www-form-urlencoded")],
         &[
             ("Content-Type", "application/json"),
-            ("Content-Encoding", "gzip"),
+            ("Content-Encoding", "br"),
         ],
     ] {
         let reply = server.send(request("POST", "/chat", headers, body)).await;
