@@ -20,6 +20,9 @@ use support::Server;
 const NOT_EXERCISED: &[&str] = &[
     "alert_notices_total",
     "llm_large_requests_total",
+    "mcp_connects_total",
+    "mcp_server_up",
+    "mcp_server_tools",
     "telemetry_exports_total",
     "api_connections_refused_total",
     "llm_throttled_total",

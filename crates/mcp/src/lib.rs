@@ -26,4 +26,4 @@ pub use config::{ConfigError, HttpConfig, ProcessConfig, Reach, ServerConfig, Se
 pub use library::{PromptArgument, PromptInfo, ResourceInfo};
 pub use link::ServerError;
 pub use name::{NameError, ServerName};
-pub use servers::{Dress, Server, ServerStatus, Servers};
+pub use servers::{Server, ServerStatus, Servers};

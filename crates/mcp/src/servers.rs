@@ -19,7 +19,7 @@ use crate::{
 const CLOSE: Duration = Duration::from_secs(12);
 
 /// Puts something around a tool when it first appears, e.g. limits.
-pub type Dress = Arc<dyn Fn(Arc<dyn Tool>) -> Arc<dyn Tool> + Send + Sync>;
+pub(crate) type Dress = Arc<dyn Fn(Arc<dyn Tool>) -> Arc<dyn Tool> + Send + Sync>;
 
 /// How a server fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +92,17 @@ impl fmt::Debug for Servers {
 }
 
 impl Servers {
-    /// Begins to connect to servers, in the background; each tool is dressed once. Needs a
-    /// runtime.
+    /// Begins to connect to servers, in the background; each tool is dressed once, when it
+    /// first appears, e.g. in limits. Needs a runtime.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Twice`].
-    pub fn start(configs: Vec<ServerConfig>, dress: Dress) -> Result<Self, ConfigError> {
+    pub fn start(
+        configs: Vec<ServerConfig>,
+        dress: impl Fn(Arc<dyn Tool>) -> Arc<dyn Tool> + Send + Sync + 'static,
+    ) -> Result<Self, ConfigError> {
+        let dress: Dress = Arc::new(dress);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut servers: Vec<Server> = Vec::new();
         let mut supervisors = Vec::new();

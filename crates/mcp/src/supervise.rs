@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Dress, Reach, ServerName,
+    Reach, ServerName,
     backoff::Backoff,
     catalog::{Catalog, Taken},
     guard::Guarded,
@@ -27,6 +27,7 @@ use crate::{
     list, metrics,
     plain::line,
     remote::Remote,
+    servers::Dress,
     transport::{self, ProcessTransport},
 };
 

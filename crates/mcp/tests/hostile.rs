@@ -1,7 +1,7 @@
 //! Servers that misbehave, beside one that does not and is none the worse.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
@@ -16,7 +16,7 @@ use serde_json::json;
 
 /// A misbehaving server beside an honest one; both are started.
 async fn beside(config: ServerConfig) -> Servers {
-    let servers = Servers::start(vec![config, honest("good")], common::bare()).unwrap();
+    let servers = Servers::start(vec![config, honest("good")], |tool| tool).unwrap();
     until("the honest server", || has(&servers, "good__echo")).await;
     servers
 }

@@ -50,6 +50,10 @@ pub const CATALOGUE: &[MetricGroup] = &[
         metrics: ALERT,
     },
     MetricGroup {
+        package: "lyceum-mcp",
+        metrics: MCP,
+    },
+    MetricGroup {
         package: "lyceum-observe",
         metrics: METRICS,
     },
@@ -188,6 +192,13 @@ const TOOLS: &[MetricSpec] = &[
 const ALERT: &[MetricSpec] = &[
     counter("alert_notices_total", &["channel", "status"], "Messages about alerts by channel and what became of them."),
     gauge("alert_firing", &["alert"], "1 while the server's own alert fires, else 0."),
+];
+
+#[rustfmt::skip]
+const MCP: &[MetricSpec] = &[
+    counter("mcp_connects_total", &["server", "status"], "Attempts to connect to MCP servers by server and status."),
+    gauge("mcp_server_up", &["server"], "Whether the MCP server can be called."),
+    gauge("mcp_server_tools", &["server"], "Tools taken from the MCP server."),
 ];
 
 #[cfg(test)]

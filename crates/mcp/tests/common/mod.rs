@@ -3,15 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use lyceum_core::{CallContext, Scope, Tool, ToolError, ToolOutput};
-use lyceum_mcp::{Dress, ProcessConfig, Reach, ServerConfig, ServerLimits, Servers};
+use lyceum_mcp::{ProcessConfig, Reach, ServerConfig, ServerLimits, Servers};
 use serde_json::Value;
 
 /// How long anything in these tests may take before it counts as never.
 const NEVER: Duration = Duration::from_secs(30);
-
-pub(crate) fn bare() -> Dress {
-    Arc::new(|tool| tool)
-}
 
 /// The fixture with these arguments.
 pub(crate) fn with(name: &str, args: &[&str]) -> ServerConfig {
@@ -38,7 +34,7 @@ pub(crate) fn honest(name: &str) -> ServerConfig {
 
 /// Started servers, each reached or failed once.
 pub(crate) async fn settled(configs: Vec<ServerConfig>) -> Servers {
-    let servers = Servers::start(configs, bare()).unwrap();
+    let servers = Servers::start(configs, |tool| tool).unwrap();
     servers.settled(NEVER).await;
     servers
 }
