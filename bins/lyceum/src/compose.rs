@@ -16,7 +16,7 @@ use lyceum_tools::{Calculator, Clock, Documents, Limited, Recall, ToolPolicy, We
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{self, Resolved},
+    config::{self, Resolved, Samples},
     edge, embedders, graphs, health, meaning,
     models::{self, Models},
     provider::{Chosen, ProcessEnvironment},
@@ -146,7 +146,12 @@ pub(crate) async fn compose(
     let metrics = telemetry.clone();
     let pupil = Arc::new(student.clone());
     let student: Arc<dyn Student> = Arc::new(student);
-    let platform = store.platform(graphs::all(student.clone())?);
+    let samples = config.langgraph.samples;
+    let platform = store.platform(graphs::all(student.clone(), samples)?);
+    let platform = platform.map(|platform| match samples {
+        Samples::Off => platform,
+        Samples::Classic | Samples::Streaming => platform.with_truncate(),
+    });
     let services = Services {
         student,
         models: catalog,

@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub memory: Memory,
     /// Which tools the student has beside the built-in ones.
     pub tools: Tools,
+    /// What clients of the LangGraph API find beside the student.
+    pub langgraph: Langgraph,
     /// What is logged.
     pub log: Log,
     /// Where spans are sent.
@@ -271,6 +273,28 @@ pub(crate) struct Tools {
     pub searxng_url: Option<String>,
     /// A folder of text and Markdown files that the student may look things up in. Default: none.
     pub documents: Option<PathBuf>,
+}
+
+/// `[langgraph]`: what clients of the LangGraph API find beside the student.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Langgraph {
+    /// Graphs without a model to try clients with: `off` (default: a small `agent` alone),
+    /// `classic` or `streaming`.
+    pub samples: Samples,
+}
+
+/// Which sample graphs there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Samples {
+    /// `agent`.
+    #[default]
+    Off,
+    /// `agent`, and graphs with subgraphs, stops, failures, waits and factories.
+    Classic,
+    /// Graphs for a thread's stream: messages, tools, a question, a subgraph.
+    Streaming,
 }
 
 /// `[log]`: what is logged, on standard error.

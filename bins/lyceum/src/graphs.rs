@@ -1,7 +1,11 @@
-//! The graphs that clients of the LangGraph API find: the student, and a small agent without
-//! a model to try a client with.
+//! The graphs that clients of the LangGraph API find: the student, a small agent without a
+//! model to try a client with, and, where that is configured, further samples.
 //!
-//! Invariant: `agent` answers the same every time. Deliberately absent: graphs of users.
+//! Invariant: a sample answers the same every time. Deliberately absent: graphs of users.
+
+mod agent;
+mod classic;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -11,6 +15,8 @@ use lyceum_core::{CallContext, Explanation, SessionId, Student, TeachEvent};
 use lyceum_gateway::langgraph::{Invocation, Messages, Served, add_messages, text};
 use lyceum_graph::{Context, END, GraphBuilder, NodeError, START, State};
 use serde_json::{Value, json};
+
+use crate::config::Samples;
 
 type Ctx = Context<Invocation, Value>;
 
@@ -24,22 +30,19 @@ struct Lesson {
     questions: Vec<String>,
 }
 
-/// What the small agent holds.
-#[derive(State, Clone, Debug, Default)]
-struct Agent {
-    #[state(fold = add_messages)]
-    messages: Messages,
-    interrupt: bool,
-    sleep: Option<f64>,
-}
-
 /// All graphs.
 ///
 /// # Errors
 ///
 /// When one does not compile.
-pub(crate) fn all(student: Arc<dyn Student>) -> Result<Vec<Served>> {
-    Ok(vec![feynman(student)?, agent()?])
+pub(crate) fn all(student: Arc<dyn Student>, samples: Samples) -> Result<Vec<Served>> {
+    let mut all = vec![feynman(student)?];
+    all.extend(match samples {
+        Samples::Off => vec![agent::agent()?],
+        Samples::Classic => classic::all()?,
+        Samples::Streaming => streaming::all()?,
+    });
+    Ok(all)
 }
 
 fn feynman(student: Arc<dyn Student>) -> Result<Served> {
@@ -98,47 +101,4 @@ async fn listen(
         }
     }
     Err(NodeError::transient("the student ended without a result"))
-}
-
-/// `agent` says "begin", calls a tool, and says "end".
-fn agent() -> Result<Served> {
-    let graph = GraphBuilder::<Agent, Invocation, Value>::new()
-        .node("agent", speak)
-        .node("tool", async |agent: Arc<Agent>, _: Ctx| {
-            let said = format!("tool_call__{}", agent.messages.last_text());
-            Ok(AgentUpdate::new().messages(Messages::tool(&said, "tool_call_id")))
-        })
-        .edge(START, "agent")
-        .route("agent", ["tool", END], |agent: &Agent| {
-            if agent.messages.last_text() == "end" {
-                END
-            } else {
-                "tool"
-            }
-        })
-        .edge("tool", "agent")
-        .compile()?;
-    Ok(Served::new("agent", graph))
-}
-
-async fn speak(agent: Arc<Agent>, ctx: Ctx) -> Result<AgentUpdate, NodeError> {
-    if agent.interrupt {
-        let _answer: Value = ctx.interrupt("ask", "i want to interrupt").await?;
-    }
-    let last = agent.messages.0.last();
-    let kind = last
-        .and_then(|last| last.get("type"))
-        .and_then(Value::as_str);
-    if let (Some(seconds), Some("human")) = (agent.sleep, kind) {
-        let pause = std::time::Duration::try_from_secs_f64(seconds);
-        tokio::time::sleep(pause.map_err(NodeError::permanent)?).await;
-    }
-    let words = if kind == Some("tool") { "end" } else { "begin" };
-    let mut message = ctx.message("answer");
-    for letter in words.chars() {
-        message.send(letter.to_string().into()).await;
-    }
-    Ok(AgentUpdate::new()
-        .messages(Messages::ai(message.id(), words))
-        .interrupt(false))
 }

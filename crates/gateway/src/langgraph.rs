@@ -7,6 +7,9 @@
 //! Deliberately absent: crons, webhooks, and the thread stream of version 3.
 
 mod assistants;
+mod begin;
+mod erased;
+mod introspect;
 mod items;
 mod lanes;
 mod log;
@@ -16,9 +19,13 @@ mod platform;
 mod refusal;
 mod request;
 mod resources;
+mod runnable;
 mod runs;
 mod served;
+mod shelf;
+mod states;
 mod threads;
+mod tools;
 mod wire;
 mod worker;
 
@@ -30,7 +37,9 @@ use serde_json::{Value, json};
 
 pub use messages::{Messages, add_messages, text};
 pub use platform::Platform;
-pub use served::{Invocation, Served};
+pub use served::{Invocation, Raised, Served};
+pub use shelf::Shelf;
+pub use tools::{tool_failed, tool_finished, tool_said, tool_started};
 
 use crate::gateway::Shared;
 
@@ -48,12 +57,12 @@ pub(crate) fn routes(platform: Platform) -> Router<Shared> {
                 .patch(assistants::update)
                 .delete(assistants::delete),
         )
-        .route("/assistants/{id}/graph", get(assistants::graph))
-        .route("/assistants/{id}/schemas", get(assistants::schemas))
-        .route("/assistants/{id}/subgraphs", get(assistants::subgraphs))
+        .route("/assistants/{id}/graph", get(introspect::graph))
+        .route("/assistants/{id}/schemas", get(introspect::schemas))
+        .route("/assistants/{id}/subgraphs", get(introspect::subgraphs))
         .route(
             "/assistants/{id}/subgraphs/{namespace}",
-            get(assistants::subgraphs),
+            get(introspect::subgraphs),
         )
         .route("/assistants/{id}/versions", post(assistants::versions))
         .route("/assistants/{id}/latest", post(assistants::latest))
@@ -99,6 +108,7 @@ pub(crate) fn routes(platform: Platform) -> Router<Shared> {
         )
         .route("/store/items/search", post(items::search))
         .route("/store/namespaces", post(items::namespaces))
+        .route("/internal/truncate", post(threads::truncate))
         .layer(Extension(platform))
 }
 

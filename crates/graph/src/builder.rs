@@ -8,8 +8,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Command, CompileError, Context, Failure, Graph, Input, NodeError, NodeName, RetryPolicy,
-    SendTo, State, Worker,
+    AnyGraph, Command, CompileError, Context, Failure, Graph, Input, NodeError, NodeName,
+    RetryPolicy, SendTo, State, Worker,
     cache::{CachePolicy, NodeCache},
     compile::compile,
     node::{self, NodeFn},
@@ -78,6 +78,7 @@ pub(crate) struct NodeSpec<S: State, C, E> {
     pub(crate) name: NodeName,
     pub(crate) run: NodeFn<S, C, E>,
     pub(crate) deferred: bool,
+    pub(crate) inner: Option<Arc<dyn AnyGraph>>,
 }
 
 /// One setting of one node, applied by `compile` when all nodes are known.
@@ -179,16 +180,14 @@ where
         R: Into<Command<S>>,
     {
         let keep_state = false;
-        self.add(
-            name.into(),
-            subgraph(Subgraph {
-                graph,
-                enter,
-                leave,
-                keep_state,
-            }),
-            false,
-        )
+        let inner: Arc<dyn AnyGraph> = Arc::new(graph.clone());
+        let code = subgraph(Subgraph {
+            graph,
+            enter,
+            leave,
+            keep_state,
+        });
+        self.add(name.into(), code, false).is_graph(inner)
     }
 
     /// Adds a graph as a node that continues from its own last state in each run of the
@@ -207,16 +206,14 @@ where
         R: Into<Command<S>>,
     {
         let keep_state = true;
-        self.add(
-            name.into(),
-            subgraph(Subgraph {
-                graph,
-                enter,
-                leave,
-                keep_state,
-            }),
-            false,
-        )
+        let inner: Arc<dyn AnyGraph> = Arc::new(graph.clone());
+        let code = subgraph(Subgraph {
+            graph,
+            enter,
+            leave,
+            keep_state,
+        });
+        self.add(name.into(), code, false).is_graph(inner)
     }
 
     /// Tries a node again after transient failures and time-outs.
@@ -302,7 +299,16 @@ where
             name,
             run,
             deferred,
+            inner: None,
         });
+        self
+    }
+
+    /// The node that was added last is this graph.
+    fn is_graph(mut self, inner: Arc<dyn AnyGraph>) -> Self {
+        if let Some(node) = self.nodes.last_mut() {
+            node.inner = Some(inner);
+        }
         self
     }
 

@@ -59,6 +59,21 @@ impl<S: State> Command<S> {
         self
     }
 
+    /// Also starts this node once for a payload that is JSON already; whether the node takes
+    /// it shows when it runs.
+    #[must_use]
+    pub fn and_send_json(
+        mut self,
+        target: impl Into<NodeName>,
+        payload: &serde_json::Value,
+    ) -> Self {
+        self.sends.push(SendTo {
+            target: target.into(),
+            payload: payload.to_string().into(),
+        });
+        self
+    }
+
     /// Ends this graph after the step, and goes to a node of the graph that encloses it;
     /// the subgraph's node must declare that node as a destination. At the outermost graph
     /// it only ends the run.

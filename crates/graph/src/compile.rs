@@ -329,6 +329,7 @@ where
         run: node.run,
         options: options.into(),
         cache: cache.map(Arc::new),
+        inner: node.inner,
     });
     Ok(Graph::new(Arc::new(topology), nodes.collect()))
 }

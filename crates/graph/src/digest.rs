@@ -88,6 +88,22 @@ impl TaskKey<'_> {
     }
 }
 
+/// A text is not the id of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("read a task's id: give 32 hexadecimal digits")]
+pub struct TaskIdError;
+
+impl std::str::FromStr for TaskId {
+    type Err = TaskIdError;
+
+    fn from_str(text: &str) -> Result<Self, TaskIdError> {
+        let is_plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16);
+        let number = number.ok().filter(|_| is_plain).ok_or(TaskIdError)?;
+        Ok(Self(Digest(number)))
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

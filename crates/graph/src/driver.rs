@@ -32,8 +32,8 @@ use crate::{
 pub(crate) enum Begin<S: State> {
     /// With an input, on top of the thread's state there.
     Input(Input<S>, Base),
-    /// Where the thread stopped.
-    Resume(Answers),
+    /// Where the thread stopped, with what is written and planned beside.
+    Resume(Answers, Option<Command<S>>),
     /// As the work of one task of an enclosing graph: continues if that task began before.
     Nested {
         origin: String,
@@ -125,7 +125,7 @@ where
         }
         let base = match &begin {
             Begin::Input(_, base) => *base,
-            Begin::Resume(_) | Begin::Nested { .. } => Base::Newest,
+            Begin::Resume(..) | Begin::Nested { .. } => Base::Newest,
         };
         let saved = match &self.run.durable {
             Some(durable) if base != Base::Empty => {
@@ -142,9 +142,9 @@ where
         }
         match begin {
             Begin::Input(input, _) => self.begin_with(input, saved.as_ref(), None).await,
-            Begin::Resume(answers) => {
+            Begin::Resume(answers, command) => {
                 let saved = saved.ok_or(RunError::NoCheckpoint)?;
-                self.resume(&saved, answers).await
+                self.resume(&saved, answers, command).await
             }
             Begin::Nested {
                 origin,
@@ -159,7 +159,7 @@ where
                     let asked = asked.values().flat_map(|recorded| &recorded.pending);
                     let asked: Vec<_> = asked.map(|interrupt| &interrupt.id).collect();
                     answers.retain(|id, _| asked.contains(&id));
-                    return self.resume(saved, Answers::ById(answers)).await;
+                    return self.resume(saved, Answers::ById(answers), None).await;
                 }
                 let saved = saved.filter(|_| keep_state);
                 self.begin_with(input, saved.as_ref(), Some(origin)).await
@@ -194,8 +194,17 @@ where
 
     /// Continues a step: results that were recorded are taken, tasks that still wait for an
     /// answer stay asleep, the others run.
-    async fn resume(&mut self, saved: &Saved, answers: Answers) -> Result<Progress, RunError> {
+    async fn resume(
+        &mut self,
+        saved: &Saved,
+        answers: Answers,
+        command: Option<Command<S>>,
+    ) -> Result<Progress, RunError> {
         let mut progress = self.restore(saved)?;
+        if let Some(command) = command {
+            progress = self.machine.command(command)?;
+        }
+        self.tell_resumed(&saved.checkpoint).await;
         self.machine.pass_pause(has_paused(saved));
         let mut tasks = recorded::<S>(saved)?;
         let given = distribute(&mut tasks, answers)?;

@@ -222,6 +222,12 @@ impl Durable {
         }
     }
 
+    /// The same thread, seen by the subgraph that keeps its part there.
+    pub(crate) fn within(mut self, place: String) -> Self {
+        self.namespace = place;
+        self
+    }
+
     /// The same thread, seen by a subgraph.
     pub(crate) fn nested(&self, node: &str) -> Self {
         Self {

@@ -163,6 +163,12 @@ pub enum RunError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// A write from outside is not one that the graph's state takes.
+    #[error("take the update: {source}")]
+    Refused {
+        /// Why not.
+        source: serde_json::Error,
+    },
     /// A checkpoint plans a node that the graph no longer has.
     #[error("continue with node {node} of the checkpoint: the graph has none{}", suggest(.near))]
     UnknownInPlan {
@@ -222,6 +228,7 @@ impl RunError {
             Self::Saver(source) => source.label(),
             Self::Encode { .. } => "encode",
             Self::Decode { .. } => "decode",
+            Self::Refused { .. } => "refused",
             Self::UnknownInPlan { .. } => "unknown_in_plan",
             Self::NoCheckpoint => "no_checkpoint",
             Self::NotStarted => "not_started",

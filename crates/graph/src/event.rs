@@ -113,6 +113,9 @@ pub enum EventKind<S: State, E = ()> {
     /// A checkpoint was given to the saver. Mode [`Mode::Checkpoints`]. Only with
     /// `Durability::Async` may it not be stored yet.
     Checkpointed(Box<Checkpointed>),
+    /// The run goes on from this checkpoint, which was stored before. Mode
+    /// [`Mode::Resumed`].
+    Resumed(Box<Checkpointed>),
     /// The run is over. Always sent.
     Finished(Output<S>),
 }
@@ -199,6 +202,7 @@ impl<S: State, E> EventKind<S, E> {
             Self::Message(_) => Mode::Messages,
             Self::State(_) | Self::NestedState(_) => Mode::Values,
             Self::Checkpointed(_) => Mode::Checkpoints,
+            Self::Resumed(_) => Mode::Resumed,
             Self::Planned { .. } | Self::Retried { .. } => Mode::Debug,
             Self::Finished(_) => return None,
         })
@@ -245,6 +249,7 @@ impl<S: State, E> fmt::Debug for EventKind<S, E> {
             }
             Self::State(_) | Self::NestedState(_) => f.write_str("state"),
             Self::Checkpointed(stored) => write!(f, "checkpoint {}", stored.checkpoint.id),
+            Self::Resumed(stored) => write!(f, "resumed {}", stored.checkpoint.id),
             Self::Finished(output) => write!(f, "finished {:?}", output.status),
         }
     }

@@ -12,6 +12,7 @@
 //! are polled by whoever polls the run, so a node that computes for long uses
 //! `tokio::task::spawn_blocking`.
 
+mod any;
 mod attempt;
 mod barrier;
 mod builder;
@@ -67,6 +68,7 @@ mod topology;
 mod turns;
 mod writers;
 
+pub use any::{AnyGraph, AnySnapshot, Part};
 pub use barrier::Barrier;
 pub use builder::{GraphBuilder, Route, Routes};
 pub use cache::CachePolicy;
@@ -75,7 +77,7 @@ pub use command::{Command, Input, SendTo, Worker};
 pub use compile::CompileError;
 pub use config::RunConfig;
 pub use context::{Context, EffectId};
-pub use digest::{Digest, TaskId};
+pub use digest::{Digest, TaskId, TaskIdError};
 pub use draw::{Edge, EdgeKind};
 pub use durable::Durability;
 #[cfg(feature = "encryption")]

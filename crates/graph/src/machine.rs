@@ -228,6 +228,29 @@ impl<S: State> Machine<S> {
         Ok(())
     }
 
+    /// Writes from outside, and adds tasks to those that are planned.
+    pub(crate) fn command(&mut self, command: Command<S>) -> Result<Progress, RunError> {
+        if let Some(update) = command.update {
+            Arc::make_mut(&mut self.state).apply(update, &mut self.changed);
+        }
+        let mut tasks = std::mem::take(&mut self.tasks);
+        for SendTo { target, payload } in command.sends {
+            let (node, payload) = (self.known(&target)?, Some(payload));
+            tasks.push(Task { node, payload });
+        }
+        for target in command.goto {
+            if target.as_str() == END {
+                continue;
+            }
+            let (node, payload) = (self.known(&target)?, None);
+            let task = Task { node, payload };
+            if !tasks.contains(&task) {
+                tasks.push(task);
+            }
+        }
+        Ok(self.replan(tasks))
+    }
+
     /// Continues with the tasks of a checkpoint.
     pub(crate) fn replan(&mut self, tasks: Vec<Task>) -> Progress {
         self.tasks = tasks;

@@ -20,6 +20,8 @@ pub enum Mode {
     Tasks,
     /// What is stored of a thread: `EventKind::Checkpointed`.
     Checkpoints,
+    /// Where a resumed run, or a resumed subgraph in it, goes on: `EventKind::Resumed`.
+    Resumed,
     /// Everything, with `EventKind::Planned` and `EventKind::Retried`, which no other mode
     /// carries.
     Debug,

@@ -33,6 +33,19 @@ impl Namespace {
         self.0.as_deref().unwrap_or_default()
     }
 
+    /// The path of these subgraphs, from the outermost; none is the run itself.
+    #[must_use]
+    pub fn of(scopes: impl IntoIterator<Item = Scope>) -> Self {
+        let scopes: Arc<[Scope]> = scopes.into_iter().collect();
+        Self(Some(scopes).filter(|scopes| !scopes.is_empty()))
+    }
+
+    /// Where the subgraph's part of a thread is kept: a name per level, without tasks.
+    pub(crate) fn place(&self) -> String {
+        let names = self.scopes().iter().map(|scope| format!("/{}", scope.node));
+        names.collect()
+    }
+
     pub(crate) fn child(&self, node: NodeName, task: TaskId) -> Self {
         let scopes = self.scopes().iter().cloned();
         Self(Some(scopes.chain([Scope { node, task }]).collect()))

@@ -37,6 +37,7 @@ pub(crate) enum Told<E> {
     Ended(TaskId, NodeName, TaskResult),
     State(Value),
     Checkpointed(Box<Checkpointed>),
+    Resumed(Box<Checkpointed>),
 }
 
 /// Takes events without knowing the type of the state.
@@ -144,6 +145,7 @@ impl<E> Told<E> {
             EventKind::State(state) => Self::State(state_json(&*state)),
             EventKind::NestedState(state) => Self::State(state),
             EventKind::Checkpointed(stored) => Self::Checkpointed(stored),
+            EventKind::Resumed(stored) => Self::Resumed(stored),
             EventKind::Finished(_) => return None,
         })
     }
@@ -177,6 +179,7 @@ impl<E> Told<E> {
             Self::Ended(task, node, result) => EventKind::Ended { task, node, result },
             Self::State(state) => EventKind::NestedState(state),
             Self::Checkpointed(stored) => EventKind::Checkpointed(stored),
+            Self::Resumed(stored) => EventKind::Resumed(stored),
         }
     }
 }

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Answers, CheckpointId, Input, Keep, NodeName, RunError, START, SaverError, State, Thread,
+    Answers, CheckpointId, Command, Input, Keep, NodeName, RunError, START, SaverError, State,
+    Thread,
     durable::{Durability, Durable},
     journal::{Journal, asked, has_paused},
     machine::Machine,
@@ -29,8 +30,30 @@ where
         update: S::Update,
         as_node: Option<&NodeName>,
     ) -> Result<CheckpointId, RunError> {
+        self.update_from(Source::Update, update, as_node).await
+    }
+
+    /// The same; an update as [`START`] counts as an input.
+    pub(crate) async fn written(
+        &self,
+        update: S::Update,
+        as_node: Option<&NodeName>,
+    ) -> Result<CheckpointId, RunError> {
+        let source = match as_node {
+            Some(name) if name.as_str() == START => Source::Input,
+            _ => Source::Update,
+        };
+        self.update_from(source, update, as_node).await
+    }
+
+    async fn update_from(
+        &self,
+        source: Source,
+        update: S::Update,
+        as_node: Option<&NodeName>,
+    ) -> Result<CheckpointId, RunError> {
         let from = self.base.checkpoint();
-        self.rewrite(from, Source::Update, |machine| match as_node {
+        self.rewrite(from, source, |machine| match as_node {
             Some(name) if name.as_str() == START => {
                 machine.begin(Input::Update(update)).map(|_planned| ())
             }
@@ -39,6 +62,19 @@ where
                 machine.write(update, Some(id))
             }
             None => machine.write(update, None),
+        })
+        .await
+    }
+
+    /// Writes what a command says, and plans where it goes beside what was planned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Thread::update`].
+    pub async fn command(&self, command: Command<S>) -> Result<CheckpointId, RunError> {
+        let from = self.base.checkpoint();
+        self.rewrite(from, Source::Update, |machine| {
+            machine.command(command).map(|_planned| ())
         })
         .await
     }
@@ -75,7 +111,8 @@ where
         source: Source,
         write: impl FnOnce(&mut Machine<S>) -> Result<(), RunError>,
     ) -> Result<CheckpointId, RunError> {
-        let saved = self.saver.load(&self.id, "", from).await?;
+        let place = self.namespace.place();
+        let saved = self.saver.load(&self.id, &place, from).await?;
         let mut machine = self.machine();
         let mut journal = Journal::new(durable);
         match &saved {

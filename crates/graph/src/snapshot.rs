@@ -1,7 +1,7 @@
 //! A thread as a reader sees it: its state at any checkpoint, what runs next, its history.
 //!
 //! Invariant: reading needs no lease and changes nothing. Deliberately absent: the states of
-//! subgraphs, whose types the reader does not know; their events show them.
+//! subgraphs, whose types the reader does not know; [`crate::AnyGraph`] shows them as JSON.
 
 use std::{fmt, sync::Arc};
 
@@ -119,7 +119,8 @@ where
         checkpoint: Option<CheckpointId>,
     ) -> Result<Option<Snapshot<S>>, RunError> {
         let checkpoint = checkpoint.or(self.base.checkpoint());
-        let saved = self.saver.load(&self.id, "", checkpoint).await?;
+        let place = self.namespace.place();
+        let saved = self.saver.load(&self.id, &place, checkpoint).await?;
         saved.map(|saved| self.read(saved)).transpose()
     }
 
@@ -132,7 +133,7 @@ where
         let tasks = plan.tasks.into_iter().enumerate().map(|(index, planned)| {
             let key = TaskKey {
                 thread: self.id.as_str(),
-                namespace: &Namespace::default(),
+                namespace: &self.namespace,
                 checkpoint: head.id,
                 step: head.step + 1,
                 node: &planned.node,
@@ -167,6 +168,41 @@ where
         })
     }
 
+    /// The task of the enclosing graph that began what a subgraph's checkpoint belongs to;
+    /// `None` for the outermost graph, and where that task's checkpoint was removed.
+    ///
+    /// # Errors
+    ///
+    /// What the saver gives, and [`RunError::Decode`].
+    pub async fn begun_by(&self, head: &Checkpoint) -> Result<Option<TaskId>, RunError> {
+        let (Some((inner, outer)), Some(origin)) = (
+            self.namespace.scopes().split_last(),
+            Plan::read(head)?.origin,
+        ) else {
+            return Ok(None);
+        };
+        let Some((checkpoint, index)) = origin.split_once(':') else {
+            return Ok(None);
+        };
+        let (Ok(checkpoint), Ok(index)) = (checkpoint.parse(), index.parse()) else {
+            return Ok(None);
+        };
+        let namespace = Namespace::of(outer.iter().cloned());
+        let before = Some(CheckpointId(checkpoint + 1));
+        let place = namespace.place();
+        let heads = self.saver.history(&self.id, &place, before, 1).await?;
+        let outer = heads.first().filter(|head| head.id.0 == checkpoint);
+        let key = |step: u64| TaskKey {
+            thread: self.id.as_str(),
+            namespace: &namespace,
+            checkpoint: CheckpointId(checkpoint),
+            step: step + 1,
+            node: &inner.node,
+            index,
+        };
+        Ok(outer.map(|head| key(head.step).id()))
+    }
+
     /// Lists the thread's checkpoints, newest first, older than `before`.
     ///
     /// # Errors
@@ -177,7 +213,8 @@ where
         before: Option<CheckpointId>,
         limit: usize,
     ) -> Result<Vec<Checkpoint>, SaverError> {
-        self.saver.history(&self.id, "", before, limit).await
+        let place = self.namespace.place();
+        self.saver.history(&self.id, &place, before, limit).await
     }
 
     /// Lists the checkpoints that a query finds, newest first. The saver is read page by

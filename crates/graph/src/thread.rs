@@ -8,8 +8,8 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    Answers, CheckpointId, Claim, Graph, Input, Metadata, Multitask, Namespace, Output, RunConfig,
-    RunError, Saver, SaverError, State, ThreadId, Turns,
+    Answers, CheckpointId, Claim, Command, Graph, Input, Metadata, Multitask, Namespace, Output,
+    RunConfig, RunError, Saver, SaverError, State, ThreadId, Turns,
     context::RunContext,
     driver::{Begin, drive},
     durable::{self, Durability, Durable, HeldLease},
@@ -55,6 +55,8 @@ pub struct Thread<S: State, C = (), E = ()> {
     pub(crate) saver: Arc<dyn Saver>,
     pub(crate) id: ThreadId,
     pub(crate) base: Base,
+    /// The subgraph whose part of the thread this is.
+    pub(crate) namespace: Namespace,
     pub(crate) metadata: Arc<Metadata>,
     claim: Claim,
     lease: Duration,
@@ -76,6 +78,7 @@ where
             saver,
             id,
             base: Base::Newest,
+            namespace: Namespace::default(),
             metadata: Arc::default(),
             claim: Claim::default(),
             lease: LEASE,
@@ -120,6 +123,15 @@ where
     pub fn at(&self, checkpoint: CheckpointId) -> Self {
         let mut thread = self.clone();
         thread.base = Base::At(checkpoint);
+        thread
+    }
+
+    /// The part of the thread that this graph keeps as a subgraph of another, for reading
+    /// and for [`Thread::update`]; only the outermost graph runs.
+    #[must_use]
+    pub fn within(&self, namespace: Namespace) -> Self {
+        let mut thread = self.clone();
+        thread.namespace = namespace;
         thread
     }
 
@@ -192,7 +204,7 @@ where
         answers: Answers,
         config: RunConfig<C>,
     ) -> Result<Output<S>, RunError> {
-        self.start(Begin::Resume(answers), config, None).await
+        self.start(Begin::Resume(answers, None), config, None).await
     }
 
     /// [`Thread::run`] as a stream of events, see [`Graph::stream`].
@@ -202,7 +214,21 @@ where
 
     /// [`Thread::resume`] as a stream of events, see [`Graph::stream`].
     pub fn resume_stream(&self, answers: Answers, config: RunConfig<C>) -> RunStream<S, E> {
-        self.events(Begin::Resume(answers), config)
+        self.events(Begin::Resume(answers, None), config)
+    }
+
+    /// Resumes, and in the step that is resumed writes what the command says, and starts what
+    /// it names beside what was planned: a stream as [`Thread::resume_stream`].
+    ///
+    /// What the command writes is stored with the step's end; after a crash before that, the
+    /// same call is to be made again.
+    pub fn command_stream(
+        &self,
+        answers: Answers,
+        command: Command<S>,
+        config: RunConfig<C>,
+    ) -> RunStream<S, E> {
+        self.events(Begin::Resume(answers, Some(command)), config)
     }
 
     fn events(&self, begin: Begin<S>, config: RunConfig<C>) -> RunStream<S, E> {
@@ -238,7 +264,7 @@ where
             }
             match &mut begin {
                 Begin::Input(_, from) => *from = base,
-                Begin::Resume(answers) => {
+                Begin::Resume(answers, _) => {
                     if let Base::At(from) = base
                         && self.newest(Base::Newest).await? != Some(from)
                     {
@@ -282,7 +308,8 @@ where
         let lease = durable::acquire(&self.saver, &self.id, self.lease, self.claim).await?;
         let saver = self.saver.clone();
         let held = HeldLease::new(saver.clone(), lease, durability, self.keep, turn);
-        Ok(Durable::root(held.into(), saver, durability, metadata))
+        let root = Durable::root(held.into(), saver, durability, metadata);
+        Ok(root.within(self.namespace.place()))
     }
 }
 
@@ -292,6 +319,7 @@ impl<S: State, C, E> Clone for Thread<S, C, E> {
             graph: self.graph.clone(),
             saver: self.saver.clone(),
             id: self.id.clone(),
+            namespace: self.namespace.clone(),
             metadata: self.metadata.clone(),
             turns: self.turns.clone(),
             ..*self

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    State, builder::RouteFn, cache::NodeCache, node::NodeFn, pause::Pauses, retry::NodeOptions,
+    AnyGraph, State, builder::RouteFn, cache::NodeCache, node::NodeFn, pause::Pauses,
+    retry::NodeOptions,
 };
 
 /// Where a graph begins: the source of its first edges.
@@ -115,6 +116,8 @@ pub(crate) struct NodeCode<S: State, C, E> {
     pub(crate) run: NodeFn<S, C, E>,
     pub(crate) options: Arc<NodeOptions>,
     pub(crate) cache: Option<Arc<NodeCache<S>>>,
+    /// The graph that the node is, if it is one.
+    pub(crate) inner: Option<Arc<dyn AnyGraph>>,
 }
 
 impl<S: State> Topology<S> {

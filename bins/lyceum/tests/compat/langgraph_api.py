@@ -56,7 +56,9 @@ async def threads(c):
     assert texts(values) == WHOLE, values
     history = await c.threads.get_history(thread)
     nexts = [state["next"] for state in history]
-    assert nexts == [[], ["agent"], ["tool"], ["agent"]], nexts
+    assert nexts == [[], ["agent"], ["tool"], ["agent"], ["__start__"]], nexts
+    steps = [state["metadata"]["step"] for state in history]
+    assert steps == [3, 2, 1, 0, -1] and history[-1]["values"]["messages"] == [], history
     state = await c.threads.get_state(thread)
     assert state["next"] == [] and texts(state["values"]) == WHOLE, state
     copy = (await c.threads.copy(thread))["thread_id"]

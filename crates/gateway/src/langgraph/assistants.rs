@@ -1,15 +1,12 @@
 //! The assistants' endpoints.
 //!
 //! Invariant: a version never changes; an update makes a new one. Deliberately absent:
-//! changes to the assistants that every graph has.
-
-use std::collections::HashMap;
+//! changes to the assistants that every graph has, and what their graphs look like.
 
 use axum::{Json, extract::Path, response::IntoResponse};
 use http::StatusCode;
 use lyceum_core::{Expect, RecordWrite};
-use lyceum_graph::{END, START};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +14,6 @@ use super::{
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
     resources::{ASSISTANT, Assistant, Versions, now},
-    served::is_conditional,
 };
 
 pub(crate) async fn create(asked: Asked) -> Answer<Json<Assistant>> {
@@ -53,7 +49,7 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Assistant>> {
     }
 }
 
-async fn get_one(asked: &Asked, id: &str) -> Answer<Assistant> {
+pub(crate) async fn get_one(asked: &Asked, id: &str) -> Answer<Assistant> {
     let found = asked.platform.assistant(asked.owner(), id).await?;
     let current = found.current().cloned();
     current.ok_or_else(|| Refusal::not_found("Assistant"))
@@ -139,7 +135,7 @@ async fn found(asked: &Asked) -> Answer<Vec<Value>> {
 pub(crate) async fn search(asked: Asked) -> Answer<Json<Vec<Value>>> {
     let mut all = found(&asked).await?;
     asked.sort(&mut all);
-    Ok(Json(asked.page(all)))
+    Ok(Json(asked.select(asked.page(all))))
 }
 
 pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
@@ -171,75 +167,4 @@ pub(crate) async fn latest(Path(id): Path<String>, asked: Asked) -> Answer<Json<
     current
         .map(Json)
         .ok_or_else(|| Refusal::not_found("Assistant version"))
-}
-
-pub(crate) async fn graph(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    let assistant = get_one(&asked, &id).await?;
-    let served = asked.platform.graph(&assistant.graph_id)?;
-    let end = |name: &str| match name {
-        name if name == START => "__start__".to_owned(),
-        name if name == END => "__end__".to_owned(),
-        name => name.to_owned(),
-    };
-    let schema = |id: &str| json!({ "id": id, "type": "schema", "data": id });
-    let mut nodes = vec![schema("__start__")];
-    nodes.extend(served.graph.nodes().into_iter().map(|name| {
-        json!({
-            "id": name, "type": "runnable",
-            "data": { "id": ["lyceum", "graph", "node"], "name": name },
-        })
-    }));
-    nodes.push(schema("__end__"));
-    let edges = served.graph.edges().into_iter().map(|edge| {
-        let mut shown = Map::new();
-        shown.insert("source".to_owned(), end(edge.from.as_str()).into());
-        shown.insert("target".to_owned(), end(edge.to.as_str()).into());
-        if is_conditional(&edge) {
-            shown.insert("conditional".to_owned(), true.into());
-        }
-        Value::Object(shown)
-    });
-    Ok(Json(
-        json!({ "nodes": nodes, "edges": edges.collect::<Vec<_>>() }),
-    ))
-}
-
-pub(crate) async fn schemas(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    let assistant = get_one(&asked, &id).await?;
-    let served = asked.platform.graph(&assistant.graph_id)?;
-    let fields = served.graph.channels().into_iter().map(|name| {
-        let schema = match name {
-            "messages" => json!({
-                "title": "Messages", "type": "array", "items": { "$ref": "#/definitions/BaseMessage" },
-            }),
-            name => json!({ "title": name }),
-        };
-        (name.to_owned(), schema)
-    });
-    let state = json!({
-        "$schema": "http://json-schema.org/draft-07/schema#", "type": "object",
-        "title": format!("{}State", assistant.graph_id),
-        "properties": fields.collect::<Map<_, _>>(),
-        "definitions": { "BaseMessage": {
-            "type": "object", "properties": { "id": { "type": "string" },
-            "type": { "type": "string" }, "content": {} }, "required": ["content"],
-        }},
-    });
-    let open = json!({
-        "$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": {},
-    });
-    Ok(Json(json!({
-        "graph_id": assistant.graph_id, "input_schema": state, "output_schema": state,
-        "state_schema": state, "config_schema": open, "context_schema": open,
-    })))
-}
-
-/// The graphs served have no subgraphs of their own.
-pub(crate) async fn subgraphs(
-    path: Path<HashMap<String, String>>,
-    asked: Asked,
-) -> Answer<Json<Value>> {
-    let id = path.get("id").map(String::as_str).unwrap_or_default();
-    get_one(&asked, id).await?;
-    Ok(Json(json!({})))
 }

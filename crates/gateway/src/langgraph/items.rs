@@ -9,45 +9,16 @@ use axum::{
 };
 use http::StatusCode;
 use lyceum_core::{Expect, RecordWrite};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime};
 
 use super::{
     platform::put_write,
     refusal::{Answer, Refusal},
-    request::{Asked, has},
+    request::{Asked, has_matching},
     resources::{ITEM, now, stamp},
+    shelf::{Item, item_id},
 };
-
-/// Between the names of a path, inside a record's id.
-const BETWEEN: &str = "\u{1f}";
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Item {
-    namespace: Vec<String>,
-    key: String,
-    value: Value,
-    created_at: String,
-    updated_at: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
-}
-
-impl Item {
-    fn is_alive(&self) -> bool {
-        let at = self.expires_at.as_deref();
-        let at = at.and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
-        at.is_none_or(|at| at > OffsetDateTime::now_utc())
-    }
-
-    fn shown(&self) -> Value {
-        json!({
-            "namespace": self.namespace, "key": self.key, "value": self.value,
-            "created_at": self.created_at, "updated_at": self.updated_at,
-        })
-    }
-}
 
 fn path(asked: &Asked, name: &str) -> Vec<String> {
     match asked.value(name) {
@@ -65,31 +36,33 @@ fn path(asked: &Asked, name: &str) -> Vec<String> {
 fn name(asked: &Asked) -> Answer<(Vec<String>, String, String)> {
     let namespace = path(asked, "namespace");
     let key = asked.text("key").unwrap_or_default().to_owned();
-    let is_wrong = |name: &String| name.is_empty() || name.contains(char::is_control);
-    if namespace.is_empty() || namespace.iter().any(is_wrong) || is_wrong(&key) {
-        return Err(Refusal::invalid(
-            "namespace and key must be names without control characters",
-        ));
-    }
-    let id = format!("{}{BETWEEN}{BETWEEN}{key}", namespace.join(BETWEEN));
+    let id = item_id(&namespace, &key)?;
     Ok((namespace, key, id))
+}
+
+fn expiry(minutes: Option<f64>) -> Option<String> {
+    minutes.map(|minutes| {
+        let after = Duration::saturating_seconds_f64(minutes * 60.0);
+        stamp(OffsetDateTime::now_utc().saturating_add(after))
+    })
 }
 
 pub(crate) async fn put(asked: Asked) -> Answer {
     let (namespace, key, id) = name(&asked)?;
     let old = asked.platform.get::<Item>(asked.owner(), ITEM, &id).await?;
-    let minutes = asked.value("ttl").and_then(Value::as_f64);
-    let expires_at = minutes.map(|minutes| {
-        let after = Duration::saturating_seconds_f64(minutes * 60.0);
-        stamp(OffsetDateTime::now_utc().saturating_add(after))
-    });
+    let ttl = asked.value("ttl").and_then(Value::as_f64);
+    let value = asked.value("value").cloned().unwrap_or_default();
+    if !value.is_object() {
+        return Err(Refusal::invalid("value must be an object"));
+    }
     let item = Item {
         created_at: old.map_or_else(now, |old| old.created_at),
         updated_at: now(),
-        value: asked.value("value").cloned().unwrap_or_default(),
+        value,
         namespace,
         key,
-        expires_at,
+        expires_at: expiry(ttl),
+        ttl,
     };
     let write = put_write(ITEM, &id, "", &item, Expect::Anything);
     asked.platform.put(asked.owner(), vec![write]).await?;
@@ -99,7 +72,15 @@ pub(crate) async fn put(asked: Asked) -> Answer {
 pub(crate) async fn get(asked: Asked) -> Answer<Response> {
     let (_, _, id) = name(&asked)?;
     let found = asked.platform.get::<Item>(asked.owner(), ITEM, &id).await?;
-    let found = found.filter(Item::is_alive);
+    let mut found = found.filter(Item::is_alive);
+    if let Some(item) = found.as_mut().filter(|item| item.ttl.is_some())
+        && asked.value("refresh_ttl") != Some(&Value::Bool(false))
+    {
+        // Reading keeps it alive.
+        item.expires_at = expiry(item.ttl);
+        let write = put_write(ITEM, &id, "", item, Expect::Anything);
+        asked.platform.put(asked.owner(), vec![write]).await?;
+    }
     // Clients take nothing for an item that does not exist.
     Ok(Json(found.map(|item| item.shown())).into_response())
 }
@@ -124,7 +105,7 @@ pub(crate) async fn search(asked: Asked) -> Answer<Json<Value>> {
     let found = alive(&asked).await?.into_iter().filter(|item| {
         let text = || item.value.to_string().to_lowercase();
         item.namespace.starts_with(&prefix)
-            && has(&item.value, &filter)
+            && has_matching(&item.value, &filter)
             && query.as_ref().is_none_or(|query| {
                 let text = text();
                 query.split_whitespace().any(|word| text.contains(word))

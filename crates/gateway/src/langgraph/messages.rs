@@ -25,6 +25,12 @@ impl Messages {
         self.0.last().and_then(text).unwrap_or_default()
     }
 
+    /// One message of a person's.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(vec![message(text.into())])
+    }
+
     /// One message of the model's.
     #[must_use]
     pub fn ai(id: &str, content: &str) -> Self {

@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) saver: Arc<dyn Saver>,
     pub(crate) graphs: BTreeMap<String, Served>,
+    /// Whether clients may remove all they have at once.
+    pub(crate) truncates: bool,
     pub(crate) slots: Semaphore,
     pub(crate) board: Mutex<Board>,
     pub(crate) tasks: TaskTracker,
@@ -65,10 +67,21 @@ impl Platform {
             records,
             saver,
             graphs: graphs.collect(),
+            truncates: false,
             slots: Semaphore::new(RUNNING),
             board: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
+    }
+
+    /// Lets clients remove all that they have at once, by `POST /internal/truncate`, as test
+    /// suites of the API do. It takes effect on a platform that was not cloned yet.
+    #[must_use]
+    pub fn with_truncate(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.truncates = true;
+        }
+        self
     }
 
     // === records ===
@@ -148,12 +161,13 @@ impl Platform {
         Uuid::new_v5(&ASSISTANTS, graph.as_bytes()).to_string()
     }
 
-    fn built_in(graph: &str) -> Versions {
+    fn built_in(graph: &str, served: &Served) -> Versions {
+        let given = |value: &Option<Value>| value.clone().unwrap_or_else(|| serde_json::json!({}));
         let assistant = Assistant {
             assistant_id: Self::default_id(graph),
             graph_id: graph.to_owned(),
-            config: serde_json::json!({}),
-            context: serde_json::json!({}),
+            config: given(&served.about.config),
+            context: given(&served.about.context),
             created_at: "2025-01-01T00:00:00Z".to_owned(),
             updated_at: "2025-01-01T00:00:00Z".to_owned(),
             metadata: serde_json::json!({ "created_by": "system" }),
@@ -169,7 +183,8 @@ impl Platform {
 
     /// The assistants that everybody has: one per graph.
     pub(crate) fn built_ins(&self) -> impl Iterator<Item = Versions> {
-        self.0.graphs.keys().map(|graph| Self::built_in(graph))
+        let graphs = self.0.graphs.iter();
+        graphs.map(|(graph, served)| Self::built_in(graph, served))
     }
 
     pub(crate) async fn assistant(&self, owner: &TenantId, id: &str) -> Answer<Versions> {

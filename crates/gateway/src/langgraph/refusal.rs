@@ -8,7 +8,6 @@ use http::StatusCode;
 use lyceum_core::RecordError;
 use lyceum_graph::{RunError, SaverError};
 
-use super::served::Failed;
 use crate::error::ApiError;
 
 /// A refusal.
@@ -68,6 +67,9 @@ impl From<RunError> for Refusal {
             RunError::UnknownInPlan { node, .. } => {
                 Self::invalid(format!("the graph has no node {node}"))
             }
+            RunError::Refused { source } => {
+                Self::invalid(format!("the graph does not take this: {source}"))
+            }
             error => {
                 let cause = &error as &dyn std::error::Error;
                 tracing::error!(error = cause, "a graph's thread cannot be used");
@@ -80,15 +82,6 @@ impl From<RunError> for Refusal {
 impl From<SaverError> for Refusal {
     fn from(error: SaverError) -> Self {
         RunError::from(error).into()
-    }
-}
-
-impl From<Failed> for Refusal {
-    fn from(error: Failed) -> Self {
-        match error {
-            Failed::Run(error) => error.into(),
-            input @ Failed::Input(_) => Self::invalid(input.to_string()),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use axum::{
     Extension, RequestPartsExt,
     extract::{FromRequest, Query, Request},
 };
+use http::HeaderMap;
 use http_body::Body as _;
 use lyceum_core::{Scope, TenantId};
 use serde_json::{Map, Value};
@@ -24,6 +25,21 @@ const MOST: usize = 1_000;
 /// The most things that one request may name to be worked through.
 const NAMED: usize = 100;
 
+/// Headers that are not for graphs.
+const HIDDEN: [&str; 8] = [
+    "x-api-key",
+    "x-auth-scheme",
+    "x-csrf-token",
+    "x-real-ip",
+    "x-request-id",
+    "x-service-key",
+    "x-tenant-id",
+    "x-user-id",
+];
+/// The most headers of a client's own that are read, and the longest value, in bytes.
+const HEADERS: usize = 32;
+const HEADER_BYTES: usize = 1_024;
+
 /// Who asks, and the service.
 pub(crate) struct Asked {
     pub(crate) platform: Platform,
@@ -34,6 +50,8 @@ pub(crate) struct Asked {
     /// A body that is a list.
     pub(crate) list: Vec<Value>,
     pub(crate) last_event: Option<String>,
+    /// What the headers configure.
+    pub(crate) headers: Map<String, Value>,
     pub(crate) app: Shared,
 }
 
@@ -57,6 +75,7 @@ impl FromRequest<Shared> for Asked {
         let last_event = last_event
             .and_then(|id| id.to_str().ok())
             .map(str::to_owned);
+        let headers = configured(&parts.headers);
         let mut all = Map::new();
         for (name, value) in query {
             let value = match value.as_str() {
@@ -83,9 +102,27 @@ impl FromRequest<Shared> for Asked {
             body: all,
             list,
             last_event,
+            headers,
             app: app.clone(),
         })
     }
+}
+
+/// Headers of a client's own, `x-…`, for the graphs. Those that say who calls, or that
+/// proxies add, are none.
+fn configured(headers: &HeaderMap) -> Map<String, Value> {
+    let is_own = |name: &str| {
+        name.starts_with("x-")
+            && !HIDDEN.contains(&name)
+            && !name.starts_with("x-forwarded-")
+            && !name.starts_with("x-amz")
+    };
+    headers
+        .iter()
+        .filter(|(name, value)| is_own(name.as_str()) && value.len() <= HEADER_BYTES)
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.into())))
+        .take(HEADERS)
+        .collect()
 }
 
 impl Asked {
@@ -136,17 +173,38 @@ impl Asked {
         all.into_iter().skip(offset).take(limit).collect()
     }
 
-    /// The order that was asked for; lists come newest first.
+    /// The order that was asked for; lists come newest first. An order by what things do not
+    /// have is none.
     pub(crate) fn sort(&self, all: &mut [Value]) {
-        let by = self.text("sort_by").unwrap_or("created_at").to_owned();
-        if self.value("sort_by").is_some() {
-            let key = |value: &Value| value.get(&by).map(ToString::to_string).unwrap_or_default();
+        let (by, order) = match (self.text("sort_by"), self.text("order_by")) {
+            (Some(by), _) => (Some(by), self.text("sort_order").unwrap_or("desc")),
+            (None, Some(both)) => {
+                let (by, order) = both.split_once(' ').unwrap_or((both, "desc"));
+                (Some(by), order)
+            }
+            (None, None) => (None, self.text("sort_order").unwrap_or("desc")),
+        };
+        if let Some(by) = by {
+            if all.iter().any(|value| value.get(by).is_none()) {
+                return;
+            }
+            let key = |value: &Value| value.get(by).map(ToString::to_string).unwrap_or_default();
             all.sort_by_key(|value| std::cmp::Reverse(key(value)));
         }
-        let order = self.text("sort_order").unwrap_or("desc");
-        if order.eq_ignore_ascii_case("asc") {
+        if order.trim().eq_ignore_ascii_case("asc") {
             all.reverse();
         }
+    }
+
+    /// Only the fields that were asked for, where some were.
+    pub(crate) fn select(&self, mut all: Vec<Value>) -> Vec<Value> {
+        let Some(Value::Array(wanted)) = self.value("select") else {
+            return all;
+        };
+        for fields in all.iter_mut().filter_map(Value::as_object_mut) {
+            fields.retain(|name, _| wanted.iter().any(|wanted| wanted == name));
+        }
+        all
     }
 }
 
@@ -159,6 +217,42 @@ pub(crate) fn has(value: &Value, filter: &Map<String, Value>) -> bool {
             (found, wanted) => found == Some(wanted),
         }
     })
+}
+
+/// The same, with the comparisons that a store's filter knows, e.g. `{"$gt": 3}`.
+pub(crate) fn has_matching(value: &Value, filter: &Map<String, Value>) -> bool {
+    filter.iter().all(|(name, wanted)| {
+        let found = value.get(name);
+        match wanted.as_object().filter(|wanted| is_comparison(wanted)) {
+            Some(comparison) => comparison
+                .iter()
+                .all(|(how, wanted)| compares(how, found.unwrap_or(&Value::Null), wanted)),
+            None => has(value, &Map::from_iter([(name.clone(), wanted.clone())])),
+        }
+    })
+}
+
+fn is_comparison(wanted: &Map<String, Value>) -> bool {
+    !wanted.is_empty() && wanted.keys().all(|name| name.starts_with('$'))
+}
+
+fn compares(how: &str, found: &Value, wanted: &Value) -> bool {
+    let order = match (found, wanted) {
+        (Value::String(found), Value::String(wanted)) => Some(found.cmp(wanted)),
+        (found, wanted) => found
+            .as_f64()
+            .zip(wanted.as_f64())
+            .and_then(|(found, wanted)| found.partial_cmp(&wanted)),
+    };
+    match how {
+        "$eq" => found == wanted,
+        "$ne" => found != wanted,
+        "$gt" => order.is_some_and(std::cmp::Ordering::is_gt),
+        "$gte" => order.is_some_and(std::cmp::Ordering::is_ge),
+        "$lt" => order.is_some_and(std::cmp::Ordering::is_lt),
+        "$lte" => order.is_some_and(std::cmp::Ordering::is_le),
+        _ => false,
+    }
 }
 
 /// An id that a client chose.

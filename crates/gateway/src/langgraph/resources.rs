@@ -3,12 +3,9 @@
 //! Invariant: every field that a client reads is always present. Deliberately absent: items
 //! of the store, which have no life of their own.
 
-use lyceum_graph::CheckpointId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-use super::served::{View, shown};
 
 pub(crate) const ASSISTANT: &str = "lg_assistant";
 pub(crate) const THREAD: &str = "lg_thread";
@@ -111,6 +108,9 @@ pub(crate) struct Run {
     /// Who asked.
     pub(crate) tenant: String,
     pub(crate) user: String,
+    /// What the request's headers configured.
+    #[serde(default)]
+    pub(crate) headers: Map<String, Value>,
     /// Whether the thread goes with the run.
     #[serde(default)]
     pub(crate) temporary: bool,
@@ -138,57 +138,4 @@ pub(crate) fn now() -> String {
 
 pub(crate) fn stamp(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
-}
-
-/// A checkpoint's number in the form of a UUID, whose text has the number's order.
-pub(crate) fn checkpoint_id(id: CheckpointId) -> String {
-    format!("1f000000-0000-6000-8000-{:012x}", id.0)
-}
-
-pub(crate) fn parse_checkpoint(text: &str) -> Option<CheckpointId> {
-    let (_, number) = text.rsplit_once('-')?;
-    u64::from_str_radix(number, 16).ok().map(CheckpointId)
-}
-
-/// A state as the endpoints show it.
-pub(crate) fn state(thread_id: &str, view: &View) -> Value {
-    let place = |id: Option<CheckpointId>| {
-        id.map(|id| {
-            json!({
-                "thread_id": thread_id, "checkpoint_ns": "",
-                "checkpoint_id": checkpoint_id(id), "checkpoint_map": null,
-            })
-        })
-    };
-    let head = &view.checkpoint;
-    let at = i128::from(head.created_at_ms) * 1_000_000;
-    let created = OffsetDateTime::from_unix_timestamp_nanos(at).map(stamp);
-    let mut metadata = head.metadata.clone();
-    metadata.insert("thread_id".to_owned(), thread_id.into());
-    metadata.insert("step".to_owned(), head.step.into());
-    let source = match head.source {
-        lyceum_graph::Source::Input => "input",
-        lyceum_graph::Source::Update => "update",
-        lyceum_graph::Source::Fork => "fork",
-        _ => "loop",
-    };
-    metadata.insert("source".to_owned(), source.into());
-    let tasks: Vec<_> = view
-        .tasks
-        .iter()
-        .map(|task| {
-            json!({
-                "id": task.id.to_string(), "name": task.node.to_string(), "error": task.error,
-                "path": ["__pregel_pull", task.node.to_string()],
-                "interrupts": shown(&task.interrupts), "checkpoint": null, "state": null,
-                "result": task.result,
-            })
-        })
-        .collect();
-    json!({
-        "values": view.values, "next": view.next, "tasks": tasks, "metadata": metadata,
-        "created_at": created.unwrap_or_default(), "checkpoint": place(Some(head.id)),
-        "parent_checkpoint": place(head.parent), "interrupts": shown(&view.interrupts),
-        "checkpoint_id": checkpoint_id(head.id),
-    })
 }

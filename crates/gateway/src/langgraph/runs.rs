@@ -91,6 +91,7 @@ async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer
         asked: body,
         tenant: asked.scope.tenant.to_string(),
         user: asked.scope.user.to_string(),
+        headers: asked.headers.clone(),
         temporary: is_temporary,
     };
     let live = asked

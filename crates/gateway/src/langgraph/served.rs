@@ -1,28 +1,35 @@
 //! A typed graph as clients see it: JSON in, JSON out.
 //!
-//! Invariant: what a client sends becomes the graph's own update type or is refused.
-//! Deliberately absent: HTTP, and who keeps threads.
+//! Invariant: what a client sends becomes the graph's own update type or is refused; fields
+//! that the graph does not have are left out. Deliberately absent: HTTP, and who keeps threads.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use lyceum_core::Scope;
-use lyceum_graph::{
-    Answers, Checkpoint, CheckpointId, Edge, EdgeKind, EventKind, Graph, Interrupt, Metadata, Mode,
-    NodeName, RunConfig, RunError, Saver, State, Status, TaskResult, TaskSnapshot, ThreadId,
-};
+use lyceum_graph::{CompileError, Graph, State};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+
+use super::{
+    erased::Erased,
+    refusal::{Answer, Refusal},
+    shelf::Shelf,
+};
 
 /// What the nodes of a served graph find in `Context::shared`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Invocation {
     /// Who calls.
     pub scope: Scope,
     /// The thread's id, as the client knows it.
     pub thread_id: String,
-    /// What the client configured: `config.configurable`.
+    /// What the client configured: `config.configurable`, with the ids of thread, run and
+    /// assistant, and the request's headers that begin with `x-`, secrets aside.
     pub configurable: Value,
+    /// The client's `context`, over the assistant's.
+    pub context: Value,
+    /// The caller's items, where the server keeps any.
+    pub store: Option<Shelf>,
 }
 
 impl Default for Invocation {
@@ -31,118 +38,97 @@ impl Default for Invocation {
             scope: Scope::local(),
             thread_id: String::new(),
             configurable: Value::Null,
+            context: Value::Null,
+            store: None,
         }
     }
 }
 
-/// How a run begins.
-#[derive(Debug, Clone)]
-pub(crate) enum Start {
-    Input(Value),
-    Resume(Answers),
-}
+type Make = dyn Fn(&Value) -> Result<Arc<dyn Erased>, CompileError> + Send + Sync;
 
-/// One run of a served graph.
-pub(crate) struct Call {
-    pub(crate) saver: Arc<dyn Saver>,
-    pub(crate) thread: ThreadId,
-    pub(crate) at: Option<CheckpointId>,
-    pub(crate) start: Start,
-    pub(crate) before: Vec<String>,
-    pub(crate) after: Vec<String>,
-    pub(crate) step_limit: u64,
-    pub(crate) metadata: Metadata,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) invocation: Invocation,
-}
-
-/// What a run of a served graph says.
-pub(crate) struct Said {
-    /// The subgraph it comes from, e.g. `child:1f…`; empty for the run itself.
-    pub(crate) namespace: Vec<String>,
-    pub(crate) step: u64,
-    pub(crate) what: What,
-}
-
-pub(crate) enum What {
-    Values(Value),
-    Updates {
-        node: String,
-        update: Value,
-    },
-    Asked(Vec<Interrupt>),
-    Message {
-        node: String,
-        id: String,
-        index: u32,
-        piece: Value,
-    },
-    Custom(Value),
-    Task(Value),
-    Checkpoint(Value),
-    Finished {
-        status: Status,
-        values: Value,
-        interrupts: Vec<Interrupt>,
-    },
-}
-
-/// A thread's state at one checkpoint.
-pub(crate) struct View {
-    pub(crate) values: Value,
-    pub(crate) checkpoint: Checkpoint,
-    pub(crate) next: Vec<String>,
-    pub(crate) tasks: Vec<TaskSnapshot>,
-    pub(crate) interrupts: Vec<Interrupt>,
-}
-
-/// A graph behind JSON.
-pub(crate) trait Erased: Send + Sync {
-    fn run(&self, call: Call) -> BoxStream<'static, Result<Said, Failed>>;
-    fn view(
-        &self,
-        saver: Arc<dyn Saver>,
-        thread: ThreadId,
-        at: Option<CheckpointId>,
-    ) -> BoxFuture<'static, Result<Option<View>, RunError>>;
-    fn update(
-        &self,
-        saver: Arc<dyn Saver>,
-        thread: ThreadId,
-        at: Option<CheckpointId>,
-        values: Value,
-        as_node: Option<String>,
-        metadata: Metadata,
-    ) -> BoxFuture<'static, Result<CheckpointId, Failed>>;
-    fn nodes(&self) -> Vec<String>;
-    fn edges(&self) -> Vec<Edge>;
-    fn channels(&self) -> Vec<&'static str>;
-}
-
-/// Why a graph did not do what a client wanted.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
-    #[error("the graph does not take this input: {0}")]
-    Input(#[source] serde_json::Error),
-    #[error(transparent)]
-    Run(#[from] RunError),
+/// What a server tells of a graph beside its shape.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct About {
+    pub(crate) config: Option<Value>,
+    pub(crate) context: Option<Value>,
+    pub(crate) context_schema: Option<Value>,
+    /// By the path of nodes to a subgraph; the graph's own has the empty path.
+    pub(crate) state_schemas: BTreeMap<String, Value>,
 }
 
 /// A graph under the name by which clients find it.
 #[derive(Clone)]
 pub struct Served {
     pub(crate) name: Arc<str>,
-    pub(crate) graph: Arc<dyn Erased>,
+    make: Arc<Make>,
+    pub(crate) about: About,
 }
 
 impl Served {
     /// Serves a graph. What its nodes emit and the pieces of their messages are JSON; a
     /// field named `messages` holds chat messages, see [`crate::langgraph::add_messages`].
     pub fn new<S: State>(name: &str, graph: Graph<S, Invocation, Value>) -> Self {
+        let graph: Arc<dyn Erased> = Arc::new(graph);
+        Self::from(name, move |_| Ok(graph.clone()))
+    }
+
+    /// Serves a graph that depends on what is configured: it is made of `config.configurable`
+    /// for every call. A thread is read with the graph of its last run.
+    pub fn made<S: State>(
+        name: &str,
+        make: impl Fn(&Value) -> Result<Graph<S, Invocation, Value>, CompileError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self::from(name, move |configurable| {
+            make(configurable).map(|graph| Arc::new(graph) as Arc<dyn Erased>)
+        })
+    }
+
+    fn from(
+        name: &str,
+        make: impl Fn(&Value) -> Result<Arc<dyn Erased>, CompileError> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name: name.into(),
-            graph: Arc::new(graph),
+            make: Arc::new(make),
+            about: About::default(),
         }
+    }
+
+    /// Gives the graph's own assistant this `config`.
+    #[must_use]
+    pub fn with_config(mut self, config: Value) -> Self {
+        self.about.config = Some(config);
+        self
+    }
+
+    /// Gives the graph's own assistant this `context`.
+    #[must_use]
+    pub fn with_context(mut self, context: Value) -> Self {
+        self.about.context = Some(context);
+        self
+    }
+
+    /// Says what may be configured: a JSON Schema of `configurable` and of `context`.
+    #[must_use]
+    pub fn with_context_schema(mut self, schema: Value) -> Self {
+        self.about.context_schema = Some(schema);
+        self
+    }
+
+    /// Says what the state looks like: a JSON Schema of the graph's state, or, with a path of
+    /// nodes such as `outer|inner`, of the subgraph's there. Default: the names of the fields.
+    #[must_use]
+    pub fn with_state_schema(mut self, path: &str, schema: Value) -> Self {
+        self.about.state_schemas.insert(path.to_owned(), schema);
+        self
+    }
+
+    /// The graph for what is configured.
+    pub(crate) fn graph(&self, configurable: &Value) -> Answer<Arc<dyn Erased>> {
+        (self.make)(configurable).map_err(|error| Refusal::invalid(error.to_string()))
     }
 }
 
@@ -152,195 +138,35 @@ impl fmt::Debug for Served {
     }
 }
 
-/// A state as one object: what was never written is left out.
-fn object<S: State>(state: &S) -> Value {
-    let fields = S::CHANNELS
-        .iter()
-        .enumerate()
-        .filter_map(|(index, channel)| {
-            let value = serde_json::from_slice(&state.save(index).ok()?).ok()?;
-            Some((channel.name.to_owned(), value))
-        });
-    Value::Object(fields.collect())
+/// A field that was never written and has no value is no part of what clients see.
+pub(crate) fn without_unset(mut state: Value, is_written: impl Fn(&str) -> bool) -> Value {
+    if let Some(fields) = state.as_object_mut() {
+        fields.retain(|name, value| !value.is_null() || is_written(name));
+    }
+    state
 }
 
-fn interrupts(asked: &[Interrupt]) -> Value {
-    asked
-        .iter()
-        .map(|one| json!({ "value": one.payload, "id": one.id }))
-        .collect()
+/// Why a node failed, under a name that clients see.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Raised {
+    /// The failure's name, e.g. `ValueError`.
+    pub error: String,
+    /// What it says.
+    pub message: String,
 }
 
-/// Interrupts as clients know them.
-pub(crate) fn shown(asked: &[Interrupt]) -> Value {
-    interrupts(asked)
-}
-
-impl<S: State> Erased for Graph<S, Invocation, Value> {
-    fn run(&self, call: Call) -> BoxStream<'static, Result<Said, Failed>> {
-        let mut thread = self.thread(call.saver, call.thread);
-        if let Some(at) = call.at {
-            thread = thread.at(at);
+impl Raised {
+    /// A failure of this name.
+    #[must_use]
+    pub fn new(error: &str, message: &str) -> Self {
+        Self {
+            error: error.to_owned(),
+            message: message.to_owned(),
         }
-        let all = |names: Vec<String>| match names.first() {
-            Some(first) if first == "*" => self.node_names().to_vec(),
-            _ => names.into_iter().map(NodeName::from).collect(),
-        };
-        let config = RunConfig::new(call.invocation)
-            .cancellation(call.cancel)
-            .step_limit(call.step_limit)
-            .metadata(call.metadata)
-            .interrupt_before(all(call.before))
-            .interrupt_after(all(call.after))
-            .modes([
-                Mode::Values,
-                Mode::Updates,
-                Mode::Messages,
-                Mode::Custom,
-                Mode::Tasks,
-                Mode::Checkpoints,
-            ]);
-        let events = match call.start {
-            Start::Resume(answers) => thread.resume_stream(answers, config),
-            Start::Input(input) => match serde_json::from_value::<S::Update>(input) {
-                Ok(update) => thread.stream(lyceum_graph::Input::Update(update), config),
-                Err(error) => {
-                    let failed = Err(Failed::Input(error));
-                    return futures_util::stream::once(async { failed }).boxed();
-                }
-            },
-        };
-        events
-            .filter_map(async |event| {
-                let event = match event {
-                    Ok(event) => event,
-                    Err(error) => return Some(Err(Failed::Run(error))),
-                };
-                let scopes = event.namespace.scopes().iter();
-                let namespace = scopes.map(|scope| format!("{}:{}", scope.node, scope.task));
-                let (namespace, step) = (namespace.collect(), event.step);
-                said::<S>(event.kind).map(|what| {
-                    Ok(Said {
-                        namespace,
-                        step,
-                        what,
-                    })
-                })
-            })
-            .boxed()
     }
 
-    fn view(
-        &self,
-        saver: Arc<dyn Saver>,
-        thread: ThreadId,
-        at: Option<CheckpointId>,
-    ) -> BoxFuture<'static, Result<Option<View>, RunError>> {
-        let thread = self.thread(saver, thread);
-        Box::pin(async move {
-            let snapshot = thread.snapshot(at).await?;
-            Ok(snapshot.map(|snapshot| View {
-                values: object(&*snapshot.state),
-                checkpoint: snapshot.checkpoint,
-                next: snapshot.next.iter().map(ToString::to_string).collect(),
-                tasks: snapshot.tasks,
-                interrupts: snapshot.interrupts,
-            }))
-        })
+    pub(crate) fn shown(&self) -> Value {
+        json!({ "error": self.error, "message": self.message })
     }
-
-    fn update(
-        &self,
-        saver: Arc<dyn Saver>,
-        thread: ThreadId,
-        at: Option<CheckpointId>,
-        values: Value,
-        as_node: Option<String>,
-        metadata: Metadata,
-    ) -> BoxFuture<'static, Result<CheckpointId, Failed>> {
-        let mut thread = self.thread(saver, thread).metadata(metadata);
-        if let Some(at) = at {
-            thread = thread.at(at);
-        }
-        Box::pin(async move {
-            let values = if values.is_null() { json!({}) } else { values };
-            let update = serde_json::from_value(values).map_err(Failed::Input)?;
-            let as_node = as_node.map(NodeName::from);
-            Ok(thread.update(update, as_node.as_ref()).await?)
-        })
-    }
-
-    fn nodes(&self) -> Vec<String> {
-        self.node_names().iter().map(ToString::to_string).collect()
-    }
-
-    fn edges(&self) -> Vec<Edge> {
-        Graph::edges(self)
-    }
-
-    fn channels(&self) -> Vec<&'static str> {
-        S::CHANNELS.iter().map(|channel| channel.name).collect()
-    }
-}
-
-fn said<S: State>(kind: EventKind<S, Value>) -> Option<What> {
-    Some(match kind {
-        EventKind::State(state) => What::Values(object(&*state)),
-        EventKind::NestedState(state) => What::Values(state),
-        EventKind::Updated { node, update, .. } => What::Updates {
-            node: node.to_string(),
-            update: update.map_or(Value::Null, |update| {
-                serde_json::to_value(update).unwrap_or_default()
-            }),
-        },
-        EventKind::NestedUpdated { node, update, .. } => What::Updates {
-            node: node.to_string(),
-            update,
-        },
-        EventKind::Asked { interrupts, .. } => What::Asked(interrupts),
-        EventKind::Message(chunk) => What::Message {
-            node: chunk.node.to_string(),
-            id: chunk.message.to_string(),
-            index: chunk.index,
-            piece: chunk.value,
-        },
-        EventKind::Custom { value, .. } => What::Custom(value),
-        EventKind::Started { task, node, input } => What::Task(json!({
-            "id": task.to_string(), "name": node.to_string(),
-            "input": input.state.to_json(), "interrupts": [], "triggers": [],
-        })),
-        EventKind::Ended { task, node, result } => {
-            let (result, error, asked) = match result {
-                TaskResult::Wrote(wrote) => (wrote.map(|wrote| wrote.to_json()), None, Vec::new()),
-                TaskResult::Failed { error } => (None, Some(error), Vec::new()),
-                TaskResult::Asked(asked) => (None, None, asked),
-                _ => return None,
-            };
-            What::Task(json!({
-                "id": task.to_string(), "name": node.to_string(), "result": result,
-                "error": error, "interrupts": shown(&asked),
-            }))
-        }
-        EventKind::Checkpointed(stored) => What::Checkpoint(json!({
-            "values": stored.state.to_json(),
-            "next": stored.next.iter().map(|task| task.node.to_string()).collect::<Vec<_>>(),
-            "config": { "configurable": {
-                "checkpoint_ns": "",
-                "checkpoint_id": super::resources::checkpoint_id(stored.checkpoint.id),
-            }},
-            "metadata": { "step": stored.checkpoint.step },
-            "tasks": [],
-        })),
-        EventKind::Finished(output) => What::Finished {
-            status: output.status,
-            values: object(&*output.state),
-            interrupts: output.interrupts,
-        },
-        _ => return None,
-    })
-}
-
-/// Whether an edge is taken only when something chooses it.
-pub(crate) fn is_conditional(edge: &Edge) -> bool {
-    edge.kind == EdgeKind::Chosen
 }

@@ -1,7 +1,7 @@
 //! The threads' endpoints.
 //!
-//! Invariant: a thread that runs is not written from outside. Deliberately absent: states of
-//! subgraphs.
+//! Invariant: a thread that runs is not written from outside. Deliberately absent: how a
+//! state is shown.
 
 use std::time::Duration;
 
@@ -12,19 +12,22 @@ use axum::{
 };
 use http::StatusCode;
 use lyceum_core::{Expect, RecordWrite};
-use lyceum_graph::{Batch, CheckpointId, Claim, ThreadId};
+use lyceum_graph::{Batch, CheckpointId, Claim, Namespace, NodeName, ThreadId};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
+    erased::known,
     lanes::Stop,
     platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
-    resources::{self, RUN, Run, THREAD, Thread, now, parse_checkpoint},
-    served::View,
+    resources::{ASSISTANT, ITEM, RUN, Run, THREAD, Thread, Versions, now},
+    shelf::{Item, item_id},
+    states::{self, Reader},
     worker::clear,
 };
+use crate::error::ApiError;
 
 /// Checkpoints copied at once.
 const PAGE: usize = 64;
@@ -35,9 +38,17 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
         Some(id) => uuid(id)?,
         None => Uuid::now_v7().to_string(),
     };
-    let thread = Thread::new(id.clone(), asked.object("metadata"));
+    let mut metadata = asked.object("metadata");
+    if let Some(graph) = asked.text("graph_id") {
+        metadata.insert("graph_id".to_owned(), graph.into());
+    }
+    let thread = Thread::new(id.clone(), metadata);
     let write = put_write(THREAD, &id, "", &thread, Expect::Absent);
     if asked.platform.put(asked.owner(), vec![write]).await? {
+        if asked.value("supersteps").is_some() {
+            relive(&asked, &thread).await?;
+            return one(&asked, &id).await.map(|thread| Json(thread.shown()));
+        }
         return Ok(Json(thread.shown()));
     }
     match asked.text("if_exists") {
@@ -117,6 +128,43 @@ pub(crate) async fn prune(asked: Asked) -> Answer<Json<Value>> {
     Ok(Json(json!({ "pruned_count": pruned })))
 }
 
+/// Removes the kinds of things that the body names, where the server lets clients do so.
+pub(crate) async fn truncate(asked: Asked) -> Answer {
+    if !asked.platform.0.truncates {
+        return Err(ApiError::NotFound.into());
+    }
+    let owner = asked.owner();
+    if asked.is("threads") {
+        for thread in asked.platform.all::<Thread>(owner, THREAD, None).await? {
+            remove(&asked, &thread.thread_id).await?;
+        }
+    }
+    let mut writes = Vec::new();
+    if asked.is("assistants") {
+        let all = asked
+            .platform
+            .all::<Versions>(owner, ASSISTANT, None)
+            .await?;
+        let ids = all
+            .into_iter()
+            .filter_map(|one| Some(one.all.first()?.assistant_id.clone()));
+        writes.extend(ids.map(|id| RecordWrite::Delete {
+            kind: ASSISTANT,
+            id,
+        }));
+    }
+    if asked.is("store") {
+        for item in asked.platform.all::<Item>(owner, ITEM, None).await? {
+            let id = item_id(&item.namespace, &item.key)?;
+            writes.push(RecordWrite::Delete { kind: ITEM, id });
+        }
+    }
+    if !writes.is_empty() {
+        asked.platform.put(owner, writes).await?;
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 async fn found(asked: &Asked) -> Answer<Vec<Value>> {
     let all = asked
         .platform
@@ -138,7 +186,7 @@ async fn found(asked: &Asked) -> Answer<Vec<Value>> {
 pub(crate) async fn search(asked: Asked) -> Answer<Json<Vec<Value>>> {
     let mut all = found(&asked).await?;
     asked.sort(&mut all);
-    Ok(Json(asked.page(all)))
+    Ok(Json(asked.select(asked.page(all))))
 }
 
 pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
@@ -157,31 +205,57 @@ pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Va
     }
     let from = super::Platform::key(owner, &id)?;
     let to = super::Platform::key(owner, &new.thread_id)?;
-    copy_checkpoints(&asked, &from, &to).await?;
+    copy_checkpoints(&asked, &from, &to, &places(&asked, &thread)?).await?;
     let write = put_write(THREAD, &new.thread_id, "", &new, Expect::Absent);
     asked.platform.put(owner, vec![write]).await?;
     Ok(Json(new.shown()))
 }
 
-async fn copy_checkpoints(asked: &Asked, from: &ThreadId, to: &ThreadId) -> Answer<()> {
-    let saver = &asked.platform.0.saver;
-    let (mut ids, mut before) = (Vec::new(), None);
-    loop {
-        let page = saver.history(from, "", before, PAGE).await?;
-        before = page.last().map(|head| head.id);
-        ids.extend(page.iter().map(|head| head.id));
-        if page.len() < PAGE {
-            break;
+/// Where a thread's checkpoints are: the graph's own, and those of its subgraphs.
+fn places(asked: &Asked, thread: &Thread) -> Answer<Vec<String>> {
+    let mut places = vec![String::new()];
+    if let Some(reader) = Reader::open(&asked.platform, asked.owner(), thread)? {
+        let mut graphs = vec![(String::new(), reader.graph.any())];
+        while let Some((place, graph)) = graphs.pop() {
+            for (name, inner) in graph.subgraphs() {
+                let place = format!("{place}/{name}");
+                places.push(place.clone());
+                graphs.push((place, inner));
+            }
         }
     }
+    Ok(places)
+}
+
+async fn copy_checkpoints(
+    asked: &Asked,
+    from: &ThreadId,
+    to: &ThreadId,
+    places: &[String],
+) -> Answer<()> {
+    let saver = &asked.platform.0.saver;
+    let mut ids = Vec::new();
+    for place in places {
+        let mut before = None;
+        loop {
+            let page = saver.history(from, place, before, PAGE).await?;
+            before = page.last().map(|head| head.id);
+            ids.extend(page.iter().map(|head| (head.id, place)));
+            if page.len() < PAGE {
+                break;
+            }
+        }
+    }
+    // Oldest first, of all graphs.
+    ids.sort_unstable_by_key(|(id, _)| *id);
     let lease = saver.acquire(to, LEASE, Claim::IfFree).await?;
     let mut known = std::collections::BTreeSet::new();
-    for id in ids.into_iter().rev() {
-        let Some(saved) = saver.load(from, "", Some(id)).await? else {
+    for (id, place) in ids {
+        let Some(saved) = saver.load(from, place, Some(id)).await? else {
             continue;
         };
         let mut values = saved.values;
-        values.retain(|value| known.insert(value.key.clone()));
+        values.retain(|value| known.insert((place, value.key.clone())));
         let batch = Batch {
             checkpoints: vec![saved.checkpoint],
             values,
@@ -193,24 +267,6 @@ async fn copy_checkpoints(asked: &Asked, from: &ThreadId, to: &ThreadId) -> Answ
     Ok(())
 }
 
-/// The state of a thread at its newest checkpoint, or at one of them.
-async fn view(asked: &Asked, thread: &Thread, at: Option<CheckpointId>) -> Answer<Option<View>> {
-    let Some(graph) = thread.graph() else {
-        return Ok(None);
-    };
-    let at = match at {
-        Some(at) => Some(at),
-        None => match asked.platform.head(asked.owner(), thread).await? {
-            Some((head, _)) => Some(head),
-            None => return Ok(None),
-        },
-    };
-    let served = asked.platform.graph(graph)?;
-    let key = super::Platform::key(asked.owner(), &thread.thread_id)?;
-    let saver = asked.platform.0.saver.clone();
-    Ok(served.graph.view(saver, key, at).await?)
-}
-
 fn empty(thread: &Thread) -> Value {
     json!({
         "values": {}, "next": [], "tasks": [], "metadata": {}, "created_at": null,
@@ -220,31 +276,43 @@ fn empty(thread: &Thread) -> Value {
     })
 }
 
-async fn shown(asked: &Asked, id: &str, at: Option<&str>) -> Answer<Json<Value>> {
+async fn shown(
+    asked: &Asked,
+    id: &str,
+    at: Option<&str>,
+    namespace: &Namespace,
+) -> Answer<Json<Value>> {
     let thread = one(asked, id).await?;
     let at = match at {
         Some(text) => {
-            let at = parse_checkpoint(text);
+            let at = states::parse(text);
             Some(at.ok_or_else(|| Refusal::not_found("Checkpoint"))?)
         }
         None => None,
     };
-    match view(asked, &thread, at).await? {
-        Some(view) => Ok(Json(resources::state(&thread.thread_id, &view))),
+    let found = match Reader::open(&asked.platform, asked.owner(), &thread)? {
+        Some(reader) => {
+            let subgraphs = asked.is("subgraphs");
+            reader.state(namespace, at, subgraphs).await?
+        }
+        None => None,
+    };
+    match found {
+        Some(state) => Ok(Json(state)),
         None if at.is_some() => Err(Refusal::not_found("Checkpoint")),
         None => Ok(Json(empty(&thread))),
     }
 }
 
 pub(crate) async fn state(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    shown(&asked, &id, None).await
+    shown(&asked, &id, None, &place(&asked)?).await
 }
 
 pub(crate) async fn state_at(
     Path((id, at)): Path<(String, String)>,
     asked: Asked,
 ) -> Answer<Json<Value>> {
-    shown(&asked, &id, Some(&at)).await
+    shown(&asked, &id, Some(&at), &place(&asked)?).await
 }
 
 /// The checkpoint that a body names, in any of the ways that clients have.
@@ -257,7 +325,7 @@ fn named(asked: &Asked) -> Option<&str> {
 }
 
 pub(crate) async fn state_of(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    shown(&asked, &id, named(&asked)).await
+    shown(&asked, &id, named(&asked), &place(&asked)?).await
 }
 
 pub(crate) async fn update_state(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
@@ -268,54 +336,105 @@ pub(crate) async fn update_state(Path(id): Path<String>, asked: Asked) -> Answer
             "Thread is busy: wait for its run or cancel it",
         ));
     }
-    let graph = thread.graph().map(str::to_owned);
-    let graph = graph.ok_or_else(|| {
+    let reader = Reader::open(&asked.platform, owner, &thread)?;
+    let reader = reader.ok_or_else(|| {
         Refusal::Say(
             StatusCode::BAD_REQUEST,
             format!("Thread {id} has no associated graph"),
         )
     })?;
-    let served = asked.platform.graph(&graph)?;
-    let head = asked.platform.head(owner, &thread).await?;
-    let at = named(&asked).and_then(parse_checkpoint);
-    let at = at.or(head.and_then(|(id, is_newest)| (!is_newest).then_some(id)));
-    let key = super::Platform::key(owner, &id)?;
-    let saver = asked.platform.0.saver.clone();
-    let mut metadata = Map::new();
-    metadata.insert("graph_id".to_owned(), graph.into());
+    let place = place(&asked)?;
     let values = asked.value("values").cloned().unwrap_or_default();
-    let as_node = asked.text("as_node").map(str::to_owned);
-    let new = served
-        .graph
-        .update(saver.clone(), key.clone(), at, values, as_node, metadata)
-        .await?;
-    let view = served.graph.view(saver, key, Some(new)).await?;
-    if let Some(view) = view {
-        asked
-            .platform
-            .change::<Thread>(owner, THREAD, &id, |thread| {
-                thread.values = view.values.clone();
-                thread.updated_at = now();
-                let is_open = !view.next.is_empty();
-                thread.status = if is_open { "interrupted" } else { "idle" }.to_owned();
-            })
-            .await?;
-    }
+    let at = named(&asked).and_then(states::parse);
+    let new = write(
+        &asked,
+        &reader,
+        &thread,
+        &place,
+        at,
+        (values, asked.text("as_node")),
+    )
+    .await?;
+    settle(&asked, &reader, &id).await?;
     let place = json!({
-        "thread_id": id, "checkpoint_ns": "", "checkpoint_map": null,
-        "checkpoint_id": resources::checkpoint_id(new),
+        "thread_id": id, "checkpoint_ns": asked_namespace(&asked), "checkpoint_map": null,
+        "checkpoint_id": states::checkpoint_id(new),
     });
     Ok(Json(json!({
         "checkpoint": place, "configurable": place,
-        "checkpoint_id": resources::checkpoint_id(new),
+        "checkpoint_id": states::checkpoint_id(new),
     })))
+}
+
+/// One update of a thread's state, or of a subgraph's.
+async fn write(
+    asked: &Asked,
+    reader: &Reader,
+    thread: &Thread,
+    place: &Namespace,
+    at: Option<states::At>,
+    (values, as_node): (Value, Option<&str>),
+) -> Answer<CheckpointId> {
+    let owner = asked.owner();
+    let head = reader.snapshot(place, at).await?;
+    let head = head.as_ref().map(|head| &head.checkpoint);
+    if at.is_some() && head.is_none() {
+        return Err(Refusal::not_found("Checkpoint"));
+    }
+    let mut metadata = Map::new();
+    let ahead = match as_node {
+        Some("__start__") => 2,
+        _ => 1,
+    };
+    let ahead = head.map_or(0, |head| states::offset(head) + ahead);
+    metadata.insert(states::OFFSET.to_owned(), ahead.into());
+    for (name, value) in [
+        ("graph_id", thread.graph()),
+        ("thread_id", Some(thread.thread_id.as_str())),
+    ] {
+        metadata.insert(name.to_owned(), value.into());
+    }
+    metadata.extend(asked.object("metadata"));
+    let mut at = at.map(|at| at.id);
+    if at.is_none() {
+        at = if place.is_root() {
+            let head = asked.platform.head(owner, thread).await?;
+            head.and_then(|(id, is_newest)| (!is_newest).then_some(id))
+        } else {
+            head.map(|head| head.id)
+        };
+    }
+    let graph = reader.inside(place)?;
+    let values = known(&*graph, values);
+    let as_node = as_node.map(NodeName::from);
+    let part = reader.part(place.clone())?;
+    Ok(graph.write(part, at, values, as_node, metadata).await?)
+}
+
+/// Lets the thread's record say what its newest checkpoint does.
+async fn settle(asked: &Asked, reader: &Reader, id: &str) -> Answer<()> {
+    let Some(found) = reader.snapshot(&Namespace::default(), None).await? else {
+        return Ok(());
+    };
+    let values = states::values(&found);
+    asked
+        .platform
+        .change::<Thread>(asked.owner(), THREAD, id, |thread| {
+            thread.values = values.clone();
+            thread.updated_at = now();
+            let is_open = !found.tasks.is_empty();
+            thread.status = if is_open { "interrupted" } else { "idle" }.to_owned();
+        })
+        .await?;
+    Ok(())
 }
 
 pub(crate) async fn history(Path(id): Path<String>, asked: Asked) -> Answer<Response> {
     let thread = one(&asked, &id).await?;
-    let key = super::Platform::key(asked.owner(), &id)?;
+    let Some(reader) = Reader::open(&asked.platform, asked.owner(), &thread)? else {
+        return Ok(Json(json!([])).into_response());
+    };
     let limit = asked.number("limit").unwrap_or(10).min(1_000);
-    let metadata = asked.object("metadata");
     let before = asked.value("before");
     let before = before.and_then(|before| {
         let place = before.get("configurable").unwrap_or(before);
@@ -323,32 +442,42 @@ pub(crate) async fn history(Path(id): Path<String>, asked: Asked) -> Answer<Resp
             .as_str()
             .or_else(|| place.get("checkpoint_id")?.as_str())
     });
-    let mut before = before.and_then(parse_checkpoint);
-    let mut found = Vec::new();
-    'pages: loop {
-        let page = asked
-            .platform
-            .0
-            .saver
-            .history(&key, "", before, PAGE)
-            .await?;
-        before = page.last().map(|head| head.id);
-        for head in &page {
-            if found.len() == limit {
-                break 'pages;
+    let before = before.and_then(states::parse);
+    let (place, metadata) = (place(&asked)?, asked.object("metadata"));
+    let found = reader.history(&place, before, limit, &metadata).await?;
+    Ok(Json(found).into_response())
+}
+
+fn asked_namespace(asked: &Asked) -> &str {
+    let place = asked.value("checkpoint");
+    let place = place.and_then(|place| place.get("checkpoint_ns")?.as_str());
+    place.or(asked.text("checkpoint_ns")).unwrap_or_default()
+}
+
+/// The subgraph that a body names.
+fn place(asked: &Asked) -> Answer<Namespace> {
+    states::namespace(asked_namespace(asked))
+}
+
+/// What a new thread is to have gone through.
+async fn relive(asked: &Asked, thread: &Thread) -> Answer<()> {
+    let steps = asked.value("supersteps").and_then(Value::as_array);
+    let steps = steps.cloned().unwrap_or_default();
+    asked.at_most(steps.len())?;
+    let Some(reader) = Reader::open(&asked.platform, asked.owner(), thread)? else {
+        return Err(Refusal::invalid("supersteps need a graph_id in metadata"));
+    };
+    for step in &steps {
+        let updates = step.get("updates").and_then(Value::as_array);
+        for update in updates.into_iter().flatten() {
+            let values = update.get("values").cloned().unwrap_or_default();
+            let as_node = update.get("as_node").and_then(Value::as_str);
+            // The input itself is shown from what it made.
+            if as_node != Some("__input__") {
+                let root = Namespace::default();
+                write(asked, &reader, thread, &root, None, (values, as_node)).await?;
             }
-            let run = head.metadata.get("run_id").and_then(Value::as_str);
-            let is_undone = run.is_some_and(|run| thread.undone.iter().any(|id| id == run));
-            if is_undone || !has(&json!(head.metadata), &metadata) {
-                continue;
-            }
-            if let Some(view) = view(&asked, &thread, Some(head.id)).await? {
-                found.push(resources::state(&id, &view));
-            }
-        }
-        if page.len() < PAGE {
-            break;
         }
     }
-    Ok(Json(found).into_response())
+    settle(asked, &reader, &thread.thread_id).await
 }

@@ -4,7 +4,6 @@
 //! Deliberately absent: retries of a failed run; nodes have their own.
 
 use std::{
-    collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -12,15 +11,18 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use lyceum_core::{Expect, RecordWrite, Scope, TenantId};
-use lyceum_graph::{Answers, Claim, Interrupt, Keep, RunError, Status};
+use lyceum_graph::{Claim, Interrupt, Keep, Namespace, RunError, Status};
 use serde_json::{Map, Value, json};
 
 use super::{
+    begin::{begin, durability},
+    erased::{Call, What, shown},
     lanes::{Live, Stop},
     platform::{Platform, put_write},
     refusal::Refusal,
-    resources::{QUEUE, RUN, Run, THREAD, Thread, now, parse_checkpoint},
-    served::{Call, Failed, Invocation, Start, What, shown},
+    resources::{QUEUE, RUN, Run, THREAD, Thread, now},
+    served::Raised,
+    states::{OFFSET, Reader},
     wire::Wire,
 };
 
@@ -126,15 +128,25 @@ fn texts(value: Option<&Value>) -> Vec<String> {
     }
 }
 
-/// Fields of a configuration, the assistant's below the run's.
-fn merged(of: &[&Value], name: &str) -> Map<String, Value> {
-    let mut all = Map::new();
-    for config in of {
-        if let Some(Value::Object(fields)) = config.get(name) {
-            all.extend(fields.clone());
+/// The name and the words under which clients see a failure.
+fn failure(error: &RunError) -> Value {
+    let (name, message) = match error {
+        RunError::Node { source, .. } => {
+            if let Some(raised) = source.get_ref().downcast_ref::<Raised>() {
+                return raised.shown();
+            }
+            match source.get_ref().downcast_ref::<RunError>() {
+                Some(inner) => return failure(inner),
+                None => ("Error", source.to_string()),
+            }
         }
-    }
-    all
+        RunError::StepLimit { .. } => ("GraphRecursionError", error.to_string()),
+        RunError::Refused { .. } | RunError::Conflict { .. } => {
+            ("InvalidUpdateError", error.to_string())
+        }
+        error => ("Error", error.to_string()),
+    };
+    json!({ "error": name, "message": message })
 }
 
 async fn drive(
@@ -145,151 +157,98 @@ async fn drive(
     live: &Arc<Live>,
     again: bool,
 ) -> Result<End, Refusal> {
+    let begun = begin(platform, owner, scope, run, again).await?;
     let asked = &run.asked;
-    let assistant = platform.assistant(owner, &run.assistant_id).await?;
-    let assistant = assistant
-        .current()
-        .cloned()
-        .ok_or_else(|| Refusal::not_found("Assistant"))?;
-    let served = platform.graph(&assistant.graph_id)?;
-    let thread = platform.thread(owner, &run.thread_id).await?;
-    let key = Platform::key(owner, &run.thread_id)?;
-    let saver = platform.0.saver.clone();
+    let config = asked.get("config");
+    let limit = config.and_then(|config| config.get("recursion_limit")?.as_u64());
+    let mut about = begun.metadata.clone();
+    about.remove(OFFSET);
+    about.extend(begun.configurable.clone());
+    let mut wire = Wire::new(asked, &run.thread_id, Value::Object(about));
     let null = Value::Null;
-    let config = asked.get("config").unwrap_or(&null);
-    let mut configurable = merged(&[&assistant.config, config], "configurable");
-    for context in [&assistant.context, asked.get("context").unwrap_or(&null)] {
-        configurable.extend(context.as_object().cloned().unwrap_or_default());
-    }
-    let mut metadata = run.metadata.clone();
-    for (name, value) in [
-        ("run_id", &run.run_id),
-        ("thread_id", &run.thread_id),
-        ("assistant_id", &run.assistant_id),
-        ("graph_id", &assistant.graph_id),
-    ] {
-        metadata.insert(name.to_owned(), value.as_str().into());
-    }
-    let head = platform.head(owner, &thread).await?;
-    let mut at = head.and_then(|(id, is_newest)| (!is_newest).then_some(id));
-    let from = asked
-        .get("checkpoint_id")
-        .or_else(|| asked.get("checkpoint")?.get("checkpoint_id"))
-        .or_else(|| config.get("configurable")?.get("checkpoint_id"));
-    if let Some(from) = from.and_then(Value::as_str).and_then(parse_checkpoint) {
-        at = Some(from);
-    }
-    let command = asked.get("command").filter(|command| !command.is_null());
-    let newest = platform.0.saver.history(&key, "", None, 1).await?;
-    let is_mine = |run_id: &Value| run_id.as_str() == Some(run.run_id.as_str());
-    let was_begun = newest
-        .first()
-        .is_some_and(|head| head.metadata.get("run_id").is_some_and(is_mine));
-    let start = if again && was_begun {
-        Start::Resume(Answers::None)
-    } else if let Some(command) = command {
-        if let Some(update) = command.get("update").filter(|update| !update.is_null()) {
-            let graph = &served.graph;
-            let (saver, key) = (saver.clone(), key.clone());
-            graph
-                .update(saver, key, at, update.clone(), None, metadata.clone())
-                .await?;
-            at = None;
-        }
-        let view = served.graph.view(saver.clone(), key.clone(), at).await?;
-        let pending = view.map(|view| view.interrupts).unwrap_or_default();
-        Start::Resume(answers(command.get("resume"), &pending))
-    } else {
-        match asked.get("input") {
-            None | Some(Value::Null) if !newest.is_empty() => Start::Resume(Answers::None),
-            None | Some(Value::Null) => Start::Input(json!({})),
-            Some(input) => Start::Input(input.clone()),
-        }
-    };
-    let limit = config.get("recursion_limit").and_then(Value::as_u64);
-    let mut about = metadata.clone();
-    about.extend(configurable.clone());
-    let mut wire = Wire::new(asked, Value::Object(about));
-    let mut said = served.graph.run(Call {
-        saver,
-        thread: key,
-        at,
-        start,
+    let input = asked.get("input").unwrap_or(&null);
+    wire.begin(&live.log, begun.before.clone(), &begun.fields, input);
+    let _stored = platform
+        .change::<Thread>(owner, THREAD, &run.thread_id, |thread| {
+            thread.config.clone_from(&begun.thread.config);
+        })
+        .await?;
+    let mut said = begun.graph.run(Call {
+        saver: platform.0.saver.clone(),
+        thread: Platform::key(owner, &run.thread_id)?,
+        at: begun.at,
+        start: begun.start,
         before: texts(asked.get("interrupt_before")),
         after: texts(asked.get("interrupt_after")),
         step_limit: limit.unwrap_or(STEP_LIMIT),
-        metadata,
+        durability: durability(asked),
+        metadata: begun.metadata,
         cancel: live.cancel.clone(),
-        invocation: Invocation {
-            scope: scope.clone(),
-            thread_id: run.thread_id.clone(),
-            configurable: Value::Object(configurable),
-        },
+        invocation: begun.invocation,
     });
     let mut last = None;
     while let Some(event) = said.next().await {
-        match event {
-            Ok(event) => match event.what {
-                What::Finished {
-                    status,
-                    values,
-                    interrupts,
-                } => {
-                    if status == Status::Paused {
-                        wire.paused(&live.log);
-                    }
-                    return Ok(End {
-                        status: if status == Status::Done {
-                            "success"
-                        } else {
-                            "interrupted"
-                        },
-                        values: Some(values),
-                        interrupts,
-                        is_open: matches!(status, Status::Paused | Status::Interrupted),
-                        error: None,
-                    });
-                }
-                what => {
-                    if let What::Values(values) = &what
-                        && event.namespace.is_empty()
-                    {
-                        last = Some(values.clone());
-                    }
-                    let event = super::served::Said { what, ..event };
-                    wire.tell(&live.log, event);
-                }
-            },
-            Err(failed) => {
-                let name = match &failed {
-                    Failed::Run(RunError::StepLimit { .. }) => "GraphRecursionError",
-                    Failed::Input(_) => "InvalidUpdateError",
-                    Failed::Run(_) => "Error",
-                };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
                 return Ok(End {
                     values: last,
-                    ..End::failed(name, &failed.to_string())
+                    status: "error",
+                    error: Some(failure(&error)),
+                    ..End::stopped()
                 });
             }
+        };
+        wire.tell(&live.log, &event);
+        match event.what {
+            What::Finished {
+                status,
+                values,
+                interrupts,
+            } => {
+                if status == Status::Paused {
+                    wire.paused(&live.log);
+                }
+                return Ok(End {
+                    status: if status == Status::Done {
+                        "success"
+                    } else {
+                        "interrupted"
+                    },
+                    values: Some(wire.shown(values)),
+                    interrupts,
+                    is_open: matches!(status, Status::Paused | Status::Interrupted),
+                    error: None,
+                });
+            }
+            What::Values(values) if event.namespace.is_empty() => {
+                last = Some(wire.shown(values));
+            }
+            _ => {}
         }
     }
     Ok(End::failed("Error", "the run ended without a result"))
 }
 
-fn answers(resume: Option<&Value>, pending: &[Interrupt]) -> Answers {
-    let Some(resume) = resume.filter(|_| !pending.is_empty()) else {
-        return Answers::None;
+/// The questions that are open, by task, as clients see them.
+async fn asked_by_task(
+    platform: &Platform,
+    owner: &TenantId,
+    run: &Run,
+) -> Result<Map<String, Value>, Refusal> {
+    let thread = platform.thread(owner, &run.thread_id).await?;
+    let Some(reader) = Reader::open(platform, owner, &thread)? else {
+        return Ok(Map::new());
     };
-    let by_id = resume.as_object().filter(|answers| {
-        !answers.is_empty()
-            && answers
-                .keys()
-                .all(|id| pending.iter().any(|one| one.id == *id))
+    let found = reader.snapshot(&Namespace::default(), None).await?;
+    let tasks = found.into_iter().flat_map(|found| found.tasks);
+    let asking = tasks.filter(|task| !task.interrupts.is_empty());
+    let asking = asking.map(|task| {
+        let id = task.id.to_string();
+        let asked = shown(&task.interrupts, Some(&id));
+        (id, asked)
     });
-    match by_id {
-        Some(answers) => Answers::ById(answers.clone().into_iter().collect::<BTreeMap<_, _>>()),
-        None => Answers::Only(resume.clone()),
-    }
+    Ok(asking.collect())
 }
 
 async fn finish(
@@ -311,27 +270,27 @@ async fn finish(
     if let Some(error) = &end.error {
         live.log.push("error".to_owned(), error);
     }
+    let interrupts = if end.interrupts.is_empty() {
+        Map::new()
+    } else {
+        asked_by_task(platform, owner, run).await?
+    };
+    let all_asked = || {
+        let lists = interrupts.values().filter_map(Value::as_array);
+        lists.flatten().cloned().collect::<Value>()
+    };
     *live.result.lock().unwrap_or_else(PoisonError::into_inner) = match (&end.error, &end.values) {
         (Some(error), _) => json!({ "__error__": error }),
         (None, Some(Value::Object(values))) => {
             let mut values = values.clone();
             if !end.interrupts.is_empty() {
-                values.insert("__interrupt__".to_owned(), shown(&end.interrupts));
+                values.insert("__interrupt__".to_owned(), all_asked());
             }
             Value::Object(values)
         }
         (None, _) => Value::Null,
     };
     let is_undone = stopped == Some(Stop::Rollback) && end.status != "success";
-    let mut interrupts: BTreeMap<String, Vec<Interrupt>> = BTreeMap::new();
-    for one in &end.interrupts {
-        let task = one.id.split(':').next().unwrap_or_default().to_owned();
-        interrupts.entry(task).or_default().push(one.clone());
-    }
-    let interrupts: Map<String, Value> = interrupts
-        .into_iter()
-        .map(|(task, asked)| (task, shown(&asked)))
-        .collect();
     let thread = platform
         .change::<Thread>(owner, THREAD, &run.thread_id, |thread| {
             thread.updated_at = now();

@@ -185,6 +185,21 @@ where
         self.tell(self.machine.merged(), [state, self.checkpointed(stored)])
     }
 
+    /// Tells the checkpoint that the run goes on from.
+    pub(super) fn tell_resumed(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> impl Future<Output = ()> + Send + use<S, C, E> {
+        let resumed = self.if_wanted(Mode::Resumed, || {
+            EventKind::Resumed(Box::new(Checkpointed {
+                checkpoint: checkpoint.clone(),
+                next: self.planned(),
+                state: Shown::state(self.machine.state()),
+            }))
+        });
+        self.tell(self.machine.merged(), [resumed, None])
+    }
+
     pub(super) fn tell_stored(
         &self,
         stored: Option<Checkpoint>,

@@ -126,6 +126,7 @@ where
         run: code(node),
         options: node.options.clone(),
         cache: None,
+        inner: node.inner.clone(),
     });
     Graph {
         nodes: nodes.collect(),
