@@ -8,6 +8,8 @@
 
 mod assistants;
 mod begin;
+mod chronicle;
+mod commands;
 mod erased;
 mod introspect;
 mod items;
@@ -23,7 +25,9 @@ mod runnable;
 mod runs;
 mod served;
 mod shelf;
+mod socket;
 mod states;
+mod teller;
 mod threads;
 mod tools;
 mod wire;
@@ -86,6 +90,11 @@ pub(crate) fn routes(platform: Platform) -> Router<Shared> {
         .route(
             "/threads/{id}/history",
             get(threads::history).post(threads::history),
+        )
+        .route("/threads/{id}/commands", post(commands::commands))
+        .route(
+            "/threads/{id}/stream/events",
+            get(socket::connect).post(commands::events),
         )
         .route("/threads/{id}/runs", get(runs::list).post(runs::create))
         .route("/threads/{id}/runs/stream", post(runs::stream))

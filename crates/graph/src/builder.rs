@@ -187,7 +187,7 @@ where
             leave,
             keep_state,
         });
-        self.add(name.into(), code, false).is_graph(inner)
+        self.add(name.into(), code, false).made_of(inner)
     }
 
     /// Adds a graph as a node that continues from its own last state in each run of the
@@ -213,7 +213,7 @@ where
             leave,
             keep_state,
         });
-        self.add(name.into(), code, false).is_graph(inner)
+        self.add(name.into(), code, false).made_of(inner)
     }
 
     /// Tries a node again after transient failures and time-outs.
@@ -305,7 +305,7 @@ where
     }
 
     /// The node that was added last is this graph.
-    fn is_graph(mut self, inner: Arc<dyn AnyGraph>) -> Self {
+    fn made_of(mut self, inner: Arc<dyn AnyGraph>) -> Self {
         if let Some(node) = self.nodes.last_mut() {
             node.inner = Some(inner);
         }

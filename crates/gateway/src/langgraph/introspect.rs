@@ -49,7 +49,7 @@ fn end(prefix: &str, name: &str) -> String {
     }
 }
 
-fn drawn(edge: &Edge, source: String, target: String) -> Value {
+fn drawn(edge: &Edge, source: &str, target: &str) -> Value {
     let mut shown = json!({ "source": source, "target": target });
     if edge.kind == EdgeKind::Chosen {
         shown["conditional"] = true.into();
@@ -97,7 +97,7 @@ fn draw(
             Some(_) => end(&format!("{prefix}{to}:"), START),
             None => end(prefix, to),
         };
-        edges.push(drawn(&edge, source, target));
+        edges.push(drawn(&edge, &source, &target));
     }
 }
 

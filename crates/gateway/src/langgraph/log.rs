@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{Mutex, PoisonError},
 };
 
@@ -29,28 +30,41 @@ struct Kept {
     over: bool,
 }
 
+/// The events of one run, or of one thread.
 #[derive(Debug)]
 pub(crate) struct Log {
+    most_bytes: usize,
     kept: Mutex<Kept>,
     changed: watch::Sender<()>,
 }
 
 impl Log {
     pub(crate) fn new() -> Self {
+        Self::with_most(MOST_BYTES)
+    }
+
+    /// A log that keeps at most so many bytes.
+    pub(crate) fn with_most(most_bytes: usize) -> Self {
         Self {
+            most_bytes,
             kept: Mutex::default(),
             changed: watch::Sender::new(()),
         }
     }
 
     pub(crate) fn push(&self, event: String, data: &serde_json::Value) {
-        let data = data.to_string();
+        self.push_with(event, |_| data);
+    }
+
+    /// Writes an event that knows its number.
+    pub(crate) fn push_with<T: fmt::Display>(&self, event: String, data: impl FnOnce(u64) -> T) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let id = kept.next;
+        let data = data(id).to_string();
         kept.next += 1;
         kept.bytes += event.len() + data.len();
         kept.entries.push_back(Entry { id, event, data });
-        while kept.bytes > MOST_BYTES
+        while kept.bytes > self.most_bytes
             && let Some(old) = kept.entries.pop_front()
         {
             kept.bytes -= old.event.len() + old.data.len();

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
+    chronicle::Chronicles,
     lanes::Board,
     refusal::{Answer, Refusal},
     resources::{Assistant, RUN, Run, THREAD, Thread, Versions},
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) slots: Semaphore,
     pub(crate) board: Mutex<Board>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) chronicles: Chronicles,
 }
 
 impl fmt::Debug for Platform {
@@ -71,6 +73,7 @@ impl Platform {
             slots: Semaphore::new(RUNNING),
             board: Mutex::default(),
             tasks: TaskTracker::new(),
+            chronicles: Chronicles::default(),
         }))
     }
 

@@ -39,13 +39,13 @@ impl Runnables {
             "on_chain_start",
             (&self.name, &self.run_id),
             None,
-            data,
+            &data,
         );
     }
 
     pub(crate) fn end(&self, log: &Log, output: &Value) {
         let data = json!({ "output": output });
-        self.tell(log, "on_chain_end", (&self.name, &self.run_id), None, data);
+        self.tell(log, "on_chain_end", (&self.name, &self.run_id), None, &data);
     }
 
     /// A task's start or end.
@@ -54,10 +54,10 @@ impl Runnables {
         let who = (text("name"), text("id"));
         if is_over {
             let data = json!({ "output": task.get("result") });
-            self.tell(log, "on_chain_end", who, None, data);
+            self.tell(log, "on_chain_end", who, None, &data);
         } else {
             let data = json!({ "input": task.get("input") });
-            self.tell(log, "on_chain_start", who, None, data);
+            self.tell(log, "on_chain_start", who, None, &data);
         }
     }
 
@@ -69,17 +69,17 @@ impl Runnables {
         let who = (MODEL, id.as_str());
         if is_new {
             let data = json!({ "input": { "messages": [[]] } });
-            self.tell(log, "on_chat_model_start", who, Some(about), data);
+            self.tell(log, "on_chat_model_start", who, Some(about), &data);
         }
         let data = json!({ "chunk": chunk });
-        self.tell(log, "on_chat_model_stream", who, Some(about), data);
+        self.tell(log, "on_chat_model_stream", who, Some(about), &data);
     }
 
     /// All that a model said.
     pub(crate) fn whole(&mut self, log: &Log, id: &str, message: &Value, about: &Value) {
         if let Some(call) = self.models.remove(id) {
             let data = json!({ "output": message });
-            self.tell(log, "on_chat_model_end", (MODEL, &call), Some(about), data);
+            self.tell(log, "on_chat_model_end", (MODEL, &call), Some(about), &data);
         }
     }
 
@@ -89,7 +89,7 @@ impl Runnables {
         event: &str,
         (name, run_id): (&str, &str),
         about: Option<&Value>,
-        data: Value,
+        data: &Value,
     ) {
         let told = json!({
             "event": event, "name": name, "run_id": run_id, "tags": [], "data": data,

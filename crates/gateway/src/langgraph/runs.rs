@@ -37,7 +37,11 @@ async fn submit(asked: &Asked, thread: Option<&str>) -> Answer<(Run, Arc<Live>)>
     submit_body(asked, thread, Value::Object(asked.body.clone())).await
 }
 
-async fn submit_body(asked: &Asked, thread: Option<&str>, body: Value) -> Answer<(Run, Arc<Live>)> {
+pub(crate) async fn submit_body(
+    asked: &Asked,
+    thread: Option<&str>,
+    body: Value,
+) -> Answer<(Run, Arc<Live>)> {
     let owner = asked.owner();
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let wanted = text("assistant_id").unwrap_or_default();

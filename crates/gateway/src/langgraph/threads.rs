@@ -88,6 +88,7 @@ async fn remove(asked: &Asked, id: &str) -> Answer<()> {
         }
     }
     clear(&asked.platform, owner, id).await?;
+    asked.platform.0.chronicles.forget(owner, id);
     let runs = runs.into_iter().map(|run| (RUN, run.run_id));
     let all = runs.chain([(THREAD, id.to_owned())]);
     let writes = all.map(|(kind, id)| RecordWrite::Delete { kind, id });

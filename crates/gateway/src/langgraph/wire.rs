@@ -151,7 +151,7 @@ impl Wire {
                 self.task(log, &name("tasks"), &name("debug"), kind, said, task);
             }
             What::Checkpoint(stored) => {
-                let input = (stored.head.source == lyceum_graph::Source::Input).then(|| At {
+                let input = (stored.head.source == lyceum_graph::Source::Input).then_some(At {
                     id: stored.head.id,
                     is_input: true,
                 });

@@ -23,6 +23,7 @@ use super::{
     resources::{QUEUE, RUN, Run, THREAD, Thread, now},
     served::Raised,
     states::{OFFSET, Reader},
+    teller::Teller,
     wire::Wire,
 };
 
@@ -74,6 +75,7 @@ pub(crate) async fn execute(
     let attempt = if again { 2 } else { 1 };
     let told = json!({ "run_id": run.run_id, "attempt": attempt });
     live.log.push("metadata".to_owned(), &told);
+    let mut teller = Teller::new(platform, owner, &run);
     let turn = async {
         for other in before {
             other.log.ended().await;
@@ -97,7 +99,7 @@ pub(crate) async fn execute(
                     stored.status = "running".to_owned();
                 })
                 .await;
-            let running = drive(platform, owner, scope, &run, live, again);
+            let running = drive(platform, owner, scope, &run, live, (again, &mut teller));
             match AssertUnwindSafe(running).catch_unwind().await {
                 Ok(Ok(end)) => end,
                 Ok(Err(refusal)) => {
@@ -109,11 +111,19 @@ pub(crate) async fn execute(
         }
     };
     let stopped = live.cancel.is_cancelled().then(|| live.how());
-    if stopped != Some(Stop::Shutdown)
-        && let Err(refusal) = finish(platform, owner, &run, end, stopped, live).await
-    {
+    if stopped == Some(Stop::Shutdown) {
+        return;
+    }
+    let (status, is_open) = (end.status, end.is_open && stopped.is_none());
+    let error = end
+        .error
+        .as_ref()
+        .and_then(|error| error.get("message")?.as_str());
+    let error = error.map(str::to_owned);
+    match finish(platform, owner, &run, end, stopped, live).await {
+        Ok(()) => teller.end(status, is_open, error.as_deref()),
         // The queue's record is still there: the run is taken up after the next start.
-        tracing::error!(?refusal, "the end of a run cannot be stored");
+        Err(refusal) => tracing::error!(?refusal, "the end of a run cannot be stored"),
     }
 }
 
@@ -155,7 +165,7 @@ async fn drive(
     scope: &Scope,
     run: &Run,
     live: &Arc<Live>,
-    again: bool,
+    (again, teller): (bool, &mut Teller),
 ) -> Result<End, Refusal> {
     let begun = begin(platform, owner, scope, run, again).await?;
     let asked = &run.asked;
@@ -167,6 +177,7 @@ async fn drive(
     let mut wire = Wire::new(asked, &run.thread_id, Value::Object(about));
     let null = Value::Null;
     let input = asked.get("input").unwrap_or(&null);
+    teller.begin(begun.thread.graph().unwrap_or_default(), &begun.fields);
     wire.begin(&live.log, begun.before.clone(), &begun.fields, input);
     let _stored = platform
         .change::<Thread>(owner, THREAD, &run.thread_id, |thread| {
@@ -200,6 +211,7 @@ async fn drive(
             }
         };
         wire.tell(&live.log, &event);
+        teller.say(&event);
         match event.what {
             What::Finished {
                 status,

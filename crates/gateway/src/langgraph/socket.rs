@@ -1,0 +1,140 @@
+//! Version 3 over a WebSocket: commands in, answers and events out.
+//!
+//! Invariant: of one connection at most [`SUBSCRIPTIONS`] subscriptions are open, and a frame
+//! is at most [`FRAME_BYTES`] long. Deliberately absent: binary frames.
+
+use axum::{
+    extract::{
+        Path,
+        ws::{Message, WebSocket, WebSocketUpgrade},
+    },
+    response::Response,
+};
+use futures_util::{FutureExt, future::select_all};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    chronicle::Reading,
+    commands::{No, answered, command, subscription},
+    refusal::Answer,
+    request::{Asked, uuid},
+};
+
+/// Subscriptions of one connection.
+const SUBSCRIPTIONS: usize = 16;
+/// The longest frame of a client, in bytes.
+const FRAME_BYTES: usize = 1 << 20;
+
+pub(crate) async fn connect(
+    Path(thread): Path<String>,
+    upgrade: WebSocketUpgrade,
+    asked: Asked,
+) -> Answer {
+    let thread = uuid(&thread)?;
+    asked.platform.thread(asked.owner(), &thread).await?;
+    let upgrade = upgrade
+        .max_message_size(FRAME_BYTES)
+        .max_frame_size(FRAME_BYTES);
+    let answer: Response = upgrade.on_upgrade(move |socket| async move {
+        let closing = asked.app.closing.clone();
+        Connection {
+            asked,
+            thread,
+            socket,
+            open: Vec::new(),
+            next: 1,
+        }
+        .serve(closing)
+        .await;
+    });
+    Ok(answer)
+}
+
+struct Connection {
+    asked: Asked,
+    thread: String,
+    socket: WebSocket,
+    open: Vec<(String, Reading)>,
+    next: u64,
+}
+
+impl Connection {
+    async fn serve(mut self, closing: CancellationToken) {
+        loop {
+            let told = async {
+                if self.open.is_empty() {
+                    return std::future::pending().await;
+                }
+                let next = self
+                    .open
+                    .iter_mut()
+                    .map(|(_, reading)| reading.next().boxed());
+                select_all(next).await.0
+            };
+            let frame = tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                frame = self.socket.recv() => match frame {
+                    Some(Ok(Message::Text(text))) => self.frame(&text).await,
+                    Some(Ok(Message::Binary(_))) => {
+                        let refused = No::argument("frames must be text");
+                        answered(&Value::Null, Err(refused)).to_string()
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                },
+                told = told => match told {
+                    Some((_, _, text)) => text,
+                    None => break,
+                },
+            };
+            if self.socket.send(Message::Text(frame.into())).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    async fn frame(&mut self, text: &str) -> String {
+        let Ok(Value::Object(frame)) = serde_json::from_str(text) else {
+            let refused = No::argument("a frame must be a JSON object");
+            return answered(&Value::Null, Err(refused)).to_string();
+        };
+        let id = frame.get("id").cloned().unwrap_or_default();
+        let method = frame
+            .get("method")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let none = Map::new();
+        let params = frame.get("params").and_then(Value::as_object);
+        let params = params.unwrap_or(&none);
+        let result = match method {
+            "subscription.subscribe" => self.subscribe(params),
+            "subscription.unsubscribe" => {
+                let wanted = params.get("subscription_id").and_then(Value::as_str);
+                let before = self.open.len();
+                self.open.retain(|(id, _)| Some(id.as_str()) != wanted);
+                match self.open.len() < before {
+                    true => Ok((json!({}), None)),
+                    false => Err(No::argument("no such subscription")),
+                }
+            }
+            method => command(&self.asked, &self.thread, method, params).await,
+        };
+        answered(&id, result).to_string()
+    }
+
+    fn subscribe(&mut self, params: &Map<String, Value>) -> Result<(Value, Option<u64>), No> {
+        let (filter, since) = subscription(params)?;
+        if self.open.len() >= SUBSCRIPTIONS {
+            let text = format!("at most {SUBSCRIPTIONS} subscriptions are open at once");
+            return Err(No::argument(text));
+        }
+        let chronicles = &self.asked.platform.0.chronicles;
+        let chronicle = chronicles.open(self.asked.owner(), &self.thread);
+        let id = format!("s{}", self.next);
+        self.next += 1;
+        self.open.push((id.clone(), chronicle.read(filter, since)));
+        Ok((json!({ "subscription_id": id }), None))
+    }
+}
