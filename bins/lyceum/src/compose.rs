@@ -10,6 +10,7 @@ use lyceum_agents::{
 use lyceum_core::{Student, Tool};
 use lyceum_gateway::{BindError, Bound, Gateway, Info, Services, langgraph::Platform};
 use lyceum_llm::Ledger;
+use lyceum_mcp::Servers;
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
 use lyceum_tools::{Calculator, Clock, Documents, Limited, Recall, ToolPolicy, WebSearch};
@@ -17,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{self, Resolved, Samples},
-    edge, embedders, graphs, health, meaning,
+    edge, embedders, graphs, health, mcp, meaning,
     models::{self, Models},
     provider::{Chosen, ProcessEnvironment},
     spend,
@@ -41,6 +42,7 @@ pub(crate) struct Server {
     health: Health,
     ledger: Ledger,
     data_dir: PathBuf,
+    servers: Arc<Servers>,
 }
 
 impl Server {
@@ -84,6 +86,7 @@ impl Server {
             platform.close().await;
         }
         background.wait().await;
+        self.servers.close().await;
         self.store.close().await;
     }
 }
@@ -120,7 +123,8 @@ pub(crate) async fn compose(
     } = models::build(chosen, config, &embedders).await?;
     spend::restore(&resolved.data_dir, &ledger);
     let tools = tools(&config.tools, &memory).await?;
-    let student = Feynman::kept(
+    let (tools, servers) = mcp::toolbox(&config.mcp, &ProcessEnvironment, tools).await?;
+    let student = Feynman::with_source(
         mind.clone(),
         tools,
         memory.clone(),
@@ -195,6 +199,7 @@ pub(crate) async fn compose(
         health,
         ledger,
         data_dir: resolved.data_dir.clone(),
+        servers,
     })
 }
 
@@ -213,6 +218,7 @@ fn describe_metrics() {
     lyceum_llm::metrics::describe();
     lyceum_queue::metrics::describe();
     lyceum_tools::metrics::describe();
+    lyceum_mcp::metrics::describe();
     lyceum_agents::metrics::describe();
 }
 

@@ -9,6 +9,7 @@ mod auth;
 mod embedding;
 mod llm;
 mod load;
+mod mcp;
 mod resolve;
 mod show;
 mod store;
@@ -25,6 +26,7 @@ pub(crate) use auth::{Auth, Key, Limits, Scope};
 pub(crate) use embedding::{Embedding, EmbeddingModel};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load};
+pub(crate) use mcp::{Mcp, McpServer};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
 pub(crate) use store::{Store, StoreKind};
@@ -74,6 +76,8 @@ pub(crate) struct Config {
     pub tools: Tools,
     /// What clients of the LangGraph API find beside the student.
     pub langgraph: Langgraph,
+    /// Which programs' tools it has too.
+    pub mcp: Mcp,
     /// What is logged.
     pub log: Log,
     /// Where spans are sent.

@@ -11,6 +11,7 @@ mod embedders;
 mod graphs;
 mod health;
 mod key;
+mod mcp;
 mod meaning;
 mod models;
 mod provider;
@@ -59,10 +60,11 @@ async fn check(options: &Options) -> Result<()> {
     let resolved = resolved(options)?;
     let chosen = provider::choose(&resolved, &ProcessEnvironment).await?;
     let text = format!(
-        "{}\n# The model that would answer: {}\n{}",
+        "{}\n# The model that would answer: {}\n{}{}",
         config::show(&resolved, &chosen.main)?.trim_end(),
         chosen.main,
-        models::layout(&chosen, &resolved.config),
+        models::layout(&chosen, &resolved.config).trim_end(),
+        mcp::report(&resolved.config.mcp, &ProcessEnvironment).await?,
     );
     banner::say(text.trim_end())
 }

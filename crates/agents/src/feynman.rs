@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use lyceum_core::{
     CallContext, Conversation, Explanation, Lesson, Memorized, Role, Student, TeachError,
-    TeachEvent, TeachStream, Tone, Tool, Turn,
+    TeachEvent, TeachStream, Tone, Tool, ToolSource, Turn,
 };
 use lyceum_graph::{MemorySaver, Saver};
 use lyceum_memory::{Memory, MemoryError, MemoryKind, NewMemory, NewMessage, NewTurn, TurnId};
@@ -101,6 +101,22 @@ impl Feynman {
     pub fn kept(
         mind: Mind,
         tools: Vec<Arc<dyn Tool>>,
+        memory: Memory,
+        config: FeynmanConfig,
+        saver: Arc<dyn Saver>,
+    ) -> Result<Self, WorkflowError> {
+        Self::with_source(mind, Arc::new(tools), memory, config, saver)
+    }
+
+    /// The same student, whose tools may come and go: each turn has those there are when it
+    /// looks for gaps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Feynman::new`].
+    pub fn with_source(
+        mind: Mind,
+        tools: Arc<dyn ToolSource>,
         memory: Memory,
         config: FeynmanConfig,
         saver: Arc<dyn Saver>,

@@ -48,6 +48,7 @@ mod propagation;
 mod records;
 mod student;
 mod tool;
+mod tool_source;
 mod units;
 
 pub use answer::{AnswerExtra, ChatAnswer};
@@ -78,4 +79,5 @@ pub use student::{
     TeachEvent, TeachStream, ToolTrace, Turn,
 };
 pub use tool::{Approval, Audience, Effect, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
+pub use tool_source::ToolSource;
 pub use units::{MicroUsd, Tokens, Usage};

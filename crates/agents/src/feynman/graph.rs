@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::{Stream, StreamExt, future::ready};
 use lyceum_core::{
     CallContext, ChatError, Explanation, Gap, GapStatus, Knowledge, TeachError, TeachEvent, Tone,
-    Tool, ToolTrace, Turn, Usage,
+    ToolSource, ToolTrace, Turn, Usage,
 };
 use lyceum_graph::{
     CompileError, Context, END, Event, EventKind, Graph, GraphBuilder, Mode, NodeError, RunConfig,
@@ -76,7 +76,7 @@ struct Shared {
 #[derive(Debug, Clone)]
 struct Parts {
     mind: Mind,
-    tools: Arc<[Arc<dyn Tool>]>,
+    tools: Arc<dyn ToolSource>,
     memory: Memory,
     config: FeynmanConfig,
     keeper: Keeper,
@@ -102,7 +102,7 @@ pub(super) struct Workflow {
 impl Workflow {
     pub(super) fn new(
         mind: Mind,
-        tools: Vec<Arc<dyn Tool>>,
+        tools: Arc<dyn ToolSource>,
         memory: Memory,
         config: FeynmanConfig,
         keeper: Keeper,
@@ -120,7 +120,7 @@ impl Workflow {
             graph,
             parts: Parts {
                 mind,
-                tools: tools.into(),
+                tools,
                 memory,
                 config,
                 keeper,
@@ -230,10 +230,10 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
 /// Finds the gaps.
 async fn find(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> {
     let Shared { parts, call } = &**ctx.shared();
-    let (tools, limits) = (&*parts.tools, parts.config.react);
+    let (tools, limits) = (parts.tools.tools(), parts.config.react);
     let found = think::find_gaps(
         &parts.mind,
-        tools,
+        &tools,
         limits,
         call,
         &subject(&lesson),
