@@ -5,21 +5,25 @@ mod cache;
 mod calculator;
 mod clock;
 mod documents;
+mod fetch_page;
 mod limited;
 pub mod metrics;
 mod policy;
 mod recall;
 mod text;
 mod typed;
+mod web;
 mod web_search;
 
 pub use calculator::Calculator;
 pub use clock::Clock;
 pub use documents::{Documents, DocumentsError};
+pub use fetch_page::FetchPage;
 pub use limited::{Limited, keep_warm};
 pub use policy::{CachePolicy, KeyStrategy, ToolPolicy, WarmPolicy};
 pub use recall::Recall;
 pub use typed::TypedTool;
+pub use web::{Resolver, SystemResolver, WebError, WebRules};
 pub use web_search::{WebSearch, WebSearchError};
 
 use lyceum_core::{ToolError, ToolSpec};
