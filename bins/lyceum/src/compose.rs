@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use lyceum_agents::{
-    Consolidator, Feynman, FeynmanConfig,
+    Consolidator, Feynman, FeynmanConfig, Mind,
     panel::{Panel, PanelConfig, Seats},
 };
 use lyceum_core::{Student, Tool};
@@ -13,7 +13,7 @@ use lyceum_llm::Ledger;
 use lyceum_mcp::Servers;
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
-use lyceum_tools::{Calculator, Clock, Documents, Limited, Recall, ToolPolicy, WebSearch};
+use lyceum_tools::{Limited, keep_warm};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     provider::{Chosen, ProcessEnvironment},
     spend,
     store::Store,
+    tools,
 };
 
 /// How often completed conversations are looked for, and how long they must have been idle (R2.8).
@@ -43,6 +44,7 @@ pub(crate) struct Server {
     ledger: Ledger,
     data_dir: PathBuf,
     servers: Arc<Servers>,
+    tools: Vec<Arc<Limited>>,
 }
 
 impl Server {
@@ -64,6 +66,10 @@ impl Server {
             self.bound.gateway().clone(),
             stop_background.clone(),
         ));
+        let (tools, stop_warming) = (self.tools, stop_background.clone());
+        background.spawn(async move {
+            stop_warming.run_until_cancelled(keep_warm(&tools)).await;
+        });
         background.spawn(spend::keep(
             self.data_dir,
             self.ledger,
@@ -122,11 +128,16 @@ pub(crate) async fn compose(
         ledger,
     } = models::build(chosen, config, &embedders).await?;
     spend::restore(&resolved.data_dir, &ledger);
-    let tools = tools(&config.tools, &memory).await?;
-    let (tools, servers) = mcp::toolbox(&config.mcp, &ProcessEnvironment, tools).await?;
+    let model = match &mind {
+        Mind::Model(model) => Some(model.clone()),
+        Mind::Offline => None,
+    };
+    let tools = tools::build(&config.tools, &memory, model).await?;
+    let own: Vec<Arc<dyn Tool>> = tools.iter().map(|tool| tool.clone() as _).collect();
+    let (toolbox, servers) = mcp::toolbox(&config.mcp, &ProcessEnvironment, own).await?;
     let student = Feynman::with_source(
         mind.clone(),
-        tools,
+        toolbox,
         memory.clone(),
         FeynmanConfig {
             recent: config.memory.recent_messages,
@@ -200,6 +211,7 @@ pub(crate) async fn compose(
         ledger,
         data_dir: resolved.data_dir.clone(),
         servers,
+        tools,
     })
 }
 
@@ -220,26 +232,6 @@ fn describe_metrics() {
     lyceum_tools::metrics::describe();
     lyceum_mcp::metrics::describe();
     lyceum_agents::metrics::describe();
-}
-
-async fn tools(config: &config::Tools, memory: &Memory) -> Result<Vec<Arc<dyn Tool>>> {
-    let mut tools: Vec<Arc<dyn Tool>> = vec![
-        Arc::new(Calculator::default()),
-        Arc::new(Clock::default()),
-        Arc::new(Recall::new(memory.clone())),
-    ];
-    if let Some(folder) = &config.documents {
-        tools.push(Arc::new(
-            Documents::open(folder).await.context("tools.documents")?,
-        ));
-    }
-    if let Some(url) = &config.searxng_url {
-        tools.push(Arc::new(
-            WebSearch::searxng(url).context("tools.searxng_url")?,
-        ));
-    }
-    let limited = |tool| -> Arc<dyn Tool> { Arc::new(Limited::new(tool, ToolPolicy::default())) };
-    Ok(tools.into_iter().map(limited).collect())
 }
 
 /// Removes completed conversations that nobody used for a while, until it is cancelled.

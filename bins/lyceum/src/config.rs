@@ -13,6 +13,7 @@ mod mcp;
 mod resolve;
 mod show;
 mod store;
+mod tools;
 mod traces;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub(crate) use mcp::{Mcp, McpServer};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
 pub(crate) use store::{Store, StoreKind};
+pub(crate) use tools::{Engine as ToolEngine, Tool as ToolSettings, Tools};
 pub(crate) use traces::Traces;
 
 /// The whole configuration.
@@ -72,7 +74,7 @@ pub(crate) struct Config {
     pub student: Student,
     /// What is remembered and how.
     pub memory: Memory,
-    /// Which tools the student has beside the built-in ones.
+    /// Which tools the student has and how they are called.
     pub tools: Tools,
     /// What clients of the LangGraph API find beside the student.
     pub langgraph: Langgraph,
@@ -267,16 +269,6 @@ impl Default for Memory {
             encoder: "off".to_owned(),
         }
     }
-}
-
-/// `[tools]`: which tools the student has beside the built-in ones.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Tools {
-    /// A SearXNG instance for web search, e.g. `https://search.example.org`. Default: none.
-    pub searxng_url: Option<String>,
-    /// A folder of text and Markdown files that the student may look things up in. Default: none.
-    pub documents: Option<PathBuf>,
 }
 
 /// `[langgraph]`: what clients of the LangGraph API find beside the student.

@@ -17,6 +17,7 @@ mod models;
 mod provider;
 mod spend;
 mod store;
+mod tools;
 
 use std::{io::IsTerminal, process::ExitCode};
 

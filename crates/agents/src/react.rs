@@ -2,9 +2,13 @@
 //!
 //! Invariant: at most `max_steps` model calls and `max_tokens` tokens; the tools of one
 //! step run in parallel, their results keep the order of the calls, and a failing tool
-//! is a result, never the end of the loop. Tool output is data: it is delimited and
-//! grants nothing. Source: Yao et al., "ReAct: Synergizing Reasoning and Acting in
+//! is a result, never the end of the loop. The tools given are all that can be called, and
+//! none that needs a person's approval is. Tool output is data: it is delimited and grants
+//! nothing. Source: Yao et al., "ReAct: Synergizing Reasoning and Acting in
 //! Language Models", ICLR 2023.
+
+mod act;
+mod observation;
 
 use std::sync::Arc;
 
@@ -15,14 +19,15 @@ use lyceum_core::{
     QueuePosition, Tokens, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
 };
 use serde_json::Value;
-use tracing::Instrument;
 
+use self::{
+    act::{Agreed, act},
+    observation::observation,
+};
 use crate::structured::extract_json;
 
 /// Characters of arguments and results kept in a trace.
 const TRACE_CHARS: usize = 200;
-/// Tool calls of one step that are run; more are refused to the model.
-const MAX_PARALLEL: usize = 8;
 
 /// What a loop may spend.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +135,7 @@ impl ReAct {
                 wanted
                     .iter()
                     .enumerate()
-                    .map(|(at, tool)| self.call_tool(call, at, tool)),
+                    .map(|(at, wish)| act(&self.tools, call, at, wish, Agreed::NotAsked)),
             )
             .await;
             messages.push(if native {
@@ -179,63 +184,6 @@ impl ReAct {
             _ => Vec::new(),
         }
     }
-
-    async fn call_tool(&self, call: &CallContext, at: usize, wish: &ToolCall) -> ToolTrace {
-        let span = tracing::debug_span!(
-            "execute_tool",
-            otel.name = format_args!("execute_tool {}", wish.name),
-            gen_ai.operation.name = "execute_tool",
-            gen_ai.tool.name = wish.name,
-            gen_ai.tool.call.id = wish.id,
-        );
-        let result = self.try_tool(call, at, wish).instrument(span).await;
-        let ok = result.is_ok();
-        let result = result.unwrap_or_else(|error| format!("error: {error}"));
-        ToolTrace {
-            tool: wish.name.clone(),
-            arguments: wish.arguments.clone(),
-            result,
-            ok,
-        }
-    }
-
-    async fn try_tool(
-        &self,
-        call: &CallContext,
-        at: usize,
-        wish: &ToolCall,
-    ) -> Result<String, String> {
-        if at >= MAX_PARALLEL {
-            return Err(format!("at most {MAX_PARALLEL} tools run at once"));
-        }
-        let found = self.tools.iter().find(|tool| tool.spec().name == wish.name);
-        let Some(tool) = found else {
-            let known: Vec<&str> = self
-                .tools
-                .iter()
-                .map(|tool| tool.spec().name.as_str())
-                .collect();
-            return Err(format!(
-                "there is no such tool; there are: {}",
-                known.join(", ")
-            ));
-        };
-        let text = if wish.arguments.trim().is_empty() {
-            "{}"
-        } else {
-            &wish.arguments
-        };
-        let arguments: Value = serde_json::from_str(text)
-            .map_err(|error| format!("the arguments are not JSON: {error}"))?;
-        let output = tool
-            .call(call, arguments)
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(match output.sources.as_slice() {
-            [] => output.content,
-            sources => format!("{}\nsources: {}", output.content, sources.join(" ")),
-        })
-    }
 }
 
 /// The same stream; what it says is seen before it goes on.
@@ -251,18 +199,6 @@ pub(crate) fn watched<'a>(
         }
         event
     })
-}
-
-fn observation(wish: &ToolCall, trace: &ToolTrace, native: bool) -> Message {
-    let content = format!(
-        "<tool_result tool=\"{}\">\n{}\n</tool_result>",
-        wish.name, trace.result
-    );
-    if native {
-        Message::tool(wish.id.clone(), content)
-    } else {
-        Message::user(content)
-    }
 }
 
 fn shorten(trace: ToolTrace) -> ToolTrace {

@@ -1,21 +1,26 @@
-//! Web search by a SearXNG instance that the operator names.
+//! Web search by a service that the operator names.
 //!
-//! Invariant: only the configured address is called, redirects to elsewhere are not
-//! followed, and at most [`MAX_BYTES`] of an answer are read. The query travels as a
-//! form value, never as part of a path. Deliberately absent: fetching the pages found.
+//! The query travels as a value, never as part of a path. Deliberately absent: fetching the
+//! pages found, which is [`FetchPage`](crate::FetchPage)'s work.
 
-use std::time::Duration;
+use std::fmt;
 
 use async_trait::async_trait;
 use lyceum_core::{Audience, CallContext, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
+use reqwest::RequestBuilder;
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{arguments, cap, spec};
+use crate::{
+    arguments,
+    text::cap,
+    typed::schema,
+    upstream::{Upstream, UpstreamError, endpoint},
+};
 
-/// The most bytes read of an answer: SearXNG's pages of ten results stay far below.
-const MAX_BYTES: usize = 1 << 20;
 /// Results given to the model.
 const MAX_RESULTS: usize = 5;
 /// Characters kept of one result's text.
@@ -23,109 +28,155 @@ const SNIPPET_CHARS: usize = 400;
 /// The longest query, in bytes.
 const MAX_QUERY_BYTES: usize = 400;
 
-/// Why a search cannot be set up.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WebSearchError {
-    /// The address is not an HTTP address.
-    #[error("use {0:?} as a SearXNG address: give one such as https://search.example.org")]
-    Address(String),
-    /// The HTTP client could not be made.
-    #[error("make an HTTP client")]
-    Client(#[source] reqwest::Error),
+/// Whose search is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SearchEngine {
+    /// A SearXNG instance whose JSON format is enabled; needs an address, no key.
+    SearXng,
+    /// Tavily, `https://api.tavily.com`.
+    Tavily,
+    /// Brave Search, `https://api.search.brave.com`.
+    Brave,
+    /// Bing Web Search v7 and services that speak like it, `https://api.bing.microsoft.com`.
+    Bing,
+}
+
+impl SearchEngine {
+    fn base(self) -> Option<&'static str> {
+        match self {
+            Self::SearXng => None,
+            Self::Tavily => Some("https://api.tavily.com"),
+            Self::Brave => Some("https://api.search.brave.com"),
+            Self::Bing => Some("https://api.bing.microsoft.com"),
+        }
+    }
+
+    fn path(self) -> &'static [&'static str] {
+        match self {
+            Self::SearXng | Self::Tavily => &["search"],
+            Self::Brave => &["res", "v1", "web", "search"],
+            Self::Bing => &["v7.0", "search"],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::SearXng => "SearXNG",
+            Self::Tavily => "Tavily",
+            Self::Brave => "Brave Search",
+            Self::Bing => "Bing Search",
+        }
+    }
 }
 
 /// Searches the web.
-#[derive(Debug)]
 pub struct WebSearch {
     spec: ToolSpec,
-    client: reqwest::Client,
+    engine: SearchEngine,
+    upstream: Upstream,
     endpoint: Url,
+    key: Option<SecretString>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Arguments {
+    /// A few keywords.
     query: String,
 }
 
+/// What the engines answer, one field each: SearXNG and Tavily, Brave, Bing.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
     results: Vec<Found>,
+    web: Option<Brave>,
+    #[serde(rename = "webPages")]
+    web_pages: Option<Bing>,
+}
+
+#[derive(Deserialize)]
+struct Brave {
+    results: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Bing {
+    value: Vec<Found>,
 }
 
 #[derive(Deserialize)]
 struct Found {
     url: String,
-    #[serde(default)]
+    #[serde(default, alias = "name")]
     title: String,
-    #[serde(default)]
-    content: String,
+    #[serde(default, alias = "description", alias = "snippet")]
+    content: Option<String>,
 }
 
 impl WebSearch {
+    /// A search through this engine, at its own address or another.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`] when `base` is no address, or an address or key is missing.
+    pub fn new(
+        engine: SearchEngine,
+        base: Option<&str>,
+        key: Option<SecretString>,
+    ) -> Result<Self, UpstreamError> {
+        let base = base.or_else(|| engine.base()).unwrap_or_default();
+        let endpoint = endpoint(base, engine.path())?;
+        if engine != SearchEngine::SearXng && key.is_none() {
+            return Err(UpstreamError::NoKey {
+                service: engine.name(),
+            });
+        }
+        let description =
+            "Searches the web. Use it to check a fact that the explanation depends on.";
+        Ok(Self {
+            spec: ToolSpec::new("web_search", description, schema::<Arguments>()),
+            engine,
+            upstream: Upstream::new("the search engine")?,
+            endpoint,
+            key,
+        })
+    }
+
     /// A search through the SearXNG instance at `base`, whose JSON format must be enabled.
     ///
     /// # Errors
     ///
-    /// [`WebSearchError::Address`] when `base` is not an `http` or `https` address.
-    pub fn searxng(base: &str) -> Result<Self, WebSearchError> {
-        let wrong = || WebSearchError::Address(base.to_owned());
-        let mut endpoint = Url::parse(base).map_err(|_| wrong())?;
-        if !matches!(endpoint.scheme(), "http" | "https") {
-            return Err(wrong());
-        }
-        endpoint
-            .path_segments_mut()
-            .map_err(|()| wrong())?
-            .pop_if_empty()
-            .push("search");
-        let client = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(10))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(WebSearchError::Client)?;
-        let parameters = json!({
-            "type": "object",
-            "properties": {"query": {"type": "string", "description": "a few keywords"}},
-            "required": ["query"],
-        });
-        let description =
-            "Searches the web. Use it to check a fact that the explanation depends on.";
-        Ok(Self {
-            spec: spec("web_search", description, parameters),
-            client,
-            endpoint,
-        })
+    /// As [`WebSearch::new`].
+    pub fn searxng(base: &str) -> Result<Self, UpstreamError> {
+        Self::new(SearchEngine::SearXng, Some(base), None)
     }
 
-    async fn fetch(&self, query: &str) -> Result<Vec<u8>, ToolError> {
-        let failed = |error: reqwest::Error| ToolError::Failed {
-            detail: error.without_url().to_string(),
-        };
-        let request = self
-            .client
-            .get(self.endpoint.clone())
-            .query(&[("q", query), ("format", "json")]);
-        let mut response = request.send().await.map_err(failed)?;
-        if !response.status().is_success() {
-            let detail = format!(
-                "the search engine answered with status {}",
-                response.status().as_u16()
-            );
-            return Err(ToolError::Failed { detail });
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > MAX_BYTES {
-                return Err(ToolError::Failed {
-                    detail: "the search engine's answer is too large".to_owned(),
-                });
+    fn request(&self, query: &str) -> RequestBuilder {
+        let client = self.upstream.client();
+        let get = |pairs: &[(&str, &str)]| client.get(self.endpoint.clone()).query(pairs);
+        let key = self.key.as_ref().map_or("", |key| key.expose_secret());
+        let count = MAX_RESULTS.to_string();
+        match self.engine {
+            SearchEngine::SearXng => get(&[("q", query), ("format", "json")]),
+            SearchEngine::Tavily => client
+                .post(self.endpoint.clone())
+                .bearer_auth(key)
+                .json(&json!({"query": query, "max_results": MAX_RESULTS})),
+            SearchEngine::Brave => {
+                get(&[("q", query), ("count", &count)]).header("x-subscription-token", key)
             }
-            body.extend_from_slice(&chunk);
+            SearchEngine::Bing => {
+                get(&[("q", query), ("count", &count)]).header("ocp-apim-subscription-key", key)
+            }
         }
-        Ok(body)
+    }
+}
+
+impl fmt::Debug for WebSearch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSearch")
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,20 +196,20 @@ impl Tool for WebSearch {
             let detail = format!("the query must have 1 to {MAX_QUERY_BYTES} bytes");
             return Err(ToolError::Arguments { detail });
         }
-        let body = self.fetch(&query).await?;
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| ToolError::Failed {
-            detail: "the search engine did not answer in JSON: enable its json format".to_owned(),
-        })?;
-        let found: Vec<Found> = answer.results.into_iter().take(MAX_RESULTS).collect();
+        let answer: Answer = self.upstream.json(self.request(&query)).await?;
+        let brave = answer.web.map(|web| web.results).unwrap_or_default();
+        let bing = answer
+            .web_pages
+            .map(|pages| pages.value)
+            .unwrap_or_default();
+        let all = answer.results.into_iter().chain(brave).chain(bing);
+        let found: Vec<Found> = all.take(MAX_RESULTS).collect();
         if found.is_empty() {
             return Ok(ToolOutput::text("nothing found"));
         }
         let entry = |found: &Found| {
-            format!(
-                "{}\n{}",
-                found.title,
-                cap(found.content.clone(), SNIPPET_CHARS)
-            )
+            let text = found.content.clone().unwrap_or_default();
+            format!("{}\n{}", found.title, cap(text, SNIPPET_CHARS))
         };
         let content: Vec<String> = found.iter().map(entry).collect();
         Ok(ToolOutput {
