@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use lyceum_agents::{
     Consolidator, Feynman, FeynmanConfig, Mind,
     panel::{Panel, PanelConfig, Seats},
@@ -17,8 +17,7 @@ use lyceum_tools::{Limited, keep_warm};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{self, Resolved, Samples},
-    edge, embedders, graphs, health, mcp, meaning,
+    config::{Resolved, Samples},
     models::{self, Models},
     provider::{Chosen, ProcessEnvironment},
     spend,

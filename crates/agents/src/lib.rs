@@ -20,5 +20,8 @@ pub use feynman::{Feynman, FeynmanConfig, WorkflowError};
 pub use gaps::{GapError, parse_gaps};
 pub use mind::Mind;
 pub use questions::parse_questions;
-pub use react::{ReAct, ReActEvent, ReActLimits, ReActOutcome, Watch};
+pub use react::{
+    ReAct, ReActEvent, ReActLimits, ReActOutcome, Watch,
+    durable::{ApprovalRequest, ReActState, ReActStateUpdate, Said, react_graph},
+};
 pub use structured::extract_json;

@@ -8,6 +8,7 @@
 //! Language Models", ICLR 2023.
 
 mod act;
+pub(crate) mod durable;
 mod observation;
 
 use std::sync::Arc;
@@ -123,7 +124,7 @@ impl ReAct {
             let stream = self.model.stream(call.clone(), Arc::new(request));
             let answer = ChatAnswer::collect(watched(stream, watch)).await?;
             usage += answer.usage.unwrap_or_default();
-            let wanted = self.wanted(&answer, native);
+            let wanted = wanted(&answer, native, &self.tools);
             if last || wanted.is_empty() {
                 return Ok(ReActOutcome {
                     answer,
@@ -165,24 +166,24 @@ impl ReAct {
             ..ChatRequest::new(messages)
         }
     }
+}
 
-    /// The tool calls of an answer; a text-only model writes `{"tool": …, "arguments": …}`.
-    fn wanted(&self, answer: &ChatAnswer, native: bool) -> Vec<ToolCall> {
-        if native || self.tools.is_empty() {
-            return answer.tool_calls.clone();
+/// The tool calls of an answer; a text-only model writes `{"tool": …, "arguments": …}`.
+fn wanted(answer: &ChatAnswer, native: bool, tools: &[Arc<dyn Tool>]) -> Vec<ToolCall> {
+    if native || tools.is_empty() {
+        return answer.tool_calls.clone();
+    }
+    let value = extract_json(&answer.text);
+    let name = value
+        .as_ref()
+        .and_then(|value| value.get("tool"))
+        .and_then(Value::as_str);
+    match (name, &value) {
+        (Some(name), Some(value)) => {
+            let arguments = value.get("arguments").cloned().unwrap_or_default();
+            vec![ToolCall::new("", name, arguments.to_string())]
         }
-        let value = extract_json(&answer.text);
-        let name = value
-            .as_ref()
-            .and_then(|value| value.get("tool"))
-            .and_then(Value::as_str);
-        match (name, &value) {
-            (Some(name), Some(value)) => {
-                let arguments = value.get("arguments").cloned().unwrap_or_default();
-                vec![ToolCall::new("", name, arguments.to_string())]
-            }
-            _ => Vec::new(),
-        }
+        _ => Vec::new(),
     }
 }
 

@@ -1,5 +1,4 @@
 //! Search engines, Wikipedia and translation servers, by stand-ins that speak as they do.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

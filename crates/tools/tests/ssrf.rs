@@ -2,7 +2,6 @@
 //!
 //! `redirect:` stands for a page that redirects there, `INSIDE` for the port of a server at
 //! 127.0.0.1, which must never be asked anything.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

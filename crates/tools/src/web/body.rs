@@ -88,7 +88,7 @@ fn unzip(packed: &[u8], most: usize, cut: bool) -> Result<(Vec<u8>, bool), ToolE
         .take(limit)
         .read_to_end(&mut bytes);
     // A body that was cut ends too early, and what came before its end is right.
-    if read.is_err() && !(cut && !bytes.is_empty()) {
+    if read.is_err() && (!cut || bytes.is_empty()) {
         return Err(wrong("it is not compressed as it says"));
     }
     let more = bytes.len() > most;
@@ -111,7 +111,7 @@ fn charset(text: &str) -> Option<&'static Encoding> {
     let end = after
         .find(|c: char| !c.is_ascii_alphanumeric() && !"-_:.".contains(c))
         .unwrap_or(after.len());
-    Encoding::for_label(after[..end].as_bytes())
+    Encoding::for_label(&after.as_bytes()[..end])
 }
 
 #[cfg(test)]
