@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Resolved, Samples},
+    edge, embedders, graphs, health, mcp, meaning,
     models::{self, Models},
     provider::{Chosen, ProcessEnvironment},
     spend,
