@@ -55,11 +55,11 @@ pub(crate) fn started(resolved: &Resolved, choice: &Choice, server: &Server) -> 
         n => format!("{n} keys"),
     };
     say(&format!(
-        "Lyceum {version}\n  model    {choice}\n  store    {store}\n  queue    {concurrent} calls at once, {quota}\n  access   {who}\n  page     http://{address}",
+        "Lyceum {version}\n  model    {choice}\n  store    {store}\n  queue    {concurrent} calls at once, {quota}\n  access   {who}\n  page     {url}",
         version = env!("CARGO_PKG_VERSION"),
         store = server.place,
         concurrent = queue.max_concurrent,
-        address = server.address(),
+        url = server.url(),
     ))
 }
 

@@ -1,14 +1,14 @@
 //! Wires the layers: the one place that knows them all.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use lyceum_agents::{
     Consolidator, Feynman, FeynmanConfig, Mind,
     panel::{Panel, PanelConfig, Seats},
 };
 use lyceum_core::{Student, Tool};
-use lyceum_gateway::{BindError, Bound, Gateway, Info, Services, langgraph::Platform};
+use lyceum_gateway::{Address, Bound, Gateway, Info, Services, langgraph::Platform};
 use lyceum_llm::Ledger;
 use lyceum_mcp::Servers;
 use lyceum_memory::{Memory, MemoryConfig};
@@ -48,9 +48,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.bound.local_addr()
+    /// Where the page is.
+    pub(crate) fn url(&self) -> String {
+        match (self.bound.address(), self.bound.is_encrypted()) {
+            (Address::Net(address), false) => format!("http://{address}"),
+            (Address::Net(address), true) => format!("https://{address}"),
+            (socket, _) => socket.to_string(),
+        }
     }
 
     /// Serves until `stop`, drains, ends the background work and closes the store.
@@ -192,10 +196,7 @@ pub(crate) async fn compose(
             .with_responses(records.clone())
             .with_idempotency(records);
     }
-    let bound = lyceum_gateway::Server::new(gateway, edge::server(&config.server))
-        .bind(resolved.listen)
-        .await
-        .map_err(|error| with_hint(&error))?;
+    let bound = edge::bind(gateway, &config.server, &resolved.listen).await?;
     let consolidator = config
         .memory
         .consolidate
@@ -213,16 +214,6 @@ pub(crate) async fn compose(
         servers,
         tools,
     })
-}
-
-/// The gateway does not know this program's flags and commands.
-fn with_hint(error: &BindError) -> anyhow::Error {
-    let hint = match error {
-        BindError::Unprotected { .. } => " under [[auth.keys]]; `lyceum key NAME` makes one",
-        BindError::InUse { .. } => " with --listen",
-        _ => "",
-    };
-    anyhow!("{error}{hint}")
 }
 
 fn describe_metrics() {

@@ -92,7 +92,8 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Server {
-    /// Address and port. Default `127.0.0.1:8080`. Anything but a loopback address needs `[auth]`.
+    /// Address and port, or `unix:` and a path. Default `127.0.0.1:8080`. An address that is not
+    /// loopback needs `[auth]`.
     pub listen: String,
     /// The largest request body, in bytes. Default 1 MiB; 1 KiB to 64 MiB.
     pub max_body_bytes: usize,
@@ -100,6 +101,11 @@ pub(crate) struct Server {
     pub request_timeout_seconds: u64,
     /// The most connections open at once. Default 16384; 1 to 1,000,000.
     pub max_connections: usize,
+    /// The file of the certificate and its chain, in PEM; with `tls_key` the server speaks TLS.
+    /// Default: none. Both files are read again when they change.
+    pub tls_cert: Option<PathBuf>,
+    /// The file of its private key, in PEM, not encrypted. Default: none.
+    pub tls_key: Option<PathBuf>,
     /// Networks (`10.0.0.0/8`), addresses, or `unix` for Unix sockets, whose word about a
     /// client's address counts. Default: none.
     pub trusted_proxies: Vec<String>,
@@ -122,6 +128,8 @@ impl Default for Server {
             max_body_bytes: 1 << 20,
             request_timeout_seconds: 120,
             max_connections: 16_384,
+            tls_cert: None,
+            tls_key: None,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedIn::default(),
             cors_origins: Vec::new(),

@@ -1,11 +1,11 @@
 //! What surrounds the routes, as the configuration says: keys, limits, proxies, origins.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use lyceum_gateway::{
-    ApiKey, AuthConfig, CorsOrigins, ForwardedHeader, Gateway, GatewayConfig, KeyRules, KeyScope,
-    RateLimits, ServerConfig, TrustedProxies,
+    Address, ApiKey, AuthConfig, BindError, Bound, CorsOrigins, ForwardedHeader, Gateway,
+    GatewayConfig, KeyRules, KeyScope, RateLimits, ServerConfig, Tls, TrustedProxies,
 };
 use time::{
     Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description,
@@ -53,8 +53,36 @@ pub(crate) fn gateway(config: &Config) -> Result<GatewayConfig> {
     Ok(built)
 }
 
+/// Takes the address.
+///
+/// # Errors
+///
+/// What stands in the way, in words for the person who started the program.
+pub(crate) async fn bind(gateway: Gateway, server: &Server, listen: &Address) -> Result<Bound> {
+    let mut built = lyceum_gateway::Server::new(gateway, connections(server));
+    if let (Some(cert), Some(key)) = (&server.tls_cert, &server.tls_key) {
+        let tls = Tls::open(cert, key).context("server.tls_cert, server.tls_key")?;
+        built = built.with_tls(Arc::new(tls));
+    }
+    let bound = match listen {
+        Address::Net(address) => built.bind(*address).await,
+        Address::Unix(path) => built.bind_unix(path).await,
+    };
+    bound.map_err(|error| with_hint(&error))
+}
+
+/// The gateway does not know this program's flags and commands.
+fn with_hint(error: &BindError) -> anyhow::Error {
+    let hint = match error {
+        BindError::Unprotected { .. } => " under [[auth.keys]]; `lyceum key NAME` makes one",
+        BindError::InUse { .. } | BindError::Socket { .. } => " with --listen",
+        _ => "",
+    };
+    anyhow!("{error}{hint}")
+}
+
 /// How connections are served.
-pub(crate) fn server(server: &Server) -> ServerConfig {
+fn connections(server: &Server) -> ServerConfig {
     ServerConfig {
         connections: server.max_connections,
         drain: Duration::from_secs(server.drain_seconds),

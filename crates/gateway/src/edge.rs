@@ -5,6 +5,7 @@
 //! the body was handed over, when the client left, when the handler panicked.
 
 pub(crate) mod address;
+pub(crate) mod compression;
 pub(crate) mod cors;
 pub(crate) mod once;
 pub(crate) mod rate;
@@ -45,7 +46,11 @@ use crate::{
     routes::{self, Family},
 };
 
-use self::{address::Peer, once::Once, rate::Standings};
+use self::{
+    address::{Encrypted, Peer},
+    once::Once,
+    rate::Standings,
+};
 
 /// The header that names a request, taken from the client when it is a valid id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -74,6 +79,9 @@ const SECURITY: [(HeaderName, &str); 6] = [
     ),
 ];
 
+/// Under TLS browsers are asked to stay there.
+const A_YEAR_OF_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
 /// The one middleware.
 pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
@@ -82,6 +90,7 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     request.extensions_mut().insert(id.clone());
     let dialect = Dialect::of(request.uri().path());
     let http2 = request.version() >= Version::HTTP_2;
+    let is_encrypted = request.extensions().get::<Encrypted>().is_some();
     let origin = app.cors.allowed(request.headers());
     let mut standings = Standings::default();
     let shape = (dialect, &id);
@@ -91,6 +100,10 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     complete_headers(&id, response.headers_mut());
     standings.write(response.headers_mut());
     app.cors.write(origin, response.headers_mut());
+    if is_encrypted {
+        let headers = response.headers_mut();
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, A_YEAR_OF_TLS);
+    }
     if app.services.health.lifecycle() == Lifecycle::Draining && !http2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);

@@ -182,6 +182,8 @@ impl Gateway {
             .fallback(async || ApiError::NotFound)
             .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
             .layer(middleware::from_fn_with_state(Arc::clone(&app), edge::edge))
+            .layer(edge::compression::layer())
+            .layer(middleware::map_response(edge::compression::weaken))
             .with_state(Arc::clone(&app));
         Self { router, app }
     }
@@ -232,6 +234,8 @@ impl Gateway {
                 Arc::clone(&self.app),
                 edge::edge,
             ))
+            .layer(edge::compression::layer())
+            .layer(middleware::map_response(edge::compression::weaken))
             .with_state(Arc::clone(&self.app));
         self.router = self.router.merge(routes);
         self

@@ -2,7 +2,7 @@
 //!
 //! Invariant: HTTP is spoken here and nowhere else; a status and a public text are
 //! decided here and nowhere else. Deliberately absent: which student, which store,
-//! which model, configuration files, TLS and HTTP/2 (a balancer's work so far).
+//! which model, configuration files, the PROXY protocol, HTTP/3.
 
 mod auth;
 mod body;
@@ -32,4 +32,7 @@ pub use edge::{
 };
 pub use gateway::{Gateway, Info, Services};
 pub use metrics::METRICS;
-pub use server::{BindError, Bound, Server, Stopped};
+pub use server::{
+    Address, BindError, Bound, Server, Stopped,
+    tls::{Tls, TlsError},
+};

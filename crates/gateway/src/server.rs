@@ -3,11 +3,21 @@
 //! It is our own because axum's `serve` gives hyper no timer, so hyper's header
 //! time-out never fires there, and because draining and the connection limit are ours.
 //! Invariant: every connection is bounded in headers, buffers, idle time and stalls.
-//! Deliberately absent: TLS, HTTP/2, proxy protocol.
+//! Deliberately absent: the PROXY protocol, HTTP/3.
 
 mod connection;
+mod listener;
+mod sniff;
+pub(crate) mod tls;
+mod watch;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use lyceum_observe::Lifecycle;
 use metrics::counter;
@@ -19,11 +29,18 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use self::{
+    connection::Manner,
+    listener::{Accepted, Listener},
+    tls::Tls,
+};
 use crate::{
     config::ServerConfig, edge::address::Peer, gateway::Gateway, metrics::REFUSED_CONNECTIONS,
 };
+
+pub use self::listener::Address;
 
 /// Connections beyond the limit that are still told so; more are closed unheard.
 const BUSY_CONNECTIONS: usize = 256;
@@ -66,6 +83,20 @@ pub enum BindError {
         /// The address.
         address: SocketAddr,
     },
+    /// A Unix socket cannot be made.
+    #[error("listen on {path}: {}", match source.kind() {
+        io::ErrorKind::AddrInUse => "another program does already; stop it or choose another path",
+        io::ErrorKind::AlreadyExists => "there is a file that is no socket; choose another path",
+        io::ErrorKind::NotFound => "its folder does not exist",
+        _ => "the system does not allow it",
+    })]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
     /// Something else.
     #[error("listen on {address}")]
     Other {
@@ -93,13 +124,35 @@ impl BindError {
 pub struct Server {
     gateway: Gateway,
     config: ServerConfig,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
     /// Serves a gateway in a certain way.
     #[must_use]
     pub fn new(gateway: Gateway, config: ServerConfig) -> Self {
-        Self { gateway, config }
+        Self {
+            gateway,
+            config,
+            tls: None,
+        }
+    }
+
+    /// Speaks TLS. While it is served the certificate follows its files, which are looked at
+    /// every few seconds.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<Tls>) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    fn manner(&self, finish: CancellationToken) -> Manner {
+        Manner {
+            gateway: self.gateway.clone(),
+            config: self.config,
+            tls: self.tls.as_ref().map(|tls| tls.acceptor()),
+            finish,
+        }
     }
 
     /// Takes an address.
@@ -117,8 +170,28 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         Ok(Bound {
             server: self,
+            listener: Listener::Tcp(listener),
+            address: Address::Net(address),
+        })
+    }
+
+    /// Listens on a Unix socket, which its owner and group may connect to. What an ended
+    /// process left there is replaced; the file is removed when serving ends.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Socket`].
+    pub async fn bind_unix(self, path: impl AsRef<Path>) -> Result<Bound, BindError> {
+        let path = path.as_ref().to_owned();
+        let listening = Listener::unix(&path);
+        let listener = listening.map_err(|source| BindError::Socket {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Bound {
+            server: self,
             listener,
-            address,
+            address: Address::Unix(path),
         })
     }
 
@@ -129,8 +202,8 @@ impl Server {
     ///
     /// Dropping the future cuts the connection.
     pub async fn connection(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let (gateway, never) = (self.gateway.clone(), CancellationToken::new());
-        connection::serve(gateway, self.config, io, Peer::Local, never).await;
+        let manner = self.manner(CancellationToken::new());
+        connection::serve(manner, io, Peer::Local).await;
     }
 }
 
@@ -145,15 +218,30 @@ pub struct Stopped {
 #[derive(Debug)]
 pub struct Bound {
     server: Server,
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
+    address: Address,
 }
 
 impl Bound {
-    /// The address, with the port that the system chose where 0 was asked for.
+    /// Where it listens, with the port that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The same where it is a port of the network; for a Unix socket `0.0.0.0:0`.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        match self.address {
+            Address::Net(address) => address,
+            Address::Unix(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.server.tls.is_some()
     }
 
     /// What is served.
@@ -174,7 +262,9 @@ impl Bound {
         let Self {
             server, listener, ..
         } = self;
-        let (gateway, config) = (server.gateway, server.config);
+        let config = server.config;
+        let followed = server.tls.clone();
+        let _following = followed.map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.follow())));
         let mut accepting = Accepting {
             slots: Arc::new(Semaphore::new(
                 config.connections.min(Semaphore::MAX_PERMITS),
@@ -184,20 +274,18 @@ impl Bound {
             served: JoinSet::new(),
             refused: JoinSet::new(),
             listener,
-            gateway,
-            config,
+            server,
         };
         accepting.until(shutdown.cancelled()).await;
-        accepting.gateway.health().enter(Lifecycle::Draining);
+        accepting.server.gateway.health().enter(Lifecycle::Draining);
         accepting.until(sleep(config.drain)).await;
         accepting.stop().await
     }
 }
 
 struct Accepting {
-    listener: TcpListener,
-    gateway: Gateway,
-    config: ServerConfig,
+    listener: Listener,
+    server: Server,
     slots: Arc<Semaphore>,
     busy_slots: Arc<Semaphore>,
     finish: CancellationToken,
@@ -215,11 +303,8 @@ impl Accepting {
                 Some(ended) = self.served.join_next() => log_panic(ended),
                 Some(ended) = self.refused.join_next() => log_panic(ended),
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, address)) => {
-                        // Without it small events wait for the peer's acknowledgement.
-                        let _ = stream.set_nodelay(true);
-                        self.admit(stream, address.into());
-                    }
+                    Ok(Accepted::Tcp(stream, peer)) => self.admit(stream, peer),
+                    Ok(Accepted::Unix(stream)) => self.admit(stream, Peer::Local),
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::error!(%error, "cannot accept connections");
@@ -230,15 +315,17 @@ impl Accepting {
         }
     }
 
-    fn admit(&mut self, stream: tokio::net::TcpStream, peer: Peer) {
-        let (gateway, config) = (self.gateway.clone(), self.config);
+    fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Peer) {
+        // Whoever is refused is told so only where that takes no handshake.
+        let is_told = self.server.tls.is_none();
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            let finish = self.finish.clone();
+            let manner = self.server.manner(self.finish.clone());
             self.served.spawn(async move {
-                connection::serve(gateway, config, stream, peer, finish).await;
+                connection::serve(manner, stream, peer).await;
                 drop(slot);
             });
-        } else if let Ok(slot) = Arc::clone(&self.busy_slots).try_acquire_owned() {
+        } else if is_told && let Ok(slot) = Arc::clone(&self.busy_slots).try_acquire_owned() {
+            let config = self.server.config;
             counter!(REFUSED_CONNECTIONS, "how" => "busy").increment(1);
             self.refused.spawn(async move {
                 connection::refuse(config, stream).await;
@@ -252,8 +339,9 @@ impl Accepting {
     async fn stop(self) -> Stopped {
         let Self {
             listener,
-            gateway,
-            config,
+            server: Server {
+                gateway, config, ..
+            },
             finish,
             mut served,
             ..

@@ -3,7 +3,9 @@
 //! Invariant: a [`Resolved`] can be composed without further questions; what is wrong
 //! is said here, before anything is opened.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
+
+use lyceum_gateway::Address;
 
 use super::{Config, ConfigError, Embedding, Model, Queue, Store, StoreKind};
 
@@ -13,7 +15,7 @@ pub(crate) struct Resolved {
     /// The written form, with defaults.
     pub config: Config,
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Address,
     /// Where data is kept.
     pub data_dir: PathBuf,
 }
@@ -51,6 +53,13 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         1,
         3600,
     )?;
+    if server.tls_cert.is_some() != server.tls_key.is_some() {
+        return Err(ConfigError::Invalid {
+            key: "server.tls_cert",
+            detail: "a certificate needs its key, server.tls_key, and a key its certificate"
+                .to_owned(),
+        });
+    }
     let limits = &config.limits;
     for (key, limit) in [
         ("limits.address_per_minute", limits.address_per_minute),
@@ -255,18 +264,23 @@ fn share(key: &'static str, value: f64, most: f64) -> Result<(), ConfigError> {
     })
 }
 
-/// Accepts `host:port` with an address or `localhost`; a bare port means loopback.
-fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
+/// Accepts `host:port` with an address or `localhost`, where a bare port means loopback, and
+/// `unix:` with a path.
+fn listen(text: &str) -> Result<Address, ConfigError> {
     let text = text.trim();
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Ok(Address::Unix(path.into()));
+    }
     let address = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None if text.starts_with(':') => format!("0.0.0.0{text}"),
         None if text.parse::<u16>().is_ok() => format!("127.0.0.1:{text}"),
         None => text.to_owned(),
     };
-    address.parse().map_err(|_| ConfigError::Invalid {
+    let parsed = address.parse().map(Address::Net);
+    parsed.map_err(|_| ConfigError::Invalid {
         key: "server.listen",
-        detail: format!("{text:?} is not an address and port such as 127.0.0.1:8080 or [::1]:8080"),
+        detail: format!("{text:?} is not an address and port such as 127.0.0.1:8080 or [::1]:8080, nor a socket such as unix:/run/lyceum.sock"),
     })
 }
 

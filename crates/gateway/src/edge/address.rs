@@ -32,6 +32,10 @@ impl From<SocketAddr> for Peer {
     }
 }
 
+/// What a request came over TLS carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encrypted;
+
 /// One client for the purpose of limits: an IPv4 address, or the /64 network of an IPv6
 /// address, because a single machine may use all addresses of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,25 +1,45 @@
-//! One connection: HTTP/1.1 by hyper, within limits.
+//! One connection: TLS or not, HTTP/1.1 or HTTP/2, within limits.
 //!
 //! Invariant: a client that sends its headers slowly, stays idle, or does not read is
-//! cut off in bounded time.
+//! cut off in bounded time, whatever it speaks.
 
-use std::{convert::Infallible, pin::pin, sync::atomic::Ordering};
+use std::{
+    convert::Infallible,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{body::Body, response::IntoResponse};
 use http::{HeaderValue, Request, Response, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::gauge;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     select,
+    time::timeout,
 };
 use tokio_io_timeout::TimeoutWriter;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::{
+    sniff::{Protocol, sniff},
+    watch::{Activity, Patience},
+};
 use crate::{
     config::{LONGEST, ServerConfig},
-    edge::address::Peer,
+    edge::address::{Encrypted, Peer},
     error::ApiError,
     gateway::Gateway,
     metrics::CONNECTIONS,
@@ -28,34 +48,163 @@ use crate::{
 /// hyper's own lower bound for a connection's buffer.
 const MIN_BUFFER: usize = 8_192;
 
-/// Serves a connection until it closes, is too slow, or was asked to `finish` and did.
-pub(super) async fn serve<I>(
-    gateway: Gateway,
-    config: ServerConfig,
-    io: I,
-    peer: Peer,
-    finish: CancellationToken,
-) where
+/// Requests at once on one connection of HTTP/2.
+const STREAMS: u32 = 100;
+
+/// Streams that a client of HTTP/2 opened and reset before they were looked at; one more ends
+/// the connection (CVE-2023-44487, "rapid reset").
+const RESET_STREAMS: usize = 20;
+
+/// Streams that were reset because of the client's own errors, likewise (CVE-2025-8671).
+const FAULTY_STREAMS: usize = 100;
+
+/// How long a connection of HTTP/2 that is asked to end may write nothing.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How a connection is served.
+#[derive(Clone)]
+pub(super) struct Manner {
+    pub(super) gateway: Gateway,
+    pub(super) config: ServerConfig,
+    pub(super) tls: Option<TlsAcceptor>,
+    /// Asks the connection to end with what is under way.
+    pub(super) finish: CancellationToken,
+}
+
+/// Serves a connection until it closes, is too slow, or was asked to finish and did.
+pub(super) async fn serve<I>(manner: Manner, io: I, peer: Peer)
+where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let _open = OpenConnection::new(gateway.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        let answered = gateway.answer(request);
-        async { Ok::<_, Infallible>(answered.await) }
-    });
-    let connection = http(config).serve_connection(bounded(io, config), service);
-    let mut connection = pin!(connection.with_upgrades());
-    let ended = select! {
-        ended = &mut connection => ended,
-        () = finish.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let _open = OpenConnection::new(manner.gateway.clone());
+    let within = manner.config.header_read.min(LONGEST);
+    let finish = manner.finish.clone();
+    // A connection that has said nothing yet has nothing to finish.
+    let ended: Result<(), BoxError> = async {
+        match &manner.tls {
+            None => {
+                let begun = timeout(within, sniff(io));
+                let Some(begun) = finish.run_until_cancelled(begun).await else {
+                    return Ok(());
+                };
+                let (protocol, io) = begun??;
+                speak(&manner, protocol, io, peer, false).await
+            }
+            Some(acceptor) => {
+                let begun = timeout(within, acceptor.accept(io));
+                let Some(begun) = finish.run_until_cancelled(begun).await else {
+                    return Ok(());
+                };
+                let io = begun??;
+                let protocol = match io.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => Protocol::Http2,
+                    _ => Protocol::Http1,
+                };
+                speak(&manner, protocol, io, peer, true).await
+            }
         }
-    };
+    }
+    .await;
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn speak<I>(
+    manner: &Manner,
+    protocol: Protocol,
+    io: I,
+    peer: Peer,
+    is_encrypted: bool,
+) -> Result<(), BoxError>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let gateway = manner.gateway.clone();
+    let activity = Activity::new();
+    let watched = Arc::clone(&activity);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = watched.begin();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        if is_encrypted {
+            request.extensions_mut().insert(Encrypted);
+        }
+        let answered = gateway.answer(request);
+        async move {
+            let response = answered.await;
+            Ok::<_, Infallible>(match protocol {
+                // hyper itself watches over connections of HTTP/1.1 between requests.
+                Protocol::Http1 => response,
+                Protocol::Http2 => response.map(|body| busy.watch(body)),
+            })
+        }
+    });
+    let config = manner.config;
+    match protocol {
+        Protocol::Http1 => {
+            let connection = http1(config).serve_connection(bounded(io, config), service);
+            let mut connection = pin!(connection.with_upgrades());
+            let first = async {
+                tokio::time::sleep(config.header_read.min(LONGEST)).await;
+                if !activity.is_untouched() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            select! {
+                ended = &mut connection => return Ok(ended?),
+                () = first => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                () = manner.finish.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            Ok(connection.await?)
+        }
+        Protocol::Http2 => {
+            let written = Arc::new(AtomicU64::new(0));
+            let io = Counted {
+                io,
+                written: Arc::clone(&written),
+            };
+            let connection = http2(config).serve_connection(bounded(io, config), service);
+            let mut connection = pin!(connection);
+            let patience = Patience {
+                idle: config.header_read.min(LONGEST),
+                stalled: config.write_stall.min(LONGEST),
+            };
+            let mut exhausted = pin!(activity.exhausted(patience));
+            select! {
+                ended = &mut connection => return Ok(ended?),
+                verdict = &mut exhausted => {
+                    tracing::debug!(?verdict, "a connection of HTTP/2 is to end");
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = manner.finish.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    select! {
+                        ended = &mut connection => return Ok(ended?),
+                        _ = &mut exhausted => {}
+                    }
+                }
+            }
+            let last = say_goodbye(connection, &written);
+            timeout(patience.stalled, last).await?
+        }
+    }
+}
+
+/// Lets a connection end by itself as long as it still writes.
+async fn say_goodbye(
+    mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>,
+    written: &AtomicU64,
+) -> Result<(), BoxError> {
+    loop {
+        let before = written.load(Ordering::Relaxed);
+        match timeout(LAST_WORDS, &mut connection).await {
+            Ok(ended) => return Ok(ended?),
+            Err(silent) if written.load(Ordering::Relaxed) == before => return Err(silent.into()),
+            Err(_) => {}
+        }
     }
 }
 
@@ -70,13 +219,13 @@ where
         response.headers_mut().insert(header::CONNECTION, close);
         Ok::<_, Infallible>(response)
     });
-    let connection = http(config).serve_connection(bounded(io, config), service);
+    let connection = http1(config).serve_connection(bounded(io, config), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "refused connection ended");
     }
 }
 
-fn http(config: ServerConfig) -> http1::Builder {
+fn http1(config: ServerConfig) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -86,13 +235,68 @@ fn http(config: ServerConfig) -> http1::Builder {
     builder
 }
 
+fn http2(config: ServerConfig) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let header_bytes = u32::try_from(config.header_bytes).unwrap_or(u32::MAX);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        // The continuation frames of one header block are bounded by it too.
+        .max_header_list_size(header_bytes)
+        .max_pending_accept_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(FAULTY_STREAMS)
+        .max_send_buf_size(config.buffer_bytes.max(MIN_BUFFER))
+        // A peer that is gone without a word is noticed though it sends nothing.
+        .keep_alive_interval(config.header_read.clamp(Duration::from_secs(1), LONGEST))
+        .keep_alive_timeout(config.write_stall.min(LONGEST));
+    builder
+}
+
 fn bounded<I: AsyncRead + AsyncWrite>(
     io: I,
     config: ServerConfig,
-) -> TokioIo<std::pin::Pin<Box<TimeoutWriter<I>>>> {
+) -> TokioIo<Pin<Box<TimeoutWriter<I>>>> {
     let mut io = TimeoutWriter::new(io);
     io.set_timeout(Some(config.write_stall.min(LONGEST)));
     TokioIo::new(Box::pin(io))
+}
+
+/// Counts what is written.
+struct Counted<I> {
+    io: I,
+    written: Arc<AtomicU64>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(context, data);
+        if let Poll::Ready(Ok(bytes)) = &polled {
+            self.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
 }
 
 /// Counts an open connection while it lives.

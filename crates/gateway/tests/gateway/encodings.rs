@@ -1,12 +1,18 @@
-//! Bodies that come compressed.
+//! Bodies that come compressed, and answers that go so.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use lyceum_gateway::{GatewayConfig, Limits, ServerConfig};
 use lyceum_observe::Health;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::support::{EXPLANATION, Reply, Running, Scripted, gateway, listen, post, serve};
+use crate::support::{
+    EXPLANATION, Reply, Running, Scripted, gateway, listen, post, request, serve, soon,
+};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -83,4 +89,85 @@ async fn what_is_no_gzip_or_another_encoding_is_refused() {
         assert_eq!(reply.status, 415, "{encoding}");
         assert_eq!(reply.header("accept-encoding"), Some("gzip"));
     }
+}
+
+/// An answer as it came: its head, and its bytes.
+async fn fetch(server: &Running, request: Vec<u8>) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&request).await.unwrap();
+    let mut bytes = Vec::new();
+    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    let head = String::from_utf8(bytes[..end].to_vec())
+        .unwrap()
+        .to_lowercase();
+    (head, bytes[end + 4..].to_vec())
+}
+
+fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
+    let mut joined = Vec::new();
+    loop {
+        let end = bytes.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = std::str::from_utf8(&bytes[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return joined;
+        }
+        joined.extend(&bytes[end + 2..end + 2 + size]);
+        bytes = &bytes[end + 2 + size + 2..];
+    }
+}
+
+#[tokio::test]
+async fn whole_texts_go_compressed_to_who_asks_for_it() {
+    let server = serve(Scripted::thorough()).await;
+    let plain = server.get("/openapi.json").await;
+    assert_eq!(plain.header("content-encoding"), None);
+    let asks = |encoding| [("Accept-Encoding", encoding)];
+    for path in ["/openapi.json", "/", "/assets/app.js"] {
+        let (head, _) = fetch(&server, request("GET", path, &asks("gzip"), b"")).await;
+        assert!(head.contains("content-encoding: gzip"), "{path}: {head}");
+        assert!(
+            head.contains("vary: ") && head.contains("accept-encoding"),
+            "{head}"
+        );
+        assert!(!head.contains("etag: \""), "a strong tag: {head}");
+    }
+    let (_, body) = fetch(&server, request("GET", "/openapi.json", &asks("gzip"), b"")).await;
+    let mut text = String::new();
+    GzDecoder::new(&unchunked(&body)[..])
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, plain.body);
+    for encoding in ["br", "zstd"] {
+        let (head, body) = fetch(
+            &server,
+            request("GET", "/openapi.json", &asks(encoding), b""),
+        )
+        .await;
+        assert!(
+            head.contains(&format!("content-encoding: {encoding}")),
+            "{head}"
+        );
+        assert!(body.len() < plain.body.len() / 4);
+    }
+}
+
+#[tokio::test]
+async fn streams_and_small_answers_are_never_compressed() {
+    let server = serve(Scripted::thorough()).await;
+    let headers = [("Accept-Encoding", "gzip, br, zstd")];
+    let reply = server
+        .send(post("/chat/stream", &headers, EXPLANATION.as_bytes()))
+        .await;
+    assert_eq!(reply.header("content-encoding"), None);
+    assert!(reply.body.contains("[END_OF_STREAM]"));
+    let reply = server.send(request("GET", "/livez", &headers, b"")).await;
+    assert_eq!(
+        (reply.status, reply.header("content-encoding")),
+        (200, None)
+    );
 }
