@@ -94,7 +94,7 @@ pub(crate) struct Options {
     /// A TOML configuration file.
     #[arg(long, value_name = "FILE", env = "LYCEUM_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Address and port to listen on [default: 127.0.0.1:8080].
+    /// Address and port to listen on, or unix:PATH [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
     /// Where data is kept [default: the platform's data directory].

@@ -101,6 +101,13 @@ pub(crate) struct Server {
     pub request_timeout_seconds: u64,
     /// The most connections open at once. Default 16384; 1 to 1,000,000.
     pub max_connections: usize,
+    /// The most requests being answered at once, streams up to their headers; more get 503.
+    /// Default 10,000; 1 to 1,000,000.
+    pub max_requests: usize,
+    /// How long answers to GET are given again, in seconds. Default 5; 0 (never) to 3600.
+    pub response_cache_seconds: u64,
+    /// How much of them is kept, in MiB. Default 32; 1 to 65,536.
+    pub response_cache_mib: u64,
     /// The file of the certificate and its chain, in PEM; with `tls_key` the server speaks TLS.
     /// Default: none. Both files are read again when they change.
     pub tls_cert: Option<PathBuf>,
@@ -128,6 +135,9 @@ impl Default for Server {
             max_body_bytes: 1 << 20,
             request_timeout_seconds: 120,
             max_connections: 16_384,
+            max_requests: 10_000,
+            response_cache_seconds: 5,
+            response_cache_mib: 32,
             tls_cert: None,
             tls_key: None,
             trusted_proxies: Vec::new(),

@@ -5,7 +5,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow};
 use lyceum_gateway::{
     Address, ApiKey, AuthConfig, BindError, Bound, CorsOrigins, ForwardedHeader, Gateway,
-    GatewayConfig, KeyRules, KeyScope, RateLimits, ServerConfig, Tls, TrustedProxies,
+    GatewayConfig, KeyRules, KeyScope, RateLimits, ResponseCacheConfig, ServerConfig, Tls,
+    TrustedProxies,
 };
 use time::{
     Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description,
@@ -38,6 +39,11 @@ pub(crate) fn gateway(config: &Config) -> Result<GatewayConfig> {
     let mut built = GatewayConfig::default();
     built.limits.body_bytes = server.max_body_bytes;
     built.limits.request = Duration::from_secs(server.request_timeout_seconds);
+    built.limits.requests = server.max_requests;
+    built.cache = ResponseCacheConfig {
+        ttl: Duration::from_secs(server.response_cache_seconds),
+        bytes: server.response_cache_mib << 20,
+    };
     built.rates = rates(&config.limits);
     let header = match server.forwarded_header {
         ForwardedIn::XForwardedFor => ForwardedHeader::XForwardedFor,

@@ -106,6 +106,8 @@ impl fmt::Debug for ApiKey {
 pub(crate) struct Caller {
     pub(crate) scope: Scope,
     pub(crate) key: Option<Arc<str>>,
+    /// Which key, from 1; 0 without keys.
+    pub(crate) number: usize,
     rules: Option<Arc<KeyRules>>,
     allowances: Arc<[Arc<Allowance>]>,
 }
@@ -154,7 +156,7 @@ pub(crate) struct Keys(Vec<([u8; 32], Caller)>);
 impl Keys {
     pub(crate) fn new(config: &AuthConfig, rates: &RateLimits) -> Self {
         let mut tenants: HashMap<TenantId, Arc<Allowance>> = HashMap::new();
-        let mut caller = |key: &ApiKey| {
+        let mut caller = |(at, key): (usize, &ApiKey)| {
             let ApiKey { tenant, rules, .. } = key;
             let limit = rules.requests_per_minute.or(rates.key_per_minute);
             let own = limit.map(|limit| Allowance::new(Policy::Key, limit));
@@ -169,12 +171,16 @@ impl Keys {
                     ..Scope::local()
                 },
                 key: Some(key.name.as_str().into()),
+                number: at + 1,
                 rules: Some(Arc::new(rules.clone())),
                 allowances: own.into_iter().chain(shared).collect(),
             }
         };
-        let keys = config.keys.iter();
-        Self(keys.map(|key| (key.sha256, caller(key))).collect())
+        let keys = config.keys.iter().enumerate();
+        Self(
+            keys.map(|(at, key)| (key.sha256, caller((at, key))))
+                .collect(),
+        )
     }
 
     pub(crate) fn is_anonymous(&self) -> bool {
@@ -187,6 +193,7 @@ impl Keys {
             return Ok(Caller {
                 scope: Scope::local(),
                 key: None,
+                number: 0,
                 rules: None,
                 allowances: Arc::default(),
             });

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::{
     auth::AuthConfig,
-    edge::{address::TrustedProxies, cors::CorsOrigins, rate::RateLimits},
+    edge::{
+        address::TrustedProxies, cache::ResponseCacheConfig, cors::CorsOrigins, rate::RateLimits,
+    },
 };
 
 /// Longer waits count as this one: a sum with the clock must not overflow.
@@ -26,6 +28,8 @@ pub struct GatewayConfig {
     pub proxies: TrustedProxies,
     /// The origins whose pages may call; by default none but this server's own.
     pub cors: CorsOrigins,
+    /// How answers to GET are given again.
+    pub cache: ResponseCacheConfig,
     /// The silence after which an open stream carries a comment, so that proxies keep
     /// it open; default 15 s, at least 1 s.
     pub heartbeat: Duration,
@@ -39,6 +43,7 @@ impl Default for GatewayConfig {
             rates: RateLimits::default(),
             proxies: TrustedProxies::default(),
             cors: CorsOrigins::default(),
+            cache: ResponseCacheConfig::default(),
             heartbeat: Duration::from_secs(15),
         }
     }
@@ -53,6 +58,9 @@ pub struct Limits {
     pub explanation_bytes: usize,
     /// The most messages of a conversation in one request; default 1,000.
     pub messages: usize,
+    /// The most requests being answered at once, streams up to their headers; more get 503 at
+    /// once, health and metrics aside; default 10,000.
+    pub requests: usize,
     /// The most streams open at once; more get 503; default 1,000.
     pub streams: usize,
     /// The longest a request body may take to arrive; default 10 s.
@@ -74,6 +82,7 @@ impl Default for Limits {
             body_bytes: 1 << 20,
             explanation_bytes: 64 << 10,
             messages: 1_000,
+            requests: 10_000,
             streams: 1_000,
             body_read: Duration::from_secs(10),
             request: Duration::from_secs(120),

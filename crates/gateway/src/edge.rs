@@ -5,9 +5,12 @@
 //! the body was handed over, when the client left, when the handler panicked.
 
 pub(crate) mod address;
+mod audit;
+pub(crate) mod cache;
 pub(crate) mod compression;
 pub(crate) mod cors;
 pub(crate) mod once;
+mod pattern;
 pub(crate) mod rate;
 mod remembered;
 mod window;
@@ -38,16 +41,18 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
-    auth::refuse_foreign,
+    auth::{Caller, refuse_foreign},
     compat::problem::Dialect,
     error::ApiError,
     gateway::{App, Shared},
-    metrics::{DURATION, REQUESTS},
+    metrics::{DURATION, REQUESTS, SHED},
     routes::{self, Family},
 };
 
 use self::{
     address::{Encrypted, Peer},
+    audit::Audited,
+    cache::Write,
     once::Once,
     rate::Standings,
 };
@@ -92,13 +97,13 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     let http2 = request.version() >= Version::HTTP_2;
     let is_encrypted = request.extensions().get::<Encrypted>().is_some();
     let origin = app.cors.allowed(request.headers());
-    let mut standings = Standings::default();
+    let mut passage = Passage::default();
     let shape = (dialect, &id);
-    let handled = run(&app, request, next, origin.is_some(), &mut standings, shape);
+    let handled = run(&app, request, next, origin.is_some(), &mut passage, shape);
     let handled = handled.instrument(track.span.clone()).await;
     let mut response = dialect.shape(handled, &id);
     complete_headers(&id, response.headers_mut());
-    standings.write(response.headers_mut());
+    passage.standings.write(response.headers_mut());
     app.cors.write(origin, response.headers_mut());
     if is_encrypted {
         let headers = response.headers_mut();
@@ -109,6 +114,10 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
         response.headers_mut().insert(header::CONNECTION, close);
     }
     track.status = response.status().as_u16();
+    track
+        .span
+        .in_scope(|| audit::note(&track.audited(), &passage));
+    track.write = passage.write;
     response.map(|body| {
         if is_head || body.is_end_stream() {
             track.outcome = Outcome::Complete;
@@ -122,15 +131,24 @@ async fn run(
     mut request: Request,
     next: Next,
     is_allowed_origin: bool,
-    standings: &mut Standings,
+    passage: &mut Passage,
     (dialect, id): (Dialect, &RequestId),
 ) -> Response {
     if is_allowed_origin && let Some(permission) = cors::preflight(&request) {
         return permission;
     }
-    if let Err(refusal) = admit(app, &mut request, is_allowed_origin, standings) {
+    if let Err(refusal) = admit(app, &mut request, is_allowed_origin, passage) {
         return refusal.into_response();
     }
+    let _slot = match app.slots.try_acquire() {
+        Ok(slot) => Some(slot),
+        Err(_) if routes::is_probe(endpoint(&request)) => None,
+        Err(_) => {
+            counter!(SHED).increment(1);
+            return ApiError::Busy.into_response();
+        }
+    };
+    passage.write = app.cache.write(&request, endpoint(&request));
     let within = app.limits.request;
     let handled = AssertUnwindSafe(handle(app, request, next, dialect, id)).catch_unwind();
     match timeout(within, handled).await {
@@ -149,6 +167,9 @@ async fn handle(
     dialect: Dialect,
     id: &RequestId,
 ) -> Response {
+    if cache::is_cached(&request, endpoint(&request)) {
+        return app.cache.answer(request, next).await;
+    }
     match Once::of(&request, endpoint(&request)) {
         Ok(None) => next.run(request).await,
         Ok(Some(once)) => {
@@ -168,7 +189,7 @@ fn admit(
     app: &App,
     request: &mut Request,
     is_allowed_origin: bool,
-    standings: &mut Standings,
+    passage: &mut Passage,
 ) -> Result<(), ApiError> {
     let (is_probe, family) = {
         let endpoint = endpoint(request);
@@ -179,6 +200,8 @@ fn admit(
     let client = app
         .proxies
         .client(peer.unwrap_or(Peer::Local), request.headers());
+    passage.client = Some(client);
+    let standings = &mut passage.standings;
     if !is_probe {
         app.addresses.take(client.into(), now, standings)?;
     }
@@ -190,6 +213,7 @@ fn admit(
             if let Some(key) = &caller.key {
                 Span::current().record("key", &**key);
             }
+            passage.caller = Some(caller.clone());
             caller.may_enter(family)?;
             if !is_probe {
                 rate::take(caller.allowances(), now, standings)?;
@@ -200,6 +224,15 @@ fn admit(
         Err(_) if family == Family::Open => Ok(()),
         Err(refusal) => Err(refusal),
     }
+}
+
+/// What was found out about a request on its way in.
+#[derive(Default)]
+struct Passage {
+    standings: Standings,
+    client: Option<Peer>,
+    caller: Option<Caller>,
+    write: Option<Write>,
 }
 
 fn request_id(headers: &HeaderMap) -> RequestId {
@@ -268,6 +301,8 @@ struct Track {
     status: u16,
     bytes: u64,
     outcome: Outcome,
+    /// What its user sees is uncertain until it ends.
+    write: Option<Write>,
 }
 
 impl Track {
@@ -300,6 +335,15 @@ impl Track {
             status: CLIENT_GONE,
             bytes: 0,
             outcome: Outcome::ClientGone,
+            write: None,
+        }
+    }
+
+    fn audited(&self) -> Audited<'_> {
+        Audited {
+            method: self.method,
+            endpoint: &self.endpoint,
+            status: self.status,
         }
     }
 }

@@ -23,7 +23,10 @@ use crate::{
     auth::Keys,
     catalog::Catalog,
     config::{GatewayConfig, Limits},
-    edge::{self, address::TrustedProxies, cors::CorsOrigins, once::Idempotency, rate::Addresses},
+    edge::{
+        self, address::TrustedProxies, cache::ResponseCache, cors::CorsOrigins, once::Idempotency,
+        rate::Addresses,
+    },
     error::ApiError,
     metrics,
     page::Assets,
@@ -84,6 +87,8 @@ pub(crate) struct App {
     pub(crate) proxies: TrustedProxies,
     pub(crate) cors: CorsOrigins,
     pub(crate) idempotency: Idempotency,
+    pub(crate) cache: ResponseCache,
+    pub(crate) slots: Semaphore,
     pub(crate) services: Services,
     /// The models and the student.
     pub(crate) catalog: Catalog,
@@ -159,6 +164,8 @@ impl Gateway {
             proxies: config.proxies.clone(),
             cors: config.cors.clone(),
             idempotency: Idempotency::new(),
+            cache: ResponseCache::new(config.cache),
+            slots: Semaphore::new(config.limits.requests.min(Semaphore::MAX_PERMITS)),
             catalog: services
                 .models
                 .clone()

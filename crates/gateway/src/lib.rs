@@ -27,6 +27,7 @@ pub use catalog::Catalog;
 pub use config::{GatewayConfig, Limits, ServerConfig};
 pub use edge::{
     address::{ForwardedHeader, ProxyError, TrustedProxies},
+    cache::ResponseCacheConfig,
     cors::{CorsOrigins, OriginError},
     rate::RateLimits,
 };

@@ -6,7 +6,7 @@
 use lyceum_observe::{Kind, MetricSpec};
 use metrics::{Unit, counter};
 
-use crate::edge::{once, rate::Policy};
+use crate::edge::{cache, once, rate::Policy};
 
 pub(crate) const REQUESTS: &str = "api_requests_total";
 pub(crate) const DURATION: &str = "api_request_duration_seconds";
@@ -15,6 +15,9 @@ pub(crate) const STREAMS: &str = "api_active_streams";
 pub(crate) const REFUSED_CONNECTIONS: &str = "api_connections_refused_total";
 pub(crate) const RATE_LIMITED: &str = "api_rate_limited_total";
 pub(crate) const IDEMPOTENT: &str = "api_idempotent_requests_total";
+pub(crate) const CACHE: &str = "api_response_cache_total";
+pub(crate) const CACHE_INVALIDATIONS: &str = "api_response_cache_invalidations_total";
+pub(crate) const SHED: &str = "api_shed_total";
 
 /// The catalogue. Give it to [`lyceum_observe::describe`] once a recorder is installed.
 pub const METRICS: &[MetricSpec] = &[
@@ -67,6 +70,27 @@ pub const METRICS: &[MetricSpec] = &[
         labels: &["outcome"],
         help: "Requests with an Idempotency-Key: ran, replayed, or in conflict with another body.",
     },
+    MetricSpec {
+        name: CACHE,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["result"],
+        help: "Reads of routes that are kept: answered from the cache (hit), made (miss), or made beside it (bypass).",
+    },
+    MetricSpec {
+        name: CACHE_INVALIDATIONS,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &[],
+        help: "Writes that ended what the response cache kept for their user.",
+    },
+    MetricSpec {
+        name: SHED,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &[],
+        help: "Requests refused with 503 because too many were being answered.",
+    },
 ];
 
 /// Makes the counters of rare events appear before they happen, so that their first one is
@@ -78,4 +102,9 @@ pub(crate) fn begin() {
     for outcome in once::Outcome::ALL {
         counter!(IDEMPOTENT, "outcome" => outcome.label()).increment(0);
     }
+    for lookup in cache::Lookup::ALL {
+        counter!(CACHE, "result" => lookup.label()).increment(0);
+    }
+    counter!(CACHE_INVALIDATIONS).increment(0);
+    counter!(SHED).increment(0);
 }

@@ -122,6 +122,9 @@ const GATEWAY: &[MetricSpec] = &[
     counter("api_connections_refused_total", &["how"], "Connections beyond the limit: told 503 (busy) or closed at once (closed)."),
     counter("api_rate_limited_total", &["by"], "Requests refused with 429, by the limit: address, key or tenant."),
     counter("api_idempotent_requests_total", &["outcome"], "Requests with an Idempotency-Key: ran, replayed, or in conflict with another body."),
+    counter("api_response_cache_total", &["result"], "Reads of routes that are kept: answered from the cache (hit), made (miss), or made beside it (bypass)."),
+    counter("api_response_cache_invalidations_total", &[], "Writes that ended what the response cache kept for their user."),
+    counter("api_shed_total", &[], "Requests refused with 503 because too many were being answered."),
 ];
 
 #[rustfmt::skip]

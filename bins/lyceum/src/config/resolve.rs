@@ -53,6 +53,16 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         1,
         3600,
     )?;
+    range(
+        "server.max_requests",
+        server.max_requests as u64,
+        1,
+        1_000_000,
+    )?;
+    let kept = server.response_cache_seconds;
+    range("server.response_cache_seconds", kept, 0, 3600)?;
+    let mib = server.response_cache_mib;
+    range("server.response_cache_mib", mib, 1, 65_536)?;
     if server.tls_cert.is_some() != server.tls_key.is_some() {
         return Err(ConfigError::Invalid {
             key: "server.tls_cert",

@@ -39,8 +39,11 @@ impl Server {
         let mut command = lyceum();
         command
             .arg("serve")
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg("--data-dir")
             .arg(dir.path().join("data"));
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command.args(flags).envs(env.iter().copied());
         let mut child = command
             .stdout(Stdio::piped())

@@ -8,6 +8,7 @@
 
 mod anthropic;
 mod api;
+mod cache;
 mod edge;
 mod embeddings;
 mod encodings;
@@ -17,6 +18,7 @@ mod logs;
 mod once;
 mod refusals;
 mod responses;
+mod shedding;
 mod support;
 mod time;
 mod tls;
