@@ -218,6 +218,7 @@ pub(crate) async fn compose(
 
 fn describe_metrics() {
     lyceum_observe::describe(lyceum_gateway::METRICS);
+    lyceum_cache::describe();
     lyceum_llm::metrics::describe();
     lyceum_queue::metrics::describe();
     lyceum_tools::metrics::describe();

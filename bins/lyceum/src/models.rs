@@ -15,8 +15,8 @@ use lyceum_agents::Mind;
 use lyceum_core::{ChatModel, Embedder};
 use lyceum_gateway::Catalog;
 use lyceum_llm::{
-    Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, InMemoryAnswers,
-    Ledger, Metered, PriceTable, Priced, Queued, Retrying, SharedRetryBudget, Trouble,
+    Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, Ledger, Metered,
+    PriceTable, Priced, Queued, Retrying, SharedRetryBudget, Trouble,
 };
 use lyceum_llm_local::{LocalConfig, LocalModel};
 use lyceum_queue::Queue;
@@ -103,7 +103,7 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built])
     let Building { watch, ledger, .. } = built;
     let model: Arc<dyn ChatModel> = match config.cache.config() {
         Some(cache) => {
-            let store = Arc::new(InMemoryAnswers::new(config.cache.max_mib << 20));
+            let store = shared::answers(config)?;
             let trouble = Trouble::new(watch.circuits.clone(), watch.queues.clone());
             let cached = Cached::new(chain, store, cache).with_trouble(trouble);
             Arc::new(match comparing {

@@ -8,6 +8,7 @@ mod flight;
 mod key;
 mod semantic;
 mod store;
+mod tiered;
 mod trouble;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use lyceum_core::{
     CacheUse, CallContext, ChatEvent, ChatModel, ChatRequest, ChatStream, Embedder, FinishReason,
-    ModelTraits, Origin, ToolCallDelta, Usage,
+    ModelTraits, Origin, TenantId, ToolCallDelta, Usage,
 };
 use tokio::time::Instant;
 
@@ -32,6 +33,7 @@ pub use self::{
     key::AnswerKey,
     semantic::SemanticConfig,
     store::{AnswerStore, AnswerStoreError, CachedAnswer, InMemoryAnswers},
+    tiered::TieredAnswers,
     trouble::Trouble,
 };
 
@@ -127,8 +129,12 @@ impl Cached {
     }
 
     /// An answer that is kept and young enough, and its age.
-    async fn look_up(&self, key: &AnswerKey) -> Option<(Arc<CachedAnswer>, Duration)> {
-        let found = self.store.get(key).await;
+    async fn look_up(
+        &self,
+        tenant: &TenantId,
+        key: &AnswerKey,
+    ) -> Option<(Arc<CachedAnswer>, Duration)> {
+        let found = self.store.get(tenant, key).await;
         let answer = found.unwrap_or_else(|error| {
             metrics::cache_failed("get", &error);
             None
@@ -149,13 +155,22 @@ impl Cached {
     }
 
     /// Keeps an answer, if it is one that may be given again.
-    async fn keep(self, key: AnswerKey, asked: Option<Asked>, events: Vec<ChatEvent>) {
+    async fn keep(
+        self,
+        (tenant, key): (TenantId, AnswerKey),
+        asked: Option<Asked>,
+        events: Vec<ChatEvent>,
+    ) {
         let Some(answer) = whole(events, self.now_ms()) else {
             return;
         };
         let config = &self.config;
         let lifetime = config.lifetime.max(config.trouble_lifetime);
-        match self.store.put(key, Arc::new(answer), lifetime).await {
+        match self
+            .store
+            .put(&tenant, key, Arc::new(answer), lifetime)
+            .await
+        {
             Ok(()) => {
                 if let (Some(semantic), Some(asked)) = (&self.semantic, asked) {
                     semantic.remember(asked, key);
@@ -181,8 +196,9 @@ impl ChatModel for Cached {
         }
         let this = self.clone();
         Box::pin(async_stream::try_stream! {
+            let tenant = &call.scope.tenant;
             let key = AnswerKey::new(&call, this.name(), &request);
-            let mut found = this.look_up(&key).await.map(|found| ("exact", found));
+            let mut found = this.look_up(tenant, &key).await.map(|found| ("exact", found));
             let mut asked = None;
             if found.is_none()
                 && let Some(semantic) = &this.semantic
@@ -191,7 +207,7 @@ impl ChatModel for Cached {
             {
                 asked = semantic.ask(&call, context, question).await;
                 if let Some(near) = asked.as_ref().and_then(|asked| semantic.nearest(asked)) {
-                    found = this.look_up(&near).await.map(|found| ("semantic", found));
+                    found = this.look_up(tenant, &near).await.map(|found| ("semantic", found));
                 }
             }
             if let Some((how, (answer, age))) = found {
@@ -204,7 +220,8 @@ impl ChatModel for Cached {
             }
             let begin = || this.model.stream(call.clone(), Arc::clone(&request));
             let keeper = this.clone();
-            let done = move |events| keeper.keep(key, asked, events);
+            let place = (tenant.clone(), key);
+            let done = move |events| keeper.keep(place, asked, events);
             let (flight, seat) = this.flights.join(key, begin, done);
             metrics::cache_looked_up(match seat {
                 Seat::Leader => "miss",

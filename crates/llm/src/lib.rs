@@ -37,7 +37,7 @@ pub use balanced::{Balanced, Endpoint, Strategy};
 pub use breaking::{Breaking, Circuit, RateLimits};
 pub use cached::{
     AnswerCacheConfig, AnswerKey, AnswerStore, AnswerStoreError, CachePolicy, Cached, CachedAnswer,
-    InMemoryAnswers, SemanticConfig, Trouble,
+    InMemoryAnswers, SemanticConfig, TieredAnswers, Trouble,
 };
 pub use config::{BuildError, Pool, Timeouts};
 pub use cost::{

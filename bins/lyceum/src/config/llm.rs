@@ -221,6 +221,9 @@ pub(crate) struct Cache {
     pub trouble_ttl_seconds: u64,
     /// The most memory for answers, in MiB. Default 64; 1 to 65,536.
     pub max_mib: usize,
+    /// Whether processes share answers through the server of `[redis]`, each tenant its own.
+    /// Default false.
+    pub shared: bool,
     /// The embedding model by which questions of the same meaning are found. Default: none,
     /// a question must be the same to the letter.
     pub semantic: Option<String>,
@@ -252,6 +255,7 @@ impl Default for Cache {
             ttl_seconds: default.lifetime.as_secs(),
             trouble_ttl_seconds: default.trouble_lifetime.as_secs(),
             max_mib: 64,
+            shared: false,
             semantic: None,
             semantic_threshold: SemanticConfig::default().threshold,
         }

@@ -83,6 +83,12 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
     store(&config.store)?;
     model(&config.model)?;
     queue(&config.queue)?;
+    if config.cache.shared && config.redis.url.is_none() {
+        return Err(ConfigError::Invalid {
+            key: "cache.shared",
+            detail: "needs redis.url, or LYCEUM_REDIS__URL".to_owned(),
+        });
+    }
     if config.queue.shared.is_some() && config.redis.url.is_none() {
         return Err(ConfigError::Invalid {
             key: "queue.shared",

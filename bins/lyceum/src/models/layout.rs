@@ -22,6 +22,9 @@ pub(crate) fn layout(chosen: &Chosen, config: &Config) -> String {
             "#   cached ({:?}, {} s, {} s in trouble, {} MiB)",
             cache.mode, cache.ttl_seconds, cache.trouble_ttl_seconds, cache.max_mib
         );
+        if cache.shared {
+            let _ = writeln!(text, "#     shared with other processes through Redis");
+        }
         if let Some(model) = &cache.semantic {
             let least = cache.semantic_threshold;
             let _ = writeln!(

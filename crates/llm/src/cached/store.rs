@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use hashlink::LruCache;
-use lyceum_core::{FinishReason, ToolCall, Usage};
+use lyceum_core::{FinishReason, TenantId, ToolCall, Usage};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -60,7 +60,8 @@ pub struct AnswerStoreError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Keeps answers by key. Both methods are idempotent and may be dropped at any time.
+/// Keeps answers by key, which holds the tenant; it is told too, for stores that keep
+/// tenants apart. Both methods are idempotent and may be dropped at any time.
 #[async_trait]
 pub trait AnswerStore: Send + Sync + fmt::Debug {
     /// The answer of a key, if it is kept.
@@ -68,7 +69,11 @@ pub trait AnswerStore: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// [`AnswerStoreError`] when the store cannot be reached.
-    async fn get(&self, key: &AnswerKey) -> Result<Option<Arc<CachedAnswer>>, AnswerStoreError>;
+    async fn get(
+        &self,
+        tenant: &TenantId,
+        key: &AnswerKey,
+    ) -> Result<Option<Arc<CachedAnswer>>, AnswerStoreError>;
 
     /// Keeps an answer for `lifetime` at most; a later one replaces an earlier one. The
     /// store may forget it sooner.
@@ -78,6 +83,7 @@ pub trait AnswerStore: Send + Sync + fmt::Debug {
     /// [`AnswerStoreError`] when the store cannot be reached.
     async fn put(
         &self,
+        tenant: &TenantId,
         key: AnswerKey,
         answer: Arc<CachedAnswer>,
         lifetime: Duration,
@@ -133,7 +139,11 @@ impl Kept {
 
 #[async_trait]
 impl AnswerStore for InMemoryAnswers {
-    async fn get(&self, key: &AnswerKey) -> Result<Option<Arc<CachedAnswer>>, AnswerStoreError> {
+    async fn get(
+        &self,
+        _: &TenantId,
+        key: &AnswerKey,
+    ) -> Result<Option<Arc<CachedAnswer>>, AnswerStoreError> {
         let now = Instant::now();
         Ok(self.with(|kept| {
             let (answer, end) = kept.answers.get(key)?;
@@ -147,6 +157,7 @@ impl AnswerStore for InMemoryAnswers {
 
     async fn put(
         &self,
+        _: &TenantId,
         key: AnswerKey,
         answer: Arc<CachedAnswer>,
         lifetime: Duration,

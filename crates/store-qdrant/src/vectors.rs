@@ -1,0 +1,389 @@
+//! The vector port over a Qdrant server beside a store that holds the truth.
+//!
+//! Invariant: what a memory says, and whether it waits for a vector, is decided by the store of
+//! rows alone. A memory waits until Qdrant has acknowledged its vector, and what Qdrant finds is
+//! given only if the row is there and says what it said. So a server that is lost, restored from
+//! an old copy or out of reach costs answers by meaning, never a wrong one. Deliberately absent:
+//! words in Qdrant.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use lyceum_core::Scope;
+use lyceum_memory::{
+    MemoryId, MemoryRecord, MemoryStore, Near, NewVector, StoreError, Unembedded, VectorCount,
+    VectorSpace, VectorStore,
+};
+use qdrant_client::{
+    Qdrant, QdrantError,
+    qdrant::{
+        Condition, CountPointsBuilder, DeletePointsBuilder, Filter, PointId, PointStruct,
+        PointsIdsList, QueryPointsBuilder, ScoredPoint, ScrollPointsBuilder, SearchParamsBuilder,
+        UpsertPointsBuilder,
+    },
+};
+use secrecy::SecretString;
+
+use crate::{
+    AddressError, QdrantOptions, collection,
+    failure::{Malformed, failure, is_missing},
+    point::{self, Beside},
+};
+
+/// Points of one page of a check.
+const PAGE: u32 = 256;
+/// How often a search is repeated because of points without a row.
+const ROUNDS: usize = 3;
+
+/// A [`VectorStore`] in Qdrant. Needs a tokio runtime with time.
+pub struct QdrantVectors {
+    client: Qdrant,
+    options: QdrantOptions,
+    truth: Arc<dyn VectorStore>,
+    memories: Arc<dyn MemoryStore>,
+    /// Collections known to be there.
+    known: Mutex<HashSet<String>>,
+}
+
+/// What a check of one space found and mended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Points looked at.
+    pub points: u64,
+    /// Points without a row, or of another content; they are gone now.
+    pub orphans: u64,
+    /// Whether vectors were missing; then all memories of the space wait again.
+    pub rebuilding: bool,
+}
+
+impl QdrantVectors {
+    /// Vectors at an address such as `http://127.0.0.1:6334`, to which nothing is sent yet.
+    /// `truth` and `memories` are the store of the rows.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`] when the address or the prefix has another form.
+    pub fn new(
+        address: &SecretString,
+        options: QdrantOptions,
+        truth: Arc<dyn VectorStore>,
+        memories: Arc<dyn MemoryStore>,
+    ) -> Result<Self, AddressError> {
+        Ok(Self {
+            client: options.client(address)?,
+            options,
+            truth,
+            memories,
+            known: Mutex::default(),
+        })
+    }
+
+    /// Compares the space with the rows: points that have none are deleted, and where vectors
+    /// are missing all memories wait for theirs again. Reads every point once, in pages.
+    ///
+    /// # Errors
+    ///
+    /// The failure of either store; what was mended until then stays mended.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be dropped at any time and called again.
+    pub async fn reconcile(&self, space: &VectorSpace) -> Result<Reconciled, StoreError> {
+        let name = self.collection(space).await?;
+        let mut found = Reconciled::default();
+        let mut offset: Option<PointId> = None;
+        loop {
+            let mut scroll = ScrollPointsBuilder::new(&name)
+                .limit(PAGE)
+                .with_payload(true);
+            if let Some(offset) = offset {
+                scroll = scroll.offset(offset);
+            }
+            let page = self.client.scroll(scroll).await;
+            let page = page.map_err(|error| self.failed(&name, error))?;
+            found.points += page.result.len() as u64;
+            let mut orphans = Vec::new();
+            for point in page.result {
+                let good = match Beside::read(&point.payload) {
+                    Ok(beside) => self.row(&beside).await?.is_some(),
+                    Err(_) => false,
+                };
+                if !good {
+                    orphans.extend(point.id);
+                }
+            }
+            found.orphans += orphans.len() as u64;
+            self.remove(&name, orphans).await?;
+            offset = page.next_page_offset;
+            if offset.is_none() {
+                break;
+            }
+        }
+        let count = self.truth.count_vectors(space).await?;
+        if self.points(&name).await? < count.vectors {
+            self.truth.forget_vectors(space).await?;
+            found.rebuilding = true;
+        }
+        Ok(found)
+    }
+
+    /// Forgets a memory's vectors in all spaces.
+    pub(crate) async fn forget(&self, scope: &Scope, id: &MemoryId) -> Result<(), StoreError> {
+        let all = self.client.list_collections().await.map_err(failure)?;
+        let start = format!("{}_", self.options.prefix);
+        for collection in all.collections {
+            if collection.name.starts_with(&start) {
+                let chosen = point::of_memory(scope, id);
+                let delete = DeletePointsBuilder::new(collection.name)
+                    .points(chosen)
+                    .wait(true);
+                match self.client.delete_points(delete).await {
+                    Err(error) if !is_missing(&error) => return Err(failure(error)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of the space's collection, which is there then.
+    async fn collection(&self, space: &VectorSpace) -> Result<String, StoreError> {
+        let name = collection::name(&self.options.prefix, space);
+        if self.known().contains(&name) {
+            return Ok(name);
+        }
+        let made = collection::ensure(&self.client, &name, space).await?;
+        if made && self.truth.count_vectors(space).await?.settled > 0 {
+            tracing::warn!(
+                collection = name,
+                "Qdrant had no vectors: all memories wait for theirs"
+            );
+            self.truth.forget_vectors(space).await?;
+        }
+        self.known().insert(name.clone());
+        Ok(name)
+    }
+
+    /// What a call on a collection failed with. One that is gone is made again by the next
+    /// call, which is why this one may be repeated.
+    fn failed(&self, name: &str, error: QdrantError) -> StoreError {
+        if !is_missing(&error) {
+            return failure(error);
+        }
+        self.known().remove(name);
+        StoreError::Unavailable {
+            source: Box::new(error),
+        }
+    }
+
+    /// The row that a point speaks of, if it still says what it said.
+    async fn row(&self, beside: &Beside) -> Result<Option<MemoryRecord>, StoreError> {
+        let row = self.memories.get(&beside.scope, &beside.memory).await?;
+        Ok(row.filter(|row| point::content(row) == beside.content))
+    }
+
+    async fn remove(&self, name: &str, points: Vec<PointId>) -> Result<(), StoreError> {
+        if points.is_empty() {
+            return Ok(());
+        }
+        let points = PointsIdsList { ids: points };
+        let delete = DeletePointsBuilder::new(name).points(points).wait(true);
+        let deleted = self.client.delete_points(delete).await;
+        deleted.map_err(|error| self.failed(name, error))?;
+        Ok(())
+    }
+
+    async fn points(&self, name: &str) -> Result<u64, StoreError> {
+        let count = CountPointsBuilder::new(name).exact(true);
+        let counted = self.client.count(count).await;
+        let counted = counted.map_err(|error| self.failed(name, error))?;
+        Ok(counted.result.ok_or(Malformed("a count"))?.count)
+    }
+
+    /// The nearest points that a filter leaves, and what they belong to.
+    async fn search(
+        &self,
+        name: &str,
+        query: &[f32],
+        filter: Filter,
+        limit: usize,
+    ) -> Result<Vec<ScoredPoint>, StoreError> {
+        let params = SearchParamsBuilder::default().exact(self.options.exact);
+        let search = QueryPointsBuilder::new(name)
+            .query(query.to_vec())
+            .filter(filter)
+            .limit(limit as u64)
+            .params(params)
+            .with_payload(true);
+        let found = self.client.query(search).await;
+        Ok(found.map_err(|error| self.failed(name, error))?.result)
+    }
+
+    /// The rows of the points; those without one are collected apart.
+    async fn read(
+        &self,
+        scope: &Scope,
+        points: Vec<ScoredPoint>,
+        into: &mut HashMap<MemoryId, Near>,
+    ) -> Result<Vec<PointId>, StoreError> {
+        let mut orphans = Vec::new();
+        for point in points {
+            let beside = Beside::read(&point.payload)?;
+            // The filter said so; a server that does not keep to it is not believed.
+            if !beside.is_of(scope) {
+                return Err(Malformed("a point of the owner asked for").into());
+            }
+            match self.row(&beside).await? {
+                Some(row) => {
+                    let near = Near {
+                        id: row.id.clone(),
+                        topic: row.topic,
+                        text: row.text,
+                        importance: row.importance,
+                        created_at: row.created_at,
+                        similarity: point.score.clamp(-1.0, 1.0),
+                    };
+                    into.insert(row.id, near);
+                }
+                None => orphans.extend(point.id),
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// Poison is ignored: every change is complete.
+    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_something(vector: &[f32]) -> bool {
+    vector.iter().any(|number| *number != 0.0) && vector.iter().all(|number| number.is_finite())
+}
+
+#[async_trait]
+impl VectorStore for QdrantVectors {
+    async fn unembedded(
+        &self,
+        space: &VectorSpace,
+        limit: usize,
+    ) -> Result<Vec<Unembedded>, StoreError> {
+        // A server that lost the collection makes all memories wait before they are counted.
+        self.collection(space).await?;
+        self.truth.unembedded(space, limit).await
+    }
+
+    async fn set_vectors(
+        &self,
+        space: &VectorSpace,
+        vectors: &[NewVector],
+    ) -> Result<usize, StoreError> {
+        for vector in vectors.iter().filter_map(|new| new.vector.as_ref()) {
+            space.check(vector)?;
+        }
+        let (mut points, mut without) = (Vec::new(), Vec::new());
+        for new in vectors {
+            let Some(row) = self.memories.get(&new.scope, &new.id).await? else {
+                continue;
+            };
+            let id = point::id(&new.scope, &new.id, space);
+            match new.vector.as_deref().filter(|vector| is_something(vector)) {
+                Some(vector) => {
+                    let payload = point::payload(&new.scope, &row);
+                    points.push(PointStruct::new(id, vector.to_vec(), payload));
+                }
+                None => without.push(id),
+            }
+        }
+        let name = self.collection(space).await?;
+        if !points.is_empty() {
+            let upsert = UpsertPointsBuilder::new(&name, points).wait(true);
+            let written = self.client.upsert_points(upsert).await;
+            written.map_err(|error| self.failed(&name, error))?;
+        }
+        self.remove(&name, without).await?;
+        // Settled last: what fails before waits on.
+        self.truth.set_vectors(space, vectors).await
+    }
+
+    async fn nearest(
+        &self,
+        scope: &Scope,
+        space: &VectorSpace,
+        query: &[f32],
+        limit: usize,
+        also: &[MemoryId],
+    ) -> Result<Vec<Near>, StoreError> {
+        space.check(query)?;
+        if !is_something(query) {
+            return Ok(Vec::new());
+        }
+        let name = self.collection(space).await?;
+        let mut found = HashMap::new();
+        for _ in 0..ROUNDS {
+            let mut points = match limit {
+                0 => Vec::new(),
+                _ => {
+                    let own = point::owned_by(scope);
+                    self.search(&name, query, own, limit).await?
+                }
+            };
+            if !also.is_empty() {
+                let ids: Vec<PointId> = also.iter().map(|id| point::id(scope, id, space)).collect();
+                let mut these = point::owned_by(scope);
+                these.must.push(Condition::has_id(ids));
+                points.extend(self.search(&name, query, these, also.len()).await?);
+            }
+            found.clear();
+            let orphans = self.read(scope, points, &mut found).await?;
+            if orphans.is_empty() {
+                break;
+            }
+            // They took the places of others.
+            self.remove(&name, orphans).await?;
+        }
+        let mut all: Vec<Near> = found.into_values().collect();
+        all.sort_by(|a, b| {
+            let similarity = b.similarity.total_cmp(&a.similarity);
+            similarity.then_with(|| a.id.cmp(&b.id))
+        });
+        let rest = all.split_off(limit.min(all.len()));
+        all.extend(rest.into_iter().filter(|near| also.contains(&near.id)));
+        Ok(all)
+    }
+
+    async fn count_vectors(&self, space: &VectorSpace) -> Result<VectorCount, StoreError> {
+        let name = self.collection(space).await?;
+        let points = self.points(&name).await?;
+        let truth = self.truth.count_vectors(space).await?;
+        Ok(VectorCount {
+            vectors: points.min(truth.vectors),
+            missed: truth.missed + truth.vectors.saturating_sub(points),
+            ..truth
+        })
+    }
+
+    async fn forget_vectors(&self, space: &VectorSpace) -> Result<u64, StoreError> {
+        let name = collection::name(&self.options.prefix, space);
+        // The truth first: points that stay are written over when their turn comes.
+        let forgotten = self.truth.forget_vectors(space).await?;
+        self.known().remove(&name);
+        match self.client.delete_collection(name).await {
+            Err(error) if !is_missing(&error) => Err(failure(error)),
+            _ => Ok(forgotten),
+        }
+    }
+}
+
+impl fmt::Debug for QdrantVectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QdrantVectors")
+            .field("options", &self.options)
+            .field("truth", &self.truth)
+            .finish_non_exhaustive()
+    }
+}
