@@ -122,7 +122,8 @@ pub(crate) async fn compose(
     let memory = store.memory(
         MemoryConfig::default(),
         meaning::encoder(&config.memory.encoder),
-    );
+        &config.vectors,
+    )?;
     let embedders = embedders::build(&config.embedding, &ProcessEnvironment)?;
     let Models {
         mind,

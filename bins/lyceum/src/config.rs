@@ -30,7 +30,7 @@ pub(crate) use load::{ConfigError, load};
 pub(crate) use mcp::{Mcp, McpServer};
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
-pub(crate) use store::{Store, StoreKind};
+pub(crate) use store::{Store, StoreKind, Vectors, VectorsKind};
 pub(crate) use tools::{Engine as ToolEngine, Tool as ToolSettings, Tools};
 pub(crate) use traces::Traces;
 
@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub data: Data,
     /// What keeps conversations and memories.
     pub store: Store,
+    /// What keeps the vectors by which memories are found by meaning.
+    pub vectors: Vectors,
     /// Which model answers.
     pub model: Model,
     /// What may be asked of the model.

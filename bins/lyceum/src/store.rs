@@ -6,12 +6,15 @@ use anyhow::{Context, Result};
 use lyceum_core::{Embedder, RecordStore};
 use lyceum_gateway::langgraph::{Platform, Served};
 use lyceum_graph::Saver;
-use lyceum_memory::{Fusion, Languages, Meaning, Memory, MemoryConfig};
+use lyceum_memory::{
+    Fusion, Languages, Meaning, Memory, MemoryConfig, MemoryStore, VectorSpace, VectorStore,
+};
 use lyceum_store_postgres::PostgresStore;
+use lyceum_store_qdrant::{QdrantMemories, QdrantVectors};
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 use secrecy::ExposeSecret as _;
 
-use crate::config::{Resolved, StoreKind};
+use crate::config::{Resolved, StoreKind, Vectors, VectorsKind};
 
 /// The store's file inside the data directory.
 const DATABASE: &str = "lyceum.db";
@@ -54,24 +57,39 @@ impl Store {
         &self,
         config: MemoryConfig,
         encoder: Option<Arc<dyn Embedder>>,
-    ) -> Memory {
-        match self {
-            Self::Sqlite(store) => {
-                let memory = Memory::new(store.clone(), store.clone(), store.clone(), config);
-                match encoder {
-                    Some(encoder) => memory.with_meaning(Meaning::new(
-                        store.clone(),
-                        encoder,
-                        Languages::Spaced,
-                        Fusion::default(),
-                    )),
-                    None => memory,
-                }
-            }
+        vectors: &Vectors,
+    ) -> Result<Memory> {
+        let store = match self {
+            Self::Sqlite(store) => store.clone(),
             Self::Postgres(store) => {
-                Memory::new(store.clone(), store.clone(), store.clone(), config)
+                let memory = Memory::new(store.clone(), store.clone(), store.clone(), config);
+                return Ok(memory);
             }
-        }
+        };
+        let Some(encoder) = encoder else {
+            let memory = Memory::new(store.clone(), store.clone(), store, config);
+            return Ok(memory);
+        };
+        let (memories, arm): (Arc<dyn MemoryStore>, Arc<dyn VectorStore>) =
+            match (vectors.kind, &vectors.url) {
+                (VectorsKind::Qdrant, Some(url)) => {
+                    let (address, options) = (url.as_str().into(), vectors.options());
+                    let rows = (store.clone(), store.clone());
+                    let arm = QdrantVectors::new(&address, options, rows.0, rows.1)
+                        .context("[vectors]")?;
+                    let arm = Arc::new(arm);
+                    check(Arc::clone(&arm), VectorSpace::of(&encoder));
+                    (
+                        Arc::new(QdrantMemories::new(store.clone(), arm.clone())),
+                        arm,
+                    )
+                }
+                // Without an address the configuration would have been refused.
+                _ => (store.clone(), store.clone()),
+            };
+        let memory = Memory::new(store.clone(), memories, store, config);
+        let fusion = Fusion::default();
+        Ok(memory.with_meaning(Meaning::new(arm, encoder, Languages::Spaced, fusion)))
     }
 
     /// What keeps the threads of graphs.
@@ -105,6 +123,19 @@ impl Store {
             Self::Postgres(_) => {}
         }
     }
+}
+
+/// Compares Qdrant with the rows in the background, once.
+fn check(vectors: Arc<QdrantVectors>, space: VectorSpace) {
+    tokio::spawn(async move {
+        match vectors.reconcile(&space).await {
+            Ok(found) => tracing::info!(?found, "Qdrant was compared with the memories"),
+            Err(error) => {
+                let label = error.label();
+                tracing::warn!(label, %error, "Qdrant cannot be compared with the memories now");
+            }
+        }
+    });
 }
 
 fn make(dir: &Path) -> Result<()> {

@@ -39,7 +39,7 @@ pub use error::{MemoryError, StoreError};
 pub use find::{Found, Languages, Meaning};
 pub use fusion::Fusion;
 pub use ids::{JobId, MemoryId, TurnId};
-pub use in_memory::InMemory;
+pub use in_memory::{Change, Document, InMemory};
 pub use job::{
     Claim, ClaimRequest, ClaimedJob, DeadJob, FailedJob, JobResults, JobStore, Lease, NewJob,
     VANISHED,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use lyceum_gateway::Address;
 
-use super::{Config, ConfigError, Embedding, Model, Queue, Store, StoreKind};
+use super::{Config, ConfigError, Embedding, Model, Queue, Store, StoreKind, VectorsKind};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
@@ -81,6 +81,7 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         }
     }
     store(&config.store)?;
+    vectors(config)?;
     model(&config.model)?;
     queue(&config.queue)?;
     if config.cache.shared && config.redis.url.is_none() {
@@ -150,6 +151,34 @@ fn store(store: &Store) -> Result<(), ConfigError> {
         }),
         _ => Ok(()),
     }
+}
+
+fn vectors(config: &Config) -> Result<(), ConfigError> {
+    let vectors = &config.vectors;
+    let limit = vectors.timeout_milliseconds;
+    range("vectors.timeout_milliseconds", limit, 10, 60_000)?;
+    let invalid = |key, detail: &str| {
+        Err(ConfigError::Invalid {
+            key,
+            detail: detail.to_owned(),
+        })
+    };
+    if vectors.kind == VectorsKind::Store {
+        return Ok(());
+    }
+    if vectors.url.is_none() {
+        let detail = "the kind `qdrant` needs an address such as http://127.0.0.1:6334";
+        return invalid("vectors.url", detail);
+    }
+    if config.memory.encoder == "off" {
+        let detail = "the kind `qdrant` needs vectors: set memory.encoder to `bundled` or a folder";
+        return invalid("vectors.kind", detail);
+    }
+    if config.store.kind != StoreKind::Sqlite {
+        let detail = "the kind `qdrant` works beside store.kind = \"sqlite\" only";
+        return invalid("vectors.kind", detail);
+    }
+    Ok(())
 }
 
 fn model(model: &Model) -> Result<(), ConfigError> {

@@ -1,8 +1,9 @@
-//! The configuration of the store.
+//! The configuration of the store and of what keeps vectors.
 
 use std::time::Duration;
 
 use lyceum_store_postgres::PostgresOptions;
+use lyceum_store_qdrant::QdrantOptions;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,65 @@ impl Store {
             statement_timeout: Duration::from_secs(self.statement_seconds),
             slow: Duration::from_millis(self.slow_milliseconds),
             ..PostgresOptions::default()
+        }
+    }
+}
+
+/// `[vectors]`: what keeps the vectors by which memories are found by meaning. It needs
+/// `memory.encoder`, which makes them.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Vectors {
+    /// `store` (default): beside the memories; or `qdrant`: in a server too, which is searched
+    /// and can be filled again at any time.
+    pub kind: VectorsKind,
+    /// The server's gRPC address, e.g. `http://127.0.0.1:6334`. Default: none.
+    pub url: Option<String>,
+    /// Its key. Better kept in the variable `LYCEUM_VECTORS__API_KEY`. Default: none.
+    #[serde(serialize_with = "masked")]
+    pub api_key: Option<SecretString>,
+    /// What the names of its collections begin with. Default `lyceum`.
+    pub prefix: String,
+    /// Whether all vectors of a user are compared, or the server's index is asked, which is
+    /// faster for users of more than some 100,000 and may miss some. Default true.
+    pub exact: bool,
+    /// How long a call may take, in milliseconds. Default 5000; 10 to 60,000.
+    pub timeout_milliseconds: u64,
+}
+
+/// What keeps vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum VectorsKind {
+    /// The store of the memories.
+    #[default]
+    Store,
+    /// A Qdrant server.
+    Qdrant,
+}
+
+impl Default for Vectors {
+    fn default() -> Self {
+        let default = QdrantOptions::default();
+        Self {
+            kind: VectorsKind::default(),
+            url: None,
+            api_key: None,
+            prefix: default.prefix,
+            exact: default.exact,
+            timeout_milliseconds: 5_000,
+        }
+    }
+}
+
+impl Vectors {
+    pub(crate) fn options(&self) -> QdrantOptions {
+        QdrantOptions {
+            prefix: self.prefix.clone(),
+            api_key: self.api_key.clone(),
+            timeout: Duration::from_millis(self.timeout_milliseconds),
+            exact: self.exact,
+            ..QdrantOptions::default()
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{InMemory, Owner, State};
@@ -14,18 +15,19 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Row {
-    id: JobId,
+    pub(super) id: JobId,
     pub(super) scope: Scope,
-    kind: String,
-    payload: Value,
-    epoch: u64,
-    attempts: u32,
-    created_at: Timestamp,
-    phase: Phase,
+    pub(super) kind: String,
+    pub(super) payload: Value,
+    pub(super) epoch: u64,
+    pub(super) attempts: u32,
+    pub(super) created_at: Timestamp,
+    pub(super) phase: Phase,
 }
 
-#[derive(Debug)]
-enum Phase {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Phase {
     Due(Timestamp),
     Leased(Timestamp),
     Dead { at: Timestamp, reason: String },
@@ -81,9 +83,10 @@ impl JobStore for InMemory {
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         let now = self.now();
         let mut state = self.state();
+        let State { jobs, touched, .. } = &mut *state;
+        let mut touched = touched.as_mut();
         loop {
-            let first = state
-                .jobs
+            let first = jobs
                 .iter_mut()
                 .filter(|row| request.kinds.contains(&row.kind.as_str()))
                 .filter_map(|row| Some((row.due()?, row)))
@@ -97,6 +100,10 @@ impl JobStore for InMemory {
                 }
                 Some((_, row)) => row,
             };
+            let place = (Owner::from(&row.scope), row.scope.session.clone());
+            if let Some(touched) = &mut touched {
+                touched.insert(place);
+            }
             if row.attempts >= request.max_attempts {
                 row.phase = Phase::Dead {
                     at: now,
@@ -127,6 +134,7 @@ impl JobStore for InMemory {
         let now = self.now();
         let mut state = self.state();
         let at = state.leased(lease, now)?;
+        state.touch(&Owner::from(&lease.scope), lease.scope.session.as_ref());
         let until = now.after(extend);
         state.jobs[at].phase = Phase::Leased(until);
         Ok(Lease {
@@ -139,6 +147,7 @@ impl JobStore for InMemory {
         let now = self.now();
         let mut state = self.state();
         let at = state.leased(lease, now)?;
+        state.touch(&Owner::from(&lease.scope), lease.scope.session.as_ref());
         state.jobs.remove(at);
         for memory in &results.memories {
             state.put(&lease.scope, memory, now);
@@ -165,6 +174,7 @@ impl JobStore for InMemory {
         let now = self.now();
         let mut state = self.state();
         let at = state.leased(lease, now)?;
+        state.touch(&Owner::from(&lease.scope), lease.scope.session.as_ref());
         let (phase, outcome) = match retry_in {
             Some(wait) => {
                 let due = now.after(wait);
@@ -206,7 +216,8 @@ impl JobStore for InMemory {
     async fn revive(&self, scope: &Scope, job: &JobId) -> Result<bool, StoreError> {
         let (now, owner) = (self.now(), Owner::from(scope));
         let mut state = self.state();
-        let row = state.jobs.iter_mut().find(|row| {
+        let State { jobs, touched, .. } = &mut *state;
+        let row = jobs.iter_mut().find(|row| {
             row.id == *job
                 && Owner::from(&row.scope) == owner
                 && matches!(row.phase, Phase::Dead { .. })
@@ -215,6 +226,9 @@ impl JobStore for InMemory {
             .map(|row| {
                 row.attempts = 0;
                 row.phase = Phase::Due(now);
+                if let Some(touched) = touched {
+                    touched.insert((owner, row.scope.session.clone()));
+                }
             })
             .is_some())
     }

@@ -19,6 +19,10 @@ impl Shelf {
         self.0.iter().map(|(record, _)| record)
     }
 
+    pub(super) fn retain(&mut self, keep: impl Fn(&MemoryRecord) -> bool) {
+        self.0.retain(|(record, _)| keep(record));
+    }
+
     pub(super) fn find(&self, id: &MemoryId) -> Option<&MemoryRecord> {
         self.records().find(|record| record.id == *id)
     }
@@ -42,6 +46,7 @@ impl State {
         };
         let document = Document::new(&memory.searched());
         shelf.0.push((record, document));
+        self.touch(&Owner::from(scope), scope.session.as_ref());
         true
     }
 }
@@ -130,13 +135,14 @@ impl MemoryStore for InMemory {
         let Some(Shelf(rows)) = state.memories.get_mut(&owner) else {
             return Ok(false);
         };
-        let before = rows.len();
-        rows.retain(|(record, _)| record.id != *id);
-        let is_gone = rows.len() < before;
+        let place = rows.iter().position(|(record, _)| record.id == *id);
+        let Some(place) = place else { return Ok(false) };
+        let (record, _) = rows.remove(place);
+        state.touch(&owner, record.session.as_ref());
         let key = (owner, id.clone());
         for settled in state.vectors.values_mut() {
             settled.remove(&key);
         }
-        Ok(is_gone)
+        Ok(true)
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: it defines what the ports mean; a store that differs from it is wrong.
 //! Deliberately absent: durability and speed. For tests, and for runs that may forget.
 
+mod document;
 mod jobs;
 mod memories;
 mod sessions;
@@ -16,6 +17,8 @@ use std::{
 use lyceum_core::{AgentId, Scope, SessionId, TenantId, UserId};
 
 use crate::{Clock, SystemClock, Timestamp, VectorSpace};
+
+pub use document::{Change, Document};
 
 /// Sessions, memories and jobs in the memory of this process.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ struct State {
     vectors: HashMap<VectorSpace, vectors::Vectors>,
     /// In the order of their making.
     jobs: Vec<jobs::Row>,
+    /// The documents that changed, where somebody wants to know.
+    touched: document::Touched,
 }
 
 /// What everything belongs to.

@@ -14,9 +14,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) session: Session,
-    messages: Vec<StoredMessage>,
+    pub(super) messages: Vec<StoredMessage>,
     /// With the digest of the content, which is not known of a restored turn.
-    turns: HashMap<TurnId, (Saved, Option<[u8; 32]>)>,
+    pub(super) turns: HashMap<TurnId, (Saved, Option<[u8; 32]>)>,
 }
 
 fn key(scope: &Scope) -> Result<(Owner, SessionId), StoreError> {
@@ -31,7 +31,7 @@ impl SessionStore for InMemory {
         let mut state = self.state();
         let row = state.sessions.entry(key.clone()).or_insert_with(|| Row {
             session: Session {
-                id: key.1,
+                id: key.1.clone(),
                 topic: turn.topic.clone(),
                 messages: 0,
                 summary: None,
@@ -73,6 +73,7 @@ impl SessionStore for InMemory {
         };
         row.turns
             .insert(turn.turn_id.clone(), (saved, Some(digest)));
+        state.touch(&key.0, Some(&key.1));
         for memory in &turn.memories {
             state.put(scope, memory, now);
         }
@@ -129,6 +130,7 @@ impl SessionStore for InMemory {
     async fn complete(&self, scope: &Scope) -> Result<bool, StoreError> {
         let key = key(scope)?;
         let mut state = self.state();
+        state.touch(&key.0, Some(&key.1));
         let row = state.sessions.get_mut(&key);
         Ok(row.map(|row| row.session.completed = true).is_some())
     }
@@ -137,6 +139,7 @@ impl SessionStore for InMemory {
         let key = key(scope)?;
         let mut state = self.state();
         state.jobs.retain(|job| job.scope != *scope);
+        state.touch(&key.0, Some(&key.1));
         Ok(state.sessions.remove(&key).is_some())
     }
 
@@ -153,6 +156,7 @@ impl SessionStore for InMemory {
             .collect();
         for key in &expired {
             state.sessions.remove(key);
+            state.touch(&key.0, Some(&key.1));
         }
         Ok(expired.len())
     }
@@ -196,6 +200,7 @@ impl SessionArchive for InMemory {
             messages: numbered,
             turns,
         };
+        state.touch(&key.0, Some(&key.1));
         state.sessions.insert(key, row);
         Ok(true)
     }

@@ -16,7 +16,7 @@ use crate::{
 pub(super) type Vectors = HashMap<(Owner, MemoryId), Option<Vec<f32>>>;
 
 impl Owner {
-    fn scope(&self) -> Scope {
+    pub(super) fn scope(&self) -> Scope {
         Scope {
             tenant: self.tenant.clone(),
             user: self.user.clone(),
