@@ -81,7 +81,7 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         }
     }
     store(&config.store)?;
-    vectors(config)?;
+    vectors(&config)?;
     model(&config.model)?;
     queue(&config.queue)?;
     if config.cache.shared && config.redis.url.is_none() {
