@@ -79,6 +79,10 @@ impl Server {
             self.ledger,
             stop_background.clone(),
         ));
+        if let Some(platform) = self.platform.clone() {
+            let stop = stop_background.clone();
+            background.spawn(async move { platform.tend_crons(stop).await });
+        }
         background.close();
         if let Some(platform) = &self.platform {
             match platform.recover().await {

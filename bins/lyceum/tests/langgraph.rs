@@ -10,8 +10,12 @@ use support::{Server, python, root, run};
 
 /// Runs the script with its arguments to its end.
 fn drive(arguments: &[&str]) {
+    drive_with("langgraph_api.py", arguments);
+}
+
+fn drive_with(script: &str, arguments: &[&str]) {
     let output = Command::new(python())
-        .arg(root().join("bins/lyceum/tests/compat/langgraph_api.py"))
+        .arg(root().join("bins/lyceum/tests/compat").join(script))
         .args(arguments)
         .output()
         .unwrap();
@@ -34,6 +38,23 @@ fn key(name: &str, tenant: &str) -> (String, String) {
 fn the_langgraph_sdk_agrees() {
     let server = Server::offline();
     drive(&["all", &server.url]);
+}
+
+/// With the sample graphs of this name.
+fn samples(name: &str) {
+    let samples = [("LYCEUM_LANGGRAPH__SAMPLES", name)];
+    let server = Server::start(&["--provider", "offline"], &samples);
+    drive_with("langgraph_samples.py", &[name, &server.url]);
+}
+
+#[test]
+fn subgraphs_commands_crons_and_factories_agree_with_the_sdk() {
+    samples("classic");
+}
+
+#[test]
+fn the_stream_of_a_thread_agrees_with_the_sdk() {
+    samples("streaming");
 }
 
 #[test]

@@ -4,13 +4,15 @@
 //! streams, and the items of a store, all kept in records and checkpoints.
 //!
 //! Invariant: tenant and user come from the key alone; what another user has is not found.
-//! Deliberately absent: crons, webhooks, and the thread stream of version 3.
+//! Deliberately absent: webhooks.
 
 mod assistants;
 mod begin;
 mod chronicle;
 mod commands;
+mod crons;
 mod erased;
+mod follow;
 mod introspect;
 mod items;
 mod lanes;
@@ -23,6 +25,7 @@ mod request;
 mod resources;
 mod runnable;
 mod runs;
+mod schedule;
 mod served;
 mod shelf;
 mod socket;
@@ -97,6 +100,8 @@ pub(crate) fn routes(platform: Platform) -> Router<Shared> {
             get(socket::connect).post(commands::events),
         )
         .route("/threads/{id}/runs", get(runs::list).post(runs::create))
+        .route("/threads/{id}/stream", get(follow::follow))
+        .route("/threads/{id}/runs/crons", post(crons::create_on))
         .route("/threads/{id}/runs/stream", post(runs::stream))
         .route("/threads/{id}/runs/wait", post(runs::wait))
         .route(
@@ -109,6 +114,13 @@ pub(crate) fn routes(platform: Platform) -> Router<Shared> {
         .route("/runs", post(runs::create_alone))
         .route("/runs/stream", post(runs::stream_alone))
         .route("/runs/wait", post(runs::wait_alone))
+        .route("/runs/crons", post(crons::create))
+        .route("/runs/crons/search", post(crons::search))
+        .route("/runs/crons/count", post(crons::count))
+        .route(
+            "/runs/crons/{id}",
+            axum::routing::patch(crons::update).delete(crons::delete),
+        )
         .route("/runs/batch", post(runs::batch))
         .route("/runs/cancel", post(runs::cancel_many))
         .route(
@@ -128,7 +140,7 @@ async fn ok() -> Json<Value> {
 async fn info() -> Json<Value> {
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "flags": { "assistants": true, "crons": false },
+        "flags": { "assistants": true, "crons": true },
         "host": { "kind": "self-hosted" },
     }))
 }

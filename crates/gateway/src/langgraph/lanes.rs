@@ -124,6 +124,20 @@ impl Platform {
         self.board().live.get(&key).cloned()
     }
 
+    /// The run of a thread that is executed or comes next, after this one.
+    pub(crate) fn waiting(
+        &self,
+        owner: &TenantId,
+        thread: &str,
+        after: Option<&str>,
+    ) -> Option<Arc<Live>> {
+        let key = (owner.clone(), thread.to_owned());
+        let board = self.board();
+        let lane = board.lanes.get(&key)?;
+        let next = lane.iter().find(|live| Some(live.run_id.as_str()) != after);
+        next.cloned()
+    }
+
     /// Whether a thread has a run that is not over.
     pub(crate) fn is_busy(&self, owner: &TenantId, thread: &str) -> bool {
         let key = (owner.clone(), thread.to_owned());
@@ -175,6 +189,7 @@ impl Platform {
         }
         drop(board);
         live.log.end();
+        self.0.lanes_changed.send_replace(());
     }
 
     /// Accepts a run: stores it, with its thread where that is new, and starts it as its
@@ -212,6 +227,7 @@ impl Platform {
             }
             Self::enter(&mut board, owner, &run)
         };
+        self.0.lanes_changed.send_replace(());
         let place = Place {
             platform: self.clone(),
             owner: owner.clone(),

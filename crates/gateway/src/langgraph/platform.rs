@@ -13,7 +13,7 @@ use lyceum_core::{Expect, Record, RecordError, RecordList, RecordStore, RecordWr
 use lyceum_graph::{CheckpointId, Saver, ThreadId};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -46,6 +46,10 @@ pub(crate) struct Inner {
     pub(crate) board: Mutex<Board>,
     pub(crate) tasks: TaskTracker,
     pub(crate) chronicles: Chronicles,
+    /// Told when a lane of runs changes.
+    pub(crate) lanes_changed: watch::Sender<()>,
+    /// Told when a cron changes.
+    pub(crate) crons_changed: Notify,
 }
 
 impl fmt::Debug for Platform {
@@ -74,6 +78,8 @@ impl Platform {
             board: Mutex::default(),
             tasks: TaskTracker::new(),
             chronicles: Chronicles::default(),
+            lanes_changed: watch::Sender::new(()),
+            crons_changed: Notify::new(),
         }))
     }
 

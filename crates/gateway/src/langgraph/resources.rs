@@ -12,6 +12,7 @@ pub(crate) const THREAD: &str = "lg_thread";
 pub(crate) const RUN: &str = "lg_run";
 pub(crate) const QUEUE: &str = "lg_queue";
 pub(crate) const ITEM: &str = "lg_item";
+pub(crate) const CRON: &str = "lg_cron";
 
 /// An assistant: a graph with a configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]

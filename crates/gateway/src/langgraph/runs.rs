@@ -16,14 +16,14 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use lyceum_core::{Expect, RecordWrite};
-use serde_json::{Value, json};
+use lyceum_core::{Expect, RecordWrite, Scope, TenantId};
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
     lanes::{Live, Stop},
-    platform::put_write,
+    platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     request::{Asked, uuid},
     resources::{RUN, Run, THREAD, Thread, now},
@@ -32,8 +32,18 @@ use super::{
 /// How often a waiting client hears that the server is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// Stores and starts a run of the request; without a thread, on one of its own.
-async fn submit(asked: &Asked, thread: Option<&str>) -> Answer<(Run, Arc<Live>)> {
+/// In whose name a run is made, and with what.
+pub(crate) struct Who<'a> {
+    pub(crate) platform: &'a Platform,
+    pub(crate) owner: &'a TenantId,
+    pub(crate) scope: &'a Scope,
+    pub(crate) headers: &'a Map<String, Value>,
+    /// The id of the run, where it was given before.
+    pub(crate) run_id: Option<String>,
+}
+
+/// Stores and starts a run of the request.
+async fn submit_asked(asked: &Asked, thread: Option<&str>) -> Answer<(Run, Arc<Live>)> {
     submit_body(asked, thread, Value::Object(asked.body.clone())).await
 }
 
@@ -42,10 +52,26 @@ pub(crate) async fn submit_body(
     thread: Option<&str>,
     body: Value,
 ) -> Answer<(Run, Arc<Live>)> {
-    let owner = asked.owner();
+    let who = Who {
+        platform: &asked.platform,
+        owner: asked.owner(),
+        scope: &asked.scope,
+        headers: &asked.headers,
+        run_id: None,
+    };
+    submit(&who, thread, body).await
+}
+
+/// Stores and starts a run; without a thread, on one of its own.
+pub(crate) async fn submit(
+    who: &Who<'_>,
+    thread: Option<&str>,
+    body: Value,
+) -> Answer<(Run, Arc<Live>)> {
+    let (platform, owner) = (who.platform, who.owner);
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let wanted = text("assistant_id").unwrap_or_default();
-    let assistant = asked.platform.assistant(owner, wanted).await.map_err(|refusal| match refusal {
+    let assistant = platform.assistant(owner, wanted).await.map_err(|refusal| match refusal {
         Refusal::Say(StatusCode::NOT_FOUND, _) => Refusal::Say(
             StatusCode::NOT_FOUND,
             format!("No assistant found for {wanted:?}. Make sure the assistant ID is for a valid assistant or a valid graph ID."),
@@ -63,12 +89,12 @@ pub(crate) async fn submit_body(
     let thread_id = match thread {
         Some(id) => {
             let id = uuid(id)?;
-            match asked.platform.thread(owner, &id).await {
+            match platform.thread(owner, &id).await {
                 Ok(_) => {}
                 Err(Refusal::Say(StatusCode::NOT_FOUND, _))
                     if text("if_not_exists") == Some("create") =>
                 {
-                    make_thread(asked, &id).await?;
+                    make_thread(who, &id).await?;
                 }
                 Err(refusal) => return Err(refusal),
             }
@@ -84,7 +110,10 @@ pub(crate) async fn submit_body(
     let created_at = now();
     let metadata = body.get("metadata").and_then(Value::as_object);
     let run = Run {
-        run_id: Uuid::now_v7().to_string(),
+        run_id: who
+            .run_id
+            .clone()
+            .unwrap_or_else(|| Uuid::now_v7().to_string()),
         thread_id,
         assistant_id: current.assistant_id.clone(),
         updated_at: created_at.clone(),
@@ -93,22 +122,19 @@ pub(crate) async fn submit_body(
         metadata: metadata.cloned().unwrap_or_default(),
         multitask_strategy: strategy,
         asked: body,
-        tenant: asked.scope.tenant.to_string(),
-        user: asked.scope.user.to_string(),
-        headers: asked.headers.clone(),
+        tenant: who.scope.tenant.to_string(),
+        user: who.scope.user.to_string(),
+        headers: who.headers.clone(),
         temporary: is_temporary,
     };
-    let live = asked
-        .platform
-        .submit(asked.owner(), run.clone(), new)
-        .await?;
+    let live = platform.submit(owner, run.clone(), new).await?;
     Ok((run, live))
 }
 
-async fn make_thread(asked: &Asked, id: &str) -> Answer<()> {
+async fn make_thread(who: &Who<'_>, id: &str) -> Answer<()> {
     let thread = Thread::new(id.to_owned(), serde_json::Map::new());
     let write = put_write(THREAD, id, "", &thread, Expect::Absent);
-    asked.platform.put(asked.owner(), vec![write]).await?;
+    who.platform.put(who.owner, vec![write]).await?;
     Ok(())
 }
 
@@ -207,35 +233,35 @@ fn is_tied(asked: &Asked, otherwise: bool) -> bool {
 }
 
 pub(crate) async fn create(Path(id): Path<String>, asked: Asked) -> Answer {
-    let (run, _live) = submit(&asked, Some(&id)).await?;
+    let (run, _live) = submit_asked(&asked, Some(&id)).await?;
     Ok(located(Json(run.shown()).into_response(), &run, Some(&id)))
 }
 
 pub(crate) async fn stream(Path(id): Path<String>, asked: Asked) -> Answer {
-    let (run, live) = submit(&asked, Some(&id)).await?;
+    let (run, live) = submit_asked(&asked, Some(&id)).await?;
     let response = events(&asked, live, 0, is_tied(&asked, false));
     Ok(located(response, &run, Some(&id)))
 }
 
 pub(crate) async fn wait(Path(id): Path<String>, asked: Asked) -> Answer {
-    let (run, live) = submit(&asked, Some(&id)).await?;
+    let (run, live) = submit_asked(&asked, Some(&id)).await?;
     let response = result(live, is_tied(&asked, false));
     Ok(located(response, &run, Some(&id)))
 }
 
 pub(crate) async fn create_alone(asked: Asked) -> Answer {
-    let (run, _live) = submit(&asked, None).await?;
+    let (run, _live) = submit_asked(&asked, None).await?;
     Ok(located(Json(run.shown()).into_response(), &run, None))
 }
 
 pub(crate) async fn stream_alone(asked: Asked) -> Answer {
-    let (run, live) = submit(&asked, None).await?;
+    let (run, live) = submit_asked(&asked, None).await?;
     let response = events(&asked, live, 0, is_tied(&asked, false));
     Ok(located(response, &run, None))
 }
 
 pub(crate) async fn wait_alone(asked: Asked) -> Answer {
-    let (run, live) = submit(&asked, None).await?;
+    let (run, live) = submit_asked(&asked, None).await?;
     Ok(located(result(live, is_tied(&asked, false)), &run, None))
 }
 

@@ -115,6 +115,58 @@ async fn what_one_user_made_is_not_there_for_another_of_any_tenant() {
 }
 
 #[tokio::test]
+async fn nobody_follows_or_answers_the_thread_of_another() {
+    let api = serve(Gated::open(), &KEYS).await;
+    let made = make(&api, "alice-key").await;
+    let of_thread = |path: &str| format!("/threads/{}{path}", made.thread);
+    let cron = json!({ "assistant_id": "talk", "schedule": "0 0 1 1 *" });
+    let routes = [
+        ("GET", of_thread("/stream"), Value::Null),
+        (
+            "POST",
+            of_thread("/stream/events"),
+            json!({ "channels": ["values"] }),
+        ),
+        ("POST", of_thread("/runs/crons"), cron.clone()),
+    ];
+    for stranger in ["bob-key", "carol-key"] {
+        for (method, path, body) in &routes {
+            let reply = api.call(stranger, method, path, body.clone()).await;
+            assert_eq!(reply.status, 404, "{stranger} {method} {path}: {reply:?}");
+        }
+        let get = json!({ "id": 1, "method": "state.get", "params": { "namespace": [] } });
+        let reply = api
+            .call(stranger, "POST", &of_thread("/commands"), get)
+            .await;
+        assert_eq!(reply.json()["type"], "error", "{reply:?}");
+    }
+    let made = api.call("alice-key", "POST", "/runs/crons", cron).await;
+    let id = made.json()["cron_id"].as_str().unwrap().to_owned();
+    let path = format!("/runs/crons/{id}");
+    for stranger in ["bob-key", "carol-key"] {
+        let count = api
+            .call(stranger, "POST", "/runs/crons/count", json!({}))
+            .await;
+        assert_eq!(count.json(), 0);
+        let reply = api.call(stranger, "DELETE", &path, Value::Null).await;
+        assert_eq!(reply.status, 404, "{reply:?}");
+    }
+    let reply = api.call("alice-key", "DELETE", &path, Value::Null).await;
+    assert_eq!(reply.status, 204, "{reply:?}");
+    let wrong = json!({ "id": 7, "method": "no.such", "params": {} });
+    let reply = api
+        .call("alice-key", "POST", &of_thread("/commands"), wrong)
+        .await;
+    assert_eq!(reply.json()["error"], "unknown_command");
+    assert_eq!(reply.json()["id"], 7);
+    let wrong = json!({ "channels": ["nonsense"] });
+    let reply = api
+        .call("alice-key", "POST", &of_thread("/stream/events"), wrong)
+        .await;
+    assert_eq!(reply.status, 422, "{reply:?}");
+}
+
+#[tokio::test]
 async fn lists_counts_and_sweeps_see_only_what_is_the_callers() {
     let api = serve(Gated::open(), &KEYS).await;
     let made = make(&api, "alice-key").await;

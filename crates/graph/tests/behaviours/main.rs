@@ -9,6 +9,7 @@ mod growth;
 mod history;
 mod hooks;
 mod interrupts;
+mod json;
 mod kit;
 mod log;
 mod modes;

@@ -1,0 +1,83 @@
+//! A thread's runs as one stream of their own events, for as long as a client stays.
+//!
+//! Invariant: the runs come one after the other, each with all its events from where the
+//! reader begins. Deliberately absent: runs that ended before the reader came, unless it
+//! names an event of one.
+
+use std::sync::Arc;
+
+use axum::{body::Body, extract::Path, response::Response};
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    lanes::Live,
+    refusal::Answer,
+    request::{Asked, uuid},
+};
+
+pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
+    let thread = uuid(&thread)?;
+    asked.platform.thread(asked.owner(), &thread).await?;
+    let (beat, closing) = (asked.app.heartbeat, asked.app.closing.clone());
+    let mut changed = asked.platform.0.lanes_changed.subscribe();
+    let mut last: Option<(Arc<Live>, u64)> = begin(&asked);
+    let mut seen: Option<String> = None;
+    let stream = async_stream::stream! {
+        yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b": open\n\n"));
+        let mut beat_at = Instant::now() + beat;
+        loop {
+            if last.is_none() {
+                let next = asked.platform.waiting(asked.owner(), &thread, seen.as_deref());
+                last = next.map(|live| (live, 0));
+            }
+            let told = async {
+                match &last {
+                    Some((live, from)) => Some((live.log.at(*from).await, live.run_id.clone())),
+                    None => {
+                        let _closed = changed.changed().await;
+                        None
+                    }
+                }
+            };
+            let told = tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                told = told => told,
+                () = sleep_until(beat_at) => {
+                    beat_at += beat;
+                    yield Ok(Bytes::from_static(b": heartbeat\n\n"));
+                    continue;
+                }
+            };
+            match told {
+                None => {}
+                Some((None, run)) => {
+                    seen = Some(run);
+                    last = None;
+                }
+                Some((Some(entry), run)) => {
+                    if let Some((_, from)) = &mut last {
+                        *from = entry.id + 1;
+                    }
+                    beat_at = Instant::now() + beat;
+                    let (id, event, data) = (entry.id, entry.event, entry.data);
+                    let text = format!("id: {run}/{id}\nevent: {event}\ndata: {data}\n\n");
+                    yield Ok(Bytes::from(text));
+                }
+            }
+        }
+    };
+    let mut response = Response::new(Body::from_stream(stream));
+    let kind = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// The run that a reader comes back to, and its next event.
+fn begin(asked: &Asked) -> Option<(Arc<Live>, u64)> {
+    let (run, id) = asked.last_event.as_deref()?.split_once('/')?;
+    let live = asked.platform.live(asked.owner(), run)?;
+    Some((live, id.parse::<u64>().ok()? + 1))
+}
