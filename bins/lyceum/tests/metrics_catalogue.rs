@@ -15,7 +15,7 @@ use serde_json::json;
 use support::Server;
 
 /// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
-/// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, exported spans,
+/// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, tools, exported spans,
 /// alerts, very large requests.
 const NOT_EXERCISED: &[&str] = &[
     "alert_notices_total",
@@ -24,6 +24,12 @@ const NOT_EXERCISED: &[&str] = &[
     "mcp_server_up",
     "mcp_server_tools",
     "telemetry_exports_total",
+    "tool_calls_total",
+    "tool_call_duration_seconds",
+    "tool_results_total",
+    "tool_retries_total",
+    "tool_results_warmed_total",
+    "tool_breaker_open",
     "api_connections_refused_total",
     "llm_throttled_total",
     "llm_rerouted_total",

@@ -21,32 +21,41 @@ pub(crate) struct Tools {
     pub documents: Option<PathBuf>,
     /// A folder of CSV and JSON files that `query_data` may be asked about. Default: none.
     pub data: Option<PathBuf>,
+    /// Which wiki `wikipedia` reads: its address, in which `{language}` stands for a
+    /// language's code. Default `https://{language}.wikipedia.org`.
+    pub wikipedia_url: Option<String>,
     /// Whose web search is used.
     pub search: Search,
     /// Which pages `fetch_page` may read.
     pub pages: Pages,
     /// Where `translate` has texts translated.
     pub translation: Translation,
-    /// Which wiki `wikipedia` reads: its address, in which `{language}` stands for a
-    /// language's code. Default `https://{language}.wikipedia.org`.
-    pub wikipedia_url: Option<String>,
     /// The calculator. Default limits.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub calculate: Tool,
     /// Date and time. Default limits, no cache.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub date_time: Tool,
     /// What the user taught before. Default limits, no cache.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub recall: Tool,
     /// The document folder.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub look_up: Tool,
     /// Web search. Default 300 a minute, cached, kept warm.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub web_search: Tool,
     /// Reading pages. Off by default; 16 at once, 120 a minute, 15 s, cached, no breaker.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub fetch_page: Tool,
     /// Wikipedia. Off by default; 300 a minute, cached, kept warm.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub wikipedia: Tool,
     /// Translation. Off by default; 300 a minute, 30 s, cached.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub translate: Tool,
     /// The data folder. Default limits.
+    #[serde(skip_serializing_if = "Tool::is_unset")]
     pub query_data: Tool,
 }
 
@@ -115,7 +124,7 @@ pub(crate) struct Translation {
 }
 
 /// One `[tools.NAME]`: how a tool is called. What is not set is the tool's own default.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tool {
     /// Whether there is the tool at all, as far as it is set up.
@@ -159,4 +168,10 @@ pub(crate) struct Tool {
     /// Whether a person must agree to every call. The student of this server asks nobody, so
     /// that such a call is refused. Default false.
     pub approval: Option<bool>,
+}
+
+impl Tool {
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
 }
