@@ -1,9 +1,5 @@
 //! The rules of the ports on a real folder, and what a killed process leaves.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     env, fs,
