@@ -176,9 +176,10 @@ pub(crate) async fn compose(
         Samples::Off => platform,
         Samples::Classic | Samples::Streaming => platform.with_truncate(),
     });
+    let panel = Arc::new(Panel::new(Seats::all(&mind), PanelConfig::default())?);
     let services = Services {
         student,
-        models: catalog,
+        models: catalog.with_panel(panel.clone()),
         health: health.clone(),
         metrics: Box::new(move || metrics.render()),
         process: telemetry.process().clone(),
@@ -189,9 +190,8 @@ pub(crate) async fn compose(
             model: name,
         },
     };
-    let panel = Panel::new(Seats::all(&mind), PanelConfig::default())?;
     let mut gateway = Gateway::new(&edge::gateway(config)?, services)
-        .with_panel(Arc::new(panel))
+        .with_panel(panel)
         .with_pupil(pupil);
     if let Some(platform) = &platform {
         gateway = gateway.with_langgraph(platform.clone());

@@ -5,12 +5,15 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use lyceum_core::{ChatModel, Embedder, Student};
+use lyceum_core::{ChatModel, Embedder, Panel, Student};
 
-use crate::compat::agent::StudentModel;
+use crate::compat::agent::{PanelModel, StudentModel};
 
 /// The name under which the student is asked.
 pub(crate) const FEYNMAN: &str = "feynman";
+
+/// The name under which the panel is asked.
+pub(crate) const PANEL: &str = "panel";
 
 /// The models and the embedders that the server lends to its clients. The student is
 /// always among them, as `feynman`.
@@ -76,6 +79,15 @@ impl Catalog {
         shortens: bool,
     ) -> Self {
         self.lend(owner, embedder, shortens);
+        self
+    }
+
+    /// Lends a panel as the model `panel`: what its agents say is the model's reasoning, the
+    /// report its answer.
+    #[must_use]
+    pub fn with_panel(mut self, panel: Arc<dyn Panel>) -> Self {
+        let model = Arc::new(PanelModel::new(panel));
+        self.insert(PANEL, "lyceum", model, ServedKind::Agent);
         self
     }
 

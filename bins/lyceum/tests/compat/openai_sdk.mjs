@@ -24,7 +24,7 @@ const calculate = {
 
 const names = [];
 for await (const model of api.models.list()) names.push(model.id);
-assert.deepEqual(names.slice(1), ["feynman", "sim-embedding", "hashing-v1-512"]);
+assert.deepEqual(names.slice(1), ["panel", "feynman", "sim-embedding", "hashing-v1-512"]);
 const model = names[0];
 const messages = [{ role: "user", content: "hello" }];
 

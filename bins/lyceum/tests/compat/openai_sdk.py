@@ -50,7 +50,7 @@ def raises(kind, call):
 
 
 def models():
-    assert MODELS[1:] == ["feynman", "sim-embedding", "hashing-v1-512"], MODELS
+    assert MODELS[1:] == ["panel", "feynman", "sim-embedding", "hashing-v1-512"], MODELS
     assert client().models.retrieve(MODEL).id == MODEL
     error = raises(openai.NotFoundError, lambda: client().models.retrieve("nothing"))
     assert error.code == "model_not_found", error
@@ -165,6 +165,21 @@ def student(url, model):
         lambda: api.chat.completions.create(model="feynman", messages=question, n=2),
     )
     assert error.param == "n", error
+
+
+def panel(url):
+    api = client(url)
+    question = [{"role": "user", "content": "The moon pulls on the sea, so there are two tides a day."}]
+    answer = api.chat.completions.create(model="panel", messages=question, metadata={"topic": "tides"})
+    message = answer.choices[0].message
+    assert message.content and answer.discussion["rounds"] >= 1, answer
+    for agent in ("planner", "critic", "host", "reporter"):
+        assert f"{agent}, round 1: " in message.reasoning_content, message
+    chunks = list(api.chat.completions.create(model="panel", messages=question, stream=True))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    assert text and chunks[-1].choices[0].finish_reason == "stop", chunks
+    answer = api.responses.create(model="panel", input=question[0]["content"])
+    assert answer.output_text and answer.discussion["session_id"], answer
 
 
 def embeddings():
@@ -293,3 +308,4 @@ RESPONSES = (responses, response_events, response_tools, response_store)
 for test in (embeddings, models, chat, stream, tools, structured, images, errors, *RESPONSES):
     test()
 student(OFFLINE, "feynman")
+panel(OFFLINE)

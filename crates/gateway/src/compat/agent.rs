@@ -1,8 +1,10 @@
-//! The student as a model: the last message is the explanation, the ones before it are
+//! Agents as models. The student here, the panel beside it: the last message is the explanation, the ones before it are
 //! the conversation, and the answer is the student's questions.
 //!
 //! Deliberately absent: tools, images and sampling of the client, which an agent that has
 //! its own does not take.
+
+mod panel;
 
 use std::sync::Arc;
 
@@ -18,6 +20,16 @@ use crate::{
     catalog::FEYNMAN,
     dto::{ChatGap, convert},
 };
+
+pub(crate) use panel::PanelModel;
+
+/// The fields that agents add to a model's answer: what it has no place for.
+pub(crate) fn fields(
+    extra: &Map<String, Value>,
+) -> impl Iterator<Item = (String, Value)> + use<'_> {
+    let added = |name: &str| Some((name.to_owned(), extra.get(name)?.clone()));
+    ["lesson", "discussion"].into_iter().filter_map(added)
+}
 
 /// The longest topic, in characters.
 const TOPIC: usize = 200;
@@ -40,8 +52,14 @@ impl ChatModel for StudentModel {
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
         let student = Arc::clone(&self.0);
         Box::pin(try_stream! {
-            let explanation = explanation(&call, &request)?;
-            let mut lesson = student.teach(call, explanation);
+            let asked = asked(&call, &request)?;
+            let mut lesson = student.teach(call, Explanation {
+                topic: asked.topic,
+                text: asked.text,
+                session: asked.session,
+                short_term_memory: asked.before,
+                tone: None,
+            });
             let mut spoke = false;
             while let Some(event) = lesson.next().await {
                 match event.map_err(failure)? {
@@ -67,9 +85,17 @@ impl ChatModel for StudentModel {
     }
 }
 
-/// What the client teaches. The topic is `metadata.topic`, else the beginning of the
-/// conversation.
-fn explanation(call: &CallContext, request: &ChatRequest) -> Result<Explanation, ChatError> {
+/// What a client says to an agent.
+struct Asked {
+    topic: String,
+    text: String,
+    session: SessionId,
+    before: Vec<Turn>,
+}
+
+/// The last message and the conversation before it. The topic is `metadata.topic`, else the
+/// beginning of the conversation.
+fn asked(call: &CallContext, request: &ChatRequest) -> Result<Asked, ChatError> {
     let mut turns: Vec<Turn> = request
         .messages
         .iter()
@@ -89,12 +115,11 @@ fn explanation(call: &CallContext, request: &ChatRequest) -> Result<Explanation,
     let topic = topic.unwrap_or_else(|| first.lines().next().unwrap_or_default());
     let topic = topic.chars().take(TOPIC).collect();
     match turns.pop() {
-        Some(turn) if turn.role == Role::User => Ok(Explanation {
+        Some(turn) if turn.role == Role::User => Ok(Asked {
             topic,
             text: turn.content,
             session: call.scope.session.clone().unwrap_or_else(SessionId::random),
-            short_term_memory: turns,
-            tone: None,
+            before: turns,
         }),
         _ => Err(ChatError::Rejected {
             status: 400,

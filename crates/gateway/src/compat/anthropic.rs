@@ -13,6 +13,8 @@ use bytes::Bytes;
 use lyceum_core::{ChatAnswer, FinishReason, ReasoningSeal, RequestId, Usage};
 use serde_json::{Value, json};
 
+use crate::compat::agent;
+
 /// Writes a whole answer. `name` is the model's name where the answer does not say one.
 pub(crate) fn message(id: &RequestId, name: &str, answer: &ChatAnswer) -> Bytes {
     let mut content = Vec::new();
@@ -46,8 +48,8 @@ pub(crate) fn message(id: &RequestId, name: &str, answer: &ChatAnswer) -> Bytes 
         "stop_sequence": Value::Null,
         "usage": usage(answer.usage.unwrap_or_default()),
     });
-    if let Some(lesson) = answer.extra.answer.get("lesson") {
-        message["lesson"] = lesson.clone();
+    for (name, value) in agent::fields(&answer.extra.answer) {
+        message[name] = value;
     }
     for fields in [&answer.extra.message, &answer.extra.answer] {
         if let Some(Value::String(text)) = fields.get("stop_sequence") {

@@ -25,7 +25,8 @@ use crate::{
 /// `model` is one of `/v1/models`. The body and the answers are those of OpenAI's chat
 /// completions; fields that are not known here go to the provider as they are. For the agent
 /// `feynman` the last message is the explanation, `metadata.topic` its topic, and the answer
-/// has a field `lesson`. The conversation is named by the header `x-session-id`, by
+/// has a field `lesson`; for `panel` the last message is discussed, what the agents say is the
+/// reasoning, and the answer is the report, with a field `discussion`. The conversation is named by the header `x-session-id`, by
 /// `metadata.session_id` or, for agents, by `user`. While a call waits its stream carries
 /// comments such as `: queued position=3 wait_s=1.5`, and with the header `x-queue-events`
 /// events such as `{"queue":{"status":"queued","position":3}}`.

@@ -16,7 +16,11 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::input::seal;
-use crate::{catalog::unix_seconds, compat::problem::Problem, error::ApiError};
+use crate::{
+    catalog::unix_seconds,
+    compat::{agent, problem::Problem},
+    error::ApiError,
+};
 
 /// One item of the output.
 #[derive(Debug)]
@@ -52,7 +56,8 @@ pub(crate) struct Reply {
     items: Vec<Item>,
     usage: Option<Usage>,
     reasoning_tokens: u64,
-    lesson: Option<Value>,
+    /// What an agent adds to a model's answer.
+    added: Map<String, Value>,
     finish: Option<FinishReason>,
 }
 
@@ -72,7 +77,7 @@ impl Reply {
             items: Vec::new(),
             usage: None,
             reasoning_tokens: 0,
-            lesson: None,
+            added: Map::new(),
             finish: None,
         }
     }
@@ -121,8 +126,7 @@ impl Reply {
                 self.reasoning_tokens = tokens.unwrap_or(self.reasoning_tokens);
             }
             ExtraPlace::Answer => {
-                let lesson = extra.fields.get("lesson");
-                self.lesson = lesson.cloned().or(self.lesson.take());
+                self.added.extend(agent::fields(&extra.fields));
             }
             _ => {}
         }
@@ -328,9 +332,7 @@ impl Reply {
         });
         if let Value::Object(fields) = &mut response {
             fields.extend(self.echo.clone());
-        }
-        if let Some(lesson) = &self.lesson {
-            response["lesson"] = lesson.clone();
+            fields.extend(self.added.clone());
         }
         if let Some(error) = failure {
             let problem = Problem::of(error).openai();
