@@ -23,6 +23,9 @@ pub enum GapError {
     /// There is JSON, but no list of gaps in it.
     #[error("find a list of gaps in the answer's JSON")]
     NoList,
+    /// There are gaps, and none of them quotes the explanation.
+    #[error("find a quote of the answer in the explanation")]
+    NoQuote,
 }
 
 /// Reads gaps from an answer: JSON in any wrapping, else the points of a list.
@@ -31,10 +34,15 @@ pub enum GapError {
 ///
 /// [`GapError`] when there is neither. An empty list is a valid answer.
 pub fn parse_gaps(answer: &str, explanation: &str) -> Result<Vec<Gap>, GapError> {
-    let mut gaps: Vec<Gap> = match extract_json(answer) {
+    let found = match extract_json(answer) {
         Some(value) => from_value(&value, explanation)?,
         None => from_list(answer, explanation)?,
     };
+    let said = found.len();
+    let mut gaps: Vec<Gap> = found.into_iter().flatten().collect();
+    if gaps.is_empty() && said > 0 {
+        return Err(GapError::NoQuote);
+    }
     gaps.sort_by_key(|gap| std::cmp::Reverse(gap.severity));
     let mut kept: Vec<Gap> = Vec::new();
     for gap in gaps {
@@ -46,7 +54,8 @@ pub fn parse_gaps(answer: &str, explanation: &str) -> Result<Vec<Gap>, GapError>
     Ok(kept)
 }
 
-fn from_value(value: &Value, explanation: &str) -> Result<Vec<Gap>, GapError> {
+/// The items of a list; `None` for one that quotes nothing of the explanation.
+fn from_value(value: &Value, explanation: &str) -> Result<Vec<Option<Gap>>, GapError> {
     let list = match value {
         Value::Array(list) => Some(list),
         // The list has the name we asked for, or is the only one there.
@@ -63,7 +72,7 @@ fn from_value(value: &Value, explanation: &str) -> Result<Vec<Gap>, GapError> {
     let list = list.ok_or(GapError::NoList)?;
     Ok(list
         .iter()
-        .filter_map(|item| from_item(item, explanation))
+        .map(|item| from_item(item, explanation))
         .collect())
 }
 
@@ -97,14 +106,14 @@ fn from_item(item: &Value, explanation: &str) -> Option<Gap> {
 }
 
 /// The points of a bulleted or numbered list.
-fn from_list(answer: &str, explanation: &str) -> Result<Vec<Gap>, GapError> {
+fn from_list(answer: &str, explanation: &str) -> Result<Vec<Option<Gap>>, GapError> {
     let points: Vec<&str> = answer.lines().filter_map(list_item).collect();
     if points.is_empty() {
         return Err(GapError::NoStructure);
     }
     Ok(points
         .into_iter()
-        .filter_map(|point| from_text(point, explanation))
+        .map(|point| from_text(point, explanation))
         .collect())
 }
 
@@ -259,8 +268,16 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_nowhere_is_dropped() {
-        assert!(quotes("{\"gaps\":[{\"quote\":\"quantum\",\"reason\":\"\"}]}").is_empty());
+    fn a_quote_that_is_nowhere_is_dropped_and_an_answer_of_nothing_else_is_refused() {
+        let invented = "{\"quote\":\"quantum\",\"reason\":\"\"}";
+        assert_eq!(
+            quotes(&format!("[{invented}, {{\"quote\":\"they grow\"}}]")),
+            ["they grow"]
+        );
+        assert_eq!(
+            parse_gaps(&format!("{{\"gaps\":[{invented}]}}"), TEXT),
+            Err(GapError::NoQuote)
+        );
     }
 
     proptest! {

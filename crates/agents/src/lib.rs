@@ -21,7 +21,7 @@ pub use gaps::{GapError, parse_gaps};
 pub use mind::Mind;
 pub use questions::parse_questions;
 pub use react::{
-    ReAct, ReActEvent, ReActLimits, ReActOutcome, Watch,
+    MaxCost, ReAct, ReActEvent, ReActLimits, ReActOutcome, TokenRates, Watch,
     durable::{ApprovalRequest, ReActState, ReActStateUpdate, Said, react_graph},
 };
 pub use structured::extract_json;

@@ -11,6 +11,8 @@ static PROMPTS: LazyLock<Environment<'static>> = LazyLock::new(|| {
     for (name, source) in [
         ("gap_identifier", include_str!("prompts/gap_identifier.md")),
         ("gap_repair", include_str!("prompts/gap_repair.md")),
+        ("react_tools", include_str!("prompts/react_tools.md")),
+        ("react_last", include_str!("prompts/react_last.md")),
         (
             "question_generator",
             include_str!("prompts/question_generator.md"),
@@ -89,13 +91,15 @@ mod tests {
         let cases = [
             (
                 "gap_identifier",
-                json!({"topic": "Tides", "asked": [], "knowledge": [], "tools": [], "native_tools": true}),
+                json!({"topic": "Tides", "asked": [], "knowledge": [], "tools": false}),
             ),
             (
                 "gap_identifier",
-                json!({"topic": "Tides", "asked": [{"id": 7, "text": "How does it pull?"}], "knowledge": ["The moon pulls."], "tools": [tool], "native_tools": false}),
+                json!({"topic": "Tides", "asked": [{"id": 7, "text": "How does it pull?"}], "knowledge": ["The moon pulls."], "tools": true}),
             ),
             ("gap_repair", json!({})),
+            ("react_tools", json!({"tools": [tool]})),
+            ("react_last", json!({})),
             (
                 "question_generator",
                 json!({"topic": "Tides", "voice": "a curious student", "count": "one question", "gaps": [gap("it pulls")]}),

@@ -1,15 +1,17 @@
 //! The ReAct loop: the model reasons, calls tools, reads the results, until it answers.
 //!
-//! Invariant: at most `max_steps` model calls and `max_tokens` tokens; the tools of one
-//! step run in parallel, their results keep the order of the calls, and a failing tool
-//! is a result, never the end of the loop. The tools given are all that can be called, and
-//! none that needs a person's approval is. Tool output is data: it is delimited and grants
-//! nothing. Source: Yao et al., "ReAct: Synergizing Reasoning and Acting in
-//! Language Models", ICLR 2023.
+//! Invariant: at most `max_steps` model calls; once the tokens or the money are spent, the
+//! next call is the last. The tools of one step run in parallel, their results keep the
+//! order of the calls, and a failing tool is a result, never the end of the loop. The tools
+//! given are all that can be called, and none that needs a person's approval is. Tool output
+//! is data: it is delimited and grants nothing. Source: Yao et al., "ReAct: Synergizing
+//! Reasoning and Acting in Language Models", ICLR 2023.
 
 mod act;
 pub(crate) mod durable;
+mod limits;
 mod observation;
+mod text_calls;
 
 use std::sync::Arc;
 
@@ -17,39 +19,18 @@ use async_trait::async_trait;
 use futures_util::{Stream, StreamExt, future::join_all};
 use lyceum_core::{
     CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, Message,
-    QueuePosition, Tokens, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
+    QueuePosition, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
 };
-use serde_json::Value;
 
 use self::{
     act::{Agreed, act},
     observation::observation,
 };
-use crate::structured::extract_json;
+
+pub use limits::{MaxCost, ReActLimits, TokenRates};
 
 /// Characters of arguments and results kept in a trace.
 const TRACE_CHARS: usize = 200;
-
-/// What a loop may spend.
-#[derive(Debug, Clone, Copy)]
-pub struct ReActLimits {
-    /// Model calls, the last of which gets no tools and so must answer. Default 4.
-    pub max_steps: usize,
-    /// Input and output tokens of all calls together. Default 60,000.
-    pub max_tokens: Tokens,
-    /// Output tokens of one call, silent reasoning included. Default 4,000.
-    pub max_output: Tokens,
-}
-
-impl Default for ReActLimits {
-    fn default() -> Self {
-        Self {
-            max_steps: 4,
-            max_tokens: Tokens(60_000),
-            max_output: Tokens(4_000),
-        }
-    }
-}
 
 /// What happens on the way, for whoever watches.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,8 +100,8 @@ impl ReAct {
         let mut usage = Usage::default();
         let mut step = 1;
         loop {
-            let last = step >= self.limits.max_steps || usage.total() >= self.limits.max_tokens;
-            let request = self.request(messages.clone(), native && !last);
+            let last = self.limits.is_last(step, &usage);
+            let request = request(&self.tools, &self.limits, native, last, messages.clone())?;
             let stream = self.model.stream(call.clone(), Arc::new(request));
             let answer = ChatAnswer::collect(watched(stream, watch)).await?;
             usage += answer.usage.unwrap_or_default();
@@ -153,37 +134,41 @@ impl ReAct {
             step += 1;
         }
     }
-
-    fn request(&self, messages: Vec<Message>, offer_tools: bool) -> ChatRequest {
-        let tools = match offer_tools {
-            true => self.tools.iter().map(|tool| tool.spec().clone()).collect(),
-            false => Vec::new(),
-        };
-        ChatRequest {
-            tools,
-            tool_choice: ToolChoice::Auto,
-            max_output: Some(self.limits.max_output),
-            ..ChatRequest::new(messages)
-        }
-    }
 }
 
-/// The tool calls of an answer; a text-only model writes `{"tool": …, "arguments": …}`.
+/// The next call of a loop. The last one keeps the tools that the conversation speaks of,
+/// which providers insist on, and may not call them.
+fn request(
+    tools: &[Arc<dyn Tool>],
+    limits: &ReActLimits,
+    native: bool,
+    last: bool,
+    messages: Vec<Message>,
+) -> Result<ChatRequest, ChatError> {
+    let specs: Vec<_> = match native {
+        true => tools.iter().map(|tool| tool.spec().clone()).collect(),
+        false => Vec::new(),
+    };
+    let messages = match native || tools.is_empty() {
+        true => messages,
+        false => text_calls::told(messages, tools, last)?,
+    };
+    Ok(ChatRequest {
+        tool_choice: match last && !specs.is_empty() {
+            true => ToolChoice::None,
+            false => ToolChoice::Auto,
+        },
+        tools: specs,
+        max_output: Some(limits.max_output),
+        ..ChatRequest::new(messages)
+    })
+}
+
+/// The tool calls of an answer, which a text-only model writes into its text.
 fn wanted(answer: &ChatAnswer, native: bool, tools: &[Arc<dyn Tool>]) -> Vec<ToolCall> {
-    if native || tools.is_empty() {
-        return answer.tool_calls.clone();
-    }
-    let value = extract_json(&answer.text);
-    let name = value
-        .as_ref()
-        .and_then(|value| value.get("tool"))
-        .and_then(Value::as_str);
-    match (name, &value) {
-        (Some(name), Some(value)) => {
-            let arguments = value.get("arguments").cloned().unwrap_or_default();
-            vec![ToolCall::new("", name, arguments.to_string())]
-        }
-        _ => Vec::new(),
+    match native || tools.is_empty() {
+        true => answer.tool_calls.clone(),
+        false => text_calls::read(&answer.text),
     }
 }
 

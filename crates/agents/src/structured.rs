@@ -60,6 +60,23 @@ pub fn extract_json(text: &str) -> Option<Value> {
     }
 }
 
+/// All JSON objects and arrays that a text holds whole, in order, none inside another.
+pub(crate) fn whole_values(text: &str) -> Vec<Value> {
+    let text = &text[..text.floor_char_boundary(MAX_BYTES)];
+    let starts = text.match_indices(['{', '[']).map(|(at, _)| at);
+    let mut found = Vec::new();
+    let mut covered = 0;
+    for start in starts.take(MAX_STARTS) {
+        if start >= covered
+            && let Some((length, value)) = whole(&text[start..])
+        {
+            covered = start + length;
+            found.push(value);
+        }
+    }
+    found
+}
+
 /// The value at the very start of a text and its length in bytes.
 fn whole(text: &str) -> Option<(usize, Value)> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();

@@ -130,15 +130,9 @@ pub(crate) async fn find_gaps(
             });
         }
     };
-    // The template prints values in its own notation; arguments are to be JSON.
-    let specs = tools.iter().map(|tool| tool.spec());
-    let specs: Vec<Value> = specs
-        .map(|spec| json!({"name": spec.name, "description": spec.description, "parameters": spec.parameters.to_string()}))
-        .collect();
-    let native_tools = model.traits().native_tools;
     let prompt = render(
         "gap_identifier",
-        json!({"topic": subject.topic, "asked": waiting(subject), "knowledge": subject.knowledge, "tools": specs, "native_tools": native_tools}),
+        json!({"topic": subject.topic, "asked": waiting(subject), "knowledge": subject.knowledge, "tools": !tools.is_empty()}),
     )?;
     let mut messages = subject.messages(prompt);
     let react = ReAct::new(model.clone(), tools.to_vec(), limits);
@@ -156,12 +150,15 @@ pub(crate) async fn find_gaps(
         usage: outcome.usage,
         ..Found::default()
     };
+    found.answered = answered(&outcome.answer.text);
     if let Ok(gaps) = parse_gaps(&outcome.answer.text, subject.explanation) {
         found.gaps = gaps;
-        found.answered = answered(&outcome.answer.text);
         return Ok(found);
     }
-    messages.push(Message::assistant(outcome.answer.text));
+    // Providers refuse an empty message.
+    if !outcome.answer.text.trim().is_empty() {
+        messages.push(Message::assistant(outcome.answer.text));
+    }
     messages.push(Message::user(render("gap_repair", json!({}))?));
     let repair = ReAct::new(
         model.clone(),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use lyceum_core::{
-    Approval, CallContext, ChatAnswer, ChatModel, ChatRequest, Message, Reasoning, Role, Tool,
-    ToolCall, ToolChoice, ToolTrace, Usage,
+    Approval, CallContext, ChatAnswer, ChatModel, Message, Reasoning, Role, Tool, ToolCall,
+    ToolTrace, Usage,
 };
 use lyceum_graph::{CompileError, Context, END, Graph, GraphBuilder, NodeError, START, State};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use super::{
     ReActLimits,
     act::{Agreed, act, find},
     observation::observation,
-    wanted,
+    request, wanted,
 };
 
 const THINK: &str = "think";
@@ -166,20 +166,11 @@ async fn think(
     ctx: Ctx,
 ) -> Result<ReActStateUpdate, NodeError> {
     let native = parts.model.traits().native_tools;
-    let limits = &parts.limits;
-    let last =
-        state.steps + 1 >= limits.max_steps as u64 || state.usage.total() >= limits.max_tokens;
+    let step = usize::try_from(state.steps).map_or(usize::MAX, |steps| steps.saturating_add(1));
+    let last = parts.limits.is_last(step, &state.usage);
     let messages: Vec<Message> = state.messages.iter().map(Said::message).collect();
-    let specs = parts.tools.iter().map(|tool| tool.spec().clone());
-    let request = ChatRequest {
-        tools: match native && !last {
-            true => specs.collect(),
-            false => Vec::new(),
-        },
-        tool_choice: ToolChoice::Auto,
-        max_output: Some(limits.max_output),
-        ..ChatRequest::new(messages)
-    };
+    let request = request(&parts.tools, &parts.limits, native, last, messages)
+        .map_err(NodeError::permanent)?;
     let call = CallContext::clone(ctx.shared());
     let stream = parts.model.stream(call, Arc::new(request));
     let answer = ChatAnswer::collect(stream)
