@@ -6,9 +6,11 @@
 //! Invariant: turns of one conversation never overlap; a turn that is dropped or fails
 //! leaves nothing behind. Deliberately absent: HTTP, SQL, and which model it is.
 
+mod grade;
 mod graph;
 mod learnt;
 mod pupil;
+mod sieve;
 mod think;
 mod turns;
 
@@ -47,6 +49,10 @@ pub struct FeynmanConfig {
     /// In which role the student asks where an explanation does not say. Default: a
     /// curious child.
     pub tone: Tone,
+    /// Whether a model's questions are judged by the model as well as by the rules: a call
+    /// more a turn, and nothing is heard before all questions are there. A small model
+    /// judges nothing. Default false.
+    pub graded: bool,
 }
 
 impl Default for FeynmanConfig {
@@ -57,6 +63,7 @@ impl Default for FeynmanConfig {
             consolidate: true,
             react: ReActLimits::default(),
             tone: Tone::default(),
+            graded: false,
         }
     }
 }

@@ -3,10 +3,10 @@
 //! Invariant: every quote is a piece of the learner's own text, character for
 //! character. Deliberately absent: judging whether the model is right.
 
-use lyceum_core::{Gap, GapKind, Severity};
+use lyceum_core::{Confidence, Gap, GapKind, Severity};
 use serde_json::Value;
 
-use crate::structured::extract_json;
+use crate::{knowledge::is_same, structured::extract_json};
 
 /// Gaps kept of one answer.
 const MAX_GAPS: usize = 8;
@@ -46,8 +46,7 @@ pub fn parse_gaps(answer: &str, explanation: &str) -> Result<Vec<Gap>, GapError>
     gaps.sort_by_key(|gap| std::cmp::Reverse(gap.severity));
     let mut kept: Vec<Gap> = Vec::new();
     for gap in gaps {
-        let same = |other: &Gap| other.kind == gap.kind && other.quote == gap.quote;
-        if !kept.iter().any(same) && kept.len() < MAX_GAPS {
+        if !kept.iter().any(|other| is_same(other, &gap)) && kept.len() < MAX_GAPS {
             kept.push(gap);
         }
     }
@@ -102,7 +101,26 @@ fn from_item(item: &Value, explanation: &str) -> Option<Gap> {
         quote,
         reason: short(reason),
         severity,
+        confidence: confidence(item),
     })
+}
+
+/// A fraction, a percentage, or a word.
+fn confidence(item: &Value) -> Confidence {
+    let said = ["confidence", "certainty", "probability"]
+        .iter()
+        .find_map(|name| item.get(*name));
+    let number = |value: &Value| match value {
+        Value::String(text) => text.trim().trim_end_matches('%').trim().parse().ok(),
+        value => value.as_f64(),
+    };
+    match (said.and_then(number), said.and_then(Value::as_str)) {
+        (Some(percent), _) if percent > 1.0 => Confidence::from_fraction(percent / 100.0),
+        (Some(fraction), _) => Confidence::from_fraction(fraction),
+        (None, Some(word)) if word.eq_ignore_ascii_case("high") => Confidence::from_fraction(0.9),
+        (None, Some(word)) if word.eq_ignore_ascii_case("low") => Confidence::from_fraction(0.3),
+        _ => Confidence::default(),
+    }
 }
 
 /// The points of a bulleted or numbered list.
@@ -124,6 +142,7 @@ fn from_text(text: &str, explanation: &str) -> Option<Gap> {
         quote,
         reason: short(text),
         severity: Severity::Medium,
+        confidence: Confidence::default(),
     })
 }
 

@@ -9,8 +9,12 @@ pub(crate) mod exam;
 mod grounded;
 pub(crate) mod keeper;
 pub(crate) mod markdown;
+pub(crate) mod recalled;
+mod same;
 pub(crate) mod schedule;
 pub(crate) mod teach_back;
+
+pub(crate) use same::is_same;
 
 use std::collections::BTreeSet;
 
@@ -24,7 +28,7 @@ use crate::{
         self, Lecture,
         taught::{self, Statement},
     },
-    parse_questions,
+    questions::said_questions,
 };
 
 /// The most of each kept.
@@ -32,6 +36,7 @@ const CONCEPTS: usize = 40;
 const CLAIMS: usize = 120;
 const GAPS: usize = 60;
 const MISCONCEPTIONS: usize = 20;
+const ASKED: usize = 100;
 /// New concepts of one explanation.
 const NEW_CONCEPTS: usize = 8;
 /// How technical a phrase has to look to be a concept, 0–1.
@@ -84,6 +89,7 @@ pub(crate) fn find(knowledge: &mut Knowledge, gaps: &[Gap], now_ms: u64) {
                 quote: short(&gap.quote),
                 reason: short(&gap.reason),
                 severity: gap.severity,
+                confidence: gap.confidence,
             },
             status: GapStatus::Open,
             question: None,
@@ -99,8 +105,13 @@ pub(crate) fn find(knowledge: &mut Knowledge, gaps: &[Gap], now_ms: u64) {
 /// The gaps of an explanation that are worth a question: not those that were filled before
 /// or that the teacher does not want to be asked.
 pub(crate) fn worth_asking(knowledge: &Knowledge, gaps: Vec<Gap>) -> Vec<Gap> {
-    let is_settled =
-        |gap: &Gap| position(knowledge, gap).is_some_and(|at| !knowledge.gaps[at].status.is_open());
+    let is_settled = |gap: &Gap| {
+        let known = position(knowledge, gap).map(|at| &knowledge.gaps[at]);
+        let is_unwanted = |known: &KnownGap| {
+            known.status == GapStatus::Dismissed && same::quotes_same(&known.gap, gap)
+        };
+        known.is_some_and(|known| !known.status.is_open()) || knowledge.gaps.iter().any(is_unwanted)
+    };
     gaps.into_iter().filter(|gap| !is_settled(gap)).collect()
 }
 
@@ -110,26 +121,43 @@ pub(crate) fn ask(knowledge: &mut Knowledge, questions: &[String]) {
         let quoting = knowledge.gaps.iter_mut().filter(|gap| {
             gap.status.is_open()
                 && gap.question.is_none()
-                && !gap.gap.quote.is_empty()
-                && question.contains(quoted(&gap.gap.quote))
+                && same::holds(question, quoted(&gap.gap.quote))
         });
         // Of several that a question quotes it means the one with the most words.
         if let Some(gap) = quoting.max_by_key(|gap| gap.gap.quote.len()) {
             gap.status = GapStatus::Asked;
             gap.question = Some(short(question));
         }
+        knowledge.asked.push(short(question));
     }
+    let asked = &mut knowledge.asked;
+    asked.drain(..asked.len().saturating_sub(ASKED));
 }
 
-/// Marks gaps as filled by the explanation heard last, as a model judged.
-pub(crate) fn answered(knowledge: &mut Knowledge, gaps: &[u32]) {
+/// What a model says of the questions that waited.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ruling {
+    /// The gaps it was shown.
+    pub(crate) shown: Vec<u32>,
+    /// Those of them that it says are filled.
+    pub(crate) answered: Vec<u32>,
+}
+
+/// Lets a model have the last word on what it was shown: `closed` are the gaps that the
+/// rules closed when they heard the last explanation.
+pub(crate) fn ruled(knowledge: &mut Knowledge, ruling: &Ruling, closed: &[u32]) {
     let turn = knowledge.turns;
     let said = knowledge.claims.iter().filter(|claim| claim.turn == turn);
     let said: Vec<u32> = said.map(|claim| claim.id).collect();
     for gap in &mut knowledge.gaps {
-        if gaps.contains(&gap.id) && gap.status.is_open() && gap.turn < turn && !said.is_empty() {
+        let is_filled = ruling.answered.contains(&gap.id);
+        if is_filled && gap.status.is_open() && gap.turn < turn && !said.is_empty() {
             gap.status = GapStatus::Answered;
             gap.answers.clone_from(&said);
+        }
+        if !is_filled && ruling.shown.contains(&gap.id) && closed.contains(&gap.id) {
+            gap.status = GapStatus::Asked;
+            gap.answers.clear();
         }
     }
     closing::resolve(knowledge);
@@ -145,10 +173,11 @@ pub(crate) fn replay(knowledge: &mut Knowledge, topic: &str, turns: &[Turn], now
                     topic,
                     text: &turn.content,
                     earlier: &turns[..at],
+                    recalled: &[],
                 });
                 find(knowledge, &gaps, now_ms);
             }
-            Role::Assistant => ask(knowledge, &parse_questions(&turn.content)),
+            Role::Assistant => ask(knowledge, &said_questions(&turn.content)),
             Role::System | Role::Tool => {}
         }
     }
@@ -176,11 +205,8 @@ fn quoted(quote: &str) -> &str {
 
 /// Where a gap is known already: the same kind at the same words.
 fn position(knowledge: &Knowledge, gap: &Gap) -> Option<usize> {
-    let quote = short(&gap.quote).to_lowercase();
-    knowledge
-        .gaps
-        .iter()
-        .position(|known| known.gap.kind == gap.kind && known.gap.quote.to_lowercase() == quote)
+    let mut known = knowledge.gaps.iter();
+    known.position(|known| is_same(&known.gap, gap))
 }
 
 fn name_concepts(knowledge: &mut Knowledge, statements: &[Statement], now_ms: u64) {

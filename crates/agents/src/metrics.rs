@@ -5,15 +5,31 @@ use std::time::Instant;
 use lyceum_core::{Lesson, TeachError};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
+use crate::check::Fault;
+
 /// Counter. Turns by `status`: `ok`, `degraded`, `dropped`, or an error's label.
 pub const REQUESTS: &str = "agent_requests_total";
 /// Histogram, seconds. Time of `operation`: `teach`, `memorize`, `teach_back`, `exam`.
 pub const DURATION: &str = "agent_request_duration_seconds";
 
+/// Counter. Questions of models that the learner did not hear, by `fault`: `leak`, `generic`,
+/// `repeat`, `language`, `not_a_question`.
+pub const REJECTED: &str = "agent_questions_rejected_total";
+
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
     describe_counter!(REQUESTS, Unit::Count, "Turns of agents by status.");
+    describe_counter!(
+        REJECTED,
+        Unit::Count,
+        "Questions of models that were not passed on, by fault."
+    );
     describe_histogram!(DURATION, Unit::Seconds, "Time of agents' operations.");
+}
+
+/// Counts a question of a model that is not passed on.
+pub(crate) fn rejected(fault: Fault) {
+    counter!(REJECTED, "fault" => fault.label()).increment(1);
 }
 
 /// Counts one turn when it ends, whichever way; dropped before that it counts as `dropped`.

@@ -21,6 +21,10 @@ static PROMPTS: LazyLock<Environment<'static>> = LazyLock::new(|| {
             "question_generator_small",
             include_str!("prompts/question_generator_small.md"),
         ),
+        (
+            "question_grader",
+            include_str!("prompts/question_grader.md"),
+        ),
         ("summary", include_str!("prompts/summary.md")),
         ("teach_back", include_str!("prompts/teach_back.md")),
         ("exam", include_str!("prompts/exam.md")),
@@ -111,6 +115,10 @@ mod tests {
             (
                 "question_generator_small",
                 json!({"topic": "Tides", "voice": "a curious student", "explanation": "It pulls.", "quote": "pulls"}),
+            ),
+            (
+                "question_grader",
+                json!({"topic": "Tides", "explanation": "The moon pulls.", "asked": ["How?"], "questions": ["Why?", "When?"]}),
             ),
             ("summary", json!({"topic": "Tides"})),
             (

@@ -3,14 +3,23 @@
 use crate::gaps::list_item;
 
 /// Questions kept of one answer.
-const MAX_QUESTIONS: usize = 5;
+const MAX_QUESTIONS: usize = 3;
+/// Questions read back from what was said before, by a student that asked more.
+const MAX_SAID: usize = 10;
 /// Characters kept of one question.
 const MAX_QUESTION_CHARS: usize = 600;
 
 /// The questions in a text: its list items that ask, else its lines that ask, else its
-/// sentences that ask. At most five, none twice.
+/// sentences that ask. At most three, none twice.
 #[must_use]
 pub fn parse_questions(text: &str) -> Vec<String> {
+    let mut questions = said_questions(text);
+    questions.truncate(MAX_QUESTIONS);
+    questions
+}
+
+/// The same of a conversation's text, however many there are.
+pub(crate) fn said_questions(text: &str) -> Vec<String> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let items: Vec<&str> = lines()
         .filter_map(list_item)
@@ -34,8 +43,7 @@ pub fn parse_questions(text: &str) -> Vec<String> {
     let mut questions: Vec<String> = Vec::new();
     for question in found {
         let question: String = clean(question).chars().take(MAX_QUESTION_CHARS).collect();
-        if !question.is_empty() && !questions.contains(&question) && questions.len() < MAX_QUESTIONS
-        {
+        if !question.is_empty() && !questions.contains(&question) && questions.len() < MAX_SAID {
             questions.push(question);
         }
     }
@@ -100,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn keeps_five_and_none_twice() {
+    fn keeps_three_and_none_twice() {
         let text = "1. a?\n2. a?\n3. b?\n4. c?\n5. d?\n6. e?\n7. f?";
-        assert_eq!(parse_questions(text), ["a?", "b?", "c?", "d?", "e?"]);
+        assert_eq!(parse_questions(text), ["a?", "b?", "c?"]);
     }
 }

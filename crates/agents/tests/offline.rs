@@ -15,6 +15,7 @@ fn lecture<'a>(topic: &'a str, text: &'a str) -> Lecture<'a> {
         topic,
         text,
         earlier: &[],
+        recalled: &[],
     }
 }
 
@@ -170,6 +171,7 @@ fn what_was_said_before_is_remembered() {
         topic: "gases",
         text: "Heating a gas decreases its pressure. Entropy grows.",
         earlier: &earlier,
+        recalled: &[],
     };
     let gaps = analyse(&lecture);
     let conflict = gaps
@@ -231,6 +233,7 @@ fn a_gap_of_a_model_is_asked_about_when_its_quote_is_real() {
         quote: quote.to_owned(),
         reason: String::new(),
         severity: lyceum_core::Severity::High,
+        confidence: lyceum_core::Confidence::default(),
     };
     let asked = questions(&lecture, &[gap("pumps blood"), gap("never said")], &[]);
     assert!(asked[0].contains("“pumps blood”"), "{asked:?}");
@@ -364,7 +367,7 @@ proptest! {
     #[test]
     fn nothing_panics_and_quotes_are_true(topic in anything(), text in anything(), before in anything()) {
         let earlier = [said(&before)];
-        let lecture = Lecture { topic: &topic, text: &text, earlier: &earlier };
+        let lecture = Lecture { topic: &topic, text: &text, earlier: &earlier, recalled: &[] };
         let gaps = analyse(&lecture);
         prop_assert_eq!(&gaps, &analyse(&lecture));
         prop_assert!(gaps.len() <= MAX_GAPS);

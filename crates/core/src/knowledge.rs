@@ -60,6 +60,9 @@ pub struct Knowledge {
     pub gaps: Vec<KnownGap>,
     /// Statements that cannot both be true.
     pub misconceptions: Vec<Misconception>,
+    /// The questions asked, oldest first, those about no gap included.
+    #[serde(default)]
+    pub asked: Vec<String>,
 }
 
 /// Something that claims are about.

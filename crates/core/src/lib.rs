@@ -75,8 +75,8 @@ pub use records::{
     Expect, MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite,
 };
 pub use student::{
-    Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student, TeachError,
-    TeachEvent, TeachStream, ToolTrace, Turn,
+    Confidence, Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student,
+    TeachError, TeachEvent, TeachStream, ToolTrace, Turn,
 };
 pub use tool::{Approval, Audience, Effect, Tool, ToolError, ToolOutput, ToolSpec, ToolTraits};
 pub use tool_source::ToolSource;

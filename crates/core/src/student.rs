@@ -95,6 +95,32 @@ pub enum Severity {
     High,
 }
 
+/// How sure a student is of a gap: a whole number of hundredths, from 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Confidence(u8);
+
+impl Confidence {
+    /// From a fraction of 0–1; what lies outside counts as the nearer end.
+    #[must_use]
+    pub fn from_fraction(fraction: f64) -> Self {
+        Self((fraction.clamp(0.0, 1.0) * 100.0).round() as u8)
+    }
+
+    /// As a fraction, 0–1.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0.min(100)) / 100.0
+    }
+}
+
+impl Default for Confidence {
+    /// As likely as not: nobody said.
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
 /// A hole in an explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -106,6 +132,9 @@ pub struct Gap {
     pub reason: String,
     /// How much it matters.
     pub severity: Severity,
+    /// How sure it is that something is missing.
+    #[serde(default)]
+    pub confidence: Confidence,
 }
 
 /// A tool call that the student made while thinking.
@@ -126,7 +155,7 @@ pub struct ToolTrace {
 pub struct Lesson {
     /// The conversation.
     pub session: SessionId,
-    /// The student's questions, one to five.
+    /// The student's questions, one to three.
     pub questions: Vec<String>,
     /// The gaps found, most important first.
     pub gaps: Vec<Gap>,

@@ -125,6 +125,9 @@ pub(crate) struct ChatGap {
     /// How much it matters.
     #[schema(inline)]
     severity: ChatSeverity,
+    /// How sure the student is, 0–1.
+    #[schema(minimum = 0, maximum = 1)]
+    confidence: f64,
 }
 
 /// How much a gap matters.
@@ -142,6 +145,7 @@ impl From<Gap> for ChatGap {
             kind: gap.kind.as_str(),
             quote: gap.quote,
             reason: gap.reason,
+            confidence: gap.confidence.fraction(),
             severity: match gap.severity {
                 lyceum_core::Severity::Low => ChatSeverity::Low,
                 lyceum_core::Severity::Medium => ChatSeverity::Medium,

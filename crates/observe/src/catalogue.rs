@@ -131,6 +131,7 @@ const GATEWAY: &[MetricSpec] = &[
 const AGENTS: &[MetricSpec] = &[
     counter("agent_requests_total", &["status"], "Turns of agents by status."),
     seconds("agent_request_duration_seconds", &["operation"], "Time of agents' operations."),
+    counter("agent_questions_rejected_total", &["fault"], "Questions of models that were not passed on, by fault."),
 ];
 
 #[rustfmt::skip]

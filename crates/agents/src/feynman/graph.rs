@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::{Stream, StreamExt, future::ready};
 use lyceum_core::{
-    CallContext, ChatError, Explanation, Gap, GapStatus, Knowledge, TeachError, TeachEvent, Tone,
-    ToolSource, ToolTrace, Turn, Usage,
+    CallContext, ChatError, Explanation, Gap, Knowledge, TeachError, TeachEvent, Tone, ToolSource,
+    ToolTrace, Turn, Usage,
 };
 use lyceum_graph::{
     CompileError, Context, END, Event, EventKind, Graph, GraphBuilder, Mode, NodeError, RunConfig,
@@ -243,8 +243,10 @@ async fn find(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> 
     let found = found.map_err(NodeError::permanent)?;
     let mut learnt = lesson.learnt.clone();
     let now_ms = learnt::now_ms();
-    knowledge::hear(&mut learnt, &lesson.topic, &lesson.explanation, now_ms);
-    knowledge::answered(&mut learnt, &found.answered);
+    let closed = knowledge::hear(&mut learnt, &lesson.topic, &lesson.explanation, now_ms);
+    if let Some(ruling) = &found.ruling {
+        knowledge::ruled(&mut learnt, ruling, &closed);
+    }
     let gaps = knowledge::worth_asking(&learnt, found.gaps);
     knowledge::find(&mut learnt, &gaps, now_ms);
     ctx.emit(TeachEvent::Gaps(gaps.clone())).await;
@@ -268,6 +270,7 @@ async fn ask(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> {
         call,
         &subject(&lesson),
         &lesson.unclear_points,
+        parts.config.graded,
         &Audience(&ctx),
     )
     .await;
@@ -293,15 +296,10 @@ fn subject(lesson: &LessonState) -> Subject<'_> {
         topic: &lesson.topic,
         explanation: &lesson.explanation,
         history: &lesson.short_term_memory,
-        knowledge: &lesson.knowledge,
-        waiting: waiting(&lesson.learnt),
+        recalled: &lesson.knowledge,
+        learnt: &lesson.learnt,
         tone: lesson.tone,
     }
-}
-
-fn waiting(learnt: &Knowledge) -> Vec<&lyceum_core::KnownGap> {
-    let asked = learnt.gaps.iter().rev();
-    asked.filter(|gap| gap.status == GapStatus::Asked).collect()
 }
 
 /// Whoever follows the run hears what a node sees.

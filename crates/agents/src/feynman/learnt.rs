@@ -34,7 +34,7 @@ pub(super) async fn load(
         degraded = Some("knowledge".to_owned());
         Knowledge::default()
     });
-    if let Err(error) = catch_up(&mut learnt, memory, scope).await {
+    if let Err(error) = catch_up(keeper, &mut learnt, memory, scope).await {
         tracing::warn!(error = %error, label = error.label(), "the conversation cannot be read again");
         degraded = Some("knowledge".to_owned());
     }
@@ -46,6 +46,7 @@ pub(super) async fn load(
 
 /// Takes in the turns that were stored since.
 pub(super) async fn catch_up(
+    keeper: &Keeper,
     learnt: &mut Knowledge,
     memory: &Memory,
     scope: &Scope,
@@ -53,7 +54,12 @@ pub(super) async fn catch_up(
     let sessions = memory.sessions();
     let Some(session) = sessions.session(scope).await? else {
         // Deleted since: what was known of it goes with it.
-        *learnt = Knowledge::default();
+        if *learnt != Knowledge::default() {
+            *learnt = Knowledge::default();
+            if let Err(error) = keeper.forget(scope).await {
+                tracing::warn!(error = %error, "what was taught in a deleted conversation is still kept");
+            }
+        }
         return Ok(());
     };
     if session.messages <= learnt.messages {

@@ -10,10 +10,11 @@ use lyceum_core::{
     TeachBack, TeachError, Tone, Turn,
 };
 use lyceum_graph::RunError;
+use lyceum_memory::ContextLimits;
 
 use super::{Feynman, Inner, learnt, storage};
 use crate::{
-    knowledge::{exam::exam, markdown, schedule, teach_back::teach_back},
+    knowledge::{exam::exam, markdown, recalled, schedule, teach_back::teach_back},
     metrics::Watched,
 };
 
@@ -24,10 +25,45 @@ impl Inner {
     /// What is known of a conversation; `None` where there is none.
     async fn known(&self, scope: &Scope) -> Result<Option<Knowledge>, TeachError> {
         let mut learnt = self.keeper.load(scope).await.map_err(kept)?;
-        learnt::catch_up(&mut learnt, &self.memory, scope)
+        learnt::catch_up(&self.keeper, &mut learnt, &self.memory, scope)
             .await
             .map_err(storage)?;
         Ok((learnt.turns > 0).then_some(learnt))
+    }
+
+    /// What was taught elsewhere that a question may be about; nothing where the memory fails.
+    async fn recalled(&self, scope: &Scope, query: &str) -> Vec<String> {
+        let limits = ContextLimits {
+            recent: 0,
+            knowledge: self.config.recalled,
+        };
+        match self.memory.context(scope, query, limits).await {
+            Ok(known) => known.knowledge.into_iter().map(|it| it.text).collect(),
+            Err(error) => {
+                tracing::warn!(error = %error, label = error.label(), "other conversations cannot be recalled");
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Feynman {
+    /// Removes a conversation and what is known of it; says whether there was one. `scope`
+    /// names its session.
+    ///
+    /// # Errors
+    ///
+    /// [`TeachError::Storage`] when a store failed; it may be called again.
+    pub async fn forget(&self, scope: &Scope) -> Result<bool, TeachError> {
+        let _turn = self.0.turns.begin(scope).await;
+        let existed = self.0.memory.sessions().delete(scope).await;
+        let existed = existed.map_err(|error| storage(error.into()))?;
+        let forgotten = self.0.keeper.forget(scope).await;
+        forgotten.map_err(|error| TeachError::Storage {
+            retryable: error.is_retryable(),
+            source: error.into(),
+        })?;
+        Ok(existed)
     }
 }
 
@@ -98,8 +134,13 @@ impl Pupil for Feynman {
         };
         let tone = tone.unwrap_or(self.0.config.tone);
         let mut watched = Watched::begin("teach_back");
-        let told = teach_back(&self.0.mind, call, &known, tone).await;
-        let told = told.map_err(TeachError::Model);
+        let recalled = self.0.recalled(&call.scope, &known.topic).await;
+        let all = recalled::with(&known, &recalled, &known.topic);
+        let told = teach_back(&self.0.mind, call, &all, tone).await;
+        let told = told.map_err(TeachError::Model).map(|mut told| {
+            told.claims.retain(|id| known.claim(*id).is_some());
+            told
+        });
         let told = told.inspect_err(|error| watched.failed(error))?;
         watched.stored();
         Ok(Some(told))
@@ -118,8 +159,13 @@ impl Pupil for Feynman {
         };
         let tone = tone.unwrap_or(self.0.config.tone);
         let mut watched = Watched::begin("exam");
-        let answer = exam(&self.0.mind, call, &known, &question, tone).await;
-        let answer = answer.map_err(TeachError::Model);
+        let recalled = self.0.recalled(&call.scope, &question).await;
+        let all = recalled::with(&known, &recalled, &question);
+        let answer = exam(&self.0.mind, call, &all, &question, tone).await;
+        let answer = answer.map_err(TeachError::Model).map(|mut answer| {
+            answer.claims.retain(|id| known.claim(*id).is_some());
+            answer
+        });
         let answer = answer.inspect_err(|error| watched.failed(error))?;
         watched.stored();
         Ok(Some(answer))

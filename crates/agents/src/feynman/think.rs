@@ -4,29 +4,29 @@
 //! be used the rules step in, and the result says so in `degraded`. A model call that
 //! fails is an error: the learner is told, and nothing is made up.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use lyceum_core::{
-    CallContext, ChatAnswer, ChatError, ChatModel, ChatRequest, Gap, KnownGap, Message, Role,
-    Tokens, Tone, Tool, ToolTrace, Turn, Usage,
+    CallContext, ChatAnswer, ChatError, ChatModel, ChatRequest, Gap, GapStatus, Knowledge,
+    KnownGap, Message, Role, Tokens, Tone, Tool, ToolTrace, Turn, Usage,
 };
 use serde_json::{Value, json};
 
+use super::{grade::grade, sieve::Sieve};
 use crate::{
     Mind, ReAct, ReActEvent, ReActLimits, Watch,
     gaps::parse_gaps,
+    knowledge::Ruling,
     mind::OFFLINE,
-    offline::{self, Lecture},
+    offline::{self, Lecture, MAX_QUESTIONS},
     prompts,
-    questions::parse_questions,
+    questions::said_questions,
     react::watched,
     structured::extract_json,
     tone,
 };
 
-/// Questions asked about one explanation by a model.
-const MAX_QUESTIONS: usize = 3;
 /// Earlier questions that a model is asked to tick off.
 const MAX_WAITING: usize = 10;
 /// Characters of one earlier message that are shown to a model.
@@ -48,31 +48,57 @@ pub(crate) struct Subject<'a> {
     /// The conversation before the explanation.
     pub(crate) history: &'a [Turn],
     /// What was taught in other conversations.
-    pub(crate) knowledge: &'a [String],
-    /// The questions of this conversation that wait for an answer.
-    pub(crate) waiting: Vec<&'a KnownGap>,
+    pub(crate) recalled: &'a [String],
+    /// What was taught in this one.
+    pub(crate) learnt: &'a Knowledge,
     /// In which role the student asks.
     pub(crate) tone: Tone,
 }
 
 impl Subject<'_> {
-    fn lecture(&self) -> Lecture<'_> {
+    pub(super) fn lecture(&self) -> Lecture<'_> {
         Lecture {
             topic: self.topic,
             text: self.explanation,
             earlier: self.history,
+            recalled: self.recalled,
         }
     }
 
-    /// The student's earlier questions.
-    fn asked(&self) -> Vec<String> {
+    /// The student's earlier questions: those that it remembers and those in sight.
+    pub(super) fn asked(&self) -> Vec<String> {
+        let mut asked = self.learnt.asked.clone();
+        let about = self.learnt.gaps.iter();
+        asked.extend(about.filter_map(|gap| gap.question.clone()));
         let mine = self
             .history
             .iter()
             .filter(|turn| turn.role == Role::Assistant);
-        mine.flat_map(|turn| parse_questions(&turn.content))
-            .map(|question| tone::bare(&question).to_owned())
+        asked.extend(mine.flat_map(|turn| said_questions(&turn.content)));
+        let mut seen = HashSet::new();
+        asked
+            .iter()
+            .map(|question| tone::bare(question).to_owned())
+            .filter(|question| seen.insert(question.clone()))
             .collect()
+    }
+
+    /// What the learner said before, here and elsewhere.
+    pub(super) fn taught(&self) -> Vec<String> {
+        let here = self.learnt.claims.iter().map(|claim| claim.text.clone());
+        let said = self.history.iter().filter(|turn| turn.role == Role::User);
+        here.chain(said.map(|turn| turn.content.clone()))
+            .chain(self.recalled.iter().cloned())
+            .collect()
+    }
+
+    /// The gaps whose questions wait for an answer, the newest first.
+    fn waiting(&self) -> impl Iterator<Item = (&KnownGap, &str)> {
+        let asked = self.learnt.gaps.iter().rev();
+        asked
+            .filter(|gap| gap.status == GapStatus::Asked)
+            .filter_map(|gap| Some((gap, gap.question.as_deref()?)))
+            .take(MAX_WAITING)
     }
 
     fn messages(&self, prompt: String) -> Vec<Message> {
@@ -93,8 +119,8 @@ impl Subject<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) gaps: Vec<Gap>,
-    /// Ids of earlier gaps that a model says the explanation fills.
-    pub(crate) answered: Vec<u32>,
+    /// What a model says of earlier gaps.
+    pub(crate) ruling: Option<Ruling>,
     pub(crate) tools: Vec<ToolTrace>,
     pub(crate) usage: Usage,
     pub(crate) degraded: bool,
@@ -132,7 +158,7 @@ pub(crate) async fn find_gaps(
     };
     let prompt = render(
         "gap_identifier",
-        json!({"topic": subject.topic, "asked": waiting(subject), "knowledge": subject.knowledge, "tools": !tools.is_empty()}),
+        json!({"topic": subject.topic, "asked": waiting(subject), "knowledge": subject.recalled, "tools": !tools.is_empty()}),
     )?;
     let mut messages = subject.messages(prompt);
     let react = ReAct::new(model.clone(), tools.to_vec(), limits);
@@ -150,7 +176,7 @@ pub(crate) async fn find_gaps(
         usage: outcome.usage,
         ..Found::default()
     };
-    found.answered = answered(&outcome.answer.text);
+    found.ruling = ruling(&outcome.answer.text, subject);
     if let Ok(gaps) = parse_gaps(&outcome.answer.text, subject.explanation) {
         found.gaps = gaps;
         return Ok(found);
@@ -181,23 +207,25 @@ pub(crate) async fn find_gaps(
 
 /// The waiting questions as the prompt lists them.
 fn waiting(subject: &Subject<'_>) -> Vec<Value> {
-    let asked = subject.waiting.iter().filter_map(|gap| {
-        let question = gap.question.as_ref()?;
-        Some(json!({"id": gap.id, "text": question}))
-    });
-    asked.take(MAX_WAITING).collect()
+    let asked = subject.waiting();
+    asked
+        .map(|(gap, question)| json!({"id": gap.id, "text": question}))
+        .collect()
 }
 
-/// The numbers of the questions that a model calls answered, as numbers or as texts.
-fn answered(answer: &str) -> Vec<u32> {
-    let value = extract_json(answer);
-    let list = value.as_ref().and_then(|value| value.get("answered"));
-    let list = list.and_then(Value::as_array).into_iter().flatten();
-    list.filter_map(|item| match item {
+/// What a model says of the waiting questions: numbers, or texts with numbers. `None` where
+/// it does not say.
+fn ruling(answer: &str, subject: &Subject<'_>) -> Option<Ruling> {
+    let value = extract_json(answer)?;
+    let list = value.get("answered")?.as_array()?;
+    let named = list.iter().filter_map(|item| match item {
         Value::String(text) => text.parse().ok(),
         item => item.as_u64().and_then(|id| u32::try_from(id).ok()),
+    });
+    Some(Ruling {
+        answered: named.collect(),
+        shown: subject.waiting().map(|(gap, _)| gap.id).collect(),
     })
-    .collect()
 }
 
 /// Passes on everything but the text.
@@ -212,12 +240,13 @@ impl Watch for Silent<'_> {
     }
 }
 
-/// Asks about the gaps, streaming the words as they come.
+/// Asks about the gaps; the words are judged as they come and heard once they were.
 pub(crate) async fn ask(
     mind: &Mind,
     call: &CallContext,
     subject: &Subject<'_>,
     gaps: &[Gap],
+    graded: bool,
     watch: &dyn Watch,
 ) -> Result<Asked, ChatError> {
     let Mind::Model(model) = mind else {
@@ -228,20 +257,31 @@ pub(crate) async fn ask(
         provider: model.name().to_owned(),
         ..Asked::default()
     };
-    let call = call.clone().with_purpose("questions", 0);
-    let stream = model.stream(call, Arc::new(request));
-    let answer = ChatAnswer::collect(watched(stream, watch)).await?;
+    let graded = graded && !model.traits().small;
+    let silent = Silent(watch);
+    let hearing: &dyn Watch = if graded { &silent } else { watch };
+    let sieve = Sieve::new(subject, gaps, hearing);
+    let questions = call.clone().with_purpose("questions", 0);
+    let stream = model.stream(questions, Arc::new(request));
+    let answer = ChatAnswer::collect(watched(stream, &sieve)).await?;
+    let mut sifted = sieve.finish().await;
     asked.usage = answer.usage.unwrap_or_default();
+    if graded {
+        asked.usage += grade(model, call, subject, gaps, &mut sifted).await?;
+        watch.saw(ReActEvent::Text(sifted.text.clone())).await;
+    }
     if let Some(provider) = answer.provider {
         asked.provider = provider.as_ref().to_owned();
     }
     asked.model = answer.model.map(|model| model.as_ref().to_owned());
-    asked.questions = parse_questions(&answer.text);
-    asked.text = answer.text;
+    asked.degraded = sifted.own == 0;
+    asked.questions = sifted.questions;
+    asked.text = sifted.text;
     if asked.questions.is_empty() {
-        asked.degraded = true;
         let separator = if asked.text.is_empty() { "" } else { "\n\n" };
-        watch.saw(ReActEvent::Text(separator.to_owned())).await;
+        if !separator.is_empty() {
+            watch.saw(ReActEvent::Text(separator.to_owned())).await;
+        }
         let rules = by_rules(subject, gaps, watch).await;
         asked.text = format!("{}{separator}{}", asked.text, rules.text);
         asked.questions = rules.questions;

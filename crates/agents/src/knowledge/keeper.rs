@@ -4,15 +4,18 @@
 //! another's, whatever ids they choose. Invariant: one checkpoint a conversation is kept.
 //! Deliberately absent: the conversation itself, which the memory stores.
 
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 use lyceum_core::{Knowledge, Scope};
 use lyceum_graph::{
-    CompileError, Context, END, Graph, GraphBuilder, RunError, START, Saver, State, Thread,
-    ThreadId,
+    Claim, CompileError, Context, END, Graph, GraphBuilder, Keep, RunError, START, Saver,
+    SaverError, State, Thread, ThreadId,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+/// How long forgetting may take before another may write.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// What a thread holds.
 #[derive(State, Debug, Clone, Default, Serialize, Deserialize)]
@@ -54,6 +57,20 @@ impl Keeper {
             thread.keep_last(1).update(update, None).await?;
         }
         Ok(())
+    }
+
+    /// Removes what is known of the scope's conversation.
+    pub(crate) async fn forget(&self, scope: &Scope) -> Result<(), SaverError> {
+        let Some(thread) = self.thread(scope) else {
+            return Ok(());
+        };
+        let lease = self
+            .saver
+            .acquire(thread.id(), LEASE, Claim::IfFree)
+            .await?;
+        let pruned = self.saver.prune(&lease, Keep::Nothing).await;
+        self.saver.release(&lease).await?;
+        pruned.map(|_| ())
     }
 
     /// A scope without a conversation has no thread.

@@ -11,6 +11,7 @@ fn turn(knowledge: &mut Knowledge, topic: &str, text: &str, now_ms: u64) -> Vec<
         topic,
         text,
         earlier: &[],
+        recalled: &[],
     };
     let gaps = worth_asking(knowledge, offline::analyse(&lecture));
     find(knowledge, &gaps, now_ms);
@@ -115,6 +116,7 @@ fn a_contradiction_is_a_misconception_until_it_is_set_right() {
         quote: "Plants never grow in the dark".into(),
         reason: "you said that they always grow".into(),
         severity: Severity::High,
+        confidence: lyceum_core::Confidence::default(),
     };
     let words = "Plants never grow in the dark.";
     hear(&mut known, "Photosynthesis", words, 1);
@@ -140,7 +142,11 @@ fn a_gap_that_is_not_wanted_is_not_asked_again() {
 fn a_model_says_what_was_answered_but_only_of_what_was_asked() {
     let mut known = plants();
     let id = known.gaps[0].id;
-    answered(&mut known, &[id, 999]);
+    let ruling = Ruling {
+        shown: vec![id],
+        answered: vec![id, 999],
+    };
+    ruled(&mut known, &ruling, &[]);
     assert!(known.gaps[0].status.is_open(), "it was found just now");
     hear(
         &mut known,
@@ -148,8 +154,16 @@ fn a_model_says_what_was_answered_but_only_of_what_was_asked() {
         "It is green in the leaves.",
         1,
     );
-    answered(&mut known, &[id, 999]);
+    ruled(&mut known, &ruling, &[]);
     assert_eq!(known.gaps[0].status, GapStatus::Answered);
+    // What the rules closed and the model did not is open again.
+    let ruling = Ruling {
+        shown: vec![id],
+        answered: Vec::new(),
+    };
+    ruled(&mut known, &ruling, &[id]);
+    assert_eq!(known.gaps[0].status, GapStatus::Asked);
+    assert!(known.gaps[0].answers.is_empty());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The most questions asked at once.
-pub const MAX_QUESTIONS: usize = 5;
+pub const MAX_QUESTIONS: usize = 3;
 /// So many are asked where the text gives cause.
 const WANTED: usize = 3;
 /// So many pieces of a sentence are weighed.
@@ -25,7 +25,7 @@ const MOST_PIECES: usize = 16;
 /// The most of one kind while other kinds wait.
 const PER_KIND: usize = 2;
 
-/// Asks one to five questions about a lecture: about its gaps first, then deeper into its
+/// Asks one to three questions about a lecture: about its gaps first, then deeper into its
 /// central claims. `asked` are the questions of earlier turns; none is repeated.
 #[must_use]
 pub fn questions(lecture: &Lecture<'_>, gaps: &[Gap], asked: &[String]) -> Vec<String> {

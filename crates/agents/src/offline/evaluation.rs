@@ -277,6 +277,7 @@ pub fn evaluate<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Report {
             topic: &case.topic,
             text: &case.text,
             earlier: &case.earlier,
+            recalled: &[],
         };
         let gaps = analyse(&lecture);
         let questions = questions(&lecture, &gaps, &[]);

@@ -22,14 +22,16 @@ pub(crate) mod taught;
 mod terms;
 mod text;
 mod utterance;
+mod vocabulary;
 mod wording;
 
 use std::cmp::Reverse;
 
-use lyceum_core::{Gap, GapKind, Role, Severity, Turn};
+use lyceum_core::{Confidence, Gap, GapKind, Role, Severity, Turn};
 
 pub use ask::{MAX_QUESTIONS, questions};
 pub use summary::summary;
+pub(crate) use vocabulary::{Kind, Token, tokens};
 
 use finding::{Finding, Frame};
 use text::Document;
@@ -49,6 +51,8 @@ pub struct Lecture<'a> {
     pub text: &'a str,
     /// The conversation before it, oldest first.
     pub earlier: &'a [Turn],
+    /// What was taught in other conversations: its terms are known.
+    pub recalled: &'a [String],
 }
 
 /// Finds the gaps of an explanation, most important first; none in a text that is no
@@ -67,9 +71,11 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
     findings.extend(circle::find(&document));
     findings.extend(steps::find(&document, frame));
     findings.extend(wording::find(&document, frame));
+    let recalled = lecture.recalled.iter().map(|text| Document::new(text));
+    let known: Vec<Document<'_>> = recalled.chain(earlier).collect();
     findings.extend(terms::undefined(
         &document,
-        &earlier,
+        &known,
         lecture.topic,
         frame.care(),
     ));
@@ -225,6 +231,7 @@ fn gap(document: &Document<'_>, finding: &Finding) -> Gap {
         kind: finding.kind,
         reason: phrases::reason(document.language, finding.kind).replace("{f}", focus),
         severity: finding.severity,
+        confidence: Confidence::from_fraction(f64::from(finding.confidence)),
         quote,
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn criticise(topic: &str, text: &str) -> String {
         topic,
         text,
         earlier: &[],
+        recalled: &[],
     };
     let gaps = offline::analyse(&lecture);
     if gaps.is_empty() {

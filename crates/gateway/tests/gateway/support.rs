@@ -122,6 +122,7 @@ pub(crate) fn lesson(explanation: &Explanation) -> Lesson {
 
 fn gap() -> Gap {
     Gap {
+        confidence: lyceum_core::Confidence::default(),
         kind: GapKind::MissingMechanism,
         quote: "turn light".into(),
         reason: "How?".into(),
