@@ -68,7 +68,10 @@ pub fn run(options: &Options) -> Result<()> {
             Some(answers) => {
                 let mut report = Report::default();
                 for (index, case) in own {
-                    report.add(case, &answers[index].gaps, &answers[index].questions);
+                    match &answers[index] {
+                        Some(answer) => report.add(case, &answer.gaps, &answer.questions),
+                        None => report.unanswered += 1,
+                    }
                 }
                 report
             }
@@ -77,7 +80,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut sheet = print::Sheet::new(&student, options.table);
     for language in ["all", "en", "zh"] {
         let report = measure(&|case| language == "all" || case.language == language);
-        if report.clean + report.flawed == 0 {
+        if report.clean + report.flawed + report.unanswered == 0 {
             continue;
         }
         sheet.print(language, &report)?;

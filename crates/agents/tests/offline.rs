@@ -98,6 +98,24 @@ fn what_was_never_looked_at_stays_as_good_as_it_is() {
     }
 }
 
+/// Texts that are harder than any rule: the figures are what they are, and what is asked is
+/// never wrong.
+#[test]
+fn on_texts_made_to_be_hard_the_questions_stay_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/feynman-blind");
+    let cases = load(&folder).unwrap_or_default();
+    assert!(cases.len() > 100);
+    let report = evaluate(&cases);
+    assert!(report.hit_rate() >= 0.16, "{}", report.hit_rate());
+    let alarms = report.false_alarms_per_clean_text();
+    assert!(alarms <= 0.89, "{alarms}");
+    assert!(report.quote_rate() >= 0.95, "{}", report.quote_rate());
+    assert_eq!(
+        (report.leaks, report.duplicates, report.misquotes),
+        (0, 0, 0)
+    );
+}
+
 #[test]
 fn asks_about_each_gap_in_the_learners_words() {
     let (gaps, questions) = ask(

@@ -95,10 +95,22 @@ pub enum Severity {
     High,
 }
 
-/// How sure a student is of a gap: a whole number of hundredths, from 0 to 100.
+/// How sure a student is of a gap, in hundredths; a fraction of 0–1 on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "f64", into = "f64")]
 pub struct Confidence(u8);
+
+impl From<f64> for Confidence {
+    fn from(fraction: f64) -> Self {
+        Self::from_fraction(fraction)
+    }
+}
+
+impl From<Confidence> for f64 {
+    fn from(confidence: Confidence) -> Self {
+        confidence.fraction()
+    }
+}
 
 impl Confidence {
     /// From a fraction of 0–1; what lies outside counts as the nearer end.

@@ -42,6 +42,8 @@ impl<'a> Sheet<'a> {
             ("asked", report.asked as f64, "count", None),
             ("false_alarms", report.false_alarms as f64, "count", None),
             ("questions", report.questions as f64, "count", None),
+            ("judged_for_leaks", report.judged as f64, "count", None),
+            ("unanswered", report.unanswered as f64, "count", Some(0.0)),
             ("misquotes", report.misquotes as f64, "count", Some(0.0)),
         ];
         for (metric, value, unit, target) in whole {

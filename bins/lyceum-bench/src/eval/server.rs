@@ -23,49 +23,59 @@ pub(super) struct Answer {
     degraded: Vec<String>,
 }
 
-/// Asks one case after the other; gives the student's name and its answers.
-pub(super) fn ask(url: &str, cases: &[Case]) -> Result<(String, Vec<Answer>)> {
+/// Asks one case after the other; gives the student's name and its answers, none for a case
+/// that failed.
+pub(super) fn ask(url: &str, cases: &[Case]) -> Result<(String, Vec<Option<Answer>>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let url = format!("{}/chat", url.trim_end_matches('/'));
     let answers = runtime.block_on(async {
         let client = reqwest::Client::new();
-        let url = format!("{}/chat", url.trim_end_matches('/'));
-        let mut answers: Vec<Answer> = Vec::with_capacity(cases.len());
+        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(cases.len());
         for case in cases {
-            let body = json!({
-                "topic": case.topic,
-                "explanation": case.text,
-                "short_term_memory": case.earlier,
-            });
-            let response = client
-                .post(&url)
-                .header("content-type", "application/json")
-                .body(body.to_string())
-                .send()
-                .await
-                .with_context(|| format!("{url} does not answer"))?;
-            let status = response.status();
-            let text = response.text().await?;
-            if !status.is_success() {
-                bail!("{url} answered {status} for {}: {text}", case.name);
+            let answer = one(&client, &url, case).await;
+            if let Err(error) = &answer {
+                say(&format!("{}: {error:#}", case.name));
             }
-            let answer = serde_json::from_str(&text)
-                .with_context(|| format!("{url} gave no lesson for {}", case.name))?;
-            answers.push(answer);
+            answers.push(answer.ok());
         }
-        Ok(answers)
-    })?;
-    let degraded = answers.iter().filter(|a| !a.degraded.is_empty()).count();
+        answers
+    });
+    let given: Vec<&Answer> = answers.iter().flatten().collect();
+    let Some(first) = given.first() else {
+        bail!("{url} answered none of {} cases", cases.len());
+    };
+    let degraded = given.iter().filter(|a| !a.degraded.is_empty()).count();
+    let failed = cases.len() - given.len();
     say(&format!(
-        "{degraded} of {} answers were degraded",
+        "{degraded} of {} answers were degraded, {failed} cases failed",
         cases.len()
     ));
-    let name = answers
-        .first()
-        .map_or("nobody".to_owned(), |first| match &first.model {
-            Some(model) => format!("{}:{model}", first.provider),
-            None => first.provider.clone(),
-        });
+    let name = match &first.model {
+        Some(model) => format!("{}:{model}", first.provider),
+        None => first.provider.clone(),
+    };
     Ok((name, answers))
+}
+
+async fn one(client: &reqwest::Client, url: &str, case: &Case) -> Result<Answer> {
+    let body = json!({
+        "topic": case.topic,
+        "explanation": case.text,
+        "short_term_memory": case.earlier,
+    });
+    let response = client
+        .post(url)
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()
+        .await
+        .with_context(|| format!("{url} does not answer"))?;
+    let status = response.status();
+    let text = response.text().await?;
+    if !status.is_success() {
+        bail!("{url} answered {status}: {text}");
+    }
+    serde_json::from_str(&text).context("this is no lesson")
 }

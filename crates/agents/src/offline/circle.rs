@@ -241,6 +241,7 @@ fn english_circle(sentence: &Sentence<'_>) -> Option<String> {
                 | "their"
                 | "one"
         )
+        || term.last().is_some_and(|head| head.base == lead.base)
         || lead.base.ends_with("ing")
         || sentence.lower[lead.range.start - sentence.start..lead.range.end - sentence.start]
             .ends_with("ing")

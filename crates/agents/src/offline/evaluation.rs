@@ -15,6 +15,9 @@ use serde::Deserialize;
 
 use super::{Lecture, analyse, questions};
 
+/// Turns after the first in which the offline student is told the same again.
+const LATER_TURNS: usize = 3;
+
 /// The two halves of a set: rules are tuned on one and judged by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -168,6 +171,10 @@ pub struct Report {
     pub false_alarms: usize,
     /// Questions asked.
     pub questions: usize,
+    /// Questions asked about texts whose answers are known, in which a leak can be seen.
+    pub judged: usize,
+    /// Cases that nobody answered.
+    pub unanswered: usize,
     /// Questions that quote the learner.
     pub quoting: usize,
     /// Questions that contain words of an answer.
@@ -233,8 +240,17 @@ impl Report {
                 let answer = answer.to_lowercase();
                 lower.contains(&answer) && !said.contains(&answer)
             });
+            self.judged += usize::from(case.gaps.iter().any(|gap| !gap.answer.is_empty()));
             self.leaks += usize::from(leaked);
         }
+    }
+
+    /// Counts the questions of a later turn that were asked before.
+    pub fn add_later(&mut self, earlier: &[String], later: &[String]) {
+        let normal = |text: &String| text.to_lowercase();
+        let asked: HashSet<String> = earlier.iter().map(normal).collect();
+        let again = later.iter().filter(|text| asked.contains(&normal(text)));
+        self.duplicates += again.count();
     }
 
     /// Planted gaps found, 0–1.
@@ -255,10 +271,10 @@ impl Report {
         rate(self.quoting, self.questions)
     }
 
-    /// Questions that contain words of an answer, 0–1.
+    /// Questions that contain words of an answer, of those in which that can be seen, 0–1.
     #[must_use]
     pub fn leak_rate(&self) -> f64 {
-        rate(self.leaks, self.questions)
+        rate(self.leaks, self.judged)
     }
 
     /// Repeated questions and gaps per question, 0 when nothing is repeated.
@@ -280,8 +296,14 @@ pub fn evaluate<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Report {
             recalled: &[],
         };
         let gaps = analyse(&lecture);
-        let questions = questions(&lecture, &gaps, &[]);
-        report.add(case, &gaps, &questions);
+        let mut asked = questions(&lecture, &gaps, &[]);
+        report.add(case, &gaps, &asked);
+        // Who explains the same again is asked something else.
+        for _ in 0..LATER_TURNS {
+            let later = questions(&lecture, &gaps, &asked);
+            report.add_later(&asked, &later);
+            asked.extend(later);
+        }
     }
     report
 }
@@ -313,13 +335,38 @@ fn overlaps(text: &str, a: &str, b: &str) -> bool {
     a_at < b_at + b.len() && b_at < a_at + a.len()
 }
 
-/// The quoted pieces of a question.
+/// The quoted pieces of a question, in whatever marks.
 fn quotes(question: &str) -> impl Iterator<Item = &str> {
-    question
-        .match_indices('“')
-        .filter_map(|(at, mark)| {
-            let inside = &question[at + mark.len()..];
-            inside.find('”').map(|end| &inside[..end])
-        })
+    const MARKS: [(char, char); 5] = [
+        ('“', '”'),
+        ('「', '」'),
+        ('『', '』'),
+        ('‘', '’'),
+        ('«', '»'),
+    ];
+    let paired = MARKS.into_iter().flat_map(move |(opening, closing)| {
+        question
+            .match_indices(opening)
+            .filter_map(move |(at, mark)| {
+                let inside = &question[at + mark.len()..];
+                inside.find(closing).map(|end| &inside[..end])
+            })
+    });
+    // Straight marks open and close alike: every other piece stands between two.
+    let straight = question.split('"').skip(1).step_by(2);
+    let closed = question.matches('"').count() / 2;
+    paired
+        .chain(straight.take(closed))
         .filter(|quote| !quote.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quotes;
+
+    #[test]
+    fn quotes_are_found_in_all_marks() {
+        let found: Vec<&str> = quotes("“a” and \"b\" and 「c」, \"d\" but not \"e").collect();
+        assert_eq!(found, ["a", "c", "b", "d"]);
+    }
 }

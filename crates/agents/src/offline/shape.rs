@@ -158,7 +158,11 @@ pub(super) fn comparison(lower: &str) -> Option<Range<usize>> {
             ..lower.floor_char_boundary(found.end + 8)];
         let idiom = has_any(near, &NOT_ANALOGY);
         // "听起来像，是因为" likens nothing.
-        let loose = *phrase == "像" && lower[found.end..].starts_with(['，', '。', '不', '是']);
+        let rest = &lower[found.end..];
+        let clause = rest.split(['，', '。', '；']).next().unwrap_or_default();
+        // "第一年像亏了" says how something looks.
+        let seems = clause.ends_with('了') && clause.chars().count() <= 4;
+        let loose = *phrase == "像" && (rest.starts_with(['，', '。', '不', '是']) || seems);
         (!idiom && !loose).then_some(found)
     })
 }
@@ -190,7 +194,9 @@ fn compared_action(sentence: &Sentence<'_>) -> Option<Range<usize>> {
             verb.base.as_str(),
             "look" | "feel" | "sound" | "thing" | "people" | "seem" | "smell" | "taste" | "work"
         );
-        (like.base == "like" && verb.may_be(VERB) && !plain && (article || !verb.may_be(NOUN)))
+        let text =
+            &sentence.lower[like.range.start - sentence.start..like.range.end - sentence.start];
+        (text == "like" && verb.may_be(VERB) && !plain && (article || !verb.may_be(NOUN)))
             .then(|| like.range.start - sentence.start..like.range.end - sentence.start)
     })
 }

@@ -228,6 +228,17 @@ fn absolute(
         // "Not the same everywhere" says the opposite of an over-generalisation.
         return;
     }
+    // "永远不要一起用" and "nobody would buy it" forbid and suppose; "任何人都可以" allows.
+    let after = &sentence.lower[found.end..];
+    let forbids = ["不要", "别", "不可", "would", "want"]
+        .iter()
+        .any(|word| after.trim_start().starts_with(word));
+    let allows = ["可以", "可能", "may ", "might ", "can be "]
+        .iter()
+        .any(|word| super::text::head(after, 36).contains(word));
+    if forbids || allows && !strong {
+        return;
+    }
     // "Every acid is dangerous": the sentence as a whole is about all of a kind.
     let leads = sentence.lower[..found.start].trim().is_empty();
     let mut confidence: f32 = match (strong, leads) {
