@@ -50,10 +50,13 @@ impl Watched {
     }
 
     pub(crate) fn answered(&mut self, lesson: &Lesson) {
-        self.status = if lesson.degraded.is_empty() {
-            "ok"
-        } else {
-            "degraded"
+        self.done(&lesson.degraded);
+    }
+
+    pub(crate) fn done(&mut self, degraded: &[String]) {
+        self.status = match degraded.is_empty() {
+            true => "ok",
+            false => "degraded",
         };
     }
 

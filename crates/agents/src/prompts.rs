@@ -143,7 +143,11 @@ mod tests {
             ),
             (
                 "panel_critic",
-                json!({"topic": "Tides", "claims": ["The moon pulls."]}),
+                json!({"topic": "Tides", "claims": ["The moon pulls."], "from": 0, "all": false}),
+            ),
+            (
+                "panel_critic",
+                json!({"topic": "Tides", "claims": ["It is far."], "from": 3, "all": true}),
             ),
             (
                 "panel_host",

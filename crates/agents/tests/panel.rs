@@ -33,6 +33,8 @@ struct Slow {
     calls: Mutex<Vec<(&'static str, Priority, String)>>,
     resolves: bool,
     broken: Option<&'static str>,
+    /// A purpose, and from which of its calls on they fail.
+    broken_from: Option<(&'static str, usize)>,
 }
 
 impl ChatModel for Slow {
@@ -44,7 +46,11 @@ impl ChatModel for Slow {
         let system = request.messages[0].content.text();
         let mut calls = self.calls.lock().unwrap();
         calls.push((call.purpose, call.priority, system));
-        let broken = self.broken == Some(call.purpose);
+        let times = calls.iter().filter(|known| known.0 == call.purpose).count();
+        let broken = self.broken == Some(call.purpose)
+            || self
+                .broken_from
+                .is_some_and(|(purpose, from)| purpose == call.purpose && times >= from);
         let line = match call.purpose {
             "panel_host" if self.resolves => "RESOLVED, it is answered.",
             "panel_host" => "OPEN, it has to change.",
@@ -124,7 +130,7 @@ async fn the_critic_speaks_while_the_planner_does() {
     );
     assert!(first.unwrap() < planned.unwrap());
     let calls = model.calls.lock().unwrap();
-    assert_eq!(calls.len(), 4);
+    assert_eq!(calls.len(), 5, "the critic twice");
     for (purpose, priority, _) in calls.iter() {
         assert_eq!(*priority == Priority::High, *purpose == "panel_host");
     }
@@ -134,7 +140,14 @@ async fn the_critic_speaks_while_the_planner_does() {
         .unwrap()
         .2;
     assert_eq!(critic.matches("Water is warm.").count(), 2, "{critic}");
-    assert_eq!(report.dissent.len(), 8);
+    let later = calls.iter().rfind(|call| call.0 == "panel_critic");
+    let later = &later.unwrap().2;
+    assert!(
+        later.contains("3. Water is warm.") && later.contains("8. "),
+        "{later}"
+    );
+    assert!(!later.contains("2. Water"), "{later}");
+    assert_eq!(report.dissent.len(), 16);
     assert!(report.report.contains("- This claim has no reason."));
     assert!(!report.consensus);
 }
@@ -149,6 +162,61 @@ async fn consensus_ends_the_discussion_early() {
     assert!(report.consensus, "{report:?}");
     assert_eq!((report.rounds, report.turns.len()), (1, 4));
     assert_eq!(report.dissent, [""; 0]);
+    let calls = model.calls.lock().unwrap();
+    let last = calls.last().unwrap();
+    assert_eq!(last.0, "panel_reporter");
+    assert_eq!(
+        last.2.matches("RESOLVED, it is answered.").count(),
+        8,
+        "all rulings"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_is_written_once() {
+    let model = Arc::new(Slow::default());
+    let (_, report) = run(&panel(Arc::clone(&model), Overlap::AfterClaims(3)), "W.", 3).await;
+    assert_eq!(report.rounds, 2);
+    let calls = model.calls.lock().unwrap();
+    let reports = calls.iter().filter(|call| call.0 == "panel_reporter");
+    assert_eq!(reports.count(), 1);
+    let roles: Vec<&str> = report
+        .turns
+        .iter()
+        .map(|turn| turn.agent.as_ref())
+        .collect();
+    let round = ["planner", "critic", "host"];
+    assert_eq!(roles, [&round[..], &round[..], &["reporter"]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planner_that_fails_later_ends_the_discussion_with_what_there_is() {
+    let model = Arc::new(Slow {
+        broken_from: Some(("panel_planner", 2)),
+        ..Slow::default()
+    });
+    let (_, report) = run(&panel(Arc::clone(&model), Overlap::AfterClaims(3)), "W.", 3).await;
+    assert_eq!(report.degraded, ["planner"]);
+    assert_eq!((report.rounds, report.turns.len()), (1, 4));
+    assert!(report.report.contains("Still open:"), "{}", report.report);
+    let calls = model.calls.lock().unwrap();
+    let hosts = calls.iter().filter(|call| call.0 == "panel_host");
+    assert_eq!(
+        hosts.count(),
+        1,
+        "nobody discusses a plan that is not there"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_no_consensus_while_claims_are_not_reviewed() {
+    let model = Arc::new(Slow {
+        resolves: true,
+        broken_from: Some(("panel_critic", 2)),
+        ..Slow::default()
+    });
+    let (_, report) = run(&panel(Arc::clone(&model), Overlap::AfterClaims(3)), "W.", 1).await;
+    assert!(!report.consensus);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,14 @@
 //! A panel: planner, critic, host and reporter discuss a position over one to three rounds.
 //!
 //! The roles of a round run at once. The critic begins when a few of the planner's claims
-//! are complete; the host when the plan and the first objection are; the reporter when the
-//! first ruling is. An objection that the host has not resolved, also one it came too early
-//! to see, is open: the next round's planner answers it, and what is open at the end stands
-//! in the report word for word.
+//! are complete, and is called again for the claims that came after; the host when the plan
+//! and the first objection are; the reporter, in the last round alone, when the first ruling
+//! is, or after all rulings where only they made it the last. An objection that the host has
+//! not resolved, also one it came too early to see, is open: the next round's planner answers
+//! it, and what is open at the end stands in the report word for word. There is consensus
+//! only where all claims were reviewed.
 //!
-//! Invariant: four model calls a round at most. Deliberately absent: memory of discussions.
+//! Invariant: four model calls a round at most, and one report. Deliberately absent: memory of discussions.
 
 mod claims;
 mod graph;
@@ -150,10 +152,10 @@ impl lyceum_core::Panel for Panel {
                     EventKind::Custom { value, .. } => yield value,
                     EventKind::Finished(output) => {
                         let state = Arc::unwrap_or_clone(output.state);
-                        watched.stored();
+                        watched.done(&state.degraded);
                         yield PanelEvent::Finished(Box::new(PanelReport {
                             session: session.clone(),
-                            consensus: state.open.is_empty(),
+                            consensus: state.open.is_empty() && state.unreviewed == 0,
                             report: state.report,
                             dissent: state.open,
                             rounds: state.round,

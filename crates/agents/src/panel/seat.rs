@@ -108,7 +108,7 @@ pub(super) async fn speak(
         agent: role.name().into(),
         round,
     };
-    let spoken = match ask(role, shared, &voice, values, user).await {
+    let spoken = match ask(role, shared, Some(&voice), values, user).await {
         Some(Ok(spoken)) => spoken,
         Some(Err(error)) if role == Role::Planner => return Err(error),
         answered => {
@@ -131,11 +131,21 @@ pub(super) async fn speak(
     Ok(spoken)
 }
 
+/// What a role's model answers, unheard; `None` as for [`ask`].
+pub(super) async fn listen(
+    role: Role,
+    shared: &Shared,
+    values: Value,
+    user: &str,
+) -> Option<Result<Spoken, ChatError>> {
+    ask(role, shared, None, values, user).await
+}
+
 /// The model's answer; `None` where there is no model, or one too small to keep a form.
 async fn ask(
     role: Role,
     shared: &Shared,
-    voice: &Voice<'_>,
+    voice: Option<&Voice<'_>>,
     values: Value,
     user: &str,
 ) -> Option<Result<Spoken, ChatError>> {
@@ -162,7 +172,10 @@ async fn ask(
         ..ChatRequest::new([Message::system(prompt), Message::user(user)])
     };
     let stream = model.stream(role.call(&shared.call), Arc::new(request));
-    let answer = ChatAnswer::collect(watched(stream, voice)).await;
+    let answer = match voice {
+        Some(voice) => ChatAnswer::collect(watched(stream, voice)).await,
+        None => ChatAnswer::collect(stream).await,
+    };
     Some(answer.map(|answer| Spoken {
         text: answer.text,
         provider: match answer.provider {
