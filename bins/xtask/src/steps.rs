@@ -33,7 +33,8 @@ fn steps() -> Vec<Step> {
         },
         Step {
             name: "deny",
-            commands: vec![deny],
+            // Without the network it sees only what was fetched before.
+            commands: vec![cargo(&["fetch", "--locked"]), deny],
         },
         Step {
             name: "lint",
