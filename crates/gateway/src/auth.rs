@@ -233,7 +233,10 @@ pub(crate) fn refuse_foreign<B>(
     if ![host, target].into_iter().flatten().all(is_loopback) {
         return Err(ApiError::ForeignHost);
     }
-    if is_allowed_origin || matches!(*request.method(), Method::GET | Method::HEAD) {
+    // A WebSocket is opened by a GET, from any page, and then writes.
+    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.headers().contains_key(header::UPGRADE);
+    if is_allowed_origin || only_reads {
         return Ok(());
     }
     let Some(origin) = request.headers().get(header::ORIGIN) else {

@@ -31,7 +31,8 @@ pub struct GatewayConfig {
     /// How answers to GET are given again.
     pub cache: ResponseCacheConfig,
     /// The silence after which an open stream carries a comment, so that proxies keep
-    /// it open; default 15 s, at least 1 s.
+    /// it open; default 15 s, at least 1 s. It is a third longer for streams that begin while
+    /// the machine's load average of one minute is above 4, and twice as long above 8.
     pub heartbeat: Duration,
 }
 
@@ -61,7 +62,7 @@ pub struct Limits {
     /// The most requests being answered at once, streams up to their headers; more get 503 at
     /// once, health and metrics aside; default 10,000.
     pub requests: usize,
-    /// The most streams open at once; more get 503; default 1,000.
+    /// The most streams open at once; more get 503 and a place in the line; default 1,000.
     pub streams: usize,
     /// The longest a request body may take to arrive; default 10 s.
     pub body_read: Duration,

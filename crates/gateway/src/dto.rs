@@ -12,7 +12,7 @@ use lyceum_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{config::Limits, error::ApiError};
+use crate::{config::Limits, error::ApiError, streams::Place};
 
 pub(crate) use panel::{PanelInput, PanelOutput, PanelSpeech};
 pub(crate) use pupil::{
@@ -83,9 +83,17 @@ pub(crate) struct ChatInput {
     short_term_memory: Option<Vec<ChatMessage>>,
     /// In which role the student asks. Left out, as the server is configured.
     tone: Option<ChatTone>,
+    /// Whether a stream goes on when its connection is lost, so that it can be gone on with;
+    /// left out, it does not. Without a stream it means nothing.
+    durable: Option<bool>,
 }
 
 impl ChatInput {
+    /// Whether a stream goes on without its connection.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable == Some(true)
+    }
+
     /// Checks the rules that types cannot say.
     pub(crate) fn check(self, limits: &Limits) -> Result<Explanation, ApiError> {
         check_topic(&self.topic)?;
@@ -300,6 +308,36 @@ pub(crate) struct ErrorOutput {
     detail: String,
 }
 
+/// Why a stream was not opened, and the place in the line of those who wait for one.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BusyOutput {
+    /// What is wrong and what to do.
+    detail: String,
+    /// What to send in `x-queue-token` when coming back; a place is kept for ten seconds
+    /// beyond the estimated wait.
+    queue_token: Option<String>,
+    /// The place in the line, from 1.
+    position: usize,
+    /// When a stream is expected to be free, in seconds.
+    estimated_wait_seconds: f64,
+}
+
+impl BusyOutput {
+    pub(crate) fn new(detail: String, place: &Place) -> Self {
+        Self {
+            detail,
+            queue_token: place.token.map(|token| token.to_string()),
+            position: place.position,
+            estimated_wait_seconds: place.wait.as_secs_f64(),
+        }
+    }
+
+    /// Strings and finite numbers always serialise.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 pub(crate) fn convert<A: Into<B>, B>(items: Vec<A>) -> Vec<B> {
     items.into_iter().map(Into::into).collect()
 }
@@ -349,6 +387,7 @@ mod tests {
             session_id: None,
             short_term_memory: None,
             tone: None,
+            durable: None,
         }
     }
 

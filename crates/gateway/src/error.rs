@@ -12,7 +12,11 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use lyceum_core::{ChatError, EmbedError, TeachError};
 
-use crate::compat::problem::Problem;
+use crate::{
+    compat::problem::Problem,
+    dto::BusyOutput,
+    streams::{Place, QUEUE_TOKEN},
+};
 
 /// The advice when nobody said when to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -71,6 +75,16 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     #[error("the server is busy: try again in a few seconds")]
     Busy,
+    #[error("as many streams are open as the server serves: {}", line(.place.as_ref()))]
+    StreamsBusy { place: Option<Place> },
+    #[error(
+        "there is no such stream here: it was not durable, ended a while ago, or is another user's"
+    )]
+    NoStream,
+    #[error("the stream was cancelled")]
+    Cancelled,
+    #[error("the answer is too long to be kept: ask for less, or without `durable`")]
+    TooLong,
     #[error("the server is going away: try again")]
     Closing,
     #[error("the model did not answer in time: try again")]
@@ -98,13 +112,19 @@ impl ApiError {
             Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired => StatusCode::UNAUTHORIZED,
             Self::ForeignHost | Self::ForeignOrigin | Self::KeyScope => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotFound | Self::NoSession | Self::NoModel { .. } | Self::NoResponse => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NotFound
+            | Self::NoSession
+            | Self::NoModel { .. }
+            | Self::NoResponse
+            | Self::NoStream => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::StreamsBusy { .. } | Self::Closing => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Cut => StatusCode::BAD_GATEWAY,
+            Self::Cut | Self::TooLong => StatusCode::BAD_GATEWAY,
+            // Told in a stream only.
+            Self::Cancelled => StatusCode::CONFLICT,
             Self::Student(TeachError::Model(error)) => status_of(error),
             Self::Student(TeachError::Storage {
                 retryable: true, ..
@@ -124,6 +144,7 @@ impl ApiError {
             | Self::SlowBody { .. }
             | Self::RateLimited { .. }
             | Self::Busy
+            | Self::StreamsBusy { .. }
             | Self::Closing
             | Self::StreamTimeout
             | Self::Cut => true,
@@ -186,6 +207,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         let known = match self {
             Self::RateLimited { after, .. } => Some(*after),
+            Self::StreamsBusy { place } => place.map(|place| place.wait),
             Self::Student(error) => error.retry_after(),
             Self::Embed(error) => error.retry_after(),
             _ => None,
@@ -221,6 +243,10 @@ impl ApiError {
             Self::NoResponse => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Busy => "busy",
+            Self::StreamsBusy { .. } => "streams_busy",
+            Self::NoStream => "not_found",
+            Self::Cancelled => "cancelled",
+            Self::TooLong => "too_long",
             Self::Closing => "closing",
             Self::StreamTimeout => "stream_timeout",
             Self::Cut => "cut",
@@ -253,7 +279,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
-        let body = serde_json::json!({ "detail": self.to_string() }).to_string();
+        let detail = self.to_string();
+        let body = match &self {
+            Self::StreamsBusy { place: Some(place) } => BusyOutput::new(detail, place).to_json(),
+            _ => serde_json::json!({ "detail": detail }).to_string(),
+        };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
         response.extensions_mut().insert(Problem::of(&self));
@@ -270,6 +300,12 @@ impl IntoResponse for ApiError {
             // RFC 9110, section 15.5.16.
             Self::Encoding => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            Self::StreamsBusy { place: Some(place) } => {
+                if let Some(token) = place.token {
+                    let token = HeaderValue::from_str(&token.to_string());
+                    headers.extend(token.ok().map(|token| (QUEUE_TOKEN, token)));
+                }
             }
             // The vendors' SDKs would try again, and again in vain.
             Self::KeyReused => {
@@ -302,6 +338,18 @@ fn status_of(error: &ChatError) -> StatusCode {
         | ChatError::Interrupted { .. }
         | ChatError::Truncated => StatusCode::BAD_GATEWAY,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn line(place: Option<&Place>) -> String {
+    match place {
+        None => "try again later".to_owned(),
+        Some(Place {
+            token, position, ..
+        }) => {
+            let how = token.map_or("", |_| ", with the queue token");
+            format!("you are number {position} in line, come back after Retry-After{how}")
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
     metrics,
     page::Assets,
     routes,
+    streams::{self, Hub, Streams},
     traffic::{Minute, Traffic},
 };
 
@@ -81,7 +82,7 @@ impl fmt::Debug for Services {
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) limits: Limits,
-    pub(crate) heartbeat: Duration,
+    heartbeat: Duration,
     pub(crate) keys: Keys,
     pub(crate) addresses: Addresses,
     pub(crate) proxies: TrustedProxies,
@@ -100,7 +101,8 @@ pub(crate) struct App {
     pub(crate) pupil: OnceLock<Arc<dyn Pupil>>,
     pub(crate) assets: Assets,
     pub(crate) openapi: Bytes,
-    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) streams: Streams,
+    pub(crate) hub: Hub,
     /// Cancelled when streams must come to an end.
     pub(crate) closing: CancellationToken,
     /// Requests being answered, open streams included.
@@ -117,6 +119,12 @@ impl App {
     /// The time since the gateway was made.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The silence after which a stream that begins now carries a comment.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        let load = self.services.process.stats().load_average;
+        streams::heartbeat(self.heartbeat, load)
     }
 
     /// Counts one answer for the last minute's figures.
@@ -176,9 +184,8 @@ impl Gateway {
             pupil: OnceLock::new(),
             assets: Assets::new(),
             openapi: openapi.into(),
-            streams: Arc::new(Semaphore::new(
-                config.limits.streams.min(Semaphore::MAX_PERMITS),
-            )),
+            streams: Streams::new(config.limits.streams),
+            hub: Hub::new(config.limits.streams),
             closing: CancellationToken::new(),
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -219,10 +226,21 @@ impl Gateway {
         self
     }
 
+    /// Keeps there what durable streams tell, so that a client can go on with one after a
+    /// restart, and at every process that shares the store; without it, at this process only.
+    /// The first store stays.
+    #[must_use]
+    pub fn with_streams(self, records: Arc<dyn RecordStore>) -> Self {
+        self.app.hub.keep_in(records);
+        self
+    }
+
     /// Removes what was kept for its time and is over it: answers to requests with an
-    /// `Idempotency-Key`, after a day. To be called every few minutes.
+    /// `Idempotency-Key` after a day, durable streams ten minutes after their end. To be called
+    /// every few minutes.
     pub async fn forget_expired(&self) {
         self.app.idempotency.forget_expired().await;
+        self.app.hub.forget_expired().await;
     }
 
     /// Has `/sessions/{id}/…` answered by this student; without one nothing is found there.
@@ -261,6 +279,11 @@ impl Gateway {
     /// Whether everybody who reaches it is the local user.
     pub(crate) fn is_anonymous(&self) -> bool {
         self.app.keys.is_anonymous()
+    }
+
+    /// Waits until no durable stream is under way.
+    pub(crate) async fn runs_ended(&self) {
+        self.app.hub.idle().await;
     }
 
     /// Tells open streams to come to an end.

@@ -114,6 +114,7 @@ pub(crate) fn routes(platform: Platform) -> Router<Shared> {
         .route("/runs", post(runs::create_alone))
         .route("/runs/stream", post(runs::stream_alone))
         .route("/runs/wait", post(runs::wait_alone))
+        .route("/runs/{run}/stream", get(runs::join_stream_alone))
         .route("/runs/crons", post(crons::create))
         .route("/runs/crons/search", post(crons::search))
         .route("/runs/crons/count", post(crons::count))

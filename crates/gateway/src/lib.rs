@@ -15,11 +15,11 @@ mod error;
 mod gateway;
 pub mod langgraph;
 mod metrics;
-mod open_stream;
 mod page;
 mod routes;
 mod server;
 mod sse;
+mod streams;
 mod traffic;
 
 pub use auth::{ApiKey, AuthConfig, KeyRules, KeyScope};

@@ -10,6 +10,7 @@ mod pages;
 mod panel;
 mod pupil;
 mod responses;
+mod streams;
 mod student;
 
 use utoipa::{
@@ -92,6 +93,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(student::chat))
         .routes(routes!(student::chat_stream))
+        .routes(routes!(streams::resume, streams::cancel))
         .routes(routes!(student::memorize))
         .routes(routes!(pupil::knowledge))
         .routes(routes!(pupil::review))

@@ -348,10 +348,16 @@ impl Accepting {
         } = self;
         drop(listener);
         finish.cancel();
-        let finished = async { while served.join_next().await.is_some() {} };
+        let finished = async {
+            while served.join_next().await.is_some() {}
+            gateway.runs_ended().await;
+        };
         if timeout(config.finish, finished).await.is_err() {
             gateway.close_streams();
-            let goodbye = async { while served.join_next().await.is_some() {} };
+            let goodbye = async {
+                while served.join_next().await.is_some() {}
+                gateway.runs_ended().await;
+            };
             let _ = timeout(GOODBYE, goodbye).await;
         }
         let cut = served.len();

@@ -1,4 +1,4 @@
-//! Server-Sent Events of one lesson or discussion.
+//! The events of one lesson or discussion, as Server-Sent Events have them.
 //!
 //! The wire (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): text
 //! is an unnamed event whose data is a JSON string; everything else is a named event
@@ -8,16 +8,15 @@
 //! Invariant: the stream always ends with the end mark, an error before it where there
 //! was one: an answer is never silently cut. Nothing is produced that the client has
 //! not made room for, and dropping the stream drops the student's work at once.
-//! Deliberately absent: resuming, which needs a log of the run.
+//! Deliberately absent: resuming, which is the hub's.
 
-use std::{fmt::Write, panic::AssertUnwindSafe, pin::Pin, time::Duration};
+use std::{borrow::Cow, fmt::Write, panic::AssertUnwindSafe, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
-use http::header::{self, HeaderName};
 use lyceum_core::{PanelEvent, TeachError, TeachEvent};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{
     select,
@@ -30,13 +29,11 @@ use crate::{
     dto::{ChatGap, ChatOutput, ChatTool, PanelOutput, PanelSpeech, convert},
     error::ApiError,
     gateway::App,
+    streams::RETRY,
 };
 
 /// The data of the last event.
 const END: &str = "[END_OF_STREAM]";
-
-/// When a client should come back after the server went away, in milliseconds.
-const RETRY_MILLIS: u32 = 1_000;
 
 /// The times that bound a stream.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +52,7 @@ impl Pace {
     /// As the gateway is configured.
     pub(crate) fn of(app: &App) -> Self {
         Self {
-            heartbeat: app.heartbeat,
+            heartbeat: app.heartbeat(),
             first_event: app.limits.first_event,
             between_events: app.limits.between_events,
             total: app.limits.stream,
@@ -63,29 +60,63 @@ impl Pace {
     }
 }
 
-/// The headers of a stream's answer.
-pub(crate) const HEADERS: [(HeaderName, &str); 3] = [
-    (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-    (header::CACHE_CONTROL, "no-cache, no-transform"),
-    // nginx would otherwise hold events back.
-    (HeaderName::from_static("x-accel-buffering"), "no"),
-];
-
 /// What has a form on this wire.
 pub(crate) trait Wire: Send {
-    /// The event as a frame.
-    fn write(self, frames: &mut Frames) -> Frame;
+    /// The event's form.
+    fn write(self, events: &mut Numbered) -> Form;
 }
 
 /// An event's form.
 #[derive(Debug)]
-pub(crate) enum Frame {
+pub(crate) enum Form {
     /// Nothing is sent.
     None,
     /// More will follow.
-    More(Bytes),
+    More(Event),
+    /// It takes two, and more will follow.
+    Two(Event, Event),
     /// The result.
-    Last(Bytes),
+    Last(Event),
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// Its number in its stream, from 1.
+    pub(crate) id: u64,
+    /// Its name; text has none.
+    #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<Cow<'static, str>>,
+    /// JSON, on one line.
+    pub(crate) data: String,
+}
+
+/// What goes to a client.
+#[derive(Debug, Clone)]
+pub(crate) enum Said {
+    Event(Event),
+    /// What keeps a silent connection open.
+    Heartbeat,
+    /// The server goes away: the client is to come back.
+    Retry,
+}
+
+impl Said {
+    /// As Server-Sent Events have it.
+    pub(crate) fn to_sse(&self) -> Bytes {
+        let Event { id, name, data } = match self {
+            Self::Event(event) => event,
+            Self::Heartbeat => return Bytes::from_static(b": \n\n"),
+            Self::Retry => return Bytes::from_static(RETRY),
+        };
+        let mut frame = String::with_capacity(data.len() + 48);
+        let _ = writeln!(frame, "id: {id}");
+        if let Some(name) = name {
+            let _ = writeln!(frame, "event: {name}");
+        }
+        let _ = write!(frame, "data: {data}\n\n");
+        frame.into()
+    }
 }
 
 /// Events as their source has them.
@@ -96,9 +127,9 @@ pub(crate) fn written<E: Wire>(
     mut source: Source<E>,
     pace: Pace,
     closing: CancellationToken,
-) -> impl Stream<Item = Bytes> + Send {
+) -> impl Stream<Item = Said> + Send {
     async_stream::stream! {
-        let mut frames = Frames::default();
+        let mut events = Numbered::default();
         let began = Instant::now();
         let end_of_life = began + pace.total.min(LONGEST);
         let mut patience = began + pace.first_event.min(LONGEST);
@@ -109,7 +140,7 @@ pub(crate) fn written<E: Wire>(
                 // In this order a student that never pauses cannot outlast the server.
                 biased;
                 () = closing.cancelled() => {
-                    yield Bytes::from(format!("retry: {RETRY_MILLIS}\n\n"));
+                    yield Said::Retry;
                     break Some(ApiError::Closing);
                 }
                 event = next => event,
@@ -118,7 +149,7 @@ pub(crate) fn written<E: Wire>(
                         break Some(ApiError::StreamTimeout);
                     }
                     heartbeat_at += pace.heartbeat.min(LONGEST);
-                    yield Bytes::from_static(b": \n\n");
+                    yield Said::Heartbeat;
                     continue;
                 }
             };
@@ -126,14 +157,18 @@ pub(crate) fn written<E: Wire>(
             patience = now + pace.between_events.min(LONGEST);
             heartbeat_at = now + pace.heartbeat.min(LONGEST);
             match event {
-                Ok(Some(Ok(event))) => match event.write(&mut frames) {
-                    Frame::Last(frame) => {
-                        yield frame;
+                Ok(Some(Ok(event))) => match event.write(&mut events) {
+                    Form::Last(event) => {
+                        yield Said::Event(event);
                         break None;
                     }
                     _ if now >= end_of_life => break Some(ApiError::StreamTimeout),
-                    Frame::More(frame) => yield frame,
-                    Frame::None => {}
+                    Form::More(event) => yield Said::Event(event),
+                    Form::Two(one, two) => {
+                        yield Said::Event(one);
+                        yield Said::Event(two);
+                    }
+                    Form::None => {}
                 },
                 Ok(Some(Err(error))) => break Some(ApiError::Student(error)),
                 Ok(None) => break Some(ApiError::Cut),
@@ -143,92 +178,105 @@ pub(crate) fn written<E: Wire>(
         drop(source);
         if let Some(error) = failure {
             error.log();
-            let data = json!({ "detail": error.to_string(), "retryable": error.is_retryable() });
-            yield frames.event("error", &data);
+            yield Said::Event(events.error(&error));
         }
-        yield frames.text(END);
+        yield Said::Event(events.end());
     }
 }
 
-/// Writes events and counts their ids.
+/// Makes events and counts them.
 #[derive(Debug, Default)]
-pub(crate) struct Frames {
+pub(crate) struct Numbered {
     last_id: u64,
 }
 
 impl Wire for TeachEvent {
-    fn write(self, frames: &mut Frames) -> Frame {
-        Frame::More(match self {
-            Self::Text(text) if text.is_empty() => return Frame::None,
+    fn write(self, events: &mut Numbered) -> Form {
+        Form::More(match self {
+            Self::Text(text) if text.is_empty() => return Form::None,
             // A model that says the end mark must not end the stream.
             Self::Text(text) if text == END => {
                 let (head, tail) = END.split_at(1);
-                [frames.text(head), frames.text(tail)].concat().into()
+                return Form::Two(events.text(head), events.text(tail));
             }
-            Self::Text(text) => frames.text(&text),
+            Self::Text(text) => events.text(&text),
             Self::Queued(place) => {
                 let wait = place.estimated_wait.map(|wait| wait.as_millis() as u64);
                 let data = json!({ "position": place.position, "estimated_wait_ms": wait });
-                frames.event("queued", &data)
+                events.event("queued", &data)
             }
-            Self::Node(node) => frames.event("node", &json!({ "node": node })),
-            Self::Tool(trace) => frames.event("tool", &ChatTool::from(trace)),
+            Self::Node(node) => events.event("node", &json!({ "node": node })),
+            Self::Tool(trace) => events.event("tool", &ChatTool::from(trace)),
             Self::Gaps(gaps) => {
                 let gaps: Vec<ChatGap> = convert(gaps);
-                frames.event("gaps", &json!({ "gaps": gaps }))
+                events.event("gaps", &json!({ "gaps": gaps }))
             }
             Self::Finished(lesson) => {
-                return Frame::Last(frames.event("result", &ChatOutput::from(*lesson)));
+                return Form::Last(events.event("result", &ChatOutput::from(*lesson)));
             }
             // An event of a later core, which has no form on this wire yet.
-            _ => return Frame::None,
+            _ => return Form::None,
         })
     }
 }
 
 impl Wire for PanelEvent {
-    fn write(self, frames: &mut Frames) -> Frame {
-        Frame::More(match self {
-            Self::Round(round) => frames.event("round", &json!({ "round": round })),
+    fn write(self, events: &mut Numbered) -> Form {
+        Form::More(match self {
+            Self::Round(round) => events.event("round", &json!({ "round": round })),
             Self::Queued { agent, position } => {
                 let wait = position.estimated_wait.map(|wait| wait.as_millis() as u64);
                 let data = json!({
                     "agent": agent, "position": position.position, "estimated_wait_ms": wait,
                 });
-                frames.event("queued", &data)
+                events.event("queued", &data)
             }
-            Self::Text(turn) if turn.text.is_empty() => return Frame::None,
-            Self::Text(turn) => frames.event("text", &PanelSpeech::from(turn)),
-            Self::Spoke(turn) => frames.event("spoke", &PanelSpeech::from(turn)),
+            Self::Text(turn) if turn.text.is_empty() => return Form::None,
+            Self::Text(turn) => events.event("text", &PanelSpeech::from(turn)),
+            Self::Spoke(turn) => events.event("spoke", &PanelSpeech::from(turn)),
             Self::Finished(report) => {
-                return Frame::Last(frames.event("result", &PanelOutput::from(*report)));
+                return Form::Last(events.event("result", &PanelOutput::from(*report)));
             }
-            _ => return Frame::None,
+            _ => return Form::None,
         })
     }
 }
 
-impl Frames {
-    fn text(&mut self, text: &str) -> Bytes {
-        self.frame(None, &text)
+impl Numbered {
+    /// Goes on after an event.
+    pub(crate) fn after(last_id: u64) -> Self {
+        Self { last_id }
     }
 
-    pub(crate) fn event(&mut self, name: &str, data: &impl Serialize) -> Bytes {
-        self.frame(Some(name), data)
+    fn text(&mut self, text: &str) -> Event {
+        self.make(None, &text)
     }
 
-    fn frame(&mut self, name: Option<&str>, data: &impl Serialize) -> Bytes {
+    fn event(&mut self, name: &'static str, data: &impl Serialize) -> Event {
+        self.make(Some(name), data)
+    }
+
+    /// The event that says what went wrong.
+    pub(crate) fn error(&mut self, error: &ApiError) -> Event {
+        let data = json!({ "detail": error.to_string(), "retryable": error.is_retryable() });
+        self.event("error", &data)
+    }
+
+    /// The last event.
+    pub(crate) fn end(&mut self) -> Event {
+        self.text(END)
+    }
+
+    fn make(&mut self, name: Option<&'static str>, data: &impl Serialize) -> Event {
         self.last_id += 1;
         // JSON text holds no raw line break, so one `data:` line carries it. Values made
         // of strings and numbers always serialise.
         let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
-        let mut frame = String::with_capacity(data.len() + 48);
-        let _ = writeln!(frame, "id: {}", self.last_id);
-        if let Some(name) = name {
-            let _ = writeln!(frame, "event: {name}");
+        Event {
+            id: self.last_id,
+            name: name.map(Cow::Borrowed),
+            data,
         }
-        let _ = write!(frame, "data: {data}\n\n");
-        frame.into()
     }
 }
 
@@ -252,6 +300,7 @@ mod tests {
         }
         let frames: Vec<Bytes> = written(Box::pin(source), pace, token)
             .take(100)
+            .map(|said| said.to_sse())
             .collect()
             .await;
         String::from_utf8(frames.concat()).unwrap()

@@ -36,6 +36,8 @@ pub struct ProcessStats {
     pub open_files: Option<u64>,
     /// The most that may be open, where the system tells.
     pub max_open_files: Option<u64>,
+    /// The machine's load average of the last minute; 0 where the system does not tell.
+    pub load_average: f64,
     /// Start of the process, in seconds since the Unix epoch.
     pub started_unix_seconds: u64,
 }
@@ -71,6 +73,16 @@ impl ProcessWatch {
             source,
             last: None,
             stats: ProcessStats::default(),
+        }))
+    }
+
+    /// Always reads this, whatever the process uses: for tests of what follows from it.
+    #[must_use]
+    pub fn fixed(stats: ProcessStats) -> Self {
+        Self(Mutex::new(Watch {
+            source: None,
+            last: None,
+            stats,
         }))
     }
 
@@ -151,6 +163,7 @@ impl Watch {
             },
             cpu_seconds: cpu_millis / 1_000,
             cpu_share,
+            load_average: System::load_average().map_or(0.0, |load| load.one),
             open_files: process.open_files().map(|n| n as u64),
             max_open_files: process.open_files_limit().map(|n| n as u64),
             started_unix_seconds: process.start_time(),

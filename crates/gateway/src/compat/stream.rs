@@ -7,16 +7,12 @@
 //! together are written together; nothing is produced that the client has not made room
 //! for, and dropping the stream drops the call at once.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::panic::AssertUnwindSafe;
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt};
-use http::header;
 use lyceum_core::{ChatError, ChatEvent, ChatStream, QueuePosition, TeachError};
 use tokio::{
     select,
@@ -24,7 +20,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::LONGEST, error::ApiError, gateway::App, open_stream::OpenStream, sse::Pace};
+use crate::{
+    config::LONGEST,
+    error::ApiError,
+    gateway::App,
+    sse::Pace,
+    streams::{Asker, RETRY},
+};
 
 /// How much is put together before it is sent, in bytes.
 const BATCH: usize = 16 << 10;
@@ -51,34 +53,18 @@ pub(crate) async fn respond(
     app: &App,
     mut events: ChatStream,
     writer: impl Writer,
+    asker: Asker,
 ) -> Result<Response, ApiError> {
-    let permit = Arc::clone(&app.streams).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::Busy)?;
-    let pace = Pace {
-        heartbeat: app.heartbeat,
-        first_event: app.limits.first_event,
-        between_events: app.limits.between_events,
-        total: app.limits.stream,
-    };
-    let first = match timeout(app.heartbeat.min(LONGEST), events.next()).await {
+    let open = app.streams.open(asker)?;
+    let pace = Pace::of(app);
+    let first = match timeout(pace.heartbeat.min(LONGEST), events.next()).await {
         Ok(Some(Ok(event))) => Some(event),
         Ok(Some(Err(error))) => return Err(failed(error)),
         Ok(None) => return Err(ApiError::Cut),
         // The headers of the answer keep the connection alive, then comments do.
         Err(_elapsed) => None,
     };
-    let open = (permit, OpenStream::new());
-    let frames = drive(first, events, writer, pace, app.closing.clone()).map(move |frame| {
-        let _held = &open;
-        Ok::<_, Infallible>(frame)
-    });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-cache, no-transform"),
-        // nginx would otherwise hold events back.
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, Body::from_stream(frames)).into_response())
+    Ok(open.answer(drive(first, events, writer, pace, app.closing.clone())))
 }
 
 fn failed(error: ChatError) -> ApiError {
@@ -111,6 +97,7 @@ fn drive(
                 // In this order a model that never pauses cannot outlast the server.
                 biased;
                 () = &mut closed => {
+                    out.put_slice(RETRY);
                     failure = Some(ApiError::Closing);
                     break;
                 }

@@ -22,9 +22,17 @@ pub(crate) struct PanelInput {
     /// The most rounds. Left out, as the server is configured.
     #[schema(minimum = 1, maximum = 3)]
     rounds: Option<u32>,
+    /// Whether a stream goes on when its connection is lost, so that it can be gone on with;
+    /// left out, it does not. Without a stream it means nothing.
+    durable: Option<bool>,
 }
 
 impl PanelInput {
+    /// Whether a stream goes on without its connection.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable == Some(true)
+    }
+
     /// Checks the rules that types cannot say.
     pub(crate) fn check(self, limits: &Limits) -> Result<Discussion, ApiError> {
         check_topic(&self.topic)?;

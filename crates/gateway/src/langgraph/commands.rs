@@ -3,14 +3,9 @@
 //! Invariant: a command answers with its id, also when it is refused. Deliberately absent:
 //! injecting a message into a run that goes on.
 
-use axum::{
-    Json,
-    body::Body,
-    extract::Path,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::Path, response::IntoResponse};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use lyceum_graph::Namespace;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -22,6 +17,7 @@ use super::{
     runs::submit_body,
     states::Reader,
 };
+use crate::streams::RETRY;
 
 /// The most channels or namespaces that one subscription names.
 const NAMED: usize = 64;
@@ -346,28 +342,29 @@ pub(crate) async fn events(Path(thread): Path<String>, asked: Asked) -> Answer {
     let since = since.or(last.and_then(|id| id.parse().ok()));
     let chronicle = asked.platform.0.chronicles.open(asked.owner(), &thread);
     let mut reading = chronicle.read(filter, since);
-    let (beat, closing) = (asked.app.heartbeat, asked.app.closing.clone());
+    let open = asked.app.streams.open(asked.asker)?;
+    let (beat, closing) = (asked.app.heartbeat(), asked.app.closing.clone());
     let stream = async_stream::stream! {
-        yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b": open\n\n"));
+        yield Bytes::from_static(b": open\n\n");
         let mut beat_at = Instant::now() + beat;
         loop {
             let told = tokio::select! {
                 biased;
-                () = closing.cancelled() => break,
+                () = closing.cancelled() => {
+                    yield Bytes::from_static(RETRY);
+                    break;
+                }
                 told = reading.next() => told,
                 () = sleep_until(beat_at) => {
                     beat_at += beat;
-                    yield Ok(Bytes::from_static(b": heartbeat\n\n"));
+                    yield Bytes::from_static(b": heartbeat\n\n");
                     continue;
                 }
             };
             let Some((seq, method, text)) = told else { break };
             beat_at = Instant::now() + beat;
-            yield Ok(Bytes::from(format!("id: {seq}\nevent: {method}\ndata: {text}\n\n")));
+            yield Bytes::from(format!("id: {seq}\nevent: {method}\ndata: {text}\n\n"));
         }
     };
-    let mut response = Response::new(Body::from_stream(stream));
-    let kind = HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(open.answer(stream))
 }

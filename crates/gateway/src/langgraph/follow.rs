@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use axum::{body::Body, extract::Path, response::Response};
+use axum::extract::Path;
 use bytes::Bytes;
-use http::{HeaderValue, header};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -16,16 +15,18 @@ use super::{
     refusal::Answer,
     request::{Asked, uuid},
 };
+use crate::streams::RETRY;
 
 pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
     let thread = uuid(&thread)?;
     asked.platform.thread(asked.owner(), &thread).await?;
-    let (beat, closing) = (asked.app.heartbeat, asked.app.closing.clone());
+    let open = asked.app.streams.open(asked.asker)?;
+    let (beat, closing) = (asked.app.heartbeat(), asked.app.closing.clone());
     let mut changed = asked.platform.0.lanes_changed.subscribe();
     let mut last: Option<(Arc<Live>, u64)> = begin(&asked);
     let mut seen: Option<String> = None;
     let stream = async_stream::stream! {
-        yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b": open\n\n"));
+        yield Bytes::from_static(b": open\n\n");
         let mut beat_at = Instant::now() + beat;
         loop {
             if last.is_none() {
@@ -43,11 +44,14 @@ pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
             };
             let told = tokio::select! {
                 biased;
-                () = closing.cancelled() => break,
+                () = closing.cancelled() => {
+                    yield Bytes::from_static(RETRY);
+                    break;
+                }
                 told = told => told,
                 () = sleep_until(beat_at) => {
                     beat_at += beat;
-                    yield Ok(Bytes::from_static(b": heartbeat\n\n"));
+                    yield Bytes::from_static(b": heartbeat\n\n");
                     continue;
                 }
             };
@@ -64,15 +68,12 @@ pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
                     beat_at = Instant::now() + beat;
                     let (id, event, data) = (entry.id, entry.event, entry.data);
                     let text = format!("id: {run}/{id}\nevent: {event}\ndata: {data}\n\n");
-                    yield Ok(Bytes::from(text));
+                    yield Bytes::from(text);
                 }
             }
         }
     };
-    let mut response = Response::new(Body::from_stream(stream));
-    let kind = HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(open.answer(stream))
 }
 
 /// The run that a reader comes back to, and its next event.

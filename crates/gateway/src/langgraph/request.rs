@@ -17,13 +17,27 @@ use super::{
     platform::Platform,
     refusal::{Answer, Refusal},
 };
-use crate::{auth::Caller, body, error::ApiError, gateway::Shared};
+use crate::{auth::Caller, body, error::ApiError, gateway::Shared, streams::Asker};
 
 /// The largest page of a list.
 const MOST: usize = 1_000;
 
 /// The most things that one request may name to be worked through.
 const NAMED: usize = 100;
+
+/// What is true or false in a query.
+const FLAGS: [&str; 10] = [
+    "assistants",
+    "cancel_on_disconnect",
+    "recurse",
+    "refresh_ttl",
+    "store",
+    "stream_subgraphs",
+    "subgraphs",
+    "threads",
+    "wait",
+    "xray",
+];
 
 /// Headers that are not for graphs.
 const HIDDEN: [&str; 8] = [
@@ -50,6 +64,7 @@ pub(crate) struct Asked {
     /// A body that is a list.
     pub(crate) list: Vec<Value>,
     pub(crate) last_event: Option<String>,
+    pub(crate) asker: Asker,
     /// What the headers configure.
     pub(crate) headers: Map<String, Value>,
     pub(crate) app: Shared,
@@ -59,6 +74,7 @@ impl FromRequest<Shared> for Asked {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Refusal> {
+        let asker = Asker::of_sdk(&request);
         let (mut parts, body) = request.into_parts();
         let missing = || Refusal::Api(ApiError::Internal { what: "extension" });
         let Extension(platform) = parts
@@ -76,15 +92,7 @@ impl FromRequest<Shared> for Asked {
             .and_then(|id| id.to_str().ok())
             .map(str::to_owned);
         let headers = configured(&parts.headers);
-        let mut all = Map::new();
-        for (name, value) in query {
-            let value = match value.as_str() {
-                "true" | "True" | "1" => true.into(),
-                "false" | "False" => false.into(),
-                _ => value.into(),
-            };
-            all.insert(name, value);
-        }
+        let mut all = queried(query);
         let mut list = Vec::new();
         if body.size_hint().exact() != Some(0) {
             let request = Request::from_parts(parts, body);
@@ -102,10 +110,32 @@ impl FromRequest<Shared> for Asked {
             body: all,
             list,
             last_event,
+            asker,
             headers,
             app: app.clone(),
         })
     }
+}
+
+/// What a query says: flags as booleans, what is named several times as a list, the rest as
+/// text.
+fn queried(query: Vec<(String, String)>) -> Map<String, Value> {
+    let mut all = Map::new();
+    for (name, text) in query {
+        let value = match text.as_str() {
+            "true" | "True" | "1" if FLAGS.contains(&&*name) => true.into(),
+            "false" | "False" | "0" if FLAGS.contains(&&*name) => false.into(),
+            _ => Value::String(text),
+        };
+        match all.get_mut(&name) {
+            None => {
+                all.insert(name, value);
+            }
+            Some(Value::Array(many)) => many.push(value),
+            Some(first) => *first = Value::Array(vec![first.take(), value]),
+        }
+    }
+    all
 }
 
 /// Headers of a client's own, `x-…`, for the graphs. Those that say who calls, or that
@@ -160,9 +190,7 @@ impl Asked {
 
     pub(crate) fn number(&self, name: &str) -> Option<usize> {
         let value = self.value(name)?;
-        let number = value.as_u64();
-        let number = number.or_else(|| value.as_bool().map(u64::from));
-        let number = number.or_else(|| value.as_str()?.parse().ok())?;
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
         usize::try_from(number).ok()
     }
 
@@ -198,8 +226,10 @@ impl Asked {
 
     /// Only the fields that were asked for, where some were.
     pub(crate) fn select(&self, mut all: Vec<Value>) -> Vec<Value> {
-        let Some(Value::Array(wanted)) = self.value("select") else {
-            return all;
+        let wanted = match self.value("select") {
+            Some(Value::Array(wanted)) => wanted.as_slice(),
+            Some(wanted @ Value::String(_)) => std::slice::from_ref(wanted),
+            _ => return all,
         };
         for fields in all.iter_mut().filter_map(Value::as_object_mut) {
             fields.retain(|name, _| wanted.iter().any(|wanted| wanted == name));

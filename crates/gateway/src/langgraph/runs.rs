@@ -28,6 +28,7 @@ use super::{
     request::{Asked, uuid},
     resources::{RUN, Run, THREAD, Thread, now},
 };
+use crate::streams::{OpenStream, RETRY};
 
 /// How often a waiting client hears that the server is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -174,19 +175,28 @@ impl Drop for Leash {
 }
 
 /// The events of a run from one on, until its end.
-fn events(asked: &Asked, live: Arc<Live>, mut from: u64, is_tied: bool) -> Response {
-    let (beat, closing) = (asked.app.heartbeat, asked.app.closing.clone());
+fn events(
+    asked: &Asked,
+    open: OpenStream,
+    live: Arc<Live>,
+    mut from: u64,
+    is_tied: bool,
+) -> Response {
+    let (beat, closing) = (asked.app.heartbeat(), asked.app.closing.clone());
     let stream = async_stream::stream! {
         let mut leash = Leash::new(&live, is_tied);
         let mut beat_at = Instant::now() + beat;
         loop {
             let entry = tokio::select! {
                 biased;
-                () = closing.cancelled() => break,
+                () = closing.cancelled() => {
+                    yield Bytes::from_static(RETRY);
+                    break;
+                }
                 entry = live.log.at(from) => entry,
                 () = sleep_until(beat_at) => {
                     beat_at += beat;
-                    yield Ok::<_, std::convert::Infallible>(Bytes::from_static(b": heartbeat\n\n"));
+                    yield Bytes::from_static(b": heartbeat\n\n");
                     continue;
                 }
             };
@@ -194,14 +204,11 @@ fn events(asked: &Asked, live: Arc<Live>, mut from: u64, is_tied: bool) -> Respo
             from = entry.id + 1;
             beat_at = Instant::now() + beat;
             let (id, event, data) = (entry.id, entry.event, entry.data);
-            yield Ok(Bytes::from(format!("id: {id}\nevent: {event}\ndata: {data}\n\n")));
+            yield Bytes::from(format!("id: {id}\nevent: {event}\ndata: {data}\n\n"));
         }
         leash.0 = None;
     };
-    let mut response = Response::new(Body::from_stream(stream));
-    let kind = HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+    open.answer(stream)
 }
 
 /// The result of a run, once there is one.
@@ -238,8 +245,9 @@ pub(crate) async fn create(Path(id): Path<String>, asked: Asked) -> Answer {
 }
 
 pub(crate) async fn stream(Path(id): Path<String>, asked: Asked) -> Answer {
+    let open = asked.app.streams.open(asked.asker)?;
     let (run, live) = submit_asked(&asked, Some(&id)).await?;
-    let response = events(&asked, live, 0, is_tied(&asked, false));
+    let response = events(&asked, open, live, 0, is_tied(&asked, false));
     Ok(located(response, &run, Some(&id)))
 }
 
@@ -255,8 +263,9 @@ pub(crate) async fn create_alone(asked: Asked) -> Answer {
 }
 
 pub(crate) async fn stream_alone(asked: Asked) -> Answer {
+    let open = asked.app.streams.open(asked.asker)?;
     let (run, live) = submit_asked(&asked, None).await?;
-    let response = events(&asked, live, 0, is_tied(&asked, false));
+    let response = events(&asked, open, live, 0, is_tied(&asked, false));
     Ok(located(response, &run, None))
 }
 
@@ -335,11 +344,21 @@ async fn live_of(asked: &Asked, thread: &str, run: &str) -> Answer<Option<Arc<Li
 }
 
 pub(crate) async fn join_stream(Path((id, run)): Path<(String, String)>, asked: Asked) -> Answer {
-    let Some(live) = live_of(&asked, &id, &run).await? else {
-        let mut response = Response::new(Body::empty());
-        let kind = HeaderValue::from_static("text/event-stream");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        return Ok(response);
+    let live = live_of(&asked, &id, &run).await?;
+    follow_on(&asked, live)
+}
+
+/// The same of a run on a thread of its own.
+pub(crate) async fn join_stream_alone(Path(run): Path<String>, asked: Asked) -> Answer {
+    let live = asked.platform.live(asked.owner(), &run);
+    let live = live.ok_or_else(|| Refusal::not_found("Run"))?;
+    follow_on(&asked, Some(live))
+}
+
+fn follow_on(asked: &Asked, live: Option<Arc<Live>>) -> Answer {
+    let open = asked.app.streams.open(asked.asker)?;
+    let Some(live) = live else {
+        return Ok(open.answer(futures_util::stream::empty()));
     };
     let last = asked
         .last_event
@@ -352,7 +371,7 @@ pub(crate) async fn join_stream(Path((id, run)): Path<(String, String)>, asked: 
         None => 0,
     };
     let is_tied = asked.is("cancel_on_disconnect");
-    Ok(events(&asked, live, from, is_tied))
+    Ok(events(asked, open, live, from, is_tied))
 }
 
 async fn stop(asked: &Asked, run: &Run, how: Stop, waits: bool) -> Answer<()> {
@@ -381,7 +400,7 @@ pub(crate) async fn cancel(Path((id, run)): Path<(String, String)>, asked: Asked
     Ok(if waits {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        (StatusCode::ACCEPTED, Json(json!({}))).into_response()
+        (StatusCode::ACCEPTED, Json(run.shown())).into_response()
     })
 }
 

@@ -3,6 +3,8 @@
 //! Invariant: of one connection at most [`SUBSCRIPTIONS`] subscriptions are open, and a frame
 //! is at most [`FRAME_BYTES`] long. Deliberately absent: binary frames.
 
+use std::time::Duration;
+
 use axum::{
     extract::{
         Path,
@@ -10,8 +12,10 @@ use axum::{
     },
     response::Response,
 };
+use bytes::Bytes;
 use futures_util::{FutureExt, future::select_all};
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,6 +27,10 @@ use super::{
 
 /// Subscriptions of one connection.
 const SUBSCRIPTIONS: usize = 16;
+/// Pings in a row without any frame from the client, after which it is taken for gone.
+const UNANSWERED: u32 = 2;
+/// The longest a client may refuse to read.
+const STALLED: Duration = Duration::from_secs(30);
 /// The longest frame of a client, in bytes.
 const FRAME_BYTES: usize = 1 << 20;
 
@@ -33,11 +41,13 @@ pub(crate) async fn connect(
 ) -> Answer {
     let thread = uuid(&thread)?;
     asked.platform.thread(asked.owner(), &thread).await?;
+    let open = asked.app.streams.open(asked.asker)?;
     let upgrade = upgrade
         .max_message_size(FRAME_BYTES)
         .max_frame_size(FRAME_BYTES);
     let answer: Response = upgrade.on_upgrade(move |socket| async move {
         let closing = asked.app.closing.clone();
+        let _open = open;
         Connection {
             asked,
             thread,
@@ -61,6 +71,9 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, closing: CancellationToken) {
+        let beat = self.asked.app.heartbeat();
+        let mut beat_at = Instant::now() + beat;
+        let mut silent = 0;
         loop {
             let told = async {
                 if self.open.is_empty() {
@@ -75,22 +88,38 @@ impl Connection {
             let frame = tokio::select! {
                 biased;
                 () = closing.cancelled() => break,
-                frame = self.socket.recv() => match frame {
-                    Some(Ok(Message::Text(text))) => self.frame(&text).await,
-                    Some(Ok(Message::Binary(_))) => {
-                        let refused = No::argument("frames must be text");
-                        answered(&Value::Null, Err(refused)).to_string()
+                frame = self.socket.recv() => {
+                    silent = 0;
+                    match frame {
+                        Some(Ok(Message::Text(text))) => {
+                            Message::Text(self.frame(&text).await.into())
+                        }
+                        Some(Ok(Message::Binary(_))) => {
+                            let refused = No::argument("frames must be text");
+                            let refused = answered(&Value::Null, Err(refused)).to_string();
+                            Message::Text(refused.into())
+                        }
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                        Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                     }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                },
+                }
                 told = told => match told {
-                    Some((_, _, text)) => text,
+                    Some((_, _, text)) => Message::Text(text.into()),
                     None => break,
                 },
+                () = sleep_until(beat_at) => {
+                    if silent >= UNANSWERED {
+                        break;
+                    }
+                    silent += 1;
+                    beat_at += beat;
+                    Message::Ping(Bytes::new())
+                }
             };
-            if self.socket.send(Message::Text(frame.into())).await.is_err() {
-                break;
+            // Who does not read is cut off: what waits for it is bounded by the subscriptions.
+            match timeout(STALLED, self.socket.send(frame)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => break,
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     },
     error::ApiError,
     gateway::Shared,
+    streams::Asker,
 };
 
 /// Ask a model, or an agent, as Anthropic's clients do.
@@ -46,12 +47,13 @@ pub(crate) async fn messages(
     request: Request,
 ) -> Result<Response, ApiError> {
     let hints = Hints::read(request.headers());
+    let asker = Asker::of_sdk(&request);
     let input: MessagesIn = body::json(request, &app.limits).await?;
     let (asked, streamed) = input.check(&app.limits)?;
     let opened = compat::open(&app, who, &hints, asked, streamed)?;
     if streamed {
         let events = Events::new(opened.request, &opened.name, hints.queue_events);
-        return stream::respond(&app, opened.events, events).await;
+        return stream::respond(&app, opened.events, events, asker).await;
     }
     opened.whole(message).await
 }

@@ -18,6 +18,7 @@ use crate::{
     },
     error::ApiError,
     gateway::Shared,
+    streams::Asker,
 };
 
 /// Ask a model, or an agent, as OpenAI's clients do.
@@ -51,12 +52,13 @@ pub(crate) async fn chat_completions(
     request: Request,
 ) -> Result<Response, ApiError> {
     let hints = Hints::read(request.headers());
+    let asker = Asker::of_sdk(&request);
     let input: ChatIn = body::json(request, &app.limits).await?;
     let (asked, options) = input.check(&app.limits)?;
     let opened = compat::open(&app, who, &hints, asked, options.stream)?;
     if options.stream {
         let chunks = Chunks::new(opened.request, &opened.name, options, hints.queue_events);
-        return stream::respond(&app, opened.events, chunks).await;
+        return stream::respond(&app, opened.events, chunks, asker).await;
     }
     opened.whole(completion).await
 }

@@ -12,9 +12,10 @@ use lyceum_core::{Panel, PanelEvent};
 use super::student::{Who, call, json, streamed};
 use crate::{
     body,
-    dto::{ErrorOutput, PanelInput, PanelOutput},
+    dto::{BusyOutput, ErrorOutput, PanelInput, PanelOutput},
     error::ApiError,
     gateway::{App, Shared},
+    streams::Asker,
 };
 
 /// Have a position discussed and get the report.
@@ -66,7 +67,7 @@ pub(crate) async fn panel(
 /// Server-Sent Events, each named and with a JSON object: `round` is `{"round"}`; `text` and
 /// `spoke` are `{"agent", "round", "text"}`, a piece of an agent's words and all of them; agents
 /// speak at the same time. `queued`, `result` (what `/panel` answers) and `error` as in
-/// `/chat/stream`. The last event's data is `"[END_OF_STREAM]"`.
+/// `/chat/stream`. The last event's data is `"[END_OF_STREAM]"`. `durable` as there.
 #[utoipa::path(
     post,
     path = "/panel/stream",
@@ -86,7 +87,7 @@ pub(crate) async fn panel(
         (status = 413, description = "The body is too large", body = ErrorOutput),
         (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
-        (status = 503, description = "Too many streams are open; see Retry-After", body = ErrorOutput),
+        (status = 503, description = "Too many streams are open; come back after Retry-After with the `queue_token` in x-queue-token", body = BusyOutput),
     )
 )]
 pub(crate) async fn panel_stream(
@@ -94,11 +95,14 @@ pub(crate) async fn panel_stream(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let asker = Asker::of(&request);
     let input: PanelInput = body::json(request, &app.limits).await?;
+    let is_durable = input.is_durable();
     let discussion = input.check(&app.limits)?;
     let panel = find(&app)?;
     let call = call(who, Some(&discussion.session), app.limits.stream);
-    streamed(&app, || panel.discuss(call, discussion))
+    let durable = is_durable.then(|| call.scope.clone());
+    streamed(&app, asker, durable, || panel.discuss(call, discussion))
 }
 
 fn find(app: &App) -> Result<Arc<dyn Panel>, ApiError> {

@@ -24,6 +24,7 @@ use crate::{
     },
     error::ApiError,
     gateway::{App, Shared},
+    streams::Asker,
 };
 
 /// Ask a model, or an agent, in items.
@@ -53,6 +54,7 @@ pub(crate) async fn respond(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut hints = Hints::read(request.headers());
+    let asker = Asker::of_sdk(&request);
     let input: ResponseIn = body::json(request, &app.limits).await?;
     let (mut asked, plan) = input.check()?;
     let keeper = keeper(&app, &who.0.0);
@@ -75,7 +77,7 @@ pub(crate) async fn respond(
         _ => opened.events,
     };
     if plan.stream {
-        return stream::respond(&app, events, Events::new(told, hints.queue_events)).await;
+        return stream::respond(&app, events, Events::new(told, hints.queue_events), asker).await;
     }
     whole(events, told).await
 }

@@ -1,30 +1,26 @@
 //! Teaching the student: `/chat`, `/chat/stream`, `/memorize`.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     body::Body,
     extract::{Extension, Request, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use futures_util::StreamExt;
 use http::{HeaderValue, header};
-use lyceum_core::{CallContext, Lesson, RequestId, SessionId, TeachEvent, TeachStream};
+use lyceum_core::{CallContext, Lesson, RequestId, Scope, SessionId, TeachEvent, TeachStream};
 use serde::Serialize;
 use tracing::Span;
 
 use crate::{
     auth::Caller,
     body,
-    dto::{ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput},
+    dto::{BusyOutput, ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput},
     error::ApiError,
     gateway::{App, Shared},
-    open_stream::OpenStream,
     sse::{self, Pace, Source, Wire},
+    streams::{self, Asker},
 };
 
 pub(super) type Who = (Extension<Caller>, Extension<RequestId>);
@@ -72,7 +68,9 @@ pub(crate) async fn chat(
 /// Server-Sent Events. Text is an unnamed event whose data is a JSON string; `queued`, `node`,
 /// `tool`, `gaps`, `result` and `error` are named events whose data is a JSON object; `result` is
 /// what `/chat` answers, `error` is `{"detail", "retryable"}`. The last event's data is
-/// `"[END_OF_STREAM]"`.
+/// `"[END_OF_STREAM]"`. With `durable` the work goes on when the connection is lost, and
+/// `GET` of the answer's `Content-Location` with `Last-Event-ID` gives the rest; without it
+/// the work ends with the connection.
 #[utoipa::path(
     post,
     path = "/chat/stream",
@@ -92,7 +90,7 @@ pub(crate) async fn chat(
         (status = 413, description = "The body is too large", body = ErrorOutput),
         (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
-        (status = 503, description = "Too many streams are open; see Retry-After", body = ErrorOutput),
+        (status = 503, description = "Too many streams are open; come back after Retry-After with the `queue_token` in x-queue-token", body = BusyOutput),
     )
 )]
 pub(crate) async fn chat_stream(
@@ -100,10 +98,15 @@ pub(crate) async fn chat_stream(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let asker = Asker::of(&request);
     let input: ChatInput = body::json(request, &app.limits).await?;
+    let is_durable = input.is_durable();
     let explanation = input.check(&app.limits)?;
     let call = call(who, Some(&explanation.session), app.limits.stream);
-    streamed(&app, || app.services.student.teach(call, explanation))
+    let durable = is_durable.then(|| call.scope.clone());
+    streamed(&app, asker, durable, || {
+        app.services.student.teach(call, explanation)
+    })
 }
 
 /// Have a conversation summarised and remembered.
@@ -160,20 +163,33 @@ pub(super) fn call(
 }
 
 /// Answers with the events of a source, which is asked for them only where a stream is free.
+/// A durable stream, whose user is named, goes on without its client and says where to go on
+/// with it.
 pub(super) fn streamed<E: Wire + 'static>(
     app: &App,
+    asker: Asker,
+    durable: Option<Scope>,
     source: impl FnOnce() -> Source<E>,
 ) -> Result<Response, ApiError> {
     // Only after the body was read: who sends it slowly must not keep others from streaming.
-    let permit = Arc::clone(&app.streams).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::Busy)?;
-    let frames = sse::written(source(), Pace::of(app), app.closing.clone());
-    let open = (permit, OpenStream::new());
-    let frames = frames.map(move |frame| {
-        let _held = &open;
-        Ok::<_, Infallible>(frame)
-    });
-    Ok((sse::HEADERS, Body::from_stream(frames)).into_response())
+    let open = app.streams.open(asker)?;
+    let told = sse::written(source(), Pace::of(app), app.closing.clone());
+    let Some(scope) = durable else {
+        return Ok(open.answer(told.map(|said| said.to_sse())));
+    };
+    let journal = app.hub.begin(scope, told)?;
+    let place = HeaderValue::try_from(format!("/streams/{}", journal.id));
+    let journal = streams::Source::Here(journal);
+    let told = app
+        .hub
+        .read(journal, 0, app.heartbeat(), app.closing.clone());
+    let mut response = open.answer(told.map(|said| said.to_sse()));
+    if let Ok(place) = place {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LOCATION, place);
+    }
+    Ok(response)
 }
 
 async fn finish(mut lesson: TeachStream) -> Result<Lesson, ApiError> {

@@ -42,6 +42,8 @@ const ROUTES: [(&str, &str); 32] = [
     ("post", "/panel/stream"),
     ("get", "/readyz"),
     ("get", "/startupz"),
+    ("get", "/streams/{id}"),
+    ("delete", "/streams/{id}"),
 ];
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use lyceum_core::{
 use lyceum_gateway::{
     Bound, Catalog, Gateway, GatewayConfig, Info, Server, ServerConfig, Services, Stopped,
 };
-use lyceum_observe::{Health, Lifecycle, ProcessWatch};
+use lyceum_observe::{Health, Lifecycle, ProcessStats, ProcessWatch};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -154,6 +154,16 @@ pub(crate) fn all_events(explanation: &Explanation) -> [TeachEvent; 7] {
     ]
 }
 
+/// What the machine under a gateway of these tests is busy with: nothing, so that heartbeats
+/// do not depend on what else runs here.
+fn idle() -> Arc<ProcessWatch> {
+    Arc::new(ProcessWatch::fixed(ProcessStats {
+        resident_bytes: 1 << 20,
+        memory_limit_bytes: 1 << 30,
+        ..ProcessStats::default()
+    }))
+}
+
 /// The gateway of a student, ready, with the given health and configuration.
 pub(crate) fn gateway(student: Arc<Scripted>, config: &GatewayConfig, health: Health) -> Gateway {
     lending(Catalog::default(), student, config, health)
@@ -172,7 +182,7 @@ pub(crate) fn lending(
         models,
         health,
         metrics: Box::new(|| "up 1\n".to_owned()),
-        process: Arc::new(ProcessWatch::new()),
+        process: idle(),
         info: Info {
             version: "1.2.3".into(),
             service_id: "replica-1".into(),

@@ -1,0 +1,189 @@
+//! Durable streams in records, so that any process that shares them can go on with one.
+//!
+//! Invariant: the parts of a stream are written in order and each once; the head says how many
+//! there are and whether more will come. A head that nobody touches while more should come
+//! belongs to a process that is gone. Deliberately absent: clocks of other processes; a reader
+//! measures with its own how long a head stood still.
+
+use std::{sync::Arc, time::Duration};
+
+use lyceum_core::{Expect, RecordError, RecordStore, RecordWrite, Scope, TenantId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::journal::Journal;
+use crate::{catalog::unix_seconds, sse::Event};
+
+const HEAD: &str = "stream";
+const PART: &str = "stream_part";
+
+/// How long events are put together before they are written.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How often the head is touched while there is nothing to write.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// After so long without a touch the process that told the stream is taken for gone.
+pub(super) const GONE: Duration = Duration::from_secs(20);
+
+/// How long a stream is kept after its end, in seconds.
+const KEPT_SECONDS: u64 = 10 * 60;
+
+/// The longest that a stream may be under way, in seconds: beyond it, a head is a leftover.
+const LONGEST_SECONDS: u64 = 25 * 60 * 60;
+
+/// What is known of a stored stream.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    parts: u32,
+    over: bool,
+    /// When it may be removed, in seconds since 1970.
+    expires: u64,
+    /// Changes with every touch.
+    touched: u64,
+}
+
+/// Where streams are stored.
+#[derive(Debug, Clone)]
+pub(super) struct Stored(Arc<dyn RecordStore>);
+
+/// What a reader finds.
+pub(crate) struct Found {
+    pub(super) events: Vec<Event>,
+    pub(super) next_part: u32,
+    pub(super) over: bool,
+    /// Changes as long as the process that tells it lives.
+    pub(super) revision: u64,
+}
+
+impl Stored {
+    pub(super) fn new(records: Arc<dyn RecordStore>) -> Self {
+        Self(records)
+    }
+
+    /// Writes what a journal tells, until its end. What cannot be written is lost for other
+    /// processes only.
+    pub(super) async fn follow(&self, journal: &Journal) {
+        let mut written = 0;
+        let mut head = Head {
+            parts: 0,
+            over: false,
+            expires: unix_seconds() + LONGEST_SECONDS,
+            touched: 0,
+        };
+        loop {
+            let _idle = tokio::time::timeout(ALIVE, journal.moved(written)).await;
+            if journal.ended().is_none() {
+                tokio::select! {
+                    () = tokio::time::sleep(EVERY) => {}
+                    () = journal.finished() => {}
+                }
+            }
+            // In this order nothing is told between the last look and the end.
+            head.over = journal.ended().is_some();
+            let events = journal.since(written);
+            if head.over {
+                head.expires = unix_seconds() + KEPT_SECONDS;
+            }
+            head.touched += 1;
+            match self.write(journal, &mut head, &events).await {
+                Ok(()) => written += events.len() as u64,
+                Err(error) => {
+                    let error = error.source.as_ref() as &dyn std::error::Error;
+                    tracing::warn!(error, "a stream's events cannot be stored");
+                }
+            }
+            if head.over {
+                return;
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        journal: &Journal,
+        head: &mut Head,
+        events: &[Event],
+    ) -> Result<(), RecordError> {
+        let (id, user) = (journal.id, journal.scope().user.as_str());
+        let mut writes = Vec::with_capacity(2);
+        let parts = head.parts;
+        if !events.is_empty() {
+            writes.push(RecordWrite::Put {
+                kind: PART,
+                id: part(id, parts),
+                group: id.to_string(),
+                body: serde_json::to_string(events).unwrap_or_default(),
+                expect: Expect::Anything,
+            });
+            head.parts += 1;
+        }
+        writes.push(RecordWrite::Put {
+            kind: HEAD,
+            id: id.to_string(),
+            group: user.to_owned(),
+            body: serde_json::to_string(head).unwrap_or_default(),
+            expect: Expect::Anything,
+        });
+        let done = self.0.write(&journal.scope().tenant, writes).await;
+        if done.is_err() {
+            head.parts = parts;
+        }
+        done.map(drop)
+    }
+
+    /// The events of a user's stream from a part on; `None` where there is no such stream.
+    pub(super) async fn read(
+        &self,
+        scope: &Scope,
+        id: Uuid,
+        from_part: u32,
+    ) -> Result<Option<Found>, RecordError> {
+        let head = self.0.read(&scope.tenant, HEAD, &id.to_string()).await?;
+        let Some(record) = head.filter(|head| head.group == scope.user.as_str()) else {
+            return Ok(None);
+        };
+        let Ok(head) = serde_json::from_str::<Head>(&record.body) else {
+            return Ok(None);
+        };
+        let mut events = Vec::new();
+        for number in from_part..head.parts {
+            let stored = self.0.read(&scope.tenant, PART, &part(id, number)).await?;
+            let Some(stored) = stored else {
+                return Ok(None);
+            };
+            let told: Vec<Event> = serde_json::from_str(&stored.body).unwrap_or_default();
+            events.extend(told);
+        }
+        Ok(Some(Found {
+            events,
+            next_part: head.parts,
+            over: head.over,
+            revision: record.revision,
+        }))
+    }
+
+    /// Removes the streams that are too old.
+    pub(super) async fn forget_expired(&self) -> Result<(), RecordError> {
+        let now = unix_seconds();
+        for (tenant, record) in self.0.every(HEAD).await? {
+            let head = serde_json::from_str::<Head>(&record.body);
+            let (parts, expires) = head.map_or((0, 0), |head| (head.parts, head.expires));
+            if expires <= now {
+                self.remove(&tenant, &record.id, parts).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, tenant: &TenantId, id: &str, parts: u32) -> Result<(), RecordError> {
+        let delete = |kind, id| RecordWrite::Delete { kind, id };
+        let parts = (0..parts).map(|number| delete(PART, format!("{id}/{number}")));
+        let writes = parts.chain([delete(HEAD, id.to_owned())]).collect();
+        self.0.write(tenant, writes).await.map(drop)
+    }
+}
+
+fn part(id: Uuid, number: u32) -> String {
+    format!("{id}/{number}")
+}
