@@ -199,7 +199,8 @@ pub(crate) async fn compose(
     if let Some(records) = store.records() {
         gateway = gateway
             .with_responses(records.clone())
-            .with_idempotency(records);
+            .with_idempotency(records.clone())
+            .with_streams(records);
     }
     let bound = edge::bind(gateway, &config.server, &resolved.listen).await?;
     let consolidator = config

@@ -77,6 +77,8 @@ pub(crate) enum ApiError {
     Busy,
     #[error("as many streams are open as the server serves: {}", line(.place.as_ref()))]
     StreamsBusy { place: Option<Place> },
+    #[error("this is for a WebSocket: connect with one, over HTTP/1.1")]
+    NoUpgrade,
     #[error(
         "there is no such stream here: it was not durable, ended a while ago, or is another user's"
     )]
@@ -122,6 +124,7 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoUpgrade => StatusCode::UPGRADE_REQUIRED,
             Self::Cut | Self::TooLong => StatusCode::BAD_GATEWAY,
             // Told in a stream only.
             Self::Cancelled => StatusCode::CONFLICT,
@@ -244,6 +247,7 @@ impl ApiError {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Busy => "busy",
             Self::StreamsBusy { .. } => "streams_busy",
+            Self::NoUpgrade => "no_upgrade",
             Self::NoStream => "not_found",
             Self::Cancelled => "cancelled",
             Self::TooLong => "too_long",
@@ -306,6 +310,10 @@ impl IntoResponse for ApiError {
                     let token = HeaderValue::from_str(&token.to_string());
                     headers.extend(token.ok().map(|token| (QUEUE_TOKEN, token)));
                 }
+            }
+            // RFC 9110, section 15.5.22.
+            Self::NoUpgrade => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
             // The vendors' SDKs would try again, and again in vain.
             Self::KeyReused => {

@@ -16,7 +16,7 @@ use http::{Request, Response};
 use lyceum_core::{Panel, Pupil, RecordStore, Student};
 use lyceum_observe::{Health, ProcessWatch};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use crate::{
@@ -103,6 +103,10 @@ pub(crate) struct App {
     pub(crate) openapi: Bytes,
     pub(crate) streams: Streams,
     pub(crate) hub: Hub,
+    /// WebSockets that are open.
+    pub(crate) sockets: TaskTracker,
+    /// Cancelled when nothing new begins.
+    pub(crate) draining: CancellationToken,
     /// Cancelled when streams must come to an end.
     pub(crate) closing: CancellationToken,
     /// Requests being answered, open streams included.
@@ -186,6 +190,8 @@ impl Gateway {
             openapi: openapi.into(),
             streams: Streams::new(config.limits.streams),
             hub: Hub::new(config.limits.streams),
+            sockets: TaskTracker::new(),
+            draining: CancellationToken::new(),
             closing: CancellationToken::new(),
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -281,8 +287,15 @@ impl Gateway {
         self.app.keys.is_anonymous()
     }
 
-    /// Waits until no durable stream is under way.
+    /// Closes WebSockets on which nothing is under way, the others when nothing is any more.
+    pub(crate) fn drain(&self) {
+        self.app.draining.cancel();
+    }
+
+    /// Waits until no durable stream is under way and no WebSocket is open.
     pub(crate) async fn runs_ended(&self) {
+        self.app.sockets.close();
+        self.app.sockets.wait().await;
         self.app.hub.idle().await;
     }
 

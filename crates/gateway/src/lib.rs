@@ -18,6 +18,7 @@ mod metrics;
 mod page;
 mod routes;
 mod server;
+mod socket;
 mod sse;
 mod streams;
 mod traffic;

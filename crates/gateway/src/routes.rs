@@ -10,8 +10,9 @@ mod pages;
 mod panel;
 mod pupil;
 mod responses;
+mod socket;
 mod streams;
-mod student;
+pub(crate) mod student;
 
 use utoipa::{
     Modify, OpenApi,
@@ -94,6 +95,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(student::chat))
         .routes(routes!(student::chat_stream))
         .routes(routes!(streams::resume, streams::cancel))
+        .routes(routes!(socket::connect))
         .routes(routes!(student::memorize))
         .routes(routes!(pupil::knowledge))
         .routes(routes!(pupil::review))

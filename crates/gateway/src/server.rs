@@ -348,6 +348,7 @@ impl Accepting {
         } = self;
         drop(listener);
         finish.cancel();
+        gateway.drain();
         let finished = async {
             while served.join_next().await.is_some() {}
             gateway.runs_ended().await;

@@ -23,7 +23,7 @@ use crate::{
     streams::{self, Asker},
 };
 
-pub(super) type Who = (Extension<Caller>, Extension<RequestId>);
+pub(crate) type Who = (Extension<Caller>, Extension<RequestId>);
 
 /// Explain something and get the student's questions.
 #[utoipa::path(
@@ -147,7 +147,7 @@ pub(crate) async fn memorize(
     json(&MemorizeOutput::from(memorized.map_err(ApiError::Student)?))
 }
 
-pub(super) fn call(
+pub(crate) fn call(
     (Extension(caller), Extension(request)): Who,
     session: Option<&SessionId>,
     within: Duration,

@@ -9,7 +9,7 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 32] = [
+const ROUTES: [(&str, &str); 35] = [
     ("get", "/sessions/{id}/knowledge"),
     ("get", "/sessions/{id}/review"),
     ("get", "/sessions/{id}/notes"),
@@ -44,6 +44,7 @@ const ROUTES: [(&str, &str); 32] = [
     ("get", "/startupz"),
     ("get", "/streams/{id}"),
     ("delete", "/streams/{id}"),
+    ("get", "/ws"),
 ];
 
 #[tokio::test]
@@ -270,8 +271,10 @@ async fn the_document_lists_exactly_the_routes() {
             let reply = server
                 .send(request(&method.to_uppercase(), &real, &[], b""))
                 .await;
-            // A response's id is random, and there is none yet.
-            let is_told = reply.body.contains("no such response");
+            // Ids of responses and streams are random, and there are none yet.
+            let is_told = ["no such response", "no such stream"]
+                .iter()
+                .any(|told| reply.body.contains(told));
             assert!(reply.status != 404 || is_told, "{method} {path}");
             assert_eq!(
                 reply.status != 405,

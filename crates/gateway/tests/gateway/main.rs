@@ -19,6 +19,7 @@ mod once;
 mod refusals;
 mod responses;
 mod shedding;
+mod socket;
 mod streams;
 mod support;
 mod time;

@@ -1,0 +1,63 @@
+//! Streams over a WebSocket: `/ws`.
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use yawc::{CompressionLevel, Options, WebSocket};
+
+use super::student::Who;
+use crate::{
+    dto::ErrorOutput,
+    error::ApiError,
+    gateway::Shared,
+    socket::{Connection, MOST_BYTES},
+    streams::Asker,
+};
+
+/// Teach, discuss and go on with streams over one WebSocket.
+///
+/// Frames are JSON texts of at most 100 KB; `permessage-deflate` is agreed to. A client sends
+/// `{"type": "teach", "ref", …}` with the fields of `/chat/stream`, `{"type": "panel", "ref", …}`
+/// with those of `/panel/stream`, `{"type": "resume", "ref", "stream", "after"}` to go on with
+/// a stream after an event, and `{"type": "cancel", "ref", "stream"}`; `ref` is any text of its
+/// own that answers repeat. Each stream begins with `{"event": "open", "ref", "stream"}`, then
+/// every event is `{"stream", "id", "event", "data"}` as in Server-Sent Events, text being
+/// `"text"`. What cannot be done is `{"event": "refused", "ref", "status", "detail"}`, with
+/// `queue_token` where all streams are taken: send it as `queue_token` when coming back.
+/// Streams that are not `durable` end with the connection. `{"event": "retry"}` says that the
+/// server goes away.
+#[utoipa::path(
+    get,
+    path = "/ws",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 101, description = "The protocol is switched"),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site opened it on a server without keys", body = ErrorOutput),
+        (status = 426, description = "The request is not a WebSocket's", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn connect(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let options = Options::default()
+        // Above its own limit the library drops the connection; up to there the client is told.
+        .with_limits(8 * MOST_BYTES, 16 * MOST_BYTES)
+        .with_compression_level(CompressionLevel::fast())
+        .with_utf8();
+    let asker = Asker::of(&request);
+    let upgraded = WebSocket::upgrade_with_options(request, options);
+    let (response, upgrade) = upgraded.map_err(|_| ApiError::NoUpgrade)?;
+    let sockets = app.sockets.clone();
+    sockets.spawn(async move {
+        match upgrade.await {
+            Ok(socket) => Connection::new(app, who, asker, socket).serve().await,
+            Err(error) => tracing::debug!(%error, "a WebSocket did not open"),
+        }
+    });
+    Ok(response.into_response())
+}
