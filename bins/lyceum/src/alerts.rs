@@ -13,7 +13,11 @@ use lyceum_observe::Telemetry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{alerts::readings::Readings, compose::service_id, config};
+use crate::{
+    alerts::readings::Readings,
+    compose::service_id,
+    config::{self, Resolved},
+};
 
 /// Watches until it is cancelled.
 ///
@@ -21,14 +25,15 @@ use crate::{alerts::readings::Readings, compose::service_id, config};
 ///
 /// A channel that cannot be built as configured.
 pub(crate) fn start(
-    config: &config::Alerts,
+    resolved: &Resolved,
     telemetry: &Telemetry,
     stop: CancellationToken,
 ) -> Result<JoinHandle<()>> {
+    let config = &resolved.config.alerts;
     lyceum_alert::metrics::describe();
     let dispatcher = Dispatcher::start(channels(config)?);
     let repeat = Duration::from_secs(config.repeat_minutes * 60);
-    let alerts = Alerts::new(service_id(), rules(config), repeat);
+    let alerts = Alerts::new(service_id(&resolved.listen), rules(config), repeat);
     let every = Duration::from_secs(config.interval_seconds);
     let telemetry = telemetry.clone();
     let mut readings = Readings::default();

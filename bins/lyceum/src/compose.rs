@@ -20,6 +20,7 @@ use crate::{
     config::{Resolved, Samples},
     edge, embedders, graphs, health, mcp, meaning,
     models::{self, Models},
+    operator::View,
     provider::{Chosen, ProcessEnvironment},
     spend,
     store::Store,
@@ -29,6 +30,10 @@ use crate::{
 /// How often completed conversations are looked for, and how long they must have been idle (R2.8).
 const CLEAN_EVERY: Duration = Duration::from_secs(10 * 60);
 const IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// How often the checks run when nobody asks for health, so that their metrics are there for
+/// who only scrapes.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Everything, ready to run.
 #[derive(Debug)]
@@ -83,6 +88,13 @@ impl Server {
             let stop = stop_background.clone();
             background.spawn(async move { platform.tend_crons(stop).await });
         }
+        let (health, stop_checking) = (self.health.clone(), stop_background.clone());
+        background.spawn(async move {
+            while let Some(_report) = stop_checking.run_until_cancelled(health.report()).await {
+                let pause = tokio::time::sleep(CHECK_EVERY);
+                stop_checking.run_until_cancelled(pause).await;
+            }
+        });
         background.close();
         if let Some(platform) = &self.platform {
             match platform.recover().await {
@@ -105,9 +117,16 @@ impl Server {
     }
 }
 
-/// Which of several replicas this process is.
-pub(crate) fn service_id() -> String {
-    format!("lyceum-{}", std::process::id())
+/// Which of several replicas this process is: the same after a restart, so that an alert that
+/// was raised before one is resolved after it. In a container the machine's name is the
+/// container's own; on one machine the address tells processes apart.
+pub(crate) fn service_id(listen: &Address) -> String {
+    let host = lyceum_observe::host_name().unwrap_or_else(|| "lyceum".to_owned());
+    match listen {
+        Address::Net(address) if address.port() == 0 => format!("{host}:{}", std::process::id()),
+        Address::Net(address) => format!("{host}:{}", address.port()),
+        socket => format!("{host}:{socket}"),
+    }
 }
 
 /// Opens the store, builds model, tools, student and gateway, and binds the address.
@@ -164,6 +183,7 @@ pub(crate) async fn compose(
         health::StoreProbe(memory.clone()),
     );
     let capacity = config.queue.capacity;
+    let seen = watch.clone();
     health.register("model", Importance::Advisory, move || {
         health::model(&watch, capacity)
     });
@@ -185,13 +205,18 @@ pub(crate) async fn compose(
         process: telemetry.process().clone(),
         info: Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            service_id: service_id(),
+            service_id: service_id(&resolved.listen),
             provider: mind.name().to_owned(),
             model: name,
         },
     };
     let mut gateway = Gateway::new(&edge::gateway(config)?, services)
         .with_panel(panel)
+        .with_operator(Arc::new(View {
+            watch: seen,
+            ledger: ledger.clone(),
+        }))
+        .with_library(pupil.clone(), pupil.clone())
         .with_pupil(pupil);
     if let Some(platform) = &platform {
         gateway = gateway.with_langgraph(platform.clone());

@@ -150,6 +150,7 @@ fn part(scope: Scope) -> KeyScope {
         Scope::Models => KeyScope::Models,
         Scope::Graphs => KeyScope::Graphs,
         Scope::Metrics => KeyScope::Metrics,
+        Scope::Operator => KeyScope::Operator,
     }
 }
 

@@ -14,6 +14,7 @@ mod key;
 mod mcp;
 mod meaning;
 mod models;
+mod operator;
 mod provider;
 mod spend;
 mod store;
@@ -88,7 +89,7 @@ async fn serve(options: &Options) -> Result<()> {
     let exported = telemetry.clone();
     tokio::spawn(telemetry.upkeep());
     let end_alerts = CancellationToken::new();
-    let watched = alerts::start(&resolved.config.alerts, &exported, end_alerts.clone())?;
+    let watched = alerts::start(&resolved, &exported, end_alerts.clone())?;
     server.run(stop).await;
     end_alerts.cancel();
     watched.await?;
@@ -120,7 +121,10 @@ fn telemetry(resolved: &Resolved) -> Result<Telemetry> {
         LogFormat::Text => lyceum_observe::LogFormat::Text,
         LogFormat::Json => lyceum_observe::LogFormat::Json,
     };
-    let traces = resolved.config.traces.resolved(compose::service_id());
+    let traces = resolved
+        .config
+        .traces
+        .resolved(compose::service_id(&resolved.listen));
     if traces.is_some() {
         lyceum_core::install_propagator(lyceum_observe::traces::outgoing);
     }

@@ -9,6 +9,7 @@
 mod grade;
 mod graph;
 mod learnt;
+mod library;
 mod pupil;
 mod sieve;
 mod think;

@@ -42,6 +42,7 @@ mod embed;
 mod error;
 mod ids;
 mod knowledge;
+mod library;
 mod message;
 mod panel;
 mod propagation;
@@ -65,6 +66,10 @@ pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
 pub use knowledge::{
     Claim, Concept, ExamAnswer, GapStatus, Hole, Knowledge, KnownGap, Misconception, Paper, Pupil,
     Review, ReviewItem, TeachBack, Tone, Verdict,
+};
+pub use library::{
+    Archive, Erased, Export, MemoryEntry, Notebook, Page, Remembered, SessionEntry, Transcript,
+    Utterance,
 };
 pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
 pub use panel::{Discussion, Panel, PanelEvent, PanelReport, PanelStream, PanelTurn};

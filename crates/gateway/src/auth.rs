@@ -63,7 +63,7 @@ pub struct KeyRules {
     pub requests_per_minute: Option<NonZeroU32>,
     /// From when on it is refused.
     pub expires: Option<OffsetDateTime>,
-    /// The parts of the API that it opens; empty means all.
+    /// The parts of the API that it opens; empty means all but the operator's.
     pub scopes: Vec<KeyScope>,
     /// The models that it may name under `/v1`; empty means all.
     pub models: Vec<String>,
@@ -80,6 +80,8 @@ pub enum KeyScope {
     Graphs,
     /// `/metrics` and `/api/metrics`.
     Metrics,
+    /// `/api/operator`: only for a key that names it.
+    Operator,
 }
 
 impl ApiKey {
@@ -133,9 +135,14 @@ impl Caller {
             Family::Models => KeyScope::Models,
             Family::Graphs => KeyScope::Graphs,
             Family::Metrics => KeyScope::Metrics,
+            Family::Operator => KeyScope::Operator,
             Family::Open => return Ok(()),
         };
         match self.rules.as_deref() {
+            // What concerns all tenants is nobody's by default.
+            Some(rules) if needed == KeyScope::Operator && !rules.scopes.contains(&needed) => {
+                Err(ApiError::KeyScope)
+            }
             Some(rules) if !rules.scopes.is_empty() && !rules.scopes.contains(&needed) => {
                 Err(ApiError::KeyScope)
             }

@@ -3,6 +3,7 @@
 //! Invariant: what leaves this module inward keeps core's rules. Fields that are not
 //! known are ignored, so that a client may be newer than the server.
 
+mod library;
 mod panel;
 mod pupil;
 
@@ -14,6 +15,10 @@ use utoipa::ToSchema;
 
 use crate::{config::Limits, error::ApiError, streams::Place};
 
+pub(crate) use library::{
+    ErasedOutput, FoundOutput, MEMORY_BYTES, MemoriesOutput, MemoryEdit, MemoryOutput, MemoryQuery,
+    QUERY_BYTES, SessionsOutput, TranscriptOutput,
+};
 pub(crate) use panel::{PanelInput, PanelOutput, PanelSpeech};
 pub(crate) use pupil::{
     ChatTone, ExamInput, ExamOutput, KnowledgeOutput, ReviewOutput, TeachBackInput, TeachBackOutput,

@@ -215,6 +215,9 @@ fn admit(
             }
             passage.caller = Some(caller.clone());
             caller.may_enter(family)?;
+            if is_work(request.method(), family) && app.maintenance.load(Ordering::Relaxed) {
+                return Err(ApiError::Maintenance);
+            }
             if !is_probe {
                 rate::take(caller.allowances(), now, standings)?;
             }
@@ -224,6 +227,13 @@ fn admit(
         Err(_) if family == Family::Open => Ok(()),
         Err(refusal) => Err(refusal),
     }
+}
+
+/// Whether a request begins something, which maintenance refuses. A WebSocket does not yet:
+/// what it asks for is refused by itself.
+fn is_work(method: &Method, family: Family) -> bool {
+    matches!(family, Family::Student | Family::Models | Family::Graphs)
+        && matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// What was found out about a request on its way in.
@@ -303,6 +313,7 @@ struct Track {
     outcome: Outcome,
     /// What its user sees is uncertain until it ends.
     write: Option<Write>,
+    id: RequestId,
 }
 
 impl Track {
@@ -336,6 +347,7 @@ impl Track {
             bytes: 0,
             outcome: Outcome::ClientGone,
             write: None,
+            id: id.clone(),
         }
     }
 
@@ -366,6 +378,9 @@ impl Drop for Track {
         } else {
             tracing::info!(status, latency_ms, bytes, outcome, "request");
             self.app.count(took, status >= 500);
+            if status >= 500 {
+                self.app.failures.note(&endpoint, status, self.id.as_str());
+            }
         }
         histogram!(DURATION, "method" => self.method, "endpoint" => endpoint.clone())
             .record(took.as_secs_f64());

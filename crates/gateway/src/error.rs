@@ -73,12 +73,16 @@ pub(crate) enum ApiError {
     NoResponse,
     #[error("the method is not allowed here: see /docs for what is")]
     MethodNotAllowed,
+    #[error("the server is in maintenance and takes no new work: try again in a minute")]
+    Maintenance,
     #[error("the server is busy: try again in a few seconds")]
     Busy,
     #[error("as many streams are open as the server serves: {}", line(.place.as_ref()))]
     StreamsBusy { place: Option<Place> },
     #[error("this is for a WebSocket: connect with one, over HTTP/1.1")]
     NoUpgrade,
+    #[error("you have no such memory: see /memories for what there is")]
+    NoMemory,
     #[error(
         "there is no such stream here: it was not durable, ended a while ago, or is another user's"
     )]
@@ -118,9 +122,10 @@ impl ApiError {
             | Self::NoSession
             | Self::NoModel { .. }
             | Self::NoResponse
-            | Self::NoStream => StatusCode::NOT_FOUND,
+            | Self::NoStream
+            | Self::NoMemory => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Busy | Self::StreamsBusy { .. } | Self::Closing => {
+            Self::Maintenance | Self::Busy | Self::StreamsBusy { .. } | Self::Closing => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -146,6 +151,7 @@ impl ApiError {
             Self::Timeout { .. }
             | Self::SlowBody { .. }
             | Self::RateLimited { .. }
+            | Self::Maintenance
             | Self::Busy
             | Self::StreamsBusy { .. }
             | Self::Closing
@@ -210,6 +216,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         let known = match self {
             Self::RateLimited { after, .. } => Some(*after),
+            Self::Maintenance => Some(Duration::from_secs(60)),
             Self::StreamsBusy { place } => place.map(|place| place.wait),
             Self::Student(error) => error.retry_after(),
             Self::Embed(error) => error.retry_after(),
@@ -245,10 +252,12 @@ impl ApiError {
             Self::NoModel { .. } => "no_model",
             Self::NoResponse => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::Maintenance => "maintenance",
             Self::Busy => "busy",
             Self::StreamsBusy { .. } => "streams_busy",
             Self::NoUpgrade => "no_upgrade",
             Self::NoStream => "not_found",
+            Self::NoMemory => "no_memory",
             Self::Cancelled => "cancelled",
             Self::TooLong => "too_long",
             Self::Closing => "closing",

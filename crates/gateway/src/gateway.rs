@@ -6,14 +6,17 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::{Duration, Instant},
 };
 
 use axum::{Router, body::Body, middleware};
 use bytes::Bytes;
 use http::{Request, Response};
-use lyceum_core::{Panel, Pupil, RecordStore, Student};
+use lyceum_core::{Archive, Notebook, Panel, Pupil, RecordStore, Student};
 use lyceum_observe::{Health, ProcessWatch};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,6 +32,7 @@ use crate::{
     },
     error::ApiError,
     metrics,
+    operator::{Failures, Operator},
     page::Assets,
     routes,
     streams::{self, Hub, Streams},
@@ -99,6 +103,14 @@ pub(crate) struct App {
     pub(crate) responses: OnceLock<Arc<dyn RecordStore>>,
     /// Who tells what the student knows, where somebody does.
     pub(crate) pupil: OnceLock<Arc<dyn Pupil>>,
+    /// What is kept of users, where they may see and govern it.
+    pub(crate) archive: OnceLock<Arc<dyn Archive>>,
+    pub(crate) notebook: OnceLock<Arc<dyn Notebook>>,
+    /// Who tells of the parts behind, where somebody does.
+    pub(crate) operator: OnceLock<Arc<dyn Operator>>,
+    /// Whether new work is refused.
+    pub(crate) maintenance: AtomicBool,
+    pub(crate) failures: Failures,
     pub(crate) assets: Assets,
     pub(crate) openapi: Bytes,
     pub(crate) streams: Streams,
@@ -186,6 +198,11 @@ impl Gateway {
             panel: OnceLock::new(),
             responses: OnceLock::new(),
             pupil: OnceLock::new(),
+            archive: OnceLock::new(),
+            notebook: OnceLock::new(),
+            operator: OnceLock::new(),
+            maintenance: AtomicBool::new(false),
+            failures: Failures::default(),
             assets: Assets::new(),
             openapi: openapi.into(),
             streams: Streams::new(config.limits.streams),
@@ -254,6 +271,22 @@ impl Gateway {
     #[must_use]
     pub fn with_pupil(self, pupil: Arc<dyn Pupil>) -> Self {
         self.app.pupil.get_or_init(|| pupil);
+        self
+    }
+
+    /// Has `/sessions`, `/memories` and `/export` answered by these; without them nothing is
+    /// found there. The first ones stay.
+    #[must_use]
+    pub fn with_library(self, archive: Arc<dyn Archive>, notebook: Arc<dyn Notebook>) -> Self {
+        self.app.archive.get_or_init(|| archive);
+        self.app.notebook.get_or_init(|| notebook);
+        self
+    }
+
+    /// Has `/api/operator` tell of the parts behind too. The first one stays.
+    #[must_use]
+    pub fn with_operator(self, operator: Arc<dyn Operator>) -> Self {
+        self.app.operator.get_or_init(|| operator);
         self
     }
 

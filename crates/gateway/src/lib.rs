@@ -15,6 +15,7 @@ mod error;
 mod gateway;
 pub mod langgraph;
 mod metrics;
+mod operator;
 mod page;
 mod routes;
 mod server;
@@ -34,6 +35,7 @@ pub use edge::{
 };
 pub use gateway::{Gateway, Info, Services};
 pub use metrics::METRICS;
+pub use operator::{BandPart, BreakerPart, CostPart, Operator, Parts, QueuePart, QuotaPart};
 pub use server::{
     Address, BindError, Bound, Server, Stopped,
     tls::{Tls, TlsError},

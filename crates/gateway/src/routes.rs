@@ -5,7 +5,9 @@
 mod anthropic;
 mod embeddings;
 mod health;
+mod library;
 mod openai;
+mod operator;
 mod pages;
 mod panel;
 mod pupil;
@@ -72,6 +74,8 @@ pub(crate) enum Family {
     Graphs,
     /// The figures.
     Metrics,
+    /// What operators see and do.
+    Operator,
 }
 
 /// To which part of the API a route belongs. What is not known is the student's.
@@ -83,7 +87,11 @@ pub(crate) fn family(endpoint: &str) -> Family {
     match parts.next().unwrap_or_default() {
         "v1" => Family::Models,
         "metrics" => Family::Metrics,
-        "api" if parts.next() == Some("metrics") => Family::Metrics,
+        "api" => match parts.next() {
+            Some("metrics") => Family::Metrics,
+            Some("operator") => Family::Operator,
+            _ => Family::Student,
+        },
         "assistants" | "threads" | "runs" | "store" => Family::Graphs,
         _ => Family::Student,
     }
@@ -97,6 +105,13 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(streams::resume, streams::cancel))
         .routes(routes!(socket::connect))
         .routes(routes!(student::memorize))
+        .routes(routes!(library::sessions))
+        .routes(routes!(library::transcript, library::delete_session))
+        .routes(routes!(library::complete))
+        .routes(routes!(library::memories))
+        .routes(routes!(library::search))
+        .routes(routes!(library::edit, library::forget))
+        .routes(routes!(library::export, library::erase))
         .routes(routes!(pupil::knowledge))
         .routes(routes!(pupil::review))
         .routes(routes!(pupil::notes))
@@ -121,6 +136,8 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(health::startupz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::api_metrics))
+        .routes(routes!(operator::operator))
+        .routes(routes!(operator::maintenance))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::index))

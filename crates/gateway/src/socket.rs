@@ -5,7 +5,12 @@
 //! does not read is cut off. Deliberately absent: binary frames; keys in frames, because who
 //! calls is known before the protocol is switched.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_core::Stream;
 use futures_util::{SinkExt, StreamExt, stream::SelectAll};
@@ -253,6 +258,9 @@ impl Connection {
     fn counted(&self, asker: Asker) -> Result<OpenStream, ApiError> {
         if self.app.draining.is_cancelled() {
             return Err(ApiError::Closing);
+        }
+        if self.app.maintenance.load(Ordering::Relaxed) {
+            return Err(ApiError::Maintenance);
         }
         if self.open.len() >= MOST_STREAMS {
             let detail =

@@ -110,6 +110,12 @@ impl Streams {
         })
     }
 
+    /// The streams that are open, and the places in the line.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let gate = self.gate();
+        (gate.open(), gate.waiting())
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.0.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }

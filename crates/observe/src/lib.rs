@@ -17,6 +17,6 @@ pub use health::{
     CheckReport, Health, HealthConfig, Importance, Lifecycle, Observation, Probe, Report, Status,
 };
 pub use metrics::{Kind, METRICS, MetricSpec, describe};
-pub use process::{ProcessStats, ProcessWatch};
+pub use process::{ProcessStats, ProcessWatch, host_name};
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, TelemetryError};
 pub use traces::{TracesConfig, TracesError};

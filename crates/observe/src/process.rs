@@ -42,6 +42,13 @@ pub struct ProcessStats {
     pub started_unix_seconds: u64,
 }
 
+/// The name of this machine, or of the container that it seems to be; `None` where the system
+/// does not tell.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    System::host_name().ok().filter(|name| !name.is_empty())
+}
+
 /// Reads [`ProcessStats`] and keeps the last reading for a second.
 #[derive(Debug)]
 pub struct ProcessWatch(Mutex<Watch>);

@@ -30,7 +30,7 @@ pub(crate) struct Key {
     /// RFC 3339. Default: never.
     #[serde(default)]
     pub expires: Option<String>,
-    /// What it opens. Default: everything.
+    /// What it opens. Default: everything but what is the operator's.
     #[serde(default)]
     pub scopes: Vec<Scope>,
     /// The models that it may name under `/v1`. Default: all.
@@ -50,6 +50,8 @@ pub(crate) enum Scope {
     Graphs,
     /// `/metrics`.
     Metrics,
+    /// `/api/operator`.
+    Operator,
 }
 
 /// `[limits]`: how often clients may call. Unset limits do not apply; health and metrics are

@@ -202,12 +202,13 @@ pub(crate) async fn livez(State(app): State<Shared>) -> Result<Response, ApiErro
     tag = "operation",
     responses(
         (status = 200, description = "It is ready", body = ProbeOutput),
-        (status = 503, description = "It starts, drains, or lacks something it cannot do without", body = ProbeOutput),
+        (status = 503, description = "It starts, drains, is in maintenance, or lacks something it cannot do without", body = ProbeOutput),
     )
 )]
 pub(crate) async fn readyz(State(app): State<Shared>) -> Result<Response, ApiError> {
     let report = app.services.health.report().await;
-    probe(&app, report.is_ready())
+    let is_open = !app.maintenance.load(Ordering::Relaxed);
+    probe(&app, report.is_ready() && is_open)
 }
 
 /// Whether the start is over.

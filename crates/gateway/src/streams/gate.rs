@@ -137,9 +137,13 @@ impl Gate {
         self.lasts = Duration::from_secs_f64(mean + GAIN * (last - mean));
     }
 
+    /// The places in the line; some may be kept for clients that will not come back.
+    pub(crate) fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
     /// The streams that are open.
-    #[cfg(test)]
-    fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open
     }
 

@@ -9,7 +9,7 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 35] = [
+const ROUTES: [(&str, &str); 47] = [
     ("get", "/sessions/{id}/knowledge"),
     ("get", "/sessions/{id}/review"),
     ("get", "/sessions/{id}/notes"),
@@ -45,6 +45,18 @@ const ROUTES: [(&str, &str); 35] = [
     ("get", "/streams/{id}"),
     ("delete", "/streams/{id}"),
     ("get", "/ws"),
+    ("get", "/sessions"),
+    ("get", "/sessions/{id}"),
+    ("delete", "/sessions/{id}"),
+    ("post", "/sessions/{id}/complete"),
+    ("get", "/memories"),
+    ("post", "/memories/search"),
+    ("put", "/memories/{id}"),
+    ("delete", "/memories/{id}"),
+    ("get", "/export"),
+    ("delete", "/export"),
+    ("get", "/api/operator"),
+    ("post", "/api/operator/maintenance"),
 ];
 
 #[tokio::test]

@@ -1,0 +1,412 @@
+//! What is kept of a user: `/sessions`, `/memories`, `/export`.
+//!
+//! Invariant: everything is looked up in the caller's own scope, so what belongs to somebody
+//! else is not found, and nothing tells it from what never was.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    response::{IntoResponse, Response},
+};
+use futures_util::TryStreamExt;
+use http::{StatusCode, header};
+use lyceum_core::{Archive, Notebook, SessionId};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::student::{Who, call, json};
+use crate::{
+    body,
+    dto::{
+        ErasedOutput, ErrorOutput, FoundOutput, MEMORY_BYTES, MemoriesOutput, MemoryEdit,
+        MemoryOutput, MemoryQuery, QUERY_BYTES, SessionsOutput, TranscriptOutput,
+    },
+    error::ApiError,
+    gateway::{App, Shared},
+};
+
+/// The largest part of a list.
+const MOST: usize = 200;
+
+/// A part of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct Part {
+    /// At most so many, 1 to 200; default 50.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+    /// The `next` of the part before.
+    #[param(max_length = 200)]
+    before: Option<String>,
+}
+
+impl Part {
+    fn limit(&self) -> Result<usize, ApiError> {
+        match self.limit.unwrap_or(50) {
+            limit @ 1..=MOST => Ok(limit),
+            other => Err(ApiError::Invalid {
+                path: "limit".to_owned(),
+                detail: format!("it is {other}: 1 to {MOST} are allowed"),
+            }),
+        }
+    }
+}
+
+fn part(query: Result<Query<Part>, QueryRejection>) -> Result<Part, ApiError> {
+    let Query(part) = query.map_err(|error| ApiError::Invalid {
+        path: "query".to_owned(),
+        detail: error.body_text(),
+    })?;
+    Ok(part)
+}
+
+fn session(id: Result<Path<String>, PathRejection>) -> Result<SessionId, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::NoSession)?;
+    SessionId::new(id).map_err(|_| ApiError::NoSession)
+}
+
+fn archive(app: &App) -> Result<Arc<dyn Archive>, ApiError> {
+    app.archive.get().cloned().ok_or(ApiError::NotFound)
+}
+
+fn notebook(app: &App) -> Result<Arc<dyn Notebook>, ApiError> {
+    app.notebook.get().cloned().ok_or(ApiError::NotFound)
+}
+
+fn done(is_there: bool, missing: ApiError) -> Result<Response, ApiError> {
+    match is_there {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(missing),
+    }
+}
+
+/// The conversations, newest first.
+#[utoipa::path(
+    get,
+    path = "/sessions",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(Part),
+    responses(
+        (status = 200, description = "A part of the list", body = SessionsOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 422, description = "A parameter is wrong", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn sessions(
+    State(app): State<Shared>,
+    who: Who,
+    query: Result<Query<Part>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let part = part(query)?;
+    let scope = &who.0.0.scope;
+    let archive = archive(&app)?;
+    let page = archive.sessions(scope, part.before.as_deref(), part.limit()?);
+    json(&SessionsOutput::from(
+        page.await.map_err(ApiError::Student)?,
+    ))
+}
+
+/// A conversation with its last messages.
+#[utoipa::path(
+    get,
+    path = "/sessions/{id}",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(("id" = String, Path, description = "The conversation"), Part),
+    responses(
+        (status = 200, description = "The conversation", body = TranscriptOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
+        (status = 422, description = "A parameter is wrong", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn transcript(
+    State(app): State<Shared>,
+    who: Who,
+    id: Result<Path<String>, PathRejection>,
+    query: Result<Query<Part>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let (session, part) = (session(id)?, part(query)?);
+    let before = match &part.before {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| ApiError::Invalid {
+            path: "before".to_owned(),
+            detail: "it is no number of a message".to_owned(),
+        })?),
+    };
+    let scope = &who.0.0.scope;
+    let found = archive(&app)?
+        .transcript(scope, &session, before, part.limit()?)
+        .await
+        .map_err(ApiError::Student)?;
+    json(&TranscriptOutput::from(found.ok_or(ApiError::NoSession)?))
+}
+
+/// Delete a conversation and what the student knows of it. What was remembered from it stays
+/// until it is deleted under `/memories`.
+#[utoipa::path(
+    delete,
+    path = "/sessions/{id}",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(("id" = String, Path, description = "The conversation")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn delete_session(
+    State(app): State<Shared>,
+    who: Who,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let (session, archive) = (session(id)?, archive(&app)?);
+    let call = call(who, Some(&session), app.limits.request);
+    let gone = archive.delete(call, &session).await;
+    done(gone.map_err(ApiError::Student)?, ApiError::NoSession)
+}
+
+/// Mark a conversation as completed: it is removed when it has been idle for a while. A further
+/// turn opens it again.
+#[utoipa::path(
+    post,
+    path = "/sessions/{id}/complete",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(("id" = String, Path, description = "The conversation")),
+    responses(
+        (status = 204, description = "It is completed"),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn complete(
+    State(app): State<Shared>,
+    who: Who,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let (session, archive) = (session(id)?, archive(&app)?);
+    let known = archive.complete(&who.0.0.scope, &session).await;
+    done(known.map_err(ApiError::Student)?, ApiError::NoSession)
+}
+
+/// What is remembered across conversations, newest first.
+#[utoipa::path(
+    get,
+    path = "/memories",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(Part),
+    responses(
+        (status = 200, description = "A part of the list", body = MemoriesOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 422, description = "A parameter is wrong", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn memories(
+    State(app): State<Shared>,
+    who: Who,
+    query: Result<Query<Part>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let part = part(query)?;
+    let scope = &who.0.0.scope;
+    let page = notebook(&app)?
+        .memories(scope, part.before.as_deref(), part.limit()?)
+        .await;
+    json(&MemoriesOutput::from(page.map_err(ApiError::Student)?))
+}
+
+/// Find what is remembered.
+#[utoipa::path(
+    post,
+    path = "/memories/search",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = MemoryQuery, example = json!({ "query": "photosynthesis" })),
+    responses(
+        (status = 200, description = "What was found, best first", body = FoundOutput),
+        (status = 400, description = "The body is no JSON", body = ErrorOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 413, description = "The body is too large", body = ErrorOutput),
+        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
+        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn search(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let input: MemoryQuery = body::json(request, &app.limits).await?;
+    check("query", &input.query, QUERY_BYTES)?;
+    let limit = match input.limit.unwrap_or(10) {
+        limit @ 1..=100 => limit as usize,
+        other => {
+            return Err(ApiError::Invalid {
+                path: "limit".to_owned(),
+                detail: format!("it is {other}: 1 to 100 are allowed"),
+            });
+        }
+    };
+    let found = notebook(&app)?
+        .search(&who.0.0.scope, &input.query, limit)
+        .await;
+    json(&FoundOutput::from(found.map_err(ApiError::Student)?))
+}
+
+/// Put another text in the place of a memory, which gets a new id.
+#[utoipa::path(
+    put,
+    path = "/memories/{id}",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(("id" = String, Path, description = "The memory")),
+    request_body(content = MemoryEdit, example = json!({ "text": "Chlorophyll absorbs red light." })),
+    responses(
+        (status = 200, description = "The memory in its place", body = MemoryOutput),
+        (status = 400, description = "The body is no JSON", body = ErrorOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 404, description = "The caller has no such memory", body = ErrorOutput),
+        (status = 413, description = "The body is too large", body = ErrorOutput),
+        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
+        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn edit(
+    State(app): State<Shared>,
+    who: Who,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::NoMemory)?;
+    let input: MemoryEdit = body::json(request, &app.limits).await?;
+    check("text", &input.text, MEMORY_BYTES)?;
+    let edited = notebook(&app)?.edit(&who.0.0.scope, &id, input.text).await;
+    let edited = edited.map_err(ApiError::Student)?;
+    json(&MemoryOutput::from(edited.ok_or(ApiError::NoMemory)?))
+}
+
+/// Delete a memory.
+#[utoipa::path(
+    delete,
+    path = "/memories/{id}",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(("id" = String, Path, description = "The memory")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 404, description = "The caller has no such memory", body = ErrorOutput),
+        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn forget(
+    State(app): State<Shared>,
+    who: Who,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::NoMemory)?;
+    let gone = notebook(&app)?.forget(&who.0.0.scope, &id).await;
+    done(gone.map_err(ApiError::Student)?, ApiError::NoMemory)
+}
+
+/// Everything that is kept of the caller, as JSON Lines.
+///
+/// An object a line, named by its `type`: a `session` followed by its `message`s, then
+/// `memory`s. An export that breaks off in the middle ends the connection without an end.
+#[utoipa::path(
+    get,
+    path = "/export",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    responses(
+        (status = 200, description = "The lines", content_type = "application/x-ndjson", body = String),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn export(State(app): State<Shared>, who: Who) -> Result<Response, ApiError> {
+    let lines = archive(&app)?.export(who.0.0.scope.clone());
+    let lines = lines.inspect_err(|error| tracing::warn!(%error, "an export broke off"));
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"lyceum-export.jsonl\"",
+        ),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// That everything is meant.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct Confirmation {
+    /// `erase`.
+    confirm: Option<String>,
+}
+
+/// Erase everything that is kept of the caller: conversations, what the student knows,
+/// memories. It cannot be undone.
+#[utoipa::path(
+    delete,
+    path = "/export",
+    tag = "student",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    params(Confirmation),
+    responses(
+        (status = 200, description = "What was erased", body = ErasedOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 422, description = "It is not confirmed", body = ErrorOutput),
+        (status = 503, description = "Not now; what was erased until then stays erased", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn erase(
+    State(app): State<Shared>,
+    who: Who,
+    query: Result<Query<Confirmation>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let confirmed = query.ok().and_then(|Query(query)| query.confirm);
+    if confirmed.as_deref() != Some("erase") {
+        return Err(ApiError::Invalid {
+            path: "confirm".to_owned(),
+            detail: "everything would be erased: send ?confirm=erase to have that".to_owned(),
+        });
+    }
+    let archive = archive(&app)?;
+    let erased = archive.erase(call(who, None, app.limits.request)).await;
+    let erased = erased.map_err(ApiError::Student)?;
+    json(&ErasedOutput {
+        sessions: erased.sessions,
+        memories: erased.memories,
+    })
+}
+
+fn check(path: &str, text: &str, most: usize) -> Result<(), ApiError> {
+    let detail = match text.len() {
+        _ if text.trim().is_empty() => "it is blank".to_owned(),
+        bytes if bytes > most => format!("it has {bytes} bytes: at most {most} are allowed"),
+        _ => return Ok(()),
+    };
+    Err(ApiError::Invalid {
+        path: path.to_owned(),
+        detail,
+    })
+}
