@@ -81,6 +81,8 @@ pub(crate) enum ApiError {
     StreamsBusy { place: Option<Place> },
     #[error("this is for a WebSocket: connect with one, over HTTP/1.1")]
     NoUpgrade,
+    #[error("this server was set up without this part")]
+    NoPart,
     #[error("you have no such memory: see /memories for what there is")]
     NoMemory,
     #[error(
@@ -123,7 +125,8 @@ impl ApiError {
             | Self::NoModel { .. }
             | Self::NoResponse
             | Self::NoStream
-            | Self::NoMemory => StatusCode::NOT_FOUND,
+            | Self::NoMemory
+            | Self::NoPart => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Maintenance | Self::Busy | Self::StreamsBusy { .. } | Self::Closing => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -258,6 +261,7 @@ impl ApiError {
             Self::NoUpgrade => "no_upgrade",
             Self::NoStream => "not_found",
             Self::NoMemory => "no_memory",
+            Self::NoPart => "no_part",
             Self::Cancelled => "cancelled",
             Self::TooLong => "too_long",
             Self::Closing => "closing",

@@ -70,11 +70,11 @@ fn session(id: Result<Path<String>, PathRejection>) -> Result<SessionId, ApiErro
 }
 
 fn archive(app: &App) -> Result<Arc<dyn Archive>, ApiError> {
-    app.archive.get().cloned().ok_or(ApiError::NotFound)
+    app.archive.get().cloned().ok_or(ApiError::NoPart)
 }
 
 fn notebook(app: &App) -> Result<Arc<dyn Notebook>, ApiError> {
-    app.notebook.get().cloned().ok_or(ApiError::NotFound)
+    app.notebook.get().cloned().ok_or(ApiError::NoPart)
 }
 
 fn done(is_there: bool, missing: ApiError) -> Result<Response, ApiError> {
