@@ -198,7 +198,7 @@ class Balancer:
             routes = routes.replace("/etc/traefik/secrets/operators", str(users))
             (self.home / "dynamic.yml").write_text(routes)
             addresses = [f"http://127.0.0.1:{replica.port}" for replica in replicas]
-            environment["LYCEUM_REPLICAS"] = ",".join(addresses)
+            environment["KIT_REPLICAS"] = ",".join(addresses)
             command = [program, f"--configFile={self.home}/traefik.yml"]
         self.process = subprocess.Popen(
             command, stdout=self.out, stderr=self.out, cwd=self.home, env=environment
