@@ -152,6 +152,24 @@ local_up() {
         printf 'PORT=%s\nOPS_PORT=%s\nPOSTGRES_PORT=%s\nREDIS_PORT=%s\n' "$PORT" "$OPS_PORT" "$POSTGRES_PORT" "$REDIS_PORT"
         printf 'REPLICA_PORT=%s\nREPLICAS=%s\n' "$REPLICA_PORT" "$REPLICAS"
     } >"$LOCAL_DIR/run/ports"
+    : >"$LOCAL_DIR/run/arguments"
+    [ "${#SERVE_ARGUMENTS[@]}" -eq 0 ] || printf '%s\0' "${SERVE_ARGUMENTS[@]}" >"$LOCAL_DIR/run/arguments"
+}
+
+# local_roll: one replica after the other drains, ends and comes back; nobody notices.
+local_roll() {
+    local number
+    local_runs traefik || die 2 "no cluster runs in $LOCAL_DIR"
+    # shellcheck source=/dev/null
+    source "$LOCAL_DIR/run/ports"
+    mapfile -t -d '' SERVE_ARGUMENTS <"$LOCAL_DIR/run/arguments"
+    make_secrets "$LOCAL_DIR/secrets"
+    for ((number = 1; number <= REPLICAS; number++)); do
+        local_stop "replica-$number"
+        local_replica "$number"
+        # Traefik looks at a replica that was away every 2 s; then the next may go.
+        sleep 3
+    done
 }
 
 # local_down: the balancer first, so that nobody meets a replica that is gone.

@@ -156,7 +156,7 @@ class Balancer:
     def __init__(self, kind, program, replicas):
         self.kind = kind
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="edge-"))
-        self.port, self.ops = free_ports(2)
+        self.port, self.ops, self.pages = free_ports(3)
         self.out = (self.home / "out.log").open("wb")
         environment = dict(os.environ)
         if kind == "nginx":
@@ -166,6 +166,8 @@ class Balancer:
             for old, new in {
                 "listen 8088": f"listen 127.0.0.1:{self.port}",
                 "listen 8089": f"listen 127.0.0.1:{self.ops}",
+                "listen 8087": f"listen 127.0.0.1:{self.pages}",
+                "/usr/share/nginx/runbooks": f"{DEPLOY}/runbooks",
                 "/tmp/nginx.pid": f"{self.home}/pid",
                 "/dev/stdout": f"{self.home}/access.log",
                 "/dev/stderr": f"{self.home}/error.log",
@@ -407,6 +409,17 @@ class Tests:
         key = "Basic " + base64.b64encode(b"ops:pw").decode()
         assert ask(self.balancer.ops, "/dashboard/", headers={"Authorization": key})[0] == 200
 
+    def promise_nginx_serves_the_page_of_every_alert(self):
+        links = set()
+        for rules in (DEPLOY / "prometheus/rules").glob("*.yml"):
+            links.update(re.findall(r"runbook_url: (\S+)", rules.read_text()))
+        assert len(links) > 47, len(links)
+        for link in links:
+            status, headers, body = ask(self.balancer.pages, "/" + link.rsplit("/", 1)[1])
+            assert status == 200 and body.startswith(b"# "), f"{link}: {status}"
+            assert headers["Content-Type"].startswith("text/"), headers
+        assert ask(self.balancer.pages, "/")[0] == 200
+
     def count(self, path):
         return sum(replica.seen.count(("POST", path)) for replica in self.replicas)
 
@@ -418,7 +431,9 @@ class Tests:
 
     def run(self):
         for name in [name for name in vars(Tests) if name.startswith("promise_")]:
-            if name.startswith("promise_traefik_") and self.balancer.kind != "traefik":
+            # Some are of one program alone, which their names begin with.
+            of = name.removeprefix("promise_").split("_")[0]
+            if of in ("nginx", "traefik") and of != self.balancer.kind:
                 continue
             began = time.monotonic()
             getattr(self, name)()

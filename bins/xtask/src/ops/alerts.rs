@@ -16,6 +16,8 @@ const REPLICA: &str = r#"job="lyceum",instance="a:8080""#;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    /// The address under which people find the runbooks.
+    runbooks: String,
     vars: BTreeMap<String, String>,
     alert: Vec<Alert>,
 }
@@ -31,6 +33,9 @@ struct Alert {
     summary: String,
     series: Vec<String>,
     fire: String,
+    /// Further values that must fire.
+    #[serde(default)]
+    also: Vec<String>,
     #[serde(default)]
     under: String,
     quiet: Option<Vec<String>>,
@@ -38,6 +43,12 @@ struct Alert {
     at: String,
     look: Vec<String>,
     r#do: Vec<String>,
+    /// Labels of the alert that fires, beside its name, severity and category.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// Its summary, as people read it then.
+    #[serde(default)]
+    says: String,
     /// A page of `deploy/runbooks` that says more.
     emergency: Option<String>,
     /// It fires whatever happens.
@@ -108,10 +119,14 @@ fn rules(table: &Table, group: &str) -> Result<String> {
         writeln!(out, "          category: {group}")?;
         writeln!(out, "        annotations:")?;
         writeln!(out, "          summary: {}", quoted(&alert.summary))?;
-        let page = format!("deploy/runbooks/{}.md", alert.name);
-        writeln!(out, "          runbook_url: {page}")?;
+        writeln!(out, "          runbook_url: {}", page(table, alert))?;
     }
     Ok(out)
+}
+
+/// Where the runbook of an alert is.
+fn page(table: &Table, alert: &Alert) -> String {
+    format!("{}/{}.md", table.runbooks.trim_end_matches('/'), alert.name)
 }
 
 /// The series of one case; in the quiet one every value is zero unless the table says more.
@@ -134,49 +149,99 @@ fn series(alert: &Alert, value: Option<&str>) -> Vec<String> {
     filled.collect()
 }
 
-/// Only the rules of one group, or every case would evaluate all of them.
+/// What a case expects of its alert.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Silence,
+    /// It fires, whatever it says.
+    Firing,
+    /// It fires with just these labels and annotations.
+    Saying,
+}
+
+/// Only the rules of one group and what they read, or every case would evaluate all of them.
 fn tests(table: &Table, group: &str) -> Result<String> {
-    let mut out = format!(
-        "---\n{HEAD}rule_files:\n  - ../rules/slo.yml\n  - ../rules/{group}.yml\n\
-         evaluation_interval: 1m\ntests:\n"
-    );
-    if group != "sla" {
-        out = out.replace("  - ../rules/slo.yml\n", "");
+    let mut out = format!("---\n{HEAD}rule_files:\n");
+    let alerts = || table.alert.iter().filter(|alert| alert.group == group);
+    for (prefix, file) in [("lyceum:slo", "slo"), ("lyceum:replicas", "recording")] {
+        if alerts().any(|alert| alert.expr.contains(prefix)) {
+            writeln!(out, "  - ../rules/{file}.yml")?;
+        }
     }
-    for alert in table.alert.iter().filter(|alert| alert.group == group) {
-        let cases: &[(&str, Option<&str>, u8)] = if alert.always {
-            &[("fires", Some(&alert.fire), 1)]
-        } else {
-            &[
-                ("fires", Some(&alert.fire), 1),
-                ("does not fire just under", Some(&alert.under), 0),
-                ("is silent without traffic", None, 0),
-            ]
-        };
-        for (case, value, firing) in cases {
+    write!(
+        out,
+        "  - ../rules/{group}.yml\nevaluation_interval: 1m\ntests:\n"
+    )?;
+    for alert in alerts() {
+        let mut cases = vec![("fires", Some(&alert.fire), Expected::Saying)];
+        cases.extend(
+            alert
+                .also
+                .iter()
+                .map(|value| ("fires too", Some(value), Expected::Firing)),
+        );
+        if !alert.always {
+            cases.push((
+                "does not fire just under",
+                Some(&alert.under),
+                Expected::Silence,
+            ));
+            cases.push(("is silent without traffic", None, Expected::Silence));
+        }
+        for (case, value, expected) in cases {
             writeln!(out, "  - name: {} {case}", alert.name)?;
             writeln!(out, "    interval: 1m\n    input_series:")?;
-            for line in series(alert, *value) {
+            for line in series(alert, value.map(String::as_str)) {
                 let end = line.rfind('}').map_or(0, |end| end + 1);
                 let (series, values) = line.split_at(end);
                 // Single quotes: a series holds double ones and never single ones.
                 writeln!(out, "      - series: '{series}'")?;
                 writeln!(out, "        values: '{}'", values.trim())?;
             }
-            writeln!(out, "    promql_expr_test:")?;
-            writeln!(
-                out,
-                "      - expr: count(ALERTS{{alertname=\"{}\",alertstate=\"firing\"}}) > bool 0 or vector(0)",
-                alert.name
-            )?;
-            writeln!(out, "        eval_time: {}", alert.at)?;
-            writeln!(out, "        exp_samples:")?;
-            writeln!(
-                out,
-                "          - labels: '{{}}'\n            value: {firing}"
-            )?;
+            match expected {
+                Expected::Saying => out.push_str(&saying(table, alert)?),
+                _ => {
+                    let firing = u8::from(expected == Expected::Firing);
+                    out.push_str(&counting(alert, firing)?);
+                }
+            }
         }
     }
+    Ok(out)
+}
+
+/// Expects the alert with all of its labels and annotations.
+fn saying(table: &Table, alert: &Alert) -> Result<String> {
+    let (name, severity, group) = (&alert.name, &alert.severity, &alert.group);
+    let mut out = String::from("    alert_rule_test:\n");
+    writeln!(out, "      - eval_time: {}", alert.at)?;
+    writeln!(out, "        alertname: {name}\n        exp_alerts:")?;
+    writeln!(out, "          - exp_labels:")?;
+    writeln!(out, "              severity: {}", quoted(severity))?;
+    writeln!(out, "              category: {group}")?;
+    for (label, value) in &alert.labels {
+        writeln!(out, "              {label}: {}", quoted(value))?;
+    }
+    writeln!(out, "            exp_annotations:")?;
+    writeln!(out, "              summary: {}", quoted(&alert.says))?;
+    writeln!(out, "              runbook_url: {}", page(table, alert))?;
+    Ok(out)
+}
+
+/// Expects that the alert fires so often, whatever it says.
+fn counting(alert: &Alert, firing: u8) -> Result<String> {
+    let mut out = String::from("    promql_expr_test:\n");
+    writeln!(
+        out,
+        "      - expr: count(ALERTS{{alertname=\"{}\",alertstate=\"firing\"}}) > bool 0 or vector(0)",
+        alert.name
+    )?;
+    writeln!(out, "        eval_time: {}", alert.at)?;
+    writeln!(out, "        exp_samples:")?;
+    writeln!(
+        out,
+        "          - labels: '{{}}'\n            value: {firing}"
+    )?;
     Ok(out)
 }
 
@@ -250,6 +315,7 @@ mod tests {
     #[test]
     fn a_quiet_case_keeps_the_series_and_drops_their_values() {
         let text = r#"
+            runbooks = "http://localhost/"
             [vars]
             [[alert]]
             name = "A"
