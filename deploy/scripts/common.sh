@@ -67,7 +67,7 @@ make_secrets() {
     local folder=$1 name key
     mkdir -p "$folder"
     chmod 0700 "$folder"
-    for name in postgres_password lyceum_db_password monitor_db_password redis_password qdrant_key \
+    for name in postgres_password lyceum_db_password backup_db_password monitor_db_password redis_password qdrant_key \
         grafana_password elastic_password kibana_password logstash_password elastic_monitor_password; do
         random_hex | write_once "$folder/$name"
     done
