@@ -200,14 +200,19 @@ fn fields_have_the_values_of_the_line() {
 
 /// Lines that belong to the one before them: filebeat.yml joins what begins otherwise.
 fn begins_a_line(line: &str) -> bool {
-    let month = line.get(..3).is_some_and(|m| {
-        m.starts_with(|c: char| c.is_ascii_uppercase()) && m[1..].chars().all(char::is_lowercase)
-    });
+    // As in a kernel's `Nov 30 12:14:07`.
+    let is_dated = line.len() > 6
+        && line.bytes().zip(b"Aaa 00").all(|(found, kind)| match kind {
+            b'A' => found.is_ascii_uppercase(),
+            b'a' => found.is_ascii_lowercase(),
+            b'0' => found.is_ascii_digit() || found == b' ',
+            _ => found == *kind,
+        });
     line.starts_with(|c: char| c == '{' || c == '[' || c.is_ascii_digit())
         || ["thread ", "error: ", "Lyceum ", "stopp", "Stopp"]
             .iter()
             .any(|start| line.starts_with(start))
-        || (month && line.get(3..4) == Some(" "))
+        || is_dated
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! `cargo xtask ops-test`: runs every check of `deploy/` that this machine can run.
 //!
 //! Invariant: a program that is missing is installed or named and counts as a failure, so a
-//! green run has run everything. Deliberately absent: Docker, Grafana and Elasticsearch.
+//! green run has run everything. Deliberately absent: an engine of
+//! Docker, Grafana, Elasticsearch and a cluster.
 
 mod alerts;
 mod checks;
+mod kubernetes;
 mod programs;
+mod running;
 
-use std::{fs, time::Instant};
+use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
 
@@ -21,6 +24,9 @@ pub(crate) struct Args {
     /// Run only the checks whose name contains this; `list` prints the names.
     #[arg(long, value_name = "CHECK")]
     only: Option<String>,
+    /// The server for the checks that run it; default: built here without optimisation.
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
 }
 
 /// Runs the checks and prints one line for each.
@@ -38,7 +44,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             fs::write(file, text)?;
         }
-        return Ok(());
+        let programs = programs::Programs::bring(None)?;
+        return kubernetes::write(&programs, &deploy);
     }
     let only = args.only.as_deref();
     if only == Some("list") {
@@ -54,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if chosen().next().is_none() {
         bail!("there is no such check: `cargo xtask ops-test --only list` prints the names");
     }
-    let programs = programs::Programs::bring()?;
+    let programs = programs::Programs::bring(args.server.clone())?;
     let mut failed = Vec::new();
     for check in chosen() {
         let start = Instant::now();

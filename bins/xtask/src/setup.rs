@@ -50,7 +50,7 @@ pub(crate) fn debian(program: &str, package: &str) -> Result<()> {
 }
 
 /// The server that tests start for themselves. Debian keeps its programs off the path.
-fn postgres() -> Result<()> {
+pub(crate) fn postgres() -> Result<()> {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut installed = installed
         .flatten()

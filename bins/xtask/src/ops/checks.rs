@@ -8,8 +8,9 @@ use std::{
 use anyhow::{Result, ensure};
 
 use super::{
-    alerts,
+    alerts, kubernetes,
     programs::{Programs, finish},
+    running,
 };
 
 /// One check.
@@ -45,21 +46,45 @@ pub(super) const ALL: &[Check] = &[
         run: amtool,
     },
     Check {
-        name: "nginx",
-        run: nginx,
-    },
-    Check {
         name: "gixy",
         run: gixy,
     },
     Check {
+        name: "hadolint",
+        run: hadolint,
+    },
+    Check {
+        name: "shellcheck",
+        run: shellcheck,
+    },
+    Check {
+        name: "compose",
+        run: running::compose,
+    },
+    Check {
         name: "kubernetes",
-        run: kubernetes,
+        run: kubernetes::check,
+    },
+    Check {
+        name: "log-pipeline",
+        run: running::log_pipeline,
+    },
+    Check {
+        name: "nginx",
+        run: running::nginx,
+    },
+    Check {
+        name: "traefik",
+        run: running::traefik,
+    },
+    Check {
+        name: "scripts",
+        run: running::scripts,
     },
 ];
 
 /// The files below a folder with one of these endings, in order.
-fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
@@ -99,8 +124,21 @@ fn yamllint(programs: &Programs, deploy: &Path) -> Result<()> {
 }
 
 fn promtool_config(programs: &Programs, deploy: &Path) -> Result<()> {
+    // It wants the rules and the files of keys beside it.
+    let home = tempfile::tempdir()?;
+    fs::create_dir_all(home.path().join("secrets"))?;
+    fs::create_dir_all(home.path().join("rules"))?;
+    for name in ["lyceum_key", "qdrant_key"] {
+        fs::write(home.path().join("secrets").join(name), "a key")?;
+    }
+    let from = deploy.join("prometheus");
+    for file in files(&from.join("rules"), &["yml"]) {
+        let name = file.file_name().unwrap_or_default();
+        fs::copy(&file, home.path().join("rules").join(name))?;
+    }
+    let config = home.path().join("prometheus.yml");
+    fs::copy(from.join("prometheus.yml"), &config)?;
     let mut command = programs.command("promtool");
-    let config = deploy.join("prometheus/prometheus.yml");
     finish(command.args(["check", "config"]).arg(config))?;
     Ok(())
 }
@@ -151,42 +189,21 @@ fn amtool(programs: &Programs, deploy: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Nginx reads the real file, with addresses and folders that exist here.
-fn nginx(programs: &Programs, deploy: &Path) -> Result<()> {
-    let home = tempfile::tempdir()?;
-    let here = home.path().display().to_string();
-    let mut text = fs::read_to_string(deploy.join("nginx/nginx.conf"))?;
-    for replica in ["lyceum-1", "lyceum-2", "lyceum-3"] {
-        text = text.replace(replica, "127.0.0.1");
-    }
-    let text = text
-        .replace("/etc/nginx/mime.types", &format!("{here}/mime.types"))
-        .replace("/var/run/nginx.pid", &format!("{here}/pid"));
-    fs::write(
-        home.path().join("mime.types"),
-        "types { text/html html; }\n",
-    )?;
-    let config = home.path().join("nginx.conf");
-    fs::write(&config, text)?;
-    let mut command = programs.command("nginx");
-    command
-        .args(["-t", "-q", "-e", "stderr", "-p"])
-        .arg(home.path());
-    finish(command.arg("-c").arg(config))?;
-    Ok(())
-}
-
 fn gixy(programs: &Programs, deploy: &Path) -> Result<()> {
     let mut command = programs.command("gixy");
     finish(command.arg(deploy.join("nginx/nginx.conf")))?;
     Ok(())
 }
 
-fn kubernetes(programs: &Programs, deploy: &Path) -> Result<()> {
-    let mut command = programs.command("kubernetes-validate");
-    command.args(["--strict", "-k", "1.33"]);
-    let said = finish(command.args(files(&deploy.join("kubernetes"), &["yaml"])))?;
-    // An unknown kind is only a warning there; here it is a failure.
-    ensure!(!said.contains("WARN"), "{said}");
+fn hadolint(programs: &Programs, deploy: &Path) -> Result<()> {
+    let mut command = programs.command("hadolint");
+    finish(command.arg(deploy.join("docker/Dockerfile")))?;
+    Ok(())
+}
+
+fn shellcheck(programs: &Programs, deploy: &Path) -> Result<()> {
+    let mut scripts = files(deploy, &["sh"]);
+    scripts.push(deploy.join("docker/healthcheck"));
+    finish(programs.command("shellcheck").arg("-x").args(scripts))?;
     Ok(())
 }

