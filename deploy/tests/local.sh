@@ -78,6 +78,8 @@ says "is taken"
 expect 0 "health-check.sh writes its report" health --report "$STATE/report.md"
 grep -q '^| ok | every turn is answered | 20 of 20 |$' "$STATE/report.md" || die 1 "the report lacks the benchmark"
 
+expect 0 "what cdn.md says, through the balancer" "$KIT/tests/cdn.sh" "http://127.0.0.1:$BASE"
+
 say "local: a replica dies"
 kill -s KILL "$(<"$HA/run/replica-2.pid")"
 expect 1 "health-check.sh sees it" health --requests 0

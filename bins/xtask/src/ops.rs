@@ -10,11 +10,20 @@ mod kubernetes;
 mod programs;
 mod running;
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
 
 use anyhow::{Result, bail};
 
 use crate::root;
+
+/// How many checks run at the same time.
+const AT_ONCE: usize = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -62,21 +71,55 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("there is no such check: `cargo xtask ops-test --only list` prints the names");
     }
     let programs = programs::Programs::bring(args.server.clone())?;
-    let mut failed = Vec::new();
-    for check in chosen() {
-        let start = Instant::now();
-        let result = (check.run)(&programs, &deploy);
-        let took = start.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => eprintln!("ok      {:22} {took:6.1} s", check.name),
-            Err(error) => {
-                eprintln!("FAILED  {:22} {took:6.1} s\n{error:#}", check.name);
-                failed.push(check.name);
-            }
+    // Most of them wait more than they compute, so they run beside each other.
+    let (last, others): (Vec<_>, Vec<_>) = chosen().partition(|check| check.name == checks::LAST);
+    let waiting = Mutex::new(others.into_iter());
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(check) = next(&waiting) {
+                    run_one(check, &programs, &deploy, &failed);
+                }
+            });
         }
+    });
+    for check in last {
+        run_one(check, &programs, &deploy, &failed);
     }
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if failed.is_empty() {
         return Ok(());
     }
     bail!("failed: {}", failed.join(", "))
+}
+
+/// The next check that nobody has begun.
+fn next<'a>(waiting: &Mutex<impl Iterator<Item = &'a checks::Check>>) -> Option<&'a checks::Check> {
+    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    waiting.next()
+}
+
+/// Runs one check and prints its line.
+#[expect(
+    clippy::print_stderr,
+    reason = "a command line tool reports to its user"
+)]
+fn run_one(
+    check: &checks::Check,
+    programs: &programs::Programs,
+    deploy: &Path,
+    failed: &Mutex<Vec<&'static str>>,
+) {
+    let start = Instant::now();
+    let result = (check.run)(programs, deploy);
+    let took = start.elapsed().as_secs_f64();
+    match result {
+        Ok(()) => eprintln!("ok      {:22} {took:6.1} s", check.name),
+        Err(error) => {
+            eprintln!("FAILED  {:22} {took:6.1} s\n{error:#}", check.name);
+            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.push(check.name);
+        }
+    }
 }

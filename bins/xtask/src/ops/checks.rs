@@ -19,6 +19,9 @@ pub(super) struct Check {
     pub(super) run: fn(&Programs, &Path) -> Result<()>,
 }
 
+/// The check that reads what the others left.
+pub(super) const LAST: &str = "log-lines";
+
 /// All checks, the cheapest first.
 pub(super) const ALL: &[Check] = &[
     Check {
@@ -70,6 +73,10 @@ pub(super) const ALL: &[Check] = &[
         run: running::log_pipeline,
     },
     Check {
+        name: "alerts",
+        run: running::alerts,
+    },
+    Check {
         name: "nginx",
         run: running::nginx,
     },
@@ -80,6 +87,10 @@ pub(super) const ALL: &[Check] = &[
     Check {
         name: "scripts",
         run: running::scripts,
+    },
+    Check {
+        name: LAST,
+        run: running::log_lines,
     },
 ];
 

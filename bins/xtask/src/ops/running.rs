@@ -87,6 +87,17 @@ pub(super) fn log_pipeline(programs: &Programs, deploy: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Trouble from its first figure to Slack, PagerDuty and mail, and that it is told as over.
+pub(super) fn alerts(programs: &Programs, deploy: &Path) -> Result<()> {
+    let mut command = programs.command("python");
+    command.arg(deploy.join("tests/alerts.py"));
+    for program in ["prometheus", "prometheus-alertmanager"] {
+        command.arg(programs.command(program).get_program());
+    }
+    finish(&mut command)?;
+    Ok(())
+}
+
 pub(super) fn nginx(programs: &Programs, deploy: &Path) -> Result<()> {
     edge(programs, deploy, "nginx")
 }
@@ -95,7 +106,7 @@ pub(super) fn traefik(programs: &Programs, deploy: &Path) -> Result<()> {
     edge(programs, deploy, "traefik")
 }
 
-/// Boots a balancer with its real files and drives it; its lines are kept for [`scripts`].
+/// Boots a balancer with its real files and drives it; its lines are kept for [`log_lines`].
 fn edge(programs: &Programs, deploy: &Path, kind: &str) -> Result<()> {
     let program = programs.command(kind).get_program().to_owned();
     let lines = programs.lines()?.join(format!("edge-{kind}.log"));
@@ -105,7 +116,7 @@ fn edge(programs: &Programs, deploy: &Path, kind: &str) -> Result<()> {
     Ok(())
 }
 
-/// The scripts with real processes; then every line these and the balancers wrote.
+/// The scripts with real processes, whose lines are kept for [`log_lines`].
 pub(super) fn scripts(programs: &Programs, deploy: &Path) -> Result<()> {
     let lines = programs.lines()?;
     let mut command = Command::new("bash");
@@ -115,10 +126,25 @@ pub(super) fn scripts(programs: &Programs, deploy: &Path) -> Result<()> {
         .env("LYCEUM", programs.server()?)
         .env("TRAEFIK", programs.command("traefik").get_program());
     finish(&mut command)?;
-    // Not a part of the running kit.
+    // What initdb says is no line of the running kit.
     fs::remove_file(lines.join("initdb.log"))?;
-    if !lines.join("edge-nginx.log").is_file() {
-        nginx(programs, deploy)?;
+    Ok(())
+}
+
+/// Every line that the programs of the other checks wrote is read by the patterns.
+pub(super) fn log_lines(programs: &Programs, deploy: &Path) -> Result<()> {
+    let lines = programs.lines()?;
+    for (file, run) in [
+        (
+            "edge-nginx.log",
+            nginx as fn(&Programs, &Path) -> Result<()>,
+        ),
+        ("edge-traefik.log", traefik),
+        ("postgres.log", scripts),
+    ] {
+        if !lines.join(file).is_file() {
+            run(programs, deploy)?;
+        }
     }
     let mut command = Command::new("cargo");
     command
