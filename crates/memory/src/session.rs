@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{NewJob, NewMemory, StoreError, Timestamp, TurnId};
 
+/// The importance that [`NewMemory::new`] gives.
+const USUAL: f32 = 0.5;
+
 /// A message to store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewMessage {
@@ -41,6 +44,8 @@ pub struct NewTurn {
 
 impl NewTurn {
     /// A digest of everything but the id: a repeated turn has the same, another turn has not.
+    /// What a memory's text stands in is left out: it follows from what the store has, which
+    /// a turn that is said again finds changed.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -59,6 +64,14 @@ impl NewTurn {
             text(memory.kind.as_str());
             text(&memory.topic);
             text(&memory.text);
+            // Only where they are not the usual ones, so that older digests stay true. An id holds
+            // no space, so neither is taken for the next memory.
+            if memory.importance.to_bits() != USUAL.to_bits() {
+                text(&format!("importance {}", memory.importance));
+            }
+            if let Some(at) = memory.created_at {
+                text(&format!("created at {}", at.0));
+            }
         }
         text("jobs");
         for job in &self.jobs {
