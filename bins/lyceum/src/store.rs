@@ -7,7 +7,7 @@ use lyceum_core::{Embedder, RecordStore};
 use lyceum_gateway::langgraph::{Platform, Served};
 use lyceum_graph::Saver;
 use lyceum_memory::{
-    Fusion, Languages, Meaning, Memory, MemoryConfig, MemoryStore, VectorSpace, VectorStore,
+    Languages, Meaning, Memory, MemoryConfig, MemoryStore, VectorSpace, VectorStore,
 };
 use lyceum_store_postgres::PostgresStore;
 use lyceum_store_qdrant::{QdrantMemories, QdrantVectors};
@@ -88,8 +88,7 @@ impl Store {
                 _ => (store.clone(), store.clone()),
             };
         let memory = Memory::new(store.clone(), memories, store, config);
-        let fusion = Fusion::default();
-        Ok(memory.with_meaning(Meaning::new(arm, encoder, Languages::Spaced, fusion)))
+        Ok(memory.with_meaning(Meaning::new(arm, encoder, Languages::Spaced)))
     }
 
     /// What keeps the threads of graphs.

@@ -20,6 +20,8 @@ pub struct Budget {
     pub tokens: usize,
     /// The newest messages, which are always there. Default 5.
     pub recent: usize,
+    /// How many of the newest messages are looked at, the former included. Default 1,000.
+    pub messages: usize,
     /// Memories are taken while less than this share is used. Default 0.5.
     pub knowledge_share: f64,
     /// Further messages, newest first, are taken while less than this share is used. Default 0.7:
@@ -27,8 +29,10 @@ pub struct Budget {
     pub history_share: f64,
     /// How many memories are looked at. Default 100.
     pub candidates: usize,
-    /// A memory is left out when this share of its words stands in one that was taken.
-    /// Default 0.9.
+    /// The most memories that are taken. Default no bound but the share.
+    pub memories: usize,
+    /// A memory is left out when this share of its words stands in one that was taken, or all
+    /// of it in a message. Default 0.9.
     pub repeats: f64,
     /// Counts the tokens. Default [`estimate_tokens`].
     pub count: CountTokens,
@@ -39,9 +43,11 @@ impl Default for Budget {
         Self {
             tokens: 100_000,
             recent: 5,
+            messages: 1_000,
             knowledge_share: 0.5,
             history_share: 0.7,
             candidates: 100,
+            memories: usize::MAX,
             repeats: 0.9,
             count: estimate_tokens,
         }
@@ -91,7 +97,7 @@ pub enum Verdict {
     Fits,
     /// Left: it would not fit.
     TooLong,
-    /// Left: the part's share was used.
+    /// Left: the part's share was used, or its number reached.
     ShareUsed,
     /// Left: what was taken says it already.
     Repeats,
@@ -233,6 +239,7 @@ impl Desk<'_> {
     fn knowledge(&mut self, found: Vec<Recollection>, recent: &[StoredMessage]) {
         let most = self.share(self.budget.knowledge_share);
         let mut said: Vec<HashSet<String>> = recent.iter().map(|m| words(&m.content)).collect();
+        let shown: HashSet<&str> = recent.iter().map(|m| m.content.as_str()).collect();
         let mut days = HashSet::new();
         for memory in found {
             let words = words(&memory.text);
@@ -241,9 +248,11 @@ impl Desk<'_> {
             if !days.contains(&day) {
                 tokens += (self.budget.count)(&format!("{day}:\n"));
             }
-            let verdict = if self.repeats(&words, &said) {
+            let is_known = shown.contains(memory.text.as_str());
+            let is_over = self.out.knowledge.len() >= self.budget.memories;
+            let verdict = if is_known || self.repeats(&words, &said) {
                 Verdict::Repeats
-            } else if self.out.tokens >= most {
+            } else if is_over || self.out.tokens >= most {
                 Verdict::ShareUsed
             } else if self.out.tokens + tokens > most {
                 Verdict::TooLong

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{Clock, JobResults, MemoryError, NewJob, NewMemory, NewTurn, SystemClock};
+use crate::{Clock, Fusion, JobResults, MemoryError, NewJob, NewMemory, NewTurn, SystemClock};
 
 /// What a call may carry.
 #[derive(Debug, Clone)]
@@ -20,7 +20,8 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// The longest memory or summary, in bytes. Default 65,536.
     pub memory_bytes: usize,
-    /// The most memories that one turn or job stores. Default 256.
+    /// The most memories that one turn or job stores. Default 1,280: each message of a turn may
+    /// be one.
     pub memories: usize,
     /// The longest topic, job kind or failure reason, in bytes. Default 1,024.
     pub label_bytes: usize,
@@ -38,7 +39,7 @@ impl Default for Limits {
             jobs: 16,
             payload_bytes: 64 * 1024,
             memory_bytes: 64 * 1024,
-            memories: 256,
+            memories: 1_280,
             label_bytes: 1024,
             query_bytes: 8 * 1024,
             page: 1000,
@@ -65,7 +66,9 @@ pub struct MemoryConfig {
     /// How often an idle worker looks for jobs that another process made. Default 1 s, the
     /// bound on what a lost wake-up can cost.
     pub idle_poll: Duration,
-    /// What says on which day something was said. Default the machine's clock.
+    /// How what was found is ranked.
+    pub fusion: Fusion,
+    /// What says on which day something was said, and how long ago. Default the machine's clock.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -79,6 +82,7 @@ impl Default for MemoryConfig {
             retry_base: Duration::from_secs(2),
             retry_cap: Duration::from_secs(300),
             idle_poll: Duration::from_secs(1),
+            fusion: Fusion::default(),
             clock: Arc::new(SystemClock::default()),
         }
     }

@@ -1,15 +1,15 @@
 //! Finding with both arms, and the background work that gives memories their vectors.
 //!
-//! Invariant: words alone always give an answer; whatever happens to the vectors or their
-//! model is said in [`Found::degraded`]. No write waits for a model.
+//! Invariant: either arm alone gives an answer; whatever happens to the other, or to the model,
+//! is said in [`Found::degraded`]. No write waits for a model.
 
 use std::{sync::Arc, time::Duration};
 
 use lyceum_core::{CallContext, EmbedError, EmbedKind, Embedder, Priority, Scope};
 
 use crate::{
-    Clock, Fusion, Memory, MemoryError, MemoryId, NewVector, Recollection, StoreError, SystemClock,
-    Unembedded, VectorSpace, VectorStore, config::prefix, lexical,
+    Memory, MemoryError, MemoryId, NewVector, Recollection, StoreError, Unembedded, VectorSpace,
+    VectorStore, config::prefix, lexical,
 };
 
 /// Which texts an embedder is asked for.
@@ -36,15 +36,13 @@ impl Languages {
     }
 }
 
-/// The second arm: a store of vectors, the model that makes them, and how both arms are joined.
+/// The second arm: a store of vectors, and the model that makes them.
 #[derive(Debug)]
 pub struct Meaning {
     store: Arc<dyn VectorStore>,
     embedder: Arc<dyn Embedder>,
     space: VectorSpace,
     languages: Languages,
-    fusion: Fusion,
-    clock: Arc<dyn Clock>,
 }
 
 impl Meaning {
@@ -54,23 +52,13 @@ impl Meaning {
         store: Arc<dyn VectorStore>,
         embedder: Arc<dyn Embedder>,
         languages: Languages,
-        fusion: Fusion,
     ) -> Self {
         Self {
             space: VectorSpace::of(&embedder),
             store,
             embedder,
             languages,
-            fusion,
-            clock: Arc::new(SystemClock::default()),
         }
-    }
-
-    /// The same arm by another clock, which recency is reckoned by.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
     }
 
     /// The space of the model's vectors.
@@ -102,7 +90,8 @@ impl Meaning {
 pub struct Found {
     /// The memories, best first.
     pub memories: Vec<Recollection>,
-    /// What is missing because it failed or was slow: `embedding` of the query, or `vectors`.
+    /// What is missing because it failed or was slow: `words`, the `embedding` of the query, its
+    /// `vectors`, or what was said `beside` the hits.
     pub degraded: Vec<&'static str>,
 }
 
@@ -125,7 +114,7 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// The failure of the store of memories. Without its vectors the answer is by words alone.
+    /// The failure of the store of memories, where nothing was found by meaning either.
     ///
     /// # Cancel safety
     ///
@@ -138,40 +127,71 @@ impl Memory {
     ) -> Result<Found, StoreError> {
         let query = prefix(query, self.limits().query_bytes);
         let limit = limit.min(self.limits().page);
-        let meaning = self.meaning().filter(|arm| arm.languages.serve(query));
-        let Some(meaning) = meaning.filter(|_| limit > 0) else {
-            let memories = self.memories.search(scope, query, limit).await?;
-            let degraded = Vec::new();
-            return Ok(Found { memories, degraded });
-        };
-        let candidates = meaning.fusion.candidates.max(limit);
-        let call = CallContext::new(scope.clone()).with_purpose("query", 0);
-        let text = [Arc::from(query)];
-        let (words, vector) = tokio::join!(
-            self.memories.search(scope, query, candidates),
-            self.arm(meaning.embed(&call, EmbedKind::Query, &text)),
-        );
-        let mut found = Found {
-            memories: words?,
-            degraded: Vec::new(),
-        };
-        let Some([vector]) = vector.as_deref() else {
-            found.degraded.push("embedding");
-            found.memories.truncate(limit);
-            return Ok(found);
-        };
-        let also: Vec<MemoryId> = found.memories.iter().map(|hit| hit.id.clone()).collect();
-        let (store, space) = (&meaning.store, &meaning.space);
-        let near = store.nearest(scope, space, vector, candidates, &also);
-        match self.arm(near).await {
-            Some(near) => {
-                let now = meaning.clock.now();
-                found.memories = meaning.fusion.fuse(&found.memories, &near, now);
-            }
-            None => found.degraded.push("vectors"),
+        let fusion = &self.config.fusion;
+        let (now, mut degraded) = (self.config.clock.now(), Vec::new());
+        if limit == 0 {
+            return Ok(Found::default());
         }
-        found.memories.truncate(limit);
-        Ok(found)
+        let candidates = fusion.candidates.max(limit);
+        let meaning = self.meaning().filter(|arm| arm.languages.serve(query));
+        let vector = async {
+            let meaning = meaning?;
+            let call = CallContext::new(scope.clone()).with_purpose("query", 0);
+            let text = [Arc::from(query)];
+            let embedded = self.arm("embedding", meaning.embed(&call, EmbedKind::Query, &text));
+            Some((meaning, embedded.await?.into_iter().next()?))
+        };
+        let words = async {
+            let words = self.memories.search(scope, query, candidates);
+            match meaning {
+                // A store that hangs must not keep what was found by meaning waiting.
+                Some(_) => tokio::time::timeout(self.arm_timeout(), words)
+                    .await
+                    .unwrap_or_else(|slow| {
+                        Err(StoreError::Unavailable {
+                            source: slow.into(),
+                        })
+                    }),
+                None => words.await,
+            }
+        };
+        let (words, vector) = tokio::join!(words, vector);
+        if meaning.is_some() && vector.is_none() {
+            degraded.push("embedding");
+        }
+        let (words, vector) = match (words, vector) {
+            (Err(error), Some(vector)) => {
+                tracing::warn!(error = %error, "memories are found by their meaning alone");
+                degraded.push("words");
+                (Vec::new(), Some(vector))
+            }
+            (words, vector) => (words?, vector),
+        };
+        let near = match vector {
+            Some((meaning, vector)) => {
+                let also: Vec<MemoryId> = words.iter().map(|hit| hit.id.clone()).collect();
+                let (store, space) = (&meaning.store, &meaning.space);
+                let near = store.nearest(scope, space, &vector, candidates, &also);
+                let near = self.arm("vectors", near).await;
+                if near.is_none() {
+                    degraded.push("vectors");
+                }
+                near.unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
+        let mut memories = fusion.fuse(&words, &near, now);
+        if fusion.beside_share > 0.0 && !memories.is_empty() {
+            let ids: Vec<MemoryId> = memories.iter().map(|hit| hit.id.clone()).collect();
+            let beside = self.memories.beside(scope, &ids);
+            match self.arm("beside", beside).await {
+                Some(beside) => memories = fusion.share_out(memories, beside),
+                None => degraded.push("beside"),
+            }
+        }
+        memories = fusion.listen(query, memories);
+        memories.truncate(limit);
+        Ok(Found { memories, degraded })
     }
 
     /// Gives up to `batch` waiting memories their vectors and says how many it settled; zero
@@ -216,23 +236,30 @@ impl Memory {
     /// gets an answer and no error.
     async fn arm<T, E: std::error::Error + 'static>(
         &self,
+        part: &'static str,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
-        let after: Duration = self.config.part_timeout / 2;
+        let after = self.arm_timeout();
         match tokio::time::timeout(after, answer).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "memories are found by their words alone");
+                tracing::warn!(part, error, "memories are found without a part");
                 None
             }
             Err(_) => {
                 tracing::warn!(
+                    part,
                     ?after,
-                    "memories are found by their words alone: slow vectors"
+                    "memories are found without a part: it is slow"
                 );
                 None
             }
         }
+    }
+
+    /// A third of what the whole part may take: at most three are waited for in turn.
+    fn arm_timeout(&self) -> Duration {
+        self.config.part_timeout / 3
     }
 }

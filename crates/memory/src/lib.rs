@@ -46,7 +46,8 @@ pub use job::{
 };
 pub use memory::{Context, ContextLimits, Memory};
 pub use record::{
-    MemoryCursor, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection, UnknownKind,
+    Beside, MemoryCursor, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
+    UnknownKind,
 };
 pub use said::{said_id, surroundings};
 pub use session::{

@@ -42,7 +42,7 @@ pub struct Context {
     /// The memories that fit the query, best first.
     pub knowledge: Vec<Recollection>,
     /// The parts that are missing because their store failed or was slow:
-    /// `summary`, `recent`, `knowledge`, `embedding`, `vectors`.
+    /// `summary`, `recent`, `knowledge`, and those of [`Found::degraded`].
     pub degraded: Vec<&'static str>,
 }
 
@@ -159,7 +159,7 @@ impl Memory {
         budget: &Budget,
     ) -> Result<Assembled, MemoryError> {
         let limits = ContextLimits {
-            recent: self.limits().page,
+            recent: budget.messages,
             knowledge: budget.candidates,
         };
         let context = self.context(scope, query, limits).await?;

@@ -132,6 +132,8 @@ pub struct Recollection {
     pub text: String,
     /// How well it fits; positive, comparable within one search only.
     pub score: f64,
+    /// How much it matters, 0 to 1.
+    pub importance: f32,
     /// When it came to be.
     pub created_at: Timestamp,
 }
@@ -144,6 +146,15 @@ impl Recollection {
         let age = || other.created_at.cmp(&self.created_at);
         score.then_with(age).then_with(|| self.id.cmp(&other.id))
     }
+}
+
+/// A memory that stands beside another one in a conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beside {
+    /// The memory that was asked for.
+    pub of: MemoryId,
+    /// What was said directly before or after it. Its score is zero: nothing was searched.
+    pub memory: Recollection,
 }
 
 /// A place in the list of memories, newest first; the next page starts after it.
@@ -187,6 +198,11 @@ pub trait MemoryStore: Send + Sync + fmt::Debug {
         query: &str,
         limit: usize,
     ) -> Result<Vec<Recollection>, StoreError>;
+
+    /// For each of the ids that names an [`Episode`](MemoryKind::Episode) of a session, the
+    /// episodes of that session stored directly before and after it, where there are such: the
+    /// one before first, in the order of the ids. Others have none.
+    async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError>;
 
     /// Up to `limit` memories after the cursor, newest first.
     async fn list(

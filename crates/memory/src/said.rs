@@ -66,8 +66,38 @@ impl Memory {
     pub async fn save_said(
         &self,
         scope: &Scope,
+        turn: NewTurn,
+        at: Option<Timestamp>,
+    ) -> Result<Saved, MemoryError> {
+        self.save_with(scope, turn, at, &[Role::User, Role::Assistant])
+            .await
+    }
+
+    /// The same with memories of the user's messages only, for an agent that must not take what
+    /// it said itself for what it was told. Its words stand in the memory that follows them.
+    ///
+    /// # Errors
+    ///
+    /// As [`save_said`](Self::save_said).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`save_said`](Self::save_said).
+    pub async fn save_heard(
+        &self,
+        scope: &Scope,
+        turn: NewTurn,
+        at: Option<Timestamp>,
+    ) -> Result<Saved, MemoryError> {
+        self.save_with(scope, turn, at, &[Role::User]).await
+    }
+
+    async fn save_with(
+        &self,
+        scope: &Scope,
         mut turn: NewTurn,
         at: Option<Timestamp>,
+        voices: &[Role],
     ) -> Result<Saved, MemoryError> {
         let last = self.sessions.messages(scope, None, 1).await?;
         // A repeated turn is its own predecessor; its memories are there and stay as they are.
@@ -75,7 +105,7 @@ impl Memory {
         let day = at.unwrap_or_else(|| self.config.clock.now());
         let most = self.limits().memory_bytes;
         for (place, message) in turn.messages.iter().enumerate() {
-            let is_said = matches!(message.role, Role::User | Role::Assistant);
+            let is_said = voices.contains(&message.role);
             if is_said && !message.content.trim().is_empty() {
                 turn.memories.push(NewMemory {
                     id: said_id(scope, &turn.turn_id, place)?,

@@ -7,10 +7,13 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use lyceum_core::{CallContext, EmbedError, EmbedKind, Embedder, Embeddings, Scope, Usage, Vector};
+use lyceum_core::{
+    CallContext, EmbedError, EmbedKind, Embedder, Embeddings, Role, Scope, SessionId, Usage, Vector,
+};
 use lyceum_memory::{
-    Context, ContextLimits, Fusion, InMemory, Languages, Meaning, Memory, MemoryConfig, MemoryKind,
-    NewMemory,
+    Beside, Context, ContextLimits, InMemory, Languages, Meaning, Memory, MemoryConfig,
+    MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, NewMessage, NewTurn,
+    Recollection, StoreError, TurnId,
 };
 
 /// Knows two subjects, animals and tools, and fails when told to.
@@ -53,12 +56,7 @@ impl Embedder for Subjects {
 
 fn memory() -> (Memory, Arc<Subjects>) {
     let (store, model) = (Arc::new(InMemory::default()), Arc::new(Subjects::default()));
-    let meaning = Meaning::new(
-        store.clone(),
-        model.clone(),
-        Languages::Spaced,
-        Fusion::default(),
-    );
+    let meaning = Meaning::new(store.clone(), model.clone(), Languages::Spaced);
     let memory = Memory::new(store.clone(), store.clone(), store, MemoryConfig::default());
     (memory.with_meaning(meaning), model)
 }
@@ -132,4 +130,111 @@ async fn without_the_model_words_answer_and_the_answer_says_so() {
     assert_eq!(memory.embed_waiting(9).await.unwrap_err().label(), "closed");
     model.is_down.store(false, Ordering::Relaxed);
     assert_eq!(memory.embed_waiting(9).await.unwrap(), 1);
+}
+
+async fn say(memory: &Memory, session: &str, said: &[&str]) {
+    let scope = Scope::local().with_session(SessionId::new(session).unwrap());
+    for (place, said) in said.iter().enumerate() {
+        let turn = NewTurn {
+            turn_id: TurnId::new(place.to_string()).unwrap(),
+            topic: String::new(),
+            messages: vec![NewMessage {
+                role: Role::User,
+                content: (*said).to_owned(),
+            }],
+            memories: Vec::new(),
+            jobs: Vec::new(),
+        };
+        memory.save_said(&scope, turn, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_beside_a_hit_is_found_with_it() {
+    let (memory, _) = memory();
+    let talk = [
+        "Ann: It was in the harbour, by the lighthouse.",
+        "Bo: So where did the photograph hang?",
+        "Ann: Above our kitchen table.",
+    ];
+    say(&memory, "one", &talk).await;
+    say(&memory, "two", &["Ann: The weather is fine."]).await;
+    let found = memory.find(&Scope::local(), "photograph", 9).await.unwrap();
+    let found: Vec<String> = found.memories.into_iter().map(|hit| hit.text).collect();
+    assert_eq!(found, [talk[1], talk[2], talk[0]]);
+}
+
+#[tokio::test]
+async fn the_speaker_who_is_asked_for_comes_first() {
+    let (memory, _) = memory();
+    let talk = ["Ann: I love jazz music.", "Bo: I love jazz music, too."];
+    say(&memory, "one", &talk[..1]).await;
+    say(&memory, "two", &talk[1..]).await;
+    let query = "What music does Bo love, jazz?";
+    let found = memory.find(&Scope::local(), query, 9).await.unwrap();
+    assert_eq!(found.memories[0].text, talk[1]);
+    let query = "What music does Ann love, jazz?";
+    let found = memory.find(&Scope::local(), query, 9).await.unwrap();
+    assert_eq!(found.memories[0].text, talk[0]);
+}
+
+/// Memories whose words cannot be searched, or whose neighbours cannot be read.
+#[derive(Debug)]
+struct Broken {
+    memories: Arc<InMemory>,
+    hangs: bool,
+}
+
+#[async_trait]
+impl MemoryStore for Broken {
+    async fn put(&self, scope: &Scope, memory: &NewMemory) -> Result<bool, StoreError> {
+        self.memories.put(scope, memory).await
+    }
+    async fn get(&self, scope: &Scope, id: &MemoryId) -> Result<Option<MemoryRecord>, StoreError> {
+        self.memories.get(scope, id).await
+    }
+    async fn search(&self, _: &Scope, _: &str, _: usize) -> Result<Vec<Recollection>, StoreError> {
+        match self.hangs {
+            true => std::future::pending().await,
+            false => Err(StoreError::Closed),
+        }
+    }
+    async fn beside(&self, _: &Scope, _: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    async fn list(
+        &self,
+        scope: &Scope,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        self.memories.list(scope, after, limit).await
+    }
+    async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
+        self.memories.delete(scope, id).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_words_meaning_answers_and_the_answer_says_so() {
+    for hangs in [false, true] {
+        let (store, model) = (Arc::new(InMemory::default()), Arc::new(Subjects::default()));
+        let memories = Arc::new(Broken {
+            memories: store.clone(),
+            hangs,
+        });
+        let meaning = Meaning::new(store.clone(), model.clone(), Languages::Spaced);
+        let memory = Memory::new(store.clone(), memories, store, MemoryConfig::default());
+        let memory = memory.with_meaning(meaning);
+        teach(&memory, "a cat sleeps").await;
+        memory.embed_waiting(9).await.unwrap();
+        let limits = ContextLimits::default();
+        let context = memory.context(&Scope::local(), "kitten", limits).await;
+        let context = context.unwrap();
+        assert_eq!(context.knowledge[0].text, "a cat sleeps");
+        assert_eq!(context.degraded, ["words", "beside"]);
+        model.is_down.store(true, Ordering::Relaxed);
+        let context = memory.context(&Scope::local(), "kitten", limits).await;
+        assert_eq!(context.unwrap().degraded, ["knowledge"]);
+    }
 }

@@ -13,9 +13,10 @@ use std::{
 use async_trait::async_trait;
 use lyceum_core::{Role, Scope, SessionId};
 use lyceum_memory::{
-    Claim, Clock, ContextLimits, FailedJob, InMemory, JobResults, Limits, Memory, MemoryConfig,
-    MemoryCursor, MemoryError, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewJob, NewMemory,
-    NewMessage, NewTurn, Recollection, StoreError, Summary, Timestamp, TurnId, VANISHED,
+    Beside, Claim, Clock, ContextLimits, FailedJob, InMemory, JobResults, Limits, Memory,
+    MemoryConfig, MemoryCursor, MemoryError, MemoryId, MemoryKind, MemoryRecord, MemoryStore,
+    NewJob, NewMemory, NewMessage, NewTurn, Recollection, StoreError, Summary, Timestamp, TurnId,
+    VANISHED,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -113,6 +114,10 @@ impl MemoryStore for Faulty {
     ) -> Result<Vec<Recollection>, StoreError> {
         self.fault().await?;
         self.store.search(scope, query, limit).await
+    }
+    async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
+        self.fault().await?;
+        self.store.beside(scope, ids).await
     }
     async fn list(
         &self,

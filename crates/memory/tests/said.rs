@@ -53,7 +53,11 @@ async fn an_answer_is_found_by_its_question_and_its_day() {
         found(&memory, "pottery").await,
         ["Did you go to the pottery class?", "Yes, with my sister."]
     );
-    assert_eq!(found(&memory, "sister").await, ["Yes, with my sister."]);
+    // What stands beside a hit comes with it.
+    assert_eq!(
+        found(&memory, "sister").await,
+        ["Yes, with my sister.", "Did you go to the pottery class?"]
+    );
     assert_eq!(found(&memory, "8 May 2023").await.len(), 2);
 }
 
@@ -144,4 +148,61 @@ async fn what_was_said_already_is_not_said_again() {
         .await
         .unwrap();
     assert_eq!(other.render(), format!("8 May 2023:\n- {text}\n"));
+}
+
+#[tokio::test]
+async fn what_the_agent_says_itself_is_not_what_it_heard() {
+    let memory = memory();
+    let said = |id: &str, text: &str| {
+        turn(
+            id,
+            &[
+                (Role::User, text),
+                (Role::Assistant, "Why does the piano sound?"),
+            ],
+        )
+    };
+    let first = said("a", "I play an instrument");
+    memory.save_heard(&scope(), first, None).await.unwrap();
+    assert!(found(&memory, "piano").await.is_empty());
+    let second = said("b", "Its strings are struck");
+    memory.save_heard(&scope(), second, None).await.unwrap();
+    // The answer is found by the question, and the message beside it with it.
+    assert_eq!(
+        found(&memory, "piano").await,
+        ["Its strings are struck", "I play an instrument"]
+    );
+}
+
+#[tokio::test]
+async fn what_is_shown_word_for_word_is_no_memory_and_their_number_is_kept() {
+    let memory = memory();
+    let said = turn("a", &[(Role::User, "Lisbon, spring")]);
+    memory.save_said(&scope(), said, Some(MAY)).await.unwrap();
+    for n in 0..5 {
+        let text = format!("Lisbon has a hill number {n} with a view of the river");
+        let new = NewMemory::new(MemoryKind::Fact, "", text);
+        memory.remember(&scope(), new).await.unwrap();
+    }
+    let budget = Budget {
+        memories: 2,
+        repeats: 1.0,
+        ..Budget::default()
+    };
+    let context = memory.assemble(&scope(), "Lisbon", &budget).await.unwrap();
+    assert_eq!(context.knowledge.len(), 2);
+    assert!(
+        context
+            .knowledge
+            .iter()
+            .all(|hit| hit.text.contains("hill"))
+    );
+    let over = |d: &&lyceum_memory::Decision| d.verdict == Verdict::ShareUsed;
+    assert_eq!(context.trace.iter().filter(over).count(), 3);
+    let budget = Budget {
+        messages: 0,
+        ..Budget::default()
+    };
+    let context = memory.assemble(&scope(), "Lisbon", &budget).await.unwrap();
+    assert!(context.messages.is_empty() && context.knowledge.len() == 6);
 }

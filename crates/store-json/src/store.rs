@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use lyceum_core::Scope;
 use lyceum_memory::{
-    Change, Claim, ClaimRequest, Clock, DeadJob, FailedJob, InMemory, JobId, JobResults, JobStore,
-    Lease, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, Near, NewMemory, NewTurn, NewVector,
-    Recollection, Saved, Session, SessionArchive, SessionCursor, SessionStore, StoreError,
-    StoredMessage, SystemClock, Unembedded, VectorCount, VectorSpace, VectorStore,
+    Beside, Change, Claim, ClaimRequest, Clock, DeadJob, FailedJob, InMemory, JobId, JobResults,
+    JobStore, Lease, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, Near, NewMemory, NewTurn,
+    NewVector, Recollection, Saved, Session, SessionArchive, SessionCursor, SessionStore,
+    StoreError, StoredMessage, SystemClock, Unembedded, VectorCount, VectorSpace, VectorStore,
 };
 use tokio::sync::RwLock;
 
@@ -201,6 +201,10 @@ impl MemoryStore for JsonStore {
             .held
             .search(scope, query, limit)
             .await
+    }
+
+    async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Outcome<Vec<Beside>> {
+        self.inner.read().await.held.beside(scope, ids).await
     }
 
     async fn list(

@@ -11,7 +11,7 @@ use std::{borrow::Cow, collections::HashMap};
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
-    MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
+    Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
     StoreError,
     lexical::{Corpus, Document, query_terms},
 };
@@ -67,11 +67,27 @@ const DELETE: &str = "\
     RETURNING m.id, m.owner, m.topic, m.text, m.context";
 
 const FOUND: &str = "\
-    SELECT m.name, m.topic, m.text, f.score, m.created_at \
+    SELECT m.name, m.topic, m.text, f.score, m.created_at, m.importance \
     FROM unnest($4::bigint[], $5::float8[]) AS f (id, score) \
     JOIN lyceum.memory m ON m.id = f.id JOIN lyceum.owner o ON o.id = m.owner \
     WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 \
     ORDER BY f.score DESC, m.created_at DESC, m.name LIMIT $6";
+
+/// What was said directly before and after each memory: two steps in the index of its session.
+pub(crate) const BESIDE: &str = "\
+    SELECT n.name, n.topic, n.text, n.importance, n.created_at, m.name \
+    FROM unnest($4::text[]) WITH ORDINALITY AS asked (name, place) \
+    JOIN lyceum.memory m ON m.name = asked.name AND m.owner = (SELECT id FROM lyceum.owner \
+        WHERE tenant = $1 AND user_id = $2 AND agent = $3) \
+    CROSS JOIN LATERAL ( \
+        (SELECT id, name, topic, text, importance, created_at FROM lyceum.memory \
+            WHERE owner = m.owner AND session = m.session AND kind = 'episode' AND id < m.id \
+            ORDER BY id DESC LIMIT 1) \
+        UNION ALL \
+        (SELECT id, name, topic, text, importance, created_at FROM lyceum.memory \
+            WHERE owner = m.owner AND session = m.session AND kind = 'episode' AND id > m.id \
+            ORDER BY id LIMIT 1) \
+    ) n WHERE m.kind = 'episode' ORDER BY asked.place, n.id";
 
 /// Stores the memories whose ids the owner does not have, and says how many those were; inside
 /// a transaction. The owner's row is locked last of all, and only shortly.
@@ -194,6 +210,7 @@ async fn search(
             text: text(row, 2)?,
             score: row.try_get(3)?,
             created_at: time(row, 4)?,
+            importance: row.try_get(5)?,
         })
     };
     rows.iter().map(recollection).collect()
@@ -258,6 +275,36 @@ impl MemoryStore for PostgresStore {
         let owner = Owner::new(scope);
         self.call("search", |session: Held| async move {
             search(&session, owner, query, limit).await
+        })
+        .await
+    }
+
+    async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
+        let owner = Owner::new(scope);
+        let names: Vec<&str> = ids.iter().map(MemoryId::as_str).collect();
+        let names = &names;
+        self.call("beside", |session: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let params: [Param<'_>; 4] = [&tenant, &user, &agent, names];
+            let rows = session.ask(owner.whose(), BESIDE, &params).await?;
+            let beside = |row: &Row| {
+                Ok(Beside {
+                    of: id(row, 5, MemoryId::new)?,
+                    memory: Recollection {
+                        id: id(row, 0, MemoryId::new)?,
+                        topic: text(row, 1)?,
+                        text: text(row, 2)?,
+                        score: 0.0,
+                        importance: row.try_get(3)?,
+                        created_at: time(row, 4)?,
+                    },
+                })
+            };
+            rows.iter().map(beside).collect()
         })
         .await
     }

@@ -84,6 +84,8 @@ async fn hot_queries_use_their_indexes() {
         (sessions::EXPIRE, "job_by_session"),
         (memories::LIST, "memory_by_age"),
         (memories::LIST_AFTER, "memory_by_age"),
+        (memories::BESIDE, "memory_by_session"),
+        (memories::BESIDE, "memory_owner_name_key"),
         (words::POSTINGS, "posting_pkey"),
         (jobs::CLAIM, "job_due"),
         (jobs::NEXT, "job_due"),
@@ -279,10 +281,14 @@ async fn the_index_is_made_anew_when_its_rules_change() {
         Scope::local(),
     );
     for text in ["apples fall", "\u{690d}\u{7269}\u{9700}\u{8981}\u{5149}"] {
-        let memory = NewMemory::new(MemoryKind::Fact, "topic", text);
+        let memory = NewMemory {
+            context: "said on 8 May".into(),
+            ..NewMemory::new(MemoryKind::Fact, "topic", text)
+        };
         store.put(&scope, &memory).await.unwrap();
     }
-    let before = store.search(&scope, "apple \u{5149}", 9).await.unwrap();
+    let asked = "apple May \u{5149}";
+    let before = store.search(&scope, asked, 9).await.unwrap();
     let outdate = store.call("outdate", |session: Held| async move {
         let outdate = async {
             let sql = "UPDATE lyceum.setting SET value = '0' WHERE key = 'lexical'; \
@@ -293,8 +299,8 @@ async fn the_index_is_made_anew_when_its_rules_change() {
         session.write(Whose::Operator, outdate).await
     });
     outdate.await.unwrap();
-    assert_eq!(store.search(&scope, "apple \u{5149}", 9).await.unwrap(), []);
+    assert_eq!(store.search(&scope, asked, 9).await.unwrap(), []);
     let store = PostgresStore::open(&address, options()).await.unwrap();
-    let after = store.search(&scope, "apple \u{5149}", 9).await.unwrap();
+    let after = store.search(&scope, asked, 9).await.unwrap();
     assert_eq!((after.len(), after), (2, before));
 }

@@ -138,7 +138,7 @@ const EMPTY: &str = "\
 const PAGE: i64 = 1_000;
 
 const ALL: &str = "\
-    SELECT id, owner, tenant, topic, text FROM lyceum.memory \
+    SELECT id, owner, tenant, topic, text, context FROM lyceum.memory \
     WHERE (owner, id) > ($1, $2) ORDER BY owner, id LIMIT $3";
 
 const UPDATE: &str = "\
@@ -165,7 +165,7 @@ pub(crate) async fn refresh(session: &Session) -> Result<(), Failure> {
             for rows in rows.chunk_by(|a, b| a.get::<_, i64>(1) == b.get::<_, i64>(1)) {
                 let mut words = Words::default();
                 for row in rows {
-                    let document = Document::new(&[&text(row, 3)?, &text(row, 4)?]);
+                    let document = Document::new(&[&text(row, 3)?, &text(row, 4)?, &text(row, 5)?]);
                     words.add(row.try_get(0)?, document);
                 }
                 let owner: i64 = rows[0].try_get(1)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lyceum_core::Scope;
 use lyceum_memory::{
-    MemoryCursor, MemoryId, MemoryRecord, MemoryStore, NewMemory, Recollection, StoreError,
+    Beside, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, NewMemory, Recollection, StoreError,
 };
 
 use crate::QdrantVectors;
@@ -46,6 +46,10 @@ impl MemoryStore for QdrantMemories {
         limit: usize,
     ) -> Result<Vec<Recollection>, StoreError> {
         self.memories.search(scope, query, limit).await
+    }
+
+    async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
+        self.memories.beside(scope, ids).await
     }
 
     async fn list(

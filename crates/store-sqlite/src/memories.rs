@@ -9,7 +9,7 @@
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
-    MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
+    Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
     StoreError, Timestamp,
     lexical::{Corpus, Document, query_terms},
 };
@@ -36,6 +36,23 @@ const GET: &str = "\
     SELECT name, kind, topic, text, importance, session, created_at, context FROM memory \
     WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
     AND name = ?4";
+
+const PLACE: &str = "\
+    SELECT id, session FROM memory \
+    WHERE owner = ?1 AND name = ?2 AND kind = 'episode' AND session IS NOT NULL";
+
+macro_rules! beside {
+    ($which:literal) => {
+        concat!(
+            "SELECT name, topic, text, importance, created_at FROM memory \
+            WHERE owner = ?1 AND session = ?2 AND kind = 'episode' AND session IS NOT NULL AND ",
+            $which
+        )
+    };
+}
+
+pub(crate) const BEFORE: &str = beside!("id < ?3 ORDER BY id DESC LIMIT 1");
+pub(crate) const AFTER: &str = beside!("id > ?3 ORDER BY id LIMIT 1");
 
 /// Stores a memory where the owner has none of its id; says whether it did.
 pub(crate) fn insert(
@@ -161,8 +178,8 @@ fn search(
     }
     // Words that many memories hold tell little; they decide only where there are no others.
     let scores = corpus.rank(if telling.is_empty() { common } else { telling }, limit);
-    let mut known =
-        connection.prepare_cached("SELECT name, created_at FROM memory WHERE id = ?1")?;
+    let mut known = connection
+        .prepare_cached("SELECT name, created_at, importance FROM memory WHERE id = ?1")?;
     let mut found = Vec::new();
     for (id, score) in scores.best(limit, TIES) {
         let recollection = known.query_row([id], |row| {
@@ -171,6 +188,7 @@ fn search(
                 topic: String::new(),
                 text: String::new(),
                 score,
+                importance: row.get(2)?,
                 created_at: Timestamp(row.get(1)?),
             })
         })?;
@@ -193,6 +211,49 @@ fn search(
         .into_iter()
         .map(complete)
         .collect::<rusqlite::Result<_>>()?)
+}
+
+fn beside(
+    connection: &Connection,
+    owner: &Owner,
+    ids: &[MemoryId],
+) -> Result<Vec<Beside>, Failure> {
+    let Some(owner) = owner.find(connection)? else {
+        return Ok(Vec::new());
+    };
+    let mut place = connection.prepare_cached(PLACE)?;
+    let mut sides = [
+        connection.prepare_cached(BEFORE)?,
+        connection.prepare_cached(AFTER)?,
+    ];
+    let mut found = Vec::new();
+    for of in ids {
+        let place: Option<(i64, String)> = place
+            .query_row(params![owner, of.as_str()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let Some((id, session)) = place else { continue };
+        for side in &mut sides {
+            let memory = side
+                .query_row(params![owner, session, id], |row| {
+                    Ok(Recollection {
+                        id: id_at(row, 0, MemoryId::new)?,
+                        topic: row.get(1)?,
+                        text: row.get(2)?,
+                        score: 0.0,
+                        importance: row.get(3)?,
+                        created_at: Timestamp(row.get(4)?),
+                    })
+                })
+                .optional()?;
+            found.extend(memory.map(|memory| Beside {
+                of: of.clone(),
+                memory,
+            }));
+        }
+    }
+    Ok(found)
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<MemoryRecord> {
@@ -255,6 +316,12 @@ impl MemoryStore for SqliteStore {
             search(connection, &owner, &query, limit)
         })
         .await
+    }
+
+    async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
+        let (owner, ids) = (Owner::new(scope), ids.to_vec());
+        self.read("beside", move |connection| beside(connection, &owner, &ids))
+            .await
     }
 
     async fn list(

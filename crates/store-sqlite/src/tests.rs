@@ -36,6 +36,8 @@ async fn hot_queries_use_their_indexes() {
                 (sessions::EXPIRE, "session_by_idleness"),
                 (sessions::EXPIRE, "job_by_session"),
                 (memories::LIST, "memory_by_age"),
+                (memories::BEFORE, "memory_by_session"),
+                (memories::AFTER, "memory_by_session"),
                 (postings::OF_TERM, "PRIMARY KEY (owner=? AND term=?)"),
                 (jobs::NEXT, "job_due"),
                 (jobs::DEAD, "job_dead"),
@@ -195,10 +197,13 @@ async fn the_index_is_rebuilt_when_its_rules_change() {
     let directory = tempfile::tempdir().unwrap();
     let (store, scope) = (open(&directory), Scope::local());
     for text in ["apples fall", "植物需要光"] {
-        let memory = NewMemory::new(MemoryKind::Fact, "topic", text);
+        let memory = NewMemory {
+            context: "said on 8 May".into(),
+            ..NewMemory::new(MemoryKind::Fact, "topic", text)
+        };
         store.put(&scope, &memory).await.unwrap();
     }
-    let before = store.search(&scope, "apple 光", 9).await.unwrap();
+    let before = store.search(&scope, "apple May 光", 9).await.unwrap();
     store
         .write("outdate", |connection, _| {
             connection.execute_batch(
@@ -212,13 +217,13 @@ async fn the_index_is_rebuilt_when_its_rules_change() {
         .unwrap();
     assert!(
         store
-            .search(&scope, "apple 光", 9)
+            .search(&scope, "apple May 光", 9)
             .await
             .unwrap()
             .is_empty()
     );
     store.close().await;
     let store = open(&directory);
-    let after = store.search(&scope, "apple 光", 9).await.unwrap();
+    let after = store.search(&scope, "apple May 光", 9).await.unwrap();
     assert_eq!((after.len(), after), (2, before));
 }

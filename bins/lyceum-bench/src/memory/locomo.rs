@@ -9,7 +9,7 @@ use anyhow::Result;
 use lyceum_core::{Role, Scope, SessionId, UserId};
 use lyceum_encoder::Encoder;
 use lyceum_memory::{
-    Budget, Fusion, Languages, Meaning, Memory, MemoryConfig, MemoryId, NewMessage, NewTurn,
+    Budget, Languages, Meaning, Memory, MemoryConfig, MemoryId, NewMessage, NewTurn,
     TurnId, estimate_tokens, said_id,
 };
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
@@ -70,8 +70,7 @@ async fn with_meaning(
 ) -> Result<Memory> {
     say("embedding the turns");
     let encoder = Arc::new(Encoder::bundled()?);
-    let fusion = Fusion::default();
-    let meaning = Meaning::new(store.clone(), encoder, Languages::Spaced, fusion);
+    let meaning = Meaning::new(store.clone(), encoder, Languages::Spaced);
     let memory = memory.with_meaning(meaning);
     let (started, cpu) = (Instant::now(), cpu_time()?);
     let mut embedded = 0;

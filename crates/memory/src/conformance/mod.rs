@@ -3,6 +3,7 @@
 //! Each check works in tenants of its own, so the suite can run on a store in use and twice.
 //! A broken rule is a [`Violation`] and not a panic: the caller's test prints it.
 
+mod beside;
 mod jobs;
 mod memories;
 mod sessions;
@@ -64,6 +65,7 @@ impl From<StoreError> for Violation {
 pub async fn verify(subject: &dyn Subject) -> Result<(), Violation> {
     sessions::verify(subject).await?;
     memories::verify(subject).await?;
+    beside::verify(subject).await?;
     jobs::verify(subject).await?;
     transfers::verify(subject).await
 }

@@ -5,8 +5,8 @@ use lyceum_core::Scope;
 
 use super::{InMemory, Owner, State};
 use crate::{
-    MemoryCursor, MemoryId, MemoryRecord, MemoryStore, NewMemory, Recollection, StoreError,
-    Timestamp,
+    Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
+    StoreError, Timestamp,
     lexical::{Corpus, Document, Posting, query_terms},
 };
 
@@ -21,6 +21,22 @@ impl Shelf {
 
     pub(super) fn retain(&mut self, keep: impl Fn(&MemoryRecord) -> bool) {
         self.0.retain(|(record, _)| keep(record));
+    }
+
+    /// The episodes of the same session directly before and after this one.
+    fn beside(&self, id: &MemoryId) -> impl Iterator<Item = &MemoryRecord> {
+        let of = self.find(id);
+        let of = of.filter(|one| one.session.is_some() && one.kind == MemoryKind::Episode);
+        let session = of.and_then(|one| one.session.as_ref());
+        let talk: Vec<&MemoryRecord> = self
+            .records()
+            .filter(|one| session.is_some() && one.kind == MemoryKind::Episode)
+            .filter(|one| one.session.as_ref() == session)
+            .collect();
+        let place = talk.iter().position(|one| one.id == *id);
+        let before = place.and_then(|place| talk.get(place.checked_sub(1)?).copied());
+        let after = place.and_then(|place| talk.get(place + 1).copied());
+        before.into_iter().chain(after)
     }
 
     pub(super) fn find(&self, id: &MemoryId) -> Option<&MemoryRecord> {
@@ -96,18 +112,28 @@ impl MemoryStore for InMemory {
         let mut found: Vec<Recollection> = (0..)
             .zip(shelf)
             .filter_map(|(document, (record, _))| {
-                Some(Recollection {
-                    id: record.id.clone(),
-                    topic: record.topic.clone(),
-                    text: record.text.clone(),
-                    score: scores.get(document)?,
-                    created_at: record.created_at,
-                })
+                let score = scores.get(document)?;
+                Some(recollection(record, score))
             })
             .collect();
         found.sort_by(Recollection::by_rank);
         found.truncate(limit);
         Ok(found)
+    }
+
+    async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
+        let state = self.state();
+        let Some(shelf) = state.memories.get(&scope.into()) else {
+            return Ok(Vec::new());
+        };
+        let of = |id: &MemoryId| {
+            let beside = shelf.beside(id).map(|record| Beside {
+                of: id.clone(),
+                memory: recollection(record, 0.0),
+            });
+            beside.collect::<Vec<_>>()
+        };
+        Ok(ids.iter().flat_map(of).collect())
     }
 
     async fn list(
@@ -144,5 +170,16 @@ impl MemoryStore for InMemory {
             settled.remove(&key);
         }
         Ok(true)
+    }
+}
+
+fn recollection(record: &MemoryRecord, score: f64) -> Recollection {
+    Recollection {
+        id: record.id.clone(),
+        topic: record.topic.clone(),
+        text: record.text.clone(),
+        score,
+        importance: record.importance,
+        created_at: record.created_at,
     }
 }
