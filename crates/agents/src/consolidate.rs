@@ -1,6 +1,6 @@
 //! Consolidation: what was taught becomes a memory, and long conversations a summary.
 //!
-//! What the learner said is stored as a memory in the turn's own transaction, so it is
+//! What the learner said is stored as memories in the turn's own transaction, so it is
 //! found again at once and costs no model call. Summarising is background work: a job,
 //! stored with the turn that makes it due.
 //!
@@ -11,14 +11,14 @@
 use std::time::Duration;
 
 use lyceum_core::{CallContext, Priority, Role, Scope, Turn};
-use lyceum_memory::{
-    ClaimedJob, JobResults, Memory, MemoryError, MemoryId, MemoryKind, NewJob, NewMemory, Summary,
-    TurnId,
-};
+use lyceum_memory::{ClaimedJob, JobResults, Memory, MemoryError, NewJob, Summary};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Mind, summarise::summarise};
+use crate::{
+    Mind,
+    summarise::{MESSAGE_CHARS, TOTAL_CHARS, Talk, WHO_CHARS, summarise},
+};
 
 /// The jobs this worker understands.
 const KIND: &str = "consolidate";
@@ -26,29 +26,12 @@ const KIND: &str = "consolidate";
 const SUMMARISE_FROM: u64 = 20;
 /// The last messages stay as they are.
 const KEEP_RECENT: u64 = 10;
-/// Messages read for one job.
-const READ: usize = 200;
-/// An explanation shorter than this teaches nothing worth recalling.
-const MIN_CHARS: usize = 12;
-/// Characters of an explanation that are kept as a memory.
-const MAX_CHARS: usize = 4_000;
+/// Messages read at a time.
+const READ: u64 = 100;
 /// A third of the lease that the memory gives by default.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How long to wait after a store that failed.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// What the learner said in the turn, as a memory; nothing where it is too short to teach.
-pub(crate) fn episode(turn: &TurnId, topic: &str, taught: &str) -> Option<NewMemory> {
-    if taught.chars().count() < MIN_CHARS {
-        return None;
-    }
-    let text: String = taught.chars().take(MAX_CHARS).collect();
-    let id = MemoryId::new(turn.as_str()).ok()?;
-    Some(NewMemory {
-        id,
-        ..NewMemory::new(MemoryKind::Episode, topic, text)
-    })
-}
 
 /// The job that a turn makes due: with it the conversation has so many messages, and its
 /// summary covers so many.
@@ -144,21 +127,51 @@ impl Consolidator {
         if upto_seq < covered + KEEP_RECENT {
             return Ok(None);
         }
-        let messages = sessions.messages(scope, Some(upto_seq + 1), READ).await?;
-        let earlier = session.summary.map(|summary| Turn {
-            role: Role::Assistant,
-            content: summary.text,
-        });
-        let since = messages.into_iter().filter(|message| message.seq > covered);
-        let turns = since.map(|message| Turn {
-            role: message.role,
-            content: message.content,
-        });
-        let turns: Vec<Turn> = earlier.into_iter().chain(turns).collect();
         let call = CallContext::new(scope.clone()).with_priority(Priority::Low);
-        let text = summarise(&self.mind, call, &session.topic, &turns)
-            .await
-            .text;
-        Ok(Some(Summary { upto_seq, text }))
+        let mut text = session.summary.map(|summary| summary.text);
+        let mut done = covered;
+        // A long gap, as an imported conversation has, is gone through in order, so that the
+        // summary has seen all that it says to cover.
+        while done < upto_seq {
+            let end = upto_seq.min(done + READ);
+            let messages = sessions
+                .messages(scope, Some(end + 1), (end - done) as usize)
+                .await?;
+            let turns = messages.into_iter().map(|message| Turn {
+                role: message.role,
+                content: message.content,
+            });
+            let turns: Vec<Turn> = turns.collect();
+            for turns in portions(&turns) {
+                done += turns.len() as u64;
+                let talk = Talk {
+                    topic: &session.topic,
+                    earlier: text.as_deref(),
+                    turns,
+                    covered: done as usize,
+                };
+                text = Some(summarise(&self.mind, call.clone(), talk).await.text);
+            }
+            // The session was deleted meanwhile, or the store lost messages.
+            if done < end {
+                return Ok(None);
+            }
+        }
+        Ok(text.map(|text| Summary { upto_seq, text }))
     }
+}
+
+/// Cuts turns into as many as one call of a model is shown.
+fn portions(turns: &[Turn]) -> impl Iterator<Item = &[Turn]> {
+    let mut rest = turns;
+    std::iter::from_fn(move || {
+        let mut chars = 0;
+        let fitting = rest.iter().take_while(|turn| {
+            chars += turn.content.chars().count().min(MESSAGE_CHARS) + WHO_CHARS;
+            chars <= TOTAL_CHARS
+        });
+        let (portion, left) = rest.split_at(fitting.count().max(1).min(rest.len()));
+        rest = left;
+        (!portion.is_empty()).then_some(portion)
+    })
 }

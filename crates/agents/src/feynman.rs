@@ -27,8 +27,10 @@ use lyceum_graph::{MemorySaver, Saver};
 use lyceum_memory::{Memory, MemoryError, MemoryKind, NewMemory, NewMessage, NewTurn, TurnId};
 
 use crate::{
-    Mind, ReActLimits, consolidate, knowledge::keeper::Keeper, metrics::Watched,
-    summarise::summarise,
+    Mind, ReActLimits, consolidate,
+    knowledge::keeper::Keeper,
+    metrics::Watched,
+    summarise::{Talk, summarise},
 };
 use graph::{LessonState, Progress, Workflow};
 use turns::Turns;
@@ -38,9 +40,10 @@ pub use graph::WorkflowError;
 /// How the student works.
 #[derive(Debug, Clone)]
 pub struct FeynmanConfig {
-    /// Messages of the conversation that the student sees. Default 10.
+    /// Messages of the conversation that the student sees: half of them always, the others
+    /// while the context has room. Default 10.
     pub recent: usize,
-    /// Memories of other conversations that the student sees. Default 3.
+    /// Memories that the student sees, of this conversation's past and of others. Default 3.
     pub recalled: usize,
     /// Whether turns are remembered, and long conversations summarised in the background, for
     /// which a [`Consolidator`](crate::Consolidator) has to run. Default true.
@@ -167,20 +170,23 @@ impl Inner {
             content: state.answer.clone(),
         });
         let total = state.stored + messages.len() as u64;
-        let taught = || consolidate::episode(&turn_id, &state.topic, &state.explanation);
         let due = || consolidate::due(total, state.summarised);
-        let (memories, jobs) = match self.config.consolidate {
-            true => (taught().into_iter().collect(), due().into_iter().collect()),
-            false => (Vec::new(), Vec::new()),
+        let jobs = match self.config.consolidate {
+            true => due().into_iter().collect(),
+            false => Vec::new(),
         };
         let turn = NewTurn {
             turn_id,
             topic: state.topic.clone(),
             messages,
-            memories,
+            memories: Vec::new(),
             jobs,
         };
-        match self.memory.save_turn(&call.scope, turn).await {
+        let saved = match self.config.consolidate {
+            true => self.memory.save_heard(&call.scope, turn, None).await,
+            false => self.memory.save_turn(&call.scope, turn).await,
+        };
+        match saved {
             Ok(saved) => {
                 let mut learnt = std::mem::take(&mut state.learnt);
                 learnt.messages = saved.last_seq;
@@ -267,10 +273,19 @@ impl Student for Feynman {
             None => call,
         };
         let scope = call.scope.clone();
-        let summary = summarise(&inner.mind, call, &topic, &history).await;
+        let talk = Talk::new(&topic, &history);
+        let summary = summarise(&inner.mind, call, talk).await;
         let memory = NewMemory::new(MemoryKind::Summary, topic, summary.text.clone());
         let id = inner.memory.remember(&scope, memory).await.map_err(storage);
         let id = id.inspect_err(|error| watched.failed(error))?;
+        // What is memorised is over, until another turn opens it again: once it was idle for a
+        // while the clean-up takes it. A conversation that stays longer for a failure harms nobody.
+        if scope.session.is_some()
+            && let Err(error) = inner.memory.sessions().complete(&scope).await
+        {
+            let label = error.label();
+            tracing::warn!(label, error = %error, "a memorised conversation stays open");
+        }
         watched.stored();
         Ok(Memorized {
             id: id.to_string(),

@@ -15,6 +15,13 @@ pub const DURATION: &str = "agent_request_duration_seconds";
 /// Counter. Questions of models that the learner did not hear, by `fault`: `leak`, `generic`,
 /// `repeat`, `language`, `not_a_question`.
 pub const REJECTED: &str = "agent_questions_rejected_total";
+/// Histogram, tokens. The size of the context that a turn begins with.
+pub const CONTEXT: &str = "agent_context_size_tokens";
+/// Counter. Tokens of conversations that were summarised.
+pub const SUMMARISED: &str = "agent_summarised_tokens_total";
+/// Counter. Tokens of the summaries made of them; the former divided by this is how much they
+/// shrink.
+pub const SUMMARIES: &str = "agent_summary_tokens_total";
 
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
@@ -25,6 +32,23 @@ pub fn describe() {
         "Questions of models that were not passed on, by fault."
     );
     describe_histogram!(DURATION, Unit::Seconds, "Time of agents' operations.");
+    describe_histogram!(
+        CONTEXT,
+        "Tokens of the context that a turn begins with: summary, memories, messages."
+    );
+    describe_counter!(SUMMARISED, "Tokens of conversations that were summarised.");
+    describe_counter!(SUMMARIES, "Tokens of the summaries made of them.");
+}
+
+/// Notes the size of a turn's context.
+pub(crate) fn context(tokens: usize) {
+    histogram!(CONTEXT).record(tokens as f64);
+}
+
+/// Notes a summary and what it was made of.
+pub(crate) fn shrunk(before: usize, after: usize) {
+    counter!(SUMMARISED).increment(before as u64);
+    counter!(SUMMARIES).increment(after as u64);
 }
 
 /// Counts a question of a model that is not passed on.

@@ -120,7 +120,11 @@ mod tests {
                 "question_grader",
                 json!({"topic": "Tides", "explanation": "The moon pulls.", "asked": ["How?"], "questions": ["Why?", "When?"]}),
             ),
-            ("summary", json!({"topic": "Tides"})),
+            ("summary", json!({"topic": "Tides", "earlier": null})),
+            (
+                "summary",
+                json!({"topic": "Tides", "earlier": "The moon pulls."}),
+            ),
             (
                 "teach_back",
                 json!({"topic": "Tides", "voice": "a curious student", "claims": [{"id": 3, "text": "The moon pulls."}]}),

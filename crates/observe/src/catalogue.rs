@@ -113,6 +113,10 @@ const fn seconds(name: &'static str, labels: Labels, help: &'static str) -> Metr
     row(name, Kind::Histogram, Some(Unit::Seconds), labels, help)
 }
 
+const fn tokens(name: &'static str, help: &'static str) -> MetricSpec {
+    row(name, Kind::Histogram, None, &[], help)
+}
+
 #[rustfmt::skip]
 const GATEWAY: &[MetricSpec] = &[
     counter("api_requests_total", &["method", "endpoint", "status"], "Requests by route and status; 499 where the client left before the answer."),
@@ -132,6 +136,9 @@ const AGENTS: &[MetricSpec] = &[
     counter("agent_requests_total", &["status"], "Turns of agents by status."),
     seconds("agent_request_duration_seconds", &["operation"], "Time of agents' operations."),
     counter("agent_questions_rejected_total", &["fault"], "Questions of models that were not passed on, by fault."),
+    tokens("agent_context_size_tokens", "Tokens of the context that a turn begins with: summary, memories, messages."),
+    counter("agent_summarised_tokens_total", &[], "Tokens of conversations that were summarised."),
+    counter("agent_summary_tokens_total", &[], "Tokens of the summaries made of them."),
 ];
 
 #[rustfmt::skip]

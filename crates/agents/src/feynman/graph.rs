@@ -13,7 +13,7 @@ use lyceum_graph::{
     CompileError, Context, END, Event, EventKind, Graph, GraphBuilder, Mode, NodeError, RunConfig,
     RunError, START, State,
 };
-use lyceum_memory::{ContextLimits, Memory, MemoryError};
+use lyceum_memory::{Budget, Memory, MemoryError};
 
 use super::learnt;
 use super::{
@@ -23,11 +23,19 @@ use super::{
 use crate::{
     Mind, ReActEvent, Watch,
     knowledge::{self, keeper::Keeper},
+    metrics,
 };
 
 const LISTEN: &str = "user_input_handler";
 const FIND: &str = "gap_identifier";
 const ASK: &str = "question_generator";
+
+/// A message shorter than this tells nothing by itself.
+const TELLING_CHARS: usize = 12;
+/// Characters of a memory that the student sees.
+const SHOWN_CHARS: usize = 4_000;
+/// Memories that are looked at beyond those wanted.
+const LOOKED_AT: usize = 20;
 
 /// The workflow does not compile, which only a change of its code can cause.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +55,7 @@ pub(super) struct LessonState {
     pub(super) summarised: u64,
     /// The part of the conversation that the store does not have yet.
     pub(super) unsaved: Vec<Turn>,
-    /// What was taught in other conversations.
+    /// What was taught before: this conversation's summary, then memories.
     pub(super) knowledge: Vec<String>,
     /// What was taught in this one.
     pub(super) learnt: Knowledge,
@@ -168,19 +176,17 @@ fn progress(event: Event<LessonState, TeachEvent>) -> Option<Progress> {
 /// Reads the conversation and what was taught before.
 async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError> {
     let Shared { parts, call } = &**ctx.shared();
-    let limits = ContextLimits {
-        recent: parts.config.recent,
-        knowledge: parts.config.recalled,
-    };
+    let budget = budget(parts);
     let query = format!("{}\n{}", lesson.topic, lesson.explanation);
     let known = parts
         .memory
-        .context(&call.scope, &query, limits)
+        .assemble(&call.scope, &query, &budget)
         .await
         .map_err(NodeError::permanent)?;
-    let count = known.recent.last().map_or(0, |message| message.seq);
+    metrics::context(known.tokens);
+    let count = known.messages.last().map_or(0, |message| message.seq);
     let covered = known.summary.as_ref().map_or(0, |summary| summary.upto_seq);
-    let stored = known.recent.into_iter().map(|message| Turn {
+    let stored = known.messages.into_iter().map(|message| Turn {
         role: message.role,
         content: message.content,
     });
@@ -190,11 +196,12 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
         .iter()
         .map(|part| format!("memory.{part}"))
         .collect();
-    let taught: Vec<String> = known
-        .knowledge
-        .into_iter()
-        .map(|memory| memory.text)
-        .collect();
+    let told = |text: &str| text.chars().count() >= TELLING_CHARS;
+    let memories = known.knowledge.into_iter().map(|memory| memory.text);
+    let memories = memories.filter(|text| told(text));
+    let memories = memories.map(|text| text.chars().take(SHOWN_CHARS).collect());
+    let summary = known.summary.map(|summary| summary.text);
+    let taught: Vec<String> = summary.into_iter().chain(memories).collect();
     // The store's view of the conversation counts; the client's where the store has none.
     let heard: &[Turn] = if count == 0 {
         &lesson.short_term_memory
@@ -225,6 +232,30 @@ async fn listen(lesson: Lesson, ctx: Ctx) -> Result<LessonStateUpdate, NodeError
             (false, false) => update,
         },
     )
+}
+
+/// How a turn's context is made up.
+fn budget(parts: &Parts) -> Budget {
+    let usual = Budget::default();
+    let room = match &parts.mind {
+        Mind::Offline => usual.tokens,
+        Mind::Model(model) => usize::try_from(model.traits().context.0 / 2).unwrap_or(usize::MAX),
+    };
+    let FeynmanConfig {
+        recent, recalled, ..
+    } = parts.config;
+    Budget {
+        tokens: usual.tokens.min(room),
+        recent: recent.div_ceil(2),
+        messages: recent,
+        memories: recalled,
+        // Those that the conversation itself shows are left out, so more are looked at.
+        candidates: match recalled {
+            0 => 0,
+            _ => recalled + LOOKED_AT,
+        },
+        ..usual
+    }
 }
 
 /// Finds the gaps.
