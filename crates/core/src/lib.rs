@@ -47,6 +47,7 @@ mod message;
 mod panel;
 mod propagation;
 mod records;
+mod scrub;
 mod student;
 mod tool;
 mod tool_source;
@@ -79,6 +80,7 @@ pub use records::conformance as record_conformance;
 pub use records::{
     Expect, MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite,
 };
+pub use scrub::{Finding, Scrubbed, Scrubber};
 pub use student::{
     Confidence, Conversation, Explanation, Gap, GapKind, Lesson, Memorized, Severity, Student,
     TeachError, TeachEvent, TeachStream, ToolTrace, Turn,

@@ -15,7 +15,8 @@ pub enum Kind {
     Card,
     /// A social security number of the United States.
     Ssn,
-    /// A resident's identity number of China: 18 places with a date and a right check digit.
+    /// A resident's identity number of China: 18 places with a date and a right check digit, or
+    /// the older 15 with a place and a date.
     ChineseId,
     /// An international bank account number with right check digits.
     Iban,

@@ -150,7 +150,8 @@ pub(crate) fn find(bytes: &[u8], at: usize, floor: usize) -> Step {
             .or_else(|| identity::social_security(&number))
             .or_else(|| phone::chinese(&number))
             .or_else(|| phone::american(&number))
-            .or_else(|| identity::card(&number)),
+            .or_else(|| identity::card(&number))
+            .or_else(|| identity::old_chinese(&number)),
     };
     match found {
         Some((kind, end, start)) => Step::Found(Match { kind, start, end }),

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use lyceum_core::{Finding, Scrubbed, Scrubber};
+
 use crate::{AuditKey, Digest, Kind, scan::scan};
 
 /// Finds and replaces. Cheap to make and to clone.
@@ -86,6 +88,20 @@ impl Redactor {
         let mut spans = Vec::new();
         scan(text, |hit| spans.push((hit.kind, hit.start..hit.end)));
         replace(text, spans.iter().map(|(kind, span)| (*kind, span)))
+    }
+}
+
+impl Scrubber for Redactor {
+    fn scrub<'a>(&self, text: &'a str) -> Scrubbed<'a> {
+        let Redacted { text, found } = self.redact(text);
+        let found = found.into_iter().map(|found| Finding {
+            kind: found.kind.label(),
+            digest: found.digest.map(|digest| digest.to_string()),
+        });
+        Scrubbed {
+            text,
+            found: found.collect(),
+        }
     }
 }
 

@@ -53,6 +53,7 @@ const PLACES: [u8; 256] = {
     places[b'_' as usize] = SECRET;
     places[b'A' as usize] = SECRET;
     places[b'B' as usize] = SECRET;
+    places[b'G' as usize] = SECRET;
     places[b'J' as usize] = SECRET;
     places
 };
@@ -112,6 +113,11 @@ fn look(text: &str, at: usize, state: &mut State) -> Step {
 }
 
 fn digits(bytes: &[u8], at: usize, floor: usize) -> Step {
+    if bytes[at] == b'2'
+        && let Some(hit) = secret::google_token(bytes, at, floor)
+    {
+        return Step::Found(hit);
+    }
     match iban::find(bytes, at, floor) {
         Some(hit) => Step::Found(hit),
         None => number::find(bytes, at, floor),

@@ -45,8 +45,12 @@ const BEARER: usize = 16;
 pub(crate) fn find(bytes: &[u8], at: usize, state: &mut State) -> Step {
     let hit = match bytes[at] {
         b'-' if bytes[at..].starts_with(b"-----BEGIN ") => private_key(bytes, at, state),
-        b'-' | b'_' => prefixed(bytes, at, state.floor),
-        b'A' => amazon(bytes, at, state.floor).or_else(|| google(bytes, at, state.floor)),
+        b'-' => prefixed(bytes, at, state.floor),
+        b'_' => prefixed(bytes, at, state.floor).or_else(|| amazon_secret(bytes, at)),
+        b'A' => amazon(bytes, at, state.floor)
+            .or_else(|| google(bytes, at, state.floor))
+            .or_else(|| amazon_secret(bytes, at)),
+        b'G' => sendgrid(bytes, at, state.floor),
         b'J' => web_token(bytes, at, state.floor),
         _ => bearer(bytes, at, state.floor),
     };
@@ -123,6 +127,62 @@ fn google(bytes: &[u8], at: usize, floor: usize) -> Option<Match> {
     (whole.starts_with(b"AIza") && run(whole) == whole.len() && begins(bytes, floor, at))
         .then(|| run(&bytes[at..]))
         .and_then(|len| key(at, at + len))
+}
+
+/// `SG.`, 22 characters, a dot and 43 characters.
+fn sendgrid(bytes: &[u8], at: usize, floor: usize) -> Option<Match> {
+    const PARTS: [usize; 2] = [22, 43];
+    let start = at.checked_sub(1).filter(|start| bytes[*start] == b'S')?;
+    if !begins(bytes, floor, start) {
+        return None;
+    }
+    let mut end = at + 1;
+    for len in PARTS {
+        let rest = bytes.get(end..)?.strip_prefix(b".")?;
+        let window = &rest[..rest.len().min(len + 1)];
+        if run(window) != len {
+            return None;
+        }
+        end += 1 + len;
+    }
+    key(start, end)
+}
+
+/// An access token of Google's OAuth, found at the `2` of `ya29.`.
+pub(crate) fn google_token(bytes: &[u8], at: usize, floor: usize) -> Option<Match> {
+    const FEWEST: usize = 20;
+    let start = at.checked_sub(2)?;
+    let rest = bytes[start..].strip_prefix(b"ya29.")?;
+    if !begins(bytes, floor, start) || run(&rest[..rest.len().min(FEWEST)]) < FEWEST {
+        return None;
+    }
+    key(start, start + 5 + run(rest))
+}
+
+/// The forty characters behind a name that ends in `secret_access_key` or `SecretAccessKey`, as
+/// they stand in files and answers. Nothing in them tells what they are, so the name must.
+fn amazon_secret(bytes: &[u8], at: usize) -> Option<Match> {
+    const LEN: usize = 40;
+    const BETWEEN: usize = 12;
+    let name: &[u8] = match bytes[at] {
+        b'_' => b"_access_key",
+        _ => b"accesskey",
+    };
+    let before = &bytes[at.saturating_sub(6)..at];
+    let behind = bytes.get(at..at + name.len())?;
+    if !before.eq_ignore_ascii_case(b"secret") || !behind.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    let from = at + name.len();
+    let rest = &bytes[from..(from + BETWEEN + LEN + 1).min(bytes.len())];
+    let is_between = |byte: &u8| b" \t\"'\\:=>,".contains(byte);
+    let gap = rest.iter().position(|byte| !is_between(byte))?;
+    let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"/+".contains(byte);
+    let len = rest[gap..].iter().position(|byte| !is_key(byte));
+    let len = len.unwrap_or(rest.len() - gap);
+    (gap > 0 && gap <= BETWEEN && len == LEN)
+        .then_some(from + gap)
+        .and_then(|start| key(start, start + LEN))
 }
 
 /// A JSON web token (RFC 7519): its header is `{"…`, which is `eyJ` in base64.

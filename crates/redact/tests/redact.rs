@@ -138,8 +138,19 @@ fn identities() {
             "11010519491231002x",
             "440524188001010014",
             "110105 19491231 002X",
+            "110105491231002",
         ],
     );
+    assert_eq!(
+        redact("身份证号110105491231002。"),
+        "身份证号[chinese_id]。"
+    );
+    left(&[
+        "110105491331002",
+        "990105491231002",
+        "x110105491231002",
+        "1101054912310021",
+    ]);
     assert_eq!(
         redact("身份证１１０１０５１９４９１２３１００２Ｘ号"),
         "身份证[chinese_id]号"
@@ -212,12 +223,36 @@ fn secrets() {
             "glpat-ABCDEFGHIJ0123456789",
             "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc-DEF_123",
             "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+            "SG.abcdefghij-KLMNOPQRST_.0123456789abcdefghij-KLMNOPQRSTUVWXYZ_012345",
+            "ya29.a0AfH6SMBx-0123456789_abcdefghij",
         ],
     );
     assert_eq!(
         redact("Authorization: Bearer abcdef0123456789abcdef"),
         "Authorization: Bearer [api_key]"
     );
+    let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    for (before, after) in [
+        ("aws_secret_access_key = ", "\n"),
+        ("export AWS_SECRET_ACCESS_KEY=", ""),
+        ("{\"SecretAccessKey\": \"", "\"}"),
+        ("secretAccessKey: '", "',"),
+    ] {
+        assert_eq!(
+            redact(&format!("{before}{secret}{after}")),
+            format!("{before}[api_key]{after}")
+        );
+        // A digest of another length is none.
+        let longer = format!("{before}{secret}a{after}");
+        assert_eq!(redact(&longer), longer);
+    }
+    left(&[
+        secret,
+        "SG.short.one",
+        "ya29.short",
+        "MSG.2024",
+        "the secret access key is safe",
+    ]);
     let key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow+/=\nabc\n-----END RSA PRIVATE KEY-----";
     assert_eq!(redact(&format!("a {key} b")), "a [private_key] b");
     assert_eq!(
@@ -297,6 +332,14 @@ fn hostile() -> impl Strategy<Value = String> {
         "sk-",
         "sk-abcDEF0123456789abc",
         "AKIAIOSFODNN7EXAMPLE",
+        "SG.",
+        "SG.abcdefghijklmnopqrstuv.0123456789012345678901234567890123456789abc",
+        "ya29.",
+        "ya29.a0AfH6SMBx0123456789abc",
+        "_secret_access_key=",
+        "SecretAccessKey",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "110105491231002",
         "eyJ",
         "eyJhbGciOiJI.eyJzdWIiOiIx",
         "Bearer ",
@@ -374,5 +417,76 @@ proptest! {
         for original in planted {
             prop_assert!(!redacted.contains(original), "{}", redacted);
         }
+    }
+}
+
+#[test]
+fn ten_megabytes_made_to_be_slow_take_moments() {
+    const SIZE: usize = 10_000_000;
+    let pieces = [
+        "@",
+        "a@",
+        "a.",
+        "a@a.",
+        ".@",
+        "1",
+        "1 ",
+        "1-",
+        "4111 ",
+        "12345678901234567890",
+        "(",
+        "+",
+        "+1(",
+        "::",
+        "a:",
+        "1:",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN A",
+        "-",
+        "_",
+        "sk-",
+        "sk-a",
+        "Bearer ",
+        "Bearer a",
+        "eyJ",
+        "eyJa.",
+        "AKIA",
+        "AIza",
+        "SG.",
+        "SG.a.",
+        "ya29.",
+        "secret_access_key",
+        "SecretAccessKey ",
+        "DE89",
+        "DE89 3704 ",
+        "１",
+        "＠",
+        "\u{200b}",
+        "1\u{200b}",
+        "é@",
+        "张@",
+        "\u{2011}",
+        "[phone]",
+        "110105491231002",
+        "xoxb-",
+    ];
+    // Per byte the slowest piece may cost some times what prose costs, never more the longer the
+    // text is: ten megabytes against a tenth of them, so that the machine does not matter.
+    let time = |piece: &str, size: usize| {
+        let text: String = piece.repeat(size / piece.len());
+        let spent = (0..2).map(|_| {
+            let started = std::time::Instant::now();
+            let redacted = Redactor::new().text(&text).len();
+            assert!(redacted > 0);
+            started.elapsed()
+        });
+        spent.min().unwrap().as_secs_f64()
+    };
+    for piece in pieces {
+        let (tenth, whole) = (time(piece, SIZE / 10), time(piece, SIZE));
+        assert!(
+            whole < 40.0 * tenth.max(0.005),
+            "{piece:?}: {tenth:.3} s for 1 MB, {whole:.3} s for 10 MB"
+        );
     }
 }

@@ -102,6 +102,18 @@ pub(super) fn chinese(number: &Number<'_>) -> Option<Hit> {
     (right && alone).then_some((Kind::ChineseId, end, number.start))
 }
 
+/// The numbers of fifteen digits that were given until 1999 and are still in use in old papers:
+/// the place, six digits of a birthday in the twentieth century, three of a series. They have no
+/// check digit, so the place and the date have to do.
+pub(super) fn old_chinese(number: &Number<'_>) -> Option<Hit> {
+    let digits = number.digits(1);
+    let is_one = number.shaped(&[15]) && number.ends(1) && is_place(digits);
+    let mut date = [1, 9, 0, 0, 0, 0, 0, 0];
+    date[2..].copy_from_slice(digits.get(6..12)?);
+    let end = number.groups.get(0)?.end;
+    (is_one && is_date(&date)).then_some((Kind::ChineseId, end, number.start))
+}
+
 /// The codes of provinces.
 fn is_place(digits: &[u8]) -> bool {
     matches!(
