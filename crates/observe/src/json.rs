@@ -4,8 +4,9 @@
 //! so `request_id` and `session` are always in one place; an inner value hides an
 //! outer one; a text is cut at [`MAX_TEXT`]. Deliberately absent: source lines.
 
-use std::{error::Error, fmt, io::Write, time::SystemTime};
+use std::{borrow::Cow, error::Error, fmt, io::Write, sync::Arc, time::SystemTime};
 
+use lyceum_core::Scrubber;
 use serde_json::Value;
 use tracing::{
     Event, Subscriber,
@@ -23,17 +24,37 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::scrub::AUDIT;
+
 /// The longest text of a field, in bytes: a log line is no place for documents.
 const MAX_TEXT: usize = 2_048;
+
+/// How much of it is looked at: longer than anything that is taken out of it begins before its end.
+const READ_TEXT: usize = 2 * MAX_TEXT;
 
 /// Writes every event as a line of JSON.
 pub(crate) struct JsonLayer<W> {
     writer: W,
+    scrubber: Option<Arc<dyn Scrubber>>,
 }
 
 impl<W> JsonLayer<W> {
-    pub(crate) fn new(writer: W) -> Self {
-        Self { writer }
+    pub(crate) fn new(writer: W, scrubber: Option<Arc<dyn Scrubber>>) -> Self {
+        Self { writer, scrubber }
+    }
+
+    /// Takes out of the texts what must not be in a log.
+    fn scrub(&self, fields: &mut Fields) {
+        let Some(scrubber) = &self.scrubber else {
+            return;
+        };
+        for (_, value) in &mut fields.0 {
+            if let Value::String(text) = value
+                && let Cow::Owned(scrubbed) = scrubber.scrub(text).text
+            {
+                *text = scrubbed;
+            }
+        }
     }
 }
 
@@ -53,9 +74,10 @@ impl Fields {
     }
 
     fn set_text(&mut self, field: &Field, mut text: String) {
-        if text.len() > MAX_TEXT {
-            text.truncate(text.floor_char_boundary(MAX_TEXT));
-            text.push('…');
+        // Cut again when the line is written: what is cut here in the middle, a number perhaps, is
+        // beyond that.
+        if text.len() > READ_TEXT {
+            text.truncate(text.floor_char_boundary(READ_TEXT));
         }
         self.set(field, Value::String(text));
     }
@@ -130,6 +152,17 @@ where
                 }
             }
         }
+        if event.metadata().target() != AUDIT {
+            self.scrub(&mut fields);
+        }
+        for (_, value) in &mut fields.0 {
+            if let Value::String(text) = value
+                && text.len() > MAX_TEXT
+            {
+                text.truncate(text.floor_char_boundary(MAX_TEXT));
+                text.push('…');
+            }
+        }
         let line = line(event, &path, &fields);
         // Nobody could be told that the log itself cannot be written.
         let _ = self
@@ -195,9 +228,13 @@ mod tests {
     }
 
     fn logged(act: impl FnOnce()) -> Vec<Value> {
+        logged_by(None, act)
+    }
+
+    fn logged_by(scrubber: Option<Arc<dyn Scrubber>>, act: impl FnOnce()) -> Vec<Value> {
         let sink = Sink::default();
         let writer = sink.clone();
-        let layer = JsonLayer::new(move || writer.clone());
+        let layer = JsonLayer::new(move || writer.clone(), scrubber);
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, act);
         let bytes = sink.0.lock().unwrap().clone();
@@ -228,6 +265,22 @@ mod tests {
         assert_eq!(line["status"], 200);
         assert_eq!(line["message"], "handled");
         assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn texts_are_scrubbed_but_for_the_audit() {
+        let scrubber = Arc::new(crate::scrub::tests::Swordfish);
+        let lines = logged_by(Some(scrubber), || {
+            let long = format!("{}swordfish", "x".repeat(MAX_TEXT - 4));
+            let span = info_span!("request", user = "swordfish");
+            span.in_scope(|| info!(long, "a {}", "swordfish"));
+            info!(target: "audit", user = "swordfish", "audit");
+        });
+        assert_eq!(lines[0]["user"], "[fish]");
+        assert_eq!(lines[0]["message"], "a [fish]");
+        // What begins before the cut leaves no half.
+        assert!(lines[0]["long"].as_str().unwrap().ends_with("x[fis…"));
+        assert_eq!(lines[1]["user"], "swordfish");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod health;
 mod json;
 mod metrics;
 mod process;
+mod scrub;
 mod telemetry;
 pub mod traces;
 

@@ -5,6 +5,7 @@
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
+use lyceum_core::Scrubber;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt,
@@ -12,7 +13,8 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    METRICS, ProcessWatch, TracesConfig, TracesError, describe, json::JsonLayer, traces::Traces,
+    METRICS, ProcessWatch, TracesConfig, TracesError, describe, json::JsonLayer, scrub::Scrubbing,
+    traces::Traces,
 };
 
 /// Buckets of every histogram named `*_seconds`: from a cache hit to the longest
@@ -80,6 +82,9 @@ pub struct TelemetryConfig {
     pub filter: String,
     /// Where spans are sent; default nowhere.
     pub traces: Option<TracesConfig>,
+    /// What takes personal data and secrets out of log lines, those of the target `audit`
+    /// aside, which say who did what; default nothing.
+    pub scrubber: Option<Arc<dyn Scrubber>>,
 }
 
 impl Default for TelemetryConfig {
@@ -88,6 +93,7 @@ impl Default for TelemetryConfig {
             format: LogFormat::default(),
             filter: "info".to_owned(),
             traces: None,
+            scrubber: None,
         }
     }
 }
@@ -144,9 +150,9 @@ impl Telemetry {
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(|error| TelemetryError::Metrics(Box::new(error)))?;
         let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
-            LogFormat::Json => JsonLayer::new(std::io::stderr).boxed(),
+            LogFormat::Json => JsonLayer::new(std::io::stderr, config.scrubber.clone()).boxed(),
             LogFormat::Text => tracing_subscriber::fmt::layer()
-                .with_writer(std::io::stderr)
+                .with_writer(Scrubbing::new(std::io::stderr, config.scrubber.clone()))
                 .with_ansi(std::io::stderr().is_terminal())
                 .boxed(),
         };
