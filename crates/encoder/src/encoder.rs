@@ -4,11 +4,11 @@ use std::{borrow::Cow, fmt, fs, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use lyceum_core::{CallContext, EmbedError, EmbedKind, Embedder, Embeddings, Tokens, Usage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     OpenError,
-    worker::{self, Files, Order, State},
+    worker::{self, Files, Order, Orders, State},
 };
 
 /// The id of the bundled model: sentence-transformers' all-MiniLM-L6-v2, word vectors in 4 bits
@@ -27,7 +27,7 @@ static TOKENIZER: &[u8] = include_bytes!("../data/tokenizer.json");
 pub struct Encoder {
     model: Arc<str>,
     width: usize,
-    orders: mpsc::Sender<Order>,
+    orders: Orders,
 }
 
 impl fmt::Debug for Encoder {
@@ -95,7 +95,7 @@ impl Embedder for Encoder {
     async fn embed(
         &self,
         _: &CallContext,
-        _: EmbedKind,
+        kind: EmbedKind,
         texts: &[Arc<str>],
     ) -> Result<Embeddings, EmbedError> {
         if texts.is_empty() {
@@ -107,7 +107,11 @@ impl Embedder for Encoder {
         let (reply, answer) = oneshot::channel();
         let texts = texts.to_vec();
         let order = Order { texts, reply };
-        let sent = self.orders.send(order).await;
+        let way = match kind {
+            EmbedKind::Query => &self.orders.questions,
+            EmbedKind::Document => &self.orders.documents,
+        };
+        let sent = way.send(order).await;
         sent.map_err(|_| EmbedError::Closed)?;
         let (vectors, tokens) = answer.await.ok().flatten().ok_or(EmbedError::Closed)?;
         let usage = Usage {

@@ -1,8 +1,9 @@
 //! The thread that owns the network.
 //!
-//! Invariant: orders are done one after the other; one whose caller is gone is not begun, and
-//! is left between two texts. Deliberately absent: batching over callers; a text alone uses the
-//! processor well enough.
+//! Invariant: a question, which somebody waits for, waits for one text at most besides questions
+//! before it: the work on documents is left between two texts. An order whose caller is gone is
+//! not begun, and is left between two texts. Deliberately absent: batching over callers; a text
+//! alone uses the processor well enough.
 
 use std::{
     borrow::Cow,
@@ -88,36 +89,80 @@ impl State {
     }
 }
 
-/// Starts the thread. It ends when nobody can order any more.
-pub(crate) fn spawn(state: State) -> Result<mpsc::Sender<Order>, OpenError> {
-    let (orders, inbox) = mpsc::channel(WAITING);
-    thread::Builder::new()
-        .name("encoder".into())
-        .spawn(move || serve(state, inbox))
-        .map_err(|source: io::Error| OpenError::Thread(source))?;
-    Ok(orders)
+/// The ways to the thread.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    /// Questions, which go first.
+    pub(crate) questions: mpsc::Sender<Order>,
+    /// Everything else.
+    pub(crate) documents: mpsc::Sender<Order>,
 }
 
-fn serve(mut state: State, mut inbox: mpsc::Receiver<Order>) {
-    while let Some(Order { texts, mut reply }) = inbox.blocking_recv() {
-        if reply.is_closed() {
-            continue;
-        }
-        let loaded = state.loaded();
-        let encoded = loaded.and_then(|loaded| encode(loaded, &texts, &mut reply));
-        // Where this fails nobody waits any more.
-        drop(reply.send(encoded));
+/// Starts the thread. It ends when nobody can order any more.
+pub(crate) fn spawn(state: State) -> Result<Orders, OpenError> {
+    let (questions, asked) = mpsc::channel(WAITING);
+    let (documents, brought) = mpsc::channel(WAITING);
+    thread::Builder::new()
+        .name("encoder".into())
+        .spawn(move || serve(state, asked, brought))
+        .map_err(|source: io::Error| OpenError::Thread(source))?;
+    Ok(Orders {
+        questions,
+        documents,
+    })
+}
+
+/// Both senders are dropped together, so a closed way means that no order comes any more.
+fn serve(mut state: State, mut asked: mpsc::Receiver<Order>, mut brought: mpsc::Receiver<Order>) {
+    let Ok(waiting) = tokio::runtime::Builder::new_current_thread().build() else {
+        tracing::error!("the encoder cannot wait for texts");
+        return;
+    };
+    loop {
+        let next = async {
+            tokio::select! {
+                biased;
+                order = asked.recv() => order,
+                order = brought.recv() => order,
+            }
+        };
+        let Some(order) = waiting.block_on(next) else {
+            return;
+        };
+        serve_one(&mut state, order, &mut asked);
     }
+}
+
+/// Does an order, and between its texts the questions that came meanwhile.
+fn serve_one(state: &mut State, order: Order, asked: &mut mpsc::Receiver<Order>) {
+    let Order { texts, mut reply } = order;
+    if reply.is_closed() {
+        return;
+    }
+    let Some(loaded) = state.loaded() else {
+        drop(reply.send(None));
+        return;
+    };
+    let encoded = encode(loaded, &texts, &mut reply, &mut || {
+        while let Ok(Order { texts, mut reply }) = asked.try_recv() {
+            let encoded = encode(loaded, &texts, &mut reply, &mut || {});
+            drop(reply.send(encoded));
+        }
+    });
+    // Where this fails nobody waits any more.
+    drop(reply.send(encoded));
 }
 
 fn encode(
     Loaded { network, tokenizer }: &Loaded,
     texts: &[Arc<str>],
     reply: &mut oneshot::Sender<Option<Encoded>>,
+    between: &mut dyn FnMut(),
 ) -> Option<Encoded> {
     let (mut vectors, mut count) = (Vec::with_capacity(texts.len()), 0);
     let longest = network.longest().min(LONGEST);
     for text in texts {
+        between();
         if reply.is_closed() {
             return None;
         }
