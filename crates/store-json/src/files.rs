@@ -2,7 +2,8 @@
 //!
 //! Invariant: at every moment, a power cut included, each file is one whole version of its
 //! document: a new one is written beside it, synced, renamed over it, and the folder is synced.
-//! Names are made here from digests, so no id of a caller is a path.
+//! Names are made here from digests, so no id of a caller is a path. Files are their owner's
+//! alone to read.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -82,8 +83,8 @@ impl Files {
             path: folder.to_owned(),
             source,
         };
-        fs::create_dir_all(folder).map_err(failed)?;
-        let lock = File::create(folder.join(LOCK)).map_err(failed)?;
+        make(folder).map_err(failed)?;
+        let lock = create(&folder.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -165,11 +166,11 @@ impl Files {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let folder = path.parent().unwrap_or(&self.folder);
         if !folder.exists() {
-            fs::create_dir_all(folder)?;
+            make(folder)?;
             sync_folder(&self.folder)?;
         }
         let unfinished = path.with_extension(UNFINISHED);
-        let mut file = File::create(&unfinished)?;
+        let mut file = create(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&unfinished, path)?;
@@ -222,6 +223,24 @@ fn name(readable: &str, parts: &[&str]) -> String {
     };
     let readable: String = readable.chars().take(40).map(plain).collect();
     format!("{readable}-{digest}")
+}
+
+/// Makes a folder that nobody but this user may look into. One that is there keeps its rights.
+fn make(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// A new or emptied file that nobody but this user may read.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Makes names in a folder outlive a power cut; where folders cannot be synced, they do so.
