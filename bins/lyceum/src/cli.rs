@@ -31,9 +31,102 @@ pub(crate) enum Command {
     Check(Options),
     /// Make an API key: prints the key once, and the lines for the configuration file.
     Key(KeyOptions),
+    /// Check, mend, move and forget what is stored.
+    #[command(subcommand)]
+    Memory(MemoryCommand),
     /// Print what models cost, or what a month would cost.
     #[command(subcommand)]
     Cost(CostCommand),
+}
+
+/// What to do with the memory. A file is locked by a server that runs: stop it first.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemoryCommand {
+    /// Compare everything that follows from the stored rows with them; fails where it differs.
+    Verify(StoreOptions),
+    /// Make everything that follows from the stored rows anew.
+    Rebuild(StoreOptions),
+    /// Write the conversations and memories of a user to a new file, as JSON Lines.
+    Export {
+        /// Which store.
+        #[command(flatten)]
+        store: StoreOptions,
+        /// Whose.
+        #[command(flatten)]
+        owner: Owner,
+        /// The file, which must not be there.
+        #[arg(value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Read what `export` wrote; what is there already stays.
+    Import {
+        /// Which store.
+        #[command(flatten)]
+        store: StoreOptions,
+        /// Whose they become.
+        #[command(flatten)]
+        owner: Owner,
+        /// The file.
+        #[arg(value_name = "FILE")]
+        input: PathBuf,
+    },
+    /// Delete all that is stored of a tenant or of one of its users, for good.
+    Erase(EraseOptions),
+}
+
+/// Which store a command works on.
+#[derive(Debug, Args)]
+pub(crate) struct StoreOptions {
+    /// A TOML configuration file.
+    #[arg(long, value_name = "FILE", env = "LYCEUM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where data is kept [default: the platform's data directory].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Whose data.
+#[derive(Debug, Args)]
+pub(crate) struct Owner {
+    /// The tenant [default: local].
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// The user [default: local].
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// The agent [default: feynman].
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<String>,
+}
+
+/// The flags of `memory erase`.
+#[derive(Debug, Args)]
+pub(crate) struct EraseOptions {
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// The tenant.
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: String,
+    /// One of its users [default: all of them, and the tenant's records].
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Really erase.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl StoreOptions {
+    /// The flags given, in the shape of the configuration.
+    pub(crate) fn overrides(&self) -> Dict {
+        let mut sections = Dict::new();
+        if let Some(dir) = &self.data_dir {
+            let mut data = Dict::new();
+            data.insert("dir".to_owned(), Value::from(dir.display().to_string()));
+            sections.insert("data".to_owned(), Value::from(data));
+        }
+        sections
+    }
 }
 
 /// What to do with prices.

@@ -21,6 +21,7 @@ use crate::{
     edge, embedders, graphs, health, mcp, meaning,
     models::{self, Models},
     operator::View,
+    privacy,
     provider::{Chosen, ProcessEnvironment},
     spend,
     store::Store,
@@ -147,6 +148,10 @@ pub(crate) async fn compose(
         meaning::encoder(&config.memory.encoder),
         &config.vectors,
     )?;
+    let memory = match privacy::for_embedding(resolved)? {
+        Some(scrubber) => memory.with_scrubber(scrubber),
+        None => memory,
+    };
     let embedders = embedders::build(&config.embedding, &ProcessEnvironment)?;
     let Models {
         mind,

@@ -10,6 +10,7 @@ mod embedding;
 mod llm;
 mod load;
 mod mcp;
+mod privacy;
 mod resolve;
 mod show;
 mod store;
@@ -28,6 +29,7 @@ pub(crate) use embedding::{Embedding, EmbeddingModel};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load};
 pub(crate) use mcp::{Mcp, McpServer};
+pub(crate) use privacy::Privacy;
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
 pub(crate) use store::{Store, StoreKind, Vectors, VectorsKind};
@@ -82,6 +84,8 @@ pub(crate) struct Config {
     pub langgraph: Langgraph,
     /// Which programs' tools it has too.
     pub mcp: Mcp,
+    /// Where personal data and secrets are taken out.
+    pub privacy: Privacy,
     /// What is logged.
     pub log: Log,
     /// Where spans are sent.

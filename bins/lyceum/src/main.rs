@@ -15,10 +15,13 @@ mod mcp;
 mod meaning;
 mod models;
 mod operator;
+mod privacy;
 mod provider;
+mod secret_file;
 mod spend;
 mod store;
 mod tools;
+mod upkeep;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -40,6 +43,7 @@ async fn main() -> ExitCode {
         Command::Serve(options) => serve(&options).await,
         Command::Check(options) => check(&options).await,
         Command::Key(options) => key::make(&options),
+        Command::Memory(command) => upkeep::run(&command).await,
         Command::Cost(command) => cost::run(&command),
     };
     match done {
@@ -132,6 +136,7 @@ fn telemetry(resolved: &Resolved) -> Result<Telemetry> {
         format,
         filter: log.filter.clone(),
         traces,
+        scrubber: privacy::for_logs(resolved),
     })?)
 }
 

@@ -7,8 +7,10 @@ use lyceum_core::{Embedder, RecordStore};
 use lyceum_gateway::langgraph::{Platform, Served};
 use lyceum_graph::Saver;
 use lyceum_memory::{
-    Languages, Meaning, Memory, MemoryConfig, MemoryStore, VectorSpace, VectorStore,
+    JobStore, Languages, Meaning, Memory, MemoryConfig, MemoryStore, SessionArchive, SessionStore,
+    StoreCheck, VectorSpace, VectorStore,
 };
+use lyceum_store_json::JsonStore;
 use lyceum_store_postgres::PostgresStore;
 use lyceum_store_qdrant::{QdrantMemories, QdrantVectors};
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
@@ -18,12 +20,42 @@ use crate::config::{Resolved, StoreKind, Vectors, VectorsKind};
 
 /// The store's file inside the data directory.
 const DATABASE: &str = "lyceum.db";
+/// The folder of JSON files inside the data directory.
+const FOLDER: &str = "memory";
 
 /// What keeps the data.
 #[derive(Debug)]
 pub(crate) enum Store {
     Sqlite(Arc<SqliteStore>),
+    /// Conversations and memories in a folder; graphs' threads and records in the file.
+    Json(Arc<JsonStore>, Arc<SqliteStore>),
     Postgres(Arc<PostgresStore>),
+}
+
+/// The ports of one store.
+pub(crate) struct Ports {
+    pub(crate) sessions: Arc<dyn SessionStore>,
+    pub(crate) memories: Arc<dyn MemoryStore>,
+    jobs: Arc<dyn JobStore>,
+    vectors: Option<Arc<dyn VectorStore>>,
+}
+
+impl Ports {
+    fn of<S: SessionStore + MemoryStore + JobStore + 'static>(store: &Arc<S>) -> Self {
+        Self {
+            sessions: store.clone(),
+            memories: store.clone(),
+            jobs: store.clone(),
+            vectors: None,
+        }
+    }
+
+    fn with_vectors(self, vectors: Arc<dyn VectorStore>) -> Self {
+        Self {
+            vectors: Some(vectors),
+            ..self
+        }
+    }
 }
 
 impl Store {
@@ -42,12 +74,26 @@ impl Store {
                 let place = format!("PostgreSQL at {}", store.host());
                 Ok((Self::Postgres(Arc::new(store)), place))
             }
+            (StoreKind::Json, _) => {
+                let (folder, file) = (resolved.data_dir.join(FOLDER), open(resolved)?.0);
+                let store = JsonStore::open(&folder)?;
+                let place = folder.display().to_string();
+                Ok((Self::Json(Arc::new(store), file), place))
+            }
             // Without an address the configuration would have been refused.
             (StoreKind::Postgres, None) | (StoreKind::Sqlite, _) => {
-                let file = resolved.data_dir.join(DATABASE);
-                let store = SqliteStore::open(&file, SqliteOptions::default())?;
-                Ok((Self::Sqlite(Arc::new(store)), file.display().to_string()))
+                let (store, place) = open(resolved)?;
+                Ok((Self::Sqlite(store), place))
             }
+        }
+    }
+
+    /// What its callers see of it.
+    pub(crate) fn ports(&self) -> Ports {
+        match self {
+            Self::Sqlite(store) => Ports::of(store).with_vectors(store.clone()),
+            Self::Json(store, _) => Ports::of(store).with_vectors(store.clone()),
+            Self::Postgres(store) => Ports::of(store),
         }
     }
 
@@ -59,42 +105,58 @@ impl Store {
         encoder: Option<Arc<dyn Embedder>>,
         vectors: &Vectors,
     ) -> Result<Memory> {
-        let store = match self {
-            Self::Sqlite(store) => store.clone(),
-            Self::Postgres(store) => {
-                let memory = Memory::new(store.clone(), store.clone(), store.clone(), config);
-                return Ok(memory);
-            }
-        };
-        let Some(encoder) = encoder else {
-            let memory = Memory::new(store.clone(), store.clone(), store, config);
-            return Ok(memory);
+        let ports = self.ports();
+        let Some((encoder, beside)) = encoder.zip(ports.vectors) else {
+            return Ok(Memory::new(
+                ports.sessions,
+                ports.memories,
+                ports.jobs,
+                config,
+            ));
         };
         let (memories, arm): (Arc<dyn MemoryStore>, Arc<dyn VectorStore>) =
             match (vectors.kind, &vectors.url) {
                 (VectorsKind::Qdrant, Some(url)) => {
                     let (address, options) = (url.as_str().into(), vectors.options());
-                    let rows = (store.clone(), store.clone());
-                    let arm = QdrantVectors::new(&address, options, rows.0, rows.1)
-                        .context("[vectors]")?;
+                    let rows = ports.memories.clone();
+                    let arm =
+                        QdrantVectors::new(&address, options, beside, rows).context("[vectors]")?;
                     let arm = Arc::new(arm);
                     check(Arc::clone(&arm), VectorSpace::of(&encoder));
                     (
-                        Arc::new(QdrantMemories::new(store.clone(), arm.clone())),
+                        Arc::new(QdrantMemories::new(ports.memories, arm.clone())),
                         arm,
                     )
                 }
                 // Without an address the configuration would have been refused.
-                _ => (store.clone(), store.clone()),
+                _ => (ports.memories, beside),
             };
-        let memory = Memory::new(store.clone(), memories, store, config);
+        let memory = Memory::new(ports.sessions, memories, ports.jobs, config);
         Ok(memory.with_meaning(Meaning::new(arm, encoder, Languages::Spaced)))
+    }
+
+    /// What checks, mends and erases; the memories' first.
+    pub(crate) fn checks(&self) -> Vec<Arc<dyn StoreCheck>> {
+        match self {
+            Self::Sqlite(store) => vec![store.clone()],
+            Self::Json(store, file) => vec![store.clone(), file.clone()],
+            Self::Postgres(store) => vec![store.clone()],
+        }
+    }
+
+    /// What takes conversations from elsewhere.
+    pub(crate) fn archive(&self) -> Arc<dyn SessionArchive> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Json(store, _) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
     }
 
     /// What keeps the threads of graphs.
     pub(crate) fn saver(&self) -> Arc<dyn Saver> {
         match self {
-            Self::Sqlite(store) => store.clone(),
+            Self::Sqlite(store) | Self::Json(_, store) => store.clone(),
             Self::Postgres(store) => store.clone(),
         }
     }
@@ -102,7 +164,9 @@ impl Store {
     /// What offers graphs to clients; only over a file yet.
     pub(crate) fn platform(&self, graphs: Vec<Served>) -> Option<Platform> {
         match self {
-            Self::Sqlite(store) => Some(Platform::new(graphs, store.clone(), store.clone())),
+            Self::Sqlite(store) | Self::Json(_, store) => {
+                Some(Platform::new(graphs, store.clone(), store.clone()))
+            }
             Self::Postgres(_) => None,
         }
     }
@@ -110,7 +174,7 @@ impl Store {
     /// What keeps answers that clients go on from; only over a file yet.
     pub(crate) fn records(&self) -> Option<Arc<dyn RecordStore>> {
         match self {
-            Self::Sqlite(store) => Some(store.clone()),
+            Self::Sqlite(store) | Self::Json(_, store) => Some(store.clone()),
             Self::Postgres(_) => None,
         }
     }
@@ -118,10 +182,16 @@ impl Store {
     /// Ends what the store does by itself. A server needs no farewell.
     pub(crate) async fn close(&self) {
         match self {
-            Self::Sqlite(store) => store.close().await,
+            Self::Sqlite(store) | Self::Json(_, store) => store.close().await,
             Self::Postgres(_) => {}
         }
     }
+}
+
+fn open(resolved: &Resolved) -> Result<(Arc<SqliteStore>, String)> {
+    let file = resolved.data_dir.join(DATABASE);
+    let store = SqliteStore::open(&file, SqliteOptions::default())?;
+    Ok((Arc::new(store), file.display().to_string()))
 }
 
 /// Compares Qdrant with the rows in the background, once.

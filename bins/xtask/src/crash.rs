@@ -1,4 +1,4 @@
-//! The crash test of durable runs with many seeds.
+//! The crash tests of durable runs and of the memory with many seeds.
 
 use std::process::Command;
 
@@ -15,10 +15,16 @@ pub(crate) struct Args {
     /// The first seed, to repeat one that failed.
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// Kill a process that stores, embeds and deletes memories, instead of one that runs graphs.
+    #[arg(long)]
+    memory: bool,
 }
 
 /// Runs the test; it prints each seed.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.memory {
+        return memory(args);
+    }
     let status = Command::new("cargo")
         .args(["test", "--package=lyceum-tests", "--test=graph_crash"])
         .args(["--", "--nocapture", "killed_runs_continue"])
@@ -28,6 +34,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .status()?;
     if !status.success() {
         bail!("a killed run did not continue as it should; its seed is above");
+    }
+    Ok(())
+}
+
+fn memory(args: &Args) -> Result<()> {
+    let status = Command::new("cargo")
+        .args([
+            "test",
+            "--package=lyceum-store-sqlite",
+            "--test=kill_memory",
+        ])
+        .args(["--", "--nocapture"])
+        .env("LYCEUM_KILL_SEEDS", args.seeds.to_string())
+        .env("LYCEUM_KILL_FIRST", args.first.to_string())
+        .current_dir(root())
+        .status()?;
+    if !status.success() {
+        bail!("a killed memory is not as it should be; its seed is above");
     }
     Ok(())
 }

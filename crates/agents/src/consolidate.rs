@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use lyceum_core::{CallContext, Priority, Role, Scope, Turn};
+use lyceum_core::{CallContext, Priority, Scope, Turn};
 use lyceum_memory::{ClaimedJob, JobResults, Memory, MemoryError, NewJob, Summary};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;

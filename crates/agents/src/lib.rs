@@ -19,6 +19,7 @@ mod tone;
 pub use consolidate::Consolidator;
 pub use feynman::{Feynman, FeynmanConfig, WorkflowError};
 pub use gaps::{GapError, parse_gaps};
+pub use knowledge::keeper::{ForgetError, forget_knowledge};
 pub use mind::Mind;
 pub use questions::parse_questions;
 pub use react::{

@@ -706,7 +706,9 @@ async fn a_summary_is_500_tokens_long_at_most() {
         let summary = consolidated(&memory, mind, &scope).await;
         let tokens = lyceum_memory::estimate_tokens(&summary.text);
         assert!((100..=500).contains(&tokens), "{tokens}: {}", summary.text);
-        let ends = ["mass.", "attract"].iter().any(|end| summary.text.ends_with(end));
+        let ends = ["mass.", "attract"]
+            .iter()
+            .any(|end| summary.text.ends_with(end));
         assert!(ends, "{}", summary.text);
     }
 }

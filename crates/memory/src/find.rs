@@ -1,16 +1,18 @@
-//! Finding with both arms, and the background work that gives memories their vectors.
+//! Finding with both arms.
 //!
 //! Invariant: either arm alone gives an answer; whatever happens to the other, or to the model,
-//! is said in [`Found::degraded`]. No write waits for a model.
+//! is said in [`Found::degraded`].
 
 use std::{sync::Arc, time::Duration};
 
-use lyceum_core::{CallContext, EmbedError, EmbedKind, Embedder, Priority, Scope};
+use lyceum_core::{CallContext, EmbedError, EmbedKind, Embedder, Scope};
 
 use crate::{
-    Memory, MemoryError, MemoryId, NewVector, Recollection, StoreError, Unembedded, VectorSpace,
-    VectorStore, config::prefix, lexical,
+    Memory, MemoryId, Recollection, StoreError, VectorSpace, VectorStore, config::prefix, lexical,
 };
+
+/// The neighbours of twice so many hits are looked at, or of twice those that are wanted.
+const BESIDE: usize = 25;
 
 /// Which texts an embedder is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +75,12 @@ impl Meaning {
         &self.store
     }
 
-    async fn embed(
+    /// Whether the model is asked for this text.
+    pub(crate) fn serves(&self, text: &str) -> bool {
+        self.languages.serve(text)
+    }
+
+    pub(crate) async fn embed(
         &self,
         call: &CallContext,
         kind: EmbedKind,
@@ -133,11 +140,11 @@ impl Memory {
             return Ok(Found::default());
         }
         let candidates = fusion.candidates.max(limit);
-        let meaning = self.meaning().filter(|arm| arm.languages.serve(query));
+        let meaning = self.meaning().filter(|arm| arm.serves(query));
         let vector = async {
             let meaning = meaning?;
             let call = CallContext::new(scope.clone()).with_purpose("query", 0);
-            let text = [Arc::from(query)];
+            let text = [self.shown(query)];
             let embedded = self.arm("embedding", meaning.embed(&call, EmbedKind::Query, &text));
             Some((meaning, embedded.await?.into_iter().next()?))
         };
@@ -182,7 +189,9 @@ impl Memory {
         };
         let mut memories = fusion.fuse(&words, &near, now);
         if fusion.beside_share > 0.0 && !memories.is_empty() {
-            let ids: Vec<MemoryId> = memories.iter().map(|hit| hit.id.clone()).collect();
+            // What is further down gives its neighbours too little to bring them up.
+            let best = memories.iter().take(2 * limit.max(BESIDE));
+            let ids: Vec<MemoryId> = best.map(|hit| hit.id.clone()).collect();
             let beside = self.memories.beside(scope, &ids);
             match self.arm("beside", beside).await {
                 Some(beside) => memories = fusion.share_out(memories, beside),
@@ -192,44 +201,6 @@ impl Memory {
         memories = fusion.listen(query, memories);
         memories.truncate(limit);
         Ok(Found { memories, degraded })
-    }
-
-    /// Gives up to `batch` waiting memories their vectors and says how many it settled; zero
-    /// when none waits. Repeating it after a failure is safe: what was not settled waits on.
-    ///
-    /// # Errors
-    ///
-    /// [`MemoryError::Embed`] when the model failed, or the store's failure.
-    ///
-    /// # Cancel safety
-    ///
-    /// A dropped call may or may not have kept its vectors; calling it again is safe.
-    pub async fn embed_waiting(&self, batch: usize) -> Result<usize, MemoryError> {
-        let Some(meaning) = self.meaning() else {
-            return Ok(0);
-        };
-        let waiting = meaning.store.unembedded(&meaning.space, batch).await?;
-        let Some(first) = waiting.first() else {
-            return Ok(0);
-        };
-        let call = CallContext::new(first.scope.clone()).with_purpose("embed", 0);
-        let call = call.with_priority(Priority::Low);
-        let (served, rest): (Vec<Unembedded>, Vec<Unembedded>) = waiting
-            .into_iter()
-            .partition(|memory| meaning.languages.serve(&memory.text));
-        let texts: Vec<Arc<str>> = served
-            .iter()
-            .map(|memory| memory.text.as_str().into())
-            .collect();
-        let embedded = meaning.embed(&call, EmbedKind::Document, &texts).await?;
-        let vectors = embedded.into_iter().map(Some);
-        let settled = served.into_iter().zip(vectors);
-        let settled = settled.chain(rest.into_iter().map(|memory| (memory, None)));
-        let settled: Vec<NewVector> = settled
-            .map(|(Unembedded { scope, id, .. }, vector)| NewVector { scope, id, vector })
-            .collect();
-        meaning.store.set_vectors(&meaning.space, &settled).await?;
-        Ok(settled.len())
     }
 
     /// The arm's answer, or `None` when it failed or was slow; logged here, because the caller
@@ -255,6 +226,14 @@ impl Memory {
                 );
                 None
             }
+        }
+    }
+
+    /// What the model gets to see of a query.
+    fn shown(&self, query: &str) -> Arc<str> {
+        match &self.scrubber {
+            Some(scrubber) => Arc::from(&*scrubber.scrub(query).text),
+            None => query.into(),
         }
     }
 

@@ -10,6 +10,7 @@
 //! Deliberately absent: SQL, HTTP, model calls, and tasks of its own.
 
 mod assemble;
+mod check;
 mod clock;
 mod config;
 #[cfg(any(test, feature = "conformance"))]
@@ -28,11 +29,13 @@ mod said;
 mod session;
 pub mod transfer;
 mod vectors;
+mod waiting;
 mod worker;
 
 pub use assemble::{
     Assembled, Budget, CountTokens, Decision, Item, Parts, Verdict, assemble, estimate_tokens,
 };
+pub use check::{Checked, DESCRIBED, Erased, Fault, StoreCheck, Whose};
 pub use clock::{Clock, Day, ManualClock, SystemClock, Timestamp};
 pub use config::{Limits, MemoryConfig};
 pub use error::{MemoryError, StoreError};

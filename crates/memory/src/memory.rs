@@ -5,7 +5,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use lyceum_core::Scope;
+use lyceum_core::{Scope, Scrubber};
 use tokio::sync::Notify;
 
 use crate::{
@@ -55,6 +55,7 @@ pub struct Memory {
     pub(crate) config: Arc<MemoryConfig>,
     pub(crate) work: Arc<Notify>,
     pub(crate) meaning: Option<Arc<Meaning>>,
+    pub(crate) scrubber: Option<Arc<dyn Scrubber>>,
 }
 
 impl Memory {
@@ -73,7 +74,16 @@ impl Memory {
             config: Arc::new(config),
             work: Arc::default(),
             meaning: None,
+            scrubber: None,
         }
+    }
+
+    /// The same memory, which shows the model that makes vectors nothing that the scrubber takes
+    /// out: neither of memories nor of queries. What is stored stays as it was said.
+    #[must_use]
+    pub fn with_scrubber(mut self, scrubber: Arc<dyn Scrubber>) -> Self {
+        self.scrubber = Some(scrubber);
+        self
     }
 
     /// Collects what is known to a query: the session's summary and newest messages, and the

@@ -190,6 +190,13 @@ pub trait MemoryStore: Send + Sync + fmt::Debug {
     /// The memory; `None` where the scope has none of this id.
     async fn get(&self, scope: &Scope, id: &MemoryId) -> Result<Option<MemoryRecord>, StoreError>;
 
+    /// Those of the memories that the scope has, each once, in no particular order.
+    async fn get_many(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+    ) -> Result<Vec<MemoryRecord>, StoreError>;
+
     /// The `limit` memories that fit the query's words best, best first, newer first among
     /// equals; see [`lexical`](crate::lexical) for how words are found and weighed.
     async fn search(

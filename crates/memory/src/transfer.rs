@@ -14,8 +14,9 @@ use crate::{
     SessionStore, StoreError, StoredMessage,
 };
 
-/// The longest line that is read, in bytes: a message of the default limit, fully escaped.
-const LINE_BYTES: u64 = 2 * 1024 * 1024;
+/// The longest line that is read, in bytes: a message of the default limit whose every byte JSON
+/// writes as six (`\u0000`), and what stands around it.
+const LINE_BYTES: u64 = 6 * 1024 * 1024 + 64 * 1024;
 
 /// The most messages of one session that are read.
 const SESSION_MESSAGES: usize = 100_000;

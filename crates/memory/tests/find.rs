@@ -2,13 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
 use async_trait::async_trait;
 use lyceum_core::{
-    CallContext, EmbedError, EmbedKind, Embedder, Embeddings, Role, Scope, SessionId, Usage, Vector,
+    CallContext, ChatError, EmbedError, EmbedKind, Embedder, Embeddings, Role, Scope, Scrubbed,
+    Scrubber, SessionId, Usage, UserId, Vector,
 };
 use lyceum_memory::{
     Beside, Context, ContextLimits, InMemory, Languages, Meaning, Memory, MemoryConfig,
@@ -16,10 +17,15 @@ use lyceum_memory::{
     Recollection, StoreError, TurnId,
 };
 
-/// Knows two subjects, animals and tools, and fails when told to.
+/// Knows two subjects, animals and tools, and fails when told to. It refuses poison, and notes
+/// whose texts it is asked for.
 #[derive(Debug, Default)]
 struct Subjects {
     is_down: AtomicBool,
+    /// Refuses every text.
+    is_picky: AtomicBool,
+    asked: Mutex<Vec<(String, usize)>>,
+    seen: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -34,10 +40,22 @@ impl Embedder for Subjects {
 
     async fn embed(
         &self,
-        _: &CallContext,
+        call: &CallContext,
         _: EmbedKind,
         texts: &[Arc<str>],
     ) -> Result<Embeddings, EmbedError> {
+        let whose = (call.scope.user.to_string(), texts.len());
+        self.asked.lock().unwrap().push(whose);
+        let seen = texts.iter().map(|text| text.to_string());
+        self.seen.lock().unwrap().extend(seen);
+        let is_poison = |text: &Arc<str>| text.contains("poison");
+        if self.is_picky.load(Ordering::Relaxed) || texts.iter().any(is_poison) {
+            let error = ChatError::Rejected {
+                status: 400,
+                message: "no".into(),
+            };
+            return Err(EmbedError::Call(Arc::new(error)));
+        }
         if self.is_down.load(Ordering::Relaxed) {
             return Err(EmbedError::Closed);
         }
@@ -193,6 +211,13 @@ impl MemoryStore for Broken {
     async fn get(&self, scope: &Scope, id: &MemoryId) -> Result<Option<MemoryRecord>, StoreError> {
         self.memories.get(scope, id).await
     }
+    async fn get_many(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        self.memories.get_many(scope, ids).await
+    }
     async fn search(&self, _: &Scope, _: &str, _: usize) -> Result<Vec<Recollection>, StoreError> {
         match self.hangs {
             true => std::future::pending().await,
@@ -237,4 +262,78 @@ async fn without_words_meaning_answers_and_the_answer_says_so() {
         let context = memory.context(&Scope::local(), "kitten", limits).await;
         assert_eq!(context.unwrap().degraded, ["knowledge"]);
     }
+}
+
+async fn counted(memory: &Memory) -> (u64, u64) {
+    let meaning = memory.meaning().unwrap();
+    let count = meaning.store().count_vectors(meaning.space()).await;
+    let count = count.unwrap();
+    (count.settled, count.vectors)
+}
+
+#[tokio::test]
+async fn a_text_that_the_model_refuses_keeps_no_other_from_its_vector() {
+    let (memory, model) = memory();
+    for n in 0..9 {
+        let text = if n == 4 { "poison" } else { "a cat sleeps" };
+        teach(&memory, text).await;
+    }
+    model.is_picky.store(true, Ordering::Relaxed);
+    let refused = memory.embed_waiting(99).await.unwrap_err();
+    assert_eq!(
+        (refused.label(), counted(&memory).await),
+        ("rejected", (0, 0))
+    );
+    model.is_picky.store(false, Ordering::Relaxed);
+    assert_eq!(memory.embed_waiting(99).await.unwrap(), 9);
+    assert_eq!(counted(&memory).await, (9, 8));
+    assert_eq!(texts(&memory, "kitten").await, ["a cat sleeps"]);
+    // One that comes alone is tried against another text.
+    teach(&memory, "more poison").await;
+    assert_eq!(memory.embed_waiting(99).await.unwrap(), 1);
+    assert_eq!(counted(&memory).await, (10, 8));
+}
+
+#[tokio::test]
+async fn each_user_pays_for_their_own_vectors() {
+    let (memory, model) = memory();
+    for n in 0..6 {
+        let mut scope = Scope::local();
+        scope.user = UserId::new(format!("user-{}", n % 2)).unwrap();
+        let new = NewMemory::new(MemoryKind::Fact, "", "a saw cuts");
+        memory.remember(&scope, new).await.unwrap();
+    }
+    assert_eq!(memory.embed_waiting(99).await.unwrap(), 6);
+    let mut asked = model.asked.lock().unwrap().clone();
+    asked.sort();
+    assert_eq!(asked, [("user-0".into(), 3), ("user-1".into(), 3)]);
+}
+
+/// Takes out all digits.
+#[derive(Debug)]
+struct NoDigits;
+
+impl Scrubber for NoDigits {
+    fn scrub<'a>(&self, text: &'a str) -> Scrubbed<'a> {
+        let kept = text.chars().filter(|c| !c.is_ascii_digit());
+        Scrubbed {
+            text: kept.collect::<String>().into(),
+            found: Vec::new(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_model_sees_nothing_that_is_taken_out() {
+    let (memory, model) = memory();
+    let memory = memory.with_scrubber(Arc::new(NoDigits));
+    teach(&memory, "a cat has 4 legs and the number 555").await;
+    memory.embed_waiting(9).await.unwrap();
+    let found = memory.find(&Scope::local(), "cat 555", 1).await.unwrap();
+    assert_eq!(
+        found.memories[0].text,
+        "a cat has 4 legs and the number 555"
+    );
+    let seen = model.seen.lock().unwrap().clone();
+    assert_eq!(seen, ["a cat has  legs and the number ", "cat "]);
 }

@@ -106,6 +106,14 @@ impl MemoryStore for Faulty {
         self.fault().await?;
         self.store.get(scope, id).await
     }
+    async fn get_many(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        self.fault().await?;
+        self.store.get_many(scope, ids).await
+    }
     async fn search(
         &self,
         scope: &Scope,

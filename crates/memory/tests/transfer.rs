@@ -1,6 +1,6 @@
 //! Importing files that are not what an export wrote.
 
-use lyceum_core::Scope;
+use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
     InMemory, MemoryStore, SessionStore,
     transfer::{TransferError, import},
@@ -47,11 +47,25 @@ async fn strays_bad_ids_and_huge_lines_are_refused() {
         matches!(result, Err(TransferError::Line { line: 1, .. })),
         "{result:?}"
     );
-    let (_, result) = read(&[SESSION, &MESSAGE.replace("hi", &"x".repeat(3_000_000))]).await;
+    let (_, result) = read(&[SESSION, &MESSAGE.replace("hi", &"x".repeat(7_000_000))]).await;
     assert!(
         matches!(result, Err(TransferError::TooLarge { line: 2 })),
         "{result:?}"
     );
     let (_, result) = read(&[]).await;
     assert!(result.is_ok());
+}
+
+#[tokio::test]
+async fn the_longest_message_survives_whatever_it_is_made_of() {
+    let limits = lyceum_memory::Limits::default();
+    let content = "\u{0}".repeat(limits.message_bytes);
+    let message = serde_json::to_string(&content).unwrap();
+    let line = MESSAGE.replace("\"hi\"", &message);
+    assert!(line.len() > 6 * limits.message_bytes);
+    let (store, result) = read(&[SESSION, &line]).await;
+    assert!(result.is_ok(), "{result:?}");
+    let scope = Scope::local().with_session(SessionId::new("s").unwrap());
+    let messages = store.messages(&scope, None, 9).await.unwrap();
+    assert_eq!(messages[0].content, content);
 }

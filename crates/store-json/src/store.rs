@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use lyceum_core::Scope;
 use lyceum_memory::{
-    Beside, Change, Claim, ClaimRequest, Clock, DeadJob, FailedJob, InMemory, JobId, JobResults,
-    JobStore, Lease, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, Near, NewMemory, NewTurn,
-    NewVector, Recollection, Saved, Session, SessionArchive, SessionCursor, SessionStore,
-    StoreError, StoredMessage, SystemClock, Unembedded, VectorCount, VectorSpace, VectorStore,
+    Beside, Change, Checked, Claim, ClaimRequest, Clock, DeadJob, Erased, FailedJob, InMemory,
+    JobId, JobResults, JobStore, Lease, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, Near,
+    NewMemory, NewTurn, NewVector, Recollection, Saved, Session, SessionArchive, SessionCursor,
+    SessionStore, StoreCheck, StoreError, StoredMessage, SystemClock, Unembedded, VectorCount,
+    VectorSpace, VectorStore, Whose,
 };
 use tokio::sync::RwLock;
 
@@ -194,6 +195,10 @@ impl MemoryStore for JsonStore {
         self.inner.read().await.held.get(scope, id).await
     }
 
+    async fn get_many(&self, scope: &Scope, ids: &[MemoryId]) -> Outcome<Vec<MemoryRecord>> {
+        self.inner.read().await.held.get_many(scope, ids).await
+    }
+
     async fn search(&self, scope: &Scope, query: &str, limit: usize) -> Outcome<Vec<Recollection>> {
         self.inner
             .read()
@@ -307,5 +312,53 @@ impl VectorStore for JsonStore {
 
     async fn forget_vectors(&self, space: &VectorSpace) -> Outcome<u64> {
         self.inner.read().await.held.forget_vectors(space).await
+    }
+}
+
+/// What is held is made from the files at every start, so only they can differ from it.
+#[async_trait]
+impl StoreCheck for JsonStore {
+    async fn verify(&self) -> Outcome<Checked> {
+        let inner = Arc::clone(&self.inner).read_owned().await;
+        let mut checked = inner.held.verify().await?;
+        let read = tokio::task::spawn_blocking(move || {
+            let documents = inner.files.read_all();
+            let held = InMemory::default();
+            match documents {
+                Ok(documents) => documents.into_iter().for_each(|one| held.load(one)),
+                Err(error) => return Err(error.to_string()),
+            }
+            Ok(held)
+        });
+        let read = read.await.map_err(|source| StoreError::Internal {
+            source: Box::new(source),
+        })?;
+        match read {
+            Ok(held) => {
+                let files = held.verify().await?;
+                let counts = |of: &Checked| (of.owners, of.sessions, of.messages, of.memories);
+                if counts(&files) != counts(&checked) {
+                    checked.fault(
+                        "files",
+                        "they hold other sessions or memories than this process",
+                    );
+                }
+            }
+            Err(error) => checked.fault("files", error),
+        }
+        Ok(checked)
+    }
+
+    async fn rebuild(&self) -> Outcome<()> {
+        Ok(())
+    }
+
+    async fn owners(&self, after: Option<&Scope>, limit: usize) -> Outcome<Vec<Scope>> {
+        self.inner.read().await.held.owners(after, limit).await
+    }
+
+    async fn erase(&self, whose: &Whose) -> Outcome<Erased> {
+        let whose = whose.clone();
+        self.change(move |held| now(held.erase(&whose))).await
     }
 }

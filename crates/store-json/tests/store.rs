@@ -84,6 +84,9 @@ async fn the_folder_conforms() {
         conformance::verify_vectors(&subject.store, &subject.store)
             .await
             .unwrap();
+        conformance::verify_checks(&subject, &subject.store, Some(&subject.store))
+            .await
+            .unwrap();
     }
 }
 
@@ -241,4 +244,31 @@ async fn a_killed_process_loses_nothing_it_acknowledged_and_no_half_of_a_turn() 
             "a turn without its memory"
         );
     }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("memory");
+    let store = JsonStore::open(&folder).unwrap();
+    store.append(&scope("one"), &turn(1)).await.unwrap();
+    store.append(&scope("one"), &turn(2)).await.unwrap();
+    let (mut left, mut files) = (vec![folder], 0);
+    while let Some(path) = left.pop() {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        if path.is_dir() {
+            assert_eq!(mode, 0o700, "{}", path.display());
+            left.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else {
+            assert_eq!(mode, 0o600, "{}", path.display());
+            files += 1;
+        }
+    }
+    assert_eq!(files, 2, "a lock and a document");
 }

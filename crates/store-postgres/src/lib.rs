@@ -11,6 +11,7 @@
 //! Deliberately absent: a lock wider than a thread's or a session's row; a cache in the process.
 
 mod archive;
+mod check;
 mod checkpoints;
 mod error;
 mod jobs;

@@ -44,6 +44,13 @@ macro_rules! memory {
 
 const GET: &str = memory!("AND name = $4");
 
+/// A join, because the plan for an array of unknown length may read all that the owner has.
+pub(crate) const GET_MANY: &str = "\
+    SELECT m.name, m.kind, m.topic, m.text, m.importance, m.session, m.created_at, m.context \
+    FROM (SELECT DISTINCT name FROM unnest($4::text[]) AS given (name)) asked \
+    JOIN lyceum.memory m ON m.name = asked.name AND m.owner = (SELECT id FROM lyceum.owner \
+        WHERE tenant = $1 AND user_id = $2 AND agent = $3)";
+
 /// The newest memories; [`LIST_AFTER`] is the page after a cursor.
 pub(crate) const LIST: &str = memory!("ORDER BY created_at DESC, name DESC LIMIT $4");
 
@@ -262,6 +269,27 @@ impl MemoryStore for PostgresStore {
             let params: [Param<'_>; 4] = [&tenant, &user, &agent, &id.as_str()];
             let rows = session.ask(owner.whose(), GET, &params).await?;
             rows.first().map(record).transpose()
+        })
+        .await
+    }
+
+    async fn get_many(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let owner = Owner::new(scope);
+        let names: Vec<&str> = ids.iter().map(MemoryId::as_str).collect();
+        let names = &names;
+        self.call("get_memories", |session: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let params: [Param<'_>; 4] = [&tenant, &user, &agent, names];
+            let rows = session.ask(owner.whose(), GET_MANY, &params).await?;
+            rows.iter().map(record).collect()
         })
         .await
     }

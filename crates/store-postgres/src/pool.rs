@@ -157,6 +157,22 @@ impl Session {
         .await
     }
 
+    /// Runs `work`, which reads, in a transaction that sees one state.
+    pub(crate) async fn snapshot<T, E: From<Error>>(
+        &self,
+        whose: Whose<'_>,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.transaction(async {
+            let level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+            self.client.batch_execute(level).await?;
+            let (tenant, operator) = whose.settings();
+            self.query(RIGHTS, &[&tenant, &operator]).await?;
+            work.await
+        })
+        .await
+    }
+
     /// Runs `work` in a transaction of the isolation level "read committed". A dropped future
     /// undoes it: the connection is given up with it.
     pub(crate) async fn transaction<T, E: From<Error>>(

@@ -84,6 +84,7 @@ async fn hot_queries_use_their_indexes() {
         (sessions::EXPIRE, "job_by_session"),
         (memories::LIST, "memory_by_age"),
         (memories::LIST_AFTER, "memory_by_age"),
+        (memories::GET_MANY, "memory_owner_name_key"),
         (memories::BESIDE, "memory_by_session"),
         (memories::BESIDE, "memory_owner_name_key"),
         (words::POSTINGS, "posting_pkey"),

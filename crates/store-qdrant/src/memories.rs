@@ -39,6 +39,14 @@ impl MemoryStore for QdrantMemories {
         self.memories.get(scope, id).await
     }
 
+    async fn get_many(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        self.memories.get_many(scope, ids).await
+    }
+
     async fn search(
         &self,
         scope: &Scope,

@@ -49,6 +49,17 @@ pub struct QdrantVectors {
     known: Mutex<HashSet<String>>,
 }
 
+/// Rows of memories, by whose they are.
+struct Rows(HashMap<(Scope, MemoryId), MemoryRecord>);
+
+impl Rows {
+    /// The row that a point speaks of, if it still says what it said.
+    fn of(&self, beside: &Beside) -> Option<&MemoryRecord> {
+        let row = self.0.get(&(beside.scope.clone(), beside.memory.clone()))?;
+        (point::content(row) == beside.content).then_some(row)
+    }
+}
+
 /// What a check of one space found and mended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reconciled {
@@ -106,16 +117,17 @@ impl QdrantVectors {
             let page = self.client.scroll(scroll).await;
             let page = page.map_err(|error| self.failed(&name, error))?;
             found.points += page.result.len() as u64;
-            let mut orphans = Vec::new();
-            for point in page.result {
-                let good = match Beside::read(&point.payload) {
-                    Ok(beside) => self.row(&beside).await?.is_some(),
-                    Err(_) => false,
-                };
-                if !good {
-                    orphans.extend(point.id);
-                }
-            }
+            let points = page.result.into_iter();
+            let points: Vec<(Option<PointId>, Option<Beside>)> = points
+                .map(|point| (point.id, Beside::read(&point.payload).ok()))
+                .collect();
+            let named = points.iter().filter_map(|(_, beside)| beside.as_ref());
+            let rows = self.rows(named).await?;
+            let orphans = points.into_iter().filter_map(|(id, beside)| {
+                let is_known = beside.is_some_and(|beside| rows.of(&beside).is_some());
+                id.filter(|_| !is_known)
+            });
+            let orphans: Vec<PointId> = orphans.collect();
             found.orphans += orphans.len() as u64;
             self.remove(&name, orphans).await?;
             offset = page.next_page_offset;
@@ -180,10 +192,27 @@ impl QdrantVectors {
         }
     }
 
-    /// The row that a point speaks of, if it still says what it said.
-    async fn row(&self, beside: &Beside) -> Result<Option<MemoryRecord>, StoreError> {
-        let row = self.memories.get(&beside.scope, &beside.memory).await?;
-        Ok(row.filter(|row| point::content(row) == beside.content))
+    /// The rows that points speak of: one call for each owner.
+    async fn rows(&self, points: impl Iterator<Item = &Beside>) -> Result<Rows, StoreError> {
+        let named = points.map(|beside| (beside.scope.clone(), beside.memory.clone()));
+        self.rows_of(named).await
+    }
+
+    async fn rows_of(
+        &self,
+        memories: impl Iterator<Item = (Scope, MemoryId)>,
+    ) -> Result<Rows, StoreError> {
+        let mut asked: HashMap<Scope, Vec<MemoryId>> = HashMap::new();
+        for (scope, id) in memories {
+            asked.entry(scope).or_default().push(id);
+        }
+        let mut rows = HashMap::new();
+        for (scope, ids) in asked {
+            for row in self.memories.get_many(&scope, &ids).await? {
+                rows.insert((scope.clone(), row.id.clone()), row);
+            }
+        }
+        Ok(Rows(rows))
     }
 
     async fn remove(&self, name: &str, points: Vec<PointId>) -> Result<(), StoreError> {
@@ -230,24 +259,29 @@ impl QdrantVectors {
         points: Vec<ScoredPoint>,
         into: &mut HashMap<MemoryId, Near>,
     ) -> Result<Vec<PointId>, StoreError> {
-        let mut orphans = Vec::new();
+        let mut named = Vec::with_capacity(points.len());
         for point in points {
             let beside = Beside::read(&point.payload)?;
             // The filter said so; a server that does not keep to it is not believed.
             if !beside.is_of(scope) {
                 return Err(Malformed("a point of the owner asked for").into());
             }
-            match self.row(&beside).await? {
+            named.push((point, beside));
+        }
+        let rows = self.rows(named.iter().map(|(_, beside)| beside)).await?;
+        let mut orphans = Vec::new();
+        for (point, beside) in named {
+            match rows.of(&beside) {
                 Some(row) => {
                     let near = Near {
                         id: row.id.clone(),
-                        topic: row.topic,
-                        text: row.text,
+                        topic: row.topic.clone(),
+                        text: row.text.clone(),
                         importance: row.importance,
                         created_at: row.created_at,
                         similarity: point.score.clamp(-1.0, 1.0),
                     };
-                    into.insert(row.id, near);
+                    into.insert(row.id.clone(), near);
                 }
                 None => orphans.extend(point.id),
             }
@@ -286,14 +320,18 @@ impl VectorStore for QdrantVectors {
             space.check(vector)?;
         }
         let (mut points, mut without) = (Vec::new(), Vec::new());
+        let named = vectors
+            .iter()
+            .map(|new| (new.scope.clone(), new.id.clone()));
+        let rows = self.rows_of(named).await?;
         for new in vectors {
-            let Some(row) = self.memories.get(&new.scope, &new.id).await? else {
+            let Some(row) = rows.0.get(&(new.scope.clone(), new.id.clone())) else {
                 continue;
             };
             let id = point::id(&new.scope, &new.id, space);
             match new.vector.as_deref().filter(|vector| is_something(vector)) {
                 Some(vector) => {
-                    let payload = point::payload(&new.scope, &row);
+                    let payload = point::payload(&new.scope, row);
                     points.push(PointStruct::new(id, vector.to_vec(), payload));
                 }
                 None => without.push(id),

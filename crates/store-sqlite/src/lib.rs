@@ -11,6 +11,7 @@
 //! Deliberately absent: several processes on one file; scaling out is another store's work.
 
 mod archive;
+mod check;
 mod checkpoints;
 mod error;
 mod file;

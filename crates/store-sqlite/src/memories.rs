@@ -6,6 +6,8 @@
 //! found and weighed is `lyceum_memory::lexical`, the same for every store; here words that
 //! many of an owner's memories hold decide only where a query has no others.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
@@ -301,6 +303,30 @@ impl MemoryStore for SqliteStore {
                 .prepare_cached(GET)?
                 .query_row(params![tenant, user, agent, id.as_str()], record)
                 .optional()?)
+        })
+        .await
+    }
+
+    async fn get_many(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let (owner, ids) = (Owner::new(scope), ids.to_vec());
+        self.read("get_memories", move |connection| {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = &owner;
+            let ids: BTreeSet<&str> = ids.iter().map(MemoryId::as_str).collect();
+            let mut get = connection.prepare_cached(GET)?;
+            let mut found = Vec::new();
+            for id in ids {
+                let row = get.query_row(params![tenant, user, agent, id], record);
+                found.extend(row.optional()?);
+            }
+            Ok(found)
         })
         .await
     }

@@ -142,7 +142,11 @@ fn encode(first: i64, posting: Posting, entries: &mut Vec<u8>) {
     }
 }
 
-fn decode(first: i64, entries: &[u8], postings: &mut Vec<Posting>) -> rusqlite::Result<()> {
+pub(crate) fn decode(
+    first: i64,
+    entries: &[u8],
+    postings: &mut Vec<Posting>,
+) -> rusqlite::Result<()> {
     let mut bytes = entries.iter();
     let mut number = || {
         let mut number = 0_u64;

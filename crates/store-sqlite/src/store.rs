@@ -125,6 +125,16 @@ impl SqliteStore {
             .await
     }
 
+    /// Runs `work` in the writing thread outside of any transaction, when those before it are
+    /// done; no other write happens meanwhile.
+    pub(crate) async fn maintain<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.timed(name, self.writer.maintain(work)).await
+    }
+
     /// Runs `read` in a reading thread, inside a transaction.
     pub(crate) async fn read<T: Send + 'static>(
         &self,

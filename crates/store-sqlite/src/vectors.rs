@@ -105,6 +105,10 @@ impl Matrices {
         self.kept().by_owner.remove(&key);
     }
 
+    pub(crate) fn forget_all(&self) {
+        self.kept().by_owner.clear();
+    }
+
     fn forget_space(&self, space: i64) {
         self.kept().by_owner.retain(|key, _| key.0 != space);
     }

@@ -39,9 +39,11 @@ pub(crate) enum Survives {
     Process,
 }
 
-struct Order {
-    write: Write,
-    survives: Survives,
+enum Order {
+    /// Shares a transaction with others.
+    Write(Write, Survives),
+    /// Alone, outside of any.
+    Maintain(Box<dyn FnOnce(&Connection) + Send>),
 }
 
 /// The way to the writing thread. The thread ends when this is closed or dropped.
@@ -103,7 +105,21 @@ impl Writer {
                 drop(reply.send(outcome));
             }))
         });
-        self.inbox.send(Order { write, survives })?;
+        self.inbox.send(Order::Write(write, survives))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Runs `work` outside of any transaction.
+    pub(crate) async fn maintain<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox
+            .send(Order::Maintain(Box::new(move |connection| {
+                // Nobody waits any more where this fails.
+                drop(reply.send(work(connection)));
+            })))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -120,36 +136,51 @@ impl Thread {
     fn run(&mut self, orders: &Receiver<Order>) {
         let mut next = None;
         while let Some(first) = next.take().or_else(|| orders.recv().ok()) {
-            next = self.batch(first, orders);
+            match first {
+                Order::Write(write, survives) => next = self.batch(write, survives, orders),
+                Order::Maintain(work) => work(&self.connection),
+            }
         }
     }
 
     /// Commits a write together with those that wait behind it. One that need not be synced
     /// goes alone when nothing waits, for nothing; else it shares what the others pay for.
     /// Gives an order that was taken and not run.
-    fn batch(&mut self, first: Order, orders: &Receiver<Order>) -> Option<Order> {
+    fn batch(
+        &mut self,
+        first: Write,
+        survives: Survives,
+        orders: &Receiver<Order>,
+    ) -> Option<Order> {
         let mut next = orders.try_recv().ok();
         let survives = match &next {
-            None => first.survives,
-            Some(_) => Survives::Power,
+            Some(Order::Write(..)) => Survives::Power,
+            Some(Order::Maintain(_)) | None => survives,
         };
         if let Err(error) = self.begin(survives) {
             let error = Arc::new(error);
-            if let Some(settle) = (first.write)(Err(&error)) {
+            if let Some(settle) = first(Err(&error)) {
                 settle(&Ok(()));
             }
             return next;
         }
         let mut settles: Vec<Settle> = Vec::new();
         let mut taken = Some(first);
-        while let Some(order) = taken.take() {
-            settles.extend((order.write)(Ok((&self.connection, self.clock.now()))));
+        while let Some(write) = taken.take() {
+            settles.extend(write(Ok((&self.connection, self.clock.now()))));
             // Some failures, a full disk among them, end the whole transaction.
             let is_over = self.connection.is_autocommit() || settles.len() >= BATCH;
             if is_over || survives == Survives::Process {
                 break;
             }
-            taken = next.take().or_else(|| orders.try_recv().ok());
+            next = next.take().or_else(|| orders.try_recv().ok());
+            taken = match next.take() {
+                Some(Order::Write(write, _)) => Some(write),
+                other => {
+                    next = other;
+                    None
+                }
+            };
         }
         let committed = self.commit().map_err(Arc::new);
         for settle in settles {

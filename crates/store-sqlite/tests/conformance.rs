@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use lyceum_memory::{
     JobStore, ManualClock, MemoryStore, SessionArchive, SessionStore, Timestamp,
-    conformance::{Subject, verify, verify_vectors},
+    conformance::{Subject, verify, verify_checks, verify_vectors},
 };
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 
@@ -43,6 +43,9 @@ async fn a_file_conforms_when_new_and_when_reopened() {
         let subject = OnDisk(store, clock.clone());
         verify(&subject).await.unwrap();
         verify_vectors(&subject.0, &subject.0).await.unwrap();
+        verify_checks(&subject, &subject.0, Some(&subject.0))
+            .await
+            .unwrap();
         subject.0.close().await;
     }
 }

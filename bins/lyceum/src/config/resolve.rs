@@ -144,10 +144,9 @@ fn store(store: &Store) -> Result<(), ConfigError> {
                      postgresql://user:password@host:5432/name"
                 .to_owned(),
         }),
-        (StoreKind::Sqlite, Some(_)) => Err(ConfigError::Invalid {
+        (StoreKind::Sqlite | StoreKind::Json, Some(_)) => Err(ConfigError::Invalid {
             key: "store.kind",
-            detail: "an address is given, but the kind is `sqlite`: set it to `postgres`"
-                .to_owned(),
+            detail: "an address is given, but the kind has none: set it to `postgres`".to_owned(),
         }),
         _ => Ok(()),
     }
@@ -174,8 +173,8 @@ fn vectors(config: &Config) -> Result<(), ConfigError> {
         let detail = "the kind `qdrant` needs vectors: set memory.encoder to `bundled` or a folder";
         return invalid("vectors.kind", detail);
     }
-    if config.store.kind != StoreKind::Sqlite {
-        let detail = "the kind `qdrant` works beside store.kind = \"sqlite\" only";
+    if config.store.kind == StoreKind::Postgres {
+        let detail = "the kind `qdrant` works beside store.kind `sqlite` and `json` only";
         return invalid("vectors.kind", detail);
     }
     Ok(())

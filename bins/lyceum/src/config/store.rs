@@ -13,8 +13,10 @@ use super::masked;
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Store {
-    /// `sqlite` (default): one file in the data directory, for one process; or `postgres`:
-    /// a server that several processes share.
+    /// `sqlite` (default): one file in the data directory, for one process; `json`: a file for
+    /// each conversation in the folder `memory` of the data directory, for one process with few
+    /// users, all of whose memories fit in its own; or `postgres`: a server that several
+    /// processes share.
     pub kind: StoreKind,
     /// The server's address, `postgresql://user:password@host:5432/name`. Better kept in the
     /// variable `LYCEUM_STORE__URL`. Default: none.
@@ -41,6 +43,8 @@ pub(crate) enum StoreKind {
     /// A file.
     #[default]
     Sqlite,
+    /// A folder of files that people can read.
+    Json,
     /// A PostgreSQL server.
     Postgres,
 }

@@ -96,3 +96,28 @@ impl Keeper {
         Some(self.graph.thread(self.saver.clone(), id))
     }
 }
+
+/// Forgets what was taught in the scope's conversation: nothing of it is left on its thread.
+///
+/// # Errors
+///
+/// [`ForgetError`] when the saver fails.
+pub async fn forget_knowledge(saver: Arc<dyn Saver>, scope: &Scope) -> Result<(), ForgetError> {
+    let keeper = Keeper::new(saver)?;
+    if keeper.load(scope).await? != Knowledge::default() {
+        keeper.save(scope, Knowledge::default()).await?;
+    }
+    Ok(())
+}
+
+/// Why what was taught could not be forgotten.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetError {
+    /// The workflow does not compile, which only a change of its code can cause.
+    #[error("compile the workflow of what was taught")]
+    Workflow(#[from] CompileError),
+    /// The thread could not be read or written.
+    #[error("forget what was taught")]
+    Run(#[from] RunError),
+}

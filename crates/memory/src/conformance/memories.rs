@@ -122,8 +122,23 @@ async fn storing_is_idempotent(subject: &dyn Subject) -> Result<(), Violation> {
         store.search(&scope, "other", 9).await?,
         vec![],
     )?;
-    let mut without = scope;
+    let mut without = scope.clone();
     without.session = None;
+    let second = NewMemory::new(MemoryKind::Fact, "topic", "second words");
+    store.put(&scope, &second).await?;
+    let unknown = MemoryId::random();
+    let asked = [
+        second.id.clone(),
+        unknown,
+        memory.id.clone(),
+        memory.id.clone(),
+    ];
+    let mut many = store.get_many(&without, &asked).await?;
+    many.sort_by(|a, b| a.text.cmp(&b.text));
+    let many: Vec<&str> = many.iter().map(|record| record.text.as_str()).collect();
+    let rule = "several memories come at once, each once";
+    same(rule, many, vec!["first words\u{0}", "second words"])?;
+    same(rule, store.get_many(&without, &[]).await?, vec![])?;
     let got = store.get(&without, &memory.id).await?;
     same("memories belong to no session", got.is_some(), true)
 }
@@ -270,6 +285,8 @@ async fn strangers_see_nothing(subject: &dyn Subject) -> Result<(), Violation> {
         same(rule, store.get(&stranger, &secret.id).await?, None)?;
         same(rule, store.search(&stranger, "swordfish", 9).await?, vec![])?;
         same(rule, store.list(&stranger, None, 9).await?, vec![])?;
+        let ids = [secret.id.clone()];
+        same(rule, store.get_many(&stranger, &ids).await?, vec![])?;
         let rule = "another owner changes nothing of a memory";
         same(rule, store.delete(&stranger, &secret.id).await?, false)?;
         let theirs = NewMemory {

@@ -4,6 +4,7 @@
 //! A broken rule is a [`Violation`] and not a panic: the caller's test prints it.
 
 mod beside;
+mod checks;
 mod jobs;
 mod memories;
 mod sessions;
@@ -21,6 +22,7 @@ use crate::{
     TurnId,
 };
 
+pub use checks::verify_checks;
 pub use vectors::verify_vectors;
 
 /// A store under test and its clock.
@@ -193,5 +195,8 @@ mod tests {
         verify(&subject).await.unwrap();
         verify(&subject).await.unwrap();
         verify_vectors(&subject.0, &subject.0).await.unwrap();
+        verify_checks(&subject, &subject.0, Some(&subject.0))
+            .await
+            .unwrap();
     }
 }

@@ -80,6 +80,18 @@ impl MemoryStore for InMemory {
         Ok(shelf.and_then(|shelf| shelf.find(id)).cloned())
     }
 
+    async fn get_many(
+        &self,
+        scope: &Scope,
+        ids: &[MemoryId],
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let state = self.state();
+        let shelf = state.memories.get(&scope.into()).into_iter();
+        let asked = shelf.flat_map(Shelf::records);
+        let asked = asked.filter(|record| ids.contains(&record.id));
+        Ok(asked.cloned().collect())
+    }
+
     async fn search(
         &self,
         scope: &Scope,

@@ -3,6 +3,7 @@
 //! Invariant: it defines what the ports mean; a store that differs from it is wrong.
 //! Deliberately absent: durability and speed. For tests, and for runs that may forget.
 
+mod check;
 mod document;
 mod jobs;
 mod memories;
@@ -65,7 +66,7 @@ struct State {
 }
 
 /// What everything belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Owner {
     tenant: TenantId,
     user: UserId,

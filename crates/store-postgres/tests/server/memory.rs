@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lyceum_core::{Role, Scope, SessionId};
 use lyceum_memory::{
-    JobStore, MemoryStore, SessionArchive, SessionStore,
-    conformance::{Subject, verify},
+    JobStore, MemoryKind, MemoryStore, NewMemory, NewMessage, NewTurn, SessionArchive,
+    SessionStore, StoreCheck as _, TurnId,
+    conformance::{Subject, verify, verify_checks},
 };
 use lyceum_store_postgres::PostgresStore;
 use tokio_postgres::{Client, NoTls};
@@ -50,6 +52,64 @@ async fn a_server_conforms_as_a_memory_when_new_and_when_reopened() {
     client.batch_execute(STAND_STILL).await.unwrap();
     let subject = Still(store, client);
     verify(&subject).await.unwrap();
+    verify_checks(&subject, &subject.0, None).await.unwrap();
     let store = PostgresStore::open(&address, options()).await.unwrap();
-    verify(&Still(store, subject.1)).await.unwrap();
+    let subject = Still(store, subject.1);
+    verify(&subject).await.unwrap();
+    verify_checks(&subject, &subject.0, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_broken_is_found_and_made_anew() {
+    let address = SERVER.database().unwrap();
+    let store = PostgresStore::open(&address, options()).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&address, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let scope = Scope::local().with_session(SessionId::new("talk").unwrap());
+    for name in ["one", "two"] {
+        let turn = NewTurn {
+            turn_id: TurnId::new(name).unwrap(),
+            topic: "tides".into(),
+            messages: vec![NewMessage {
+                role: Role::User,
+                content: "the moon pulls".into(),
+            }],
+            memories: vec![NewMemory::new(MemoryKind::Fact, "tides", "the moon pulls")],
+            jobs: Vec::new(),
+        };
+        store.append(&scope, &turn).await.unwrap();
+    }
+    for (sql, what) in [
+        ("DELETE FROM lyceum.posting WHERE term = 'moon'", "words"),
+        (
+            "UPDATE lyceum.posting SET count = 9 WHERE term = 'moon'",
+            "words",
+        ),
+        (
+            "UPDATE lyceum.posting SET term = 'stray' WHERE term = 'moon'",
+            "words",
+        ),
+        (
+            "UPDATE lyceum.owner SET documents = documents + 1",
+            "statistics",
+        ),
+        ("UPDATE lyceum.session SET messages = 9", "messages"),
+    ] {
+        assert_eq!(store.verify().await.unwrap().described, [], "before {sql}");
+        let as_operator = format!("SET lyceum.operator = 'on'; {sql}");
+        client.batch_execute(&as_operator).await.unwrap();
+        let found = store.verify().await.unwrap();
+        let found: Vec<_> = found.described.iter().map(|fault| fault.what).collect();
+        assert!(
+            !found.is_empty() && found.iter().all(|one| *one == what),
+            "{sql}: {found:?}"
+        );
+        store.rebuild().await.unwrap();
+    }
+    assert!(store.verify().await.unwrap().is_sound());
+    client
+        .batch_execute("DELETE FROM lyceum.message WHERE seq = 1")
+        .await
+        .unwrap();
+    assert!(!store.verify().await.unwrap().is_sound());
 }

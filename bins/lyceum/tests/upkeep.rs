@@ -1,0 +1,190 @@
+//! `lyceum memory`: what a server stored is checked, moved and forgotten; and what logs tell.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{fs, path::Path, process::Output};
+
+use serde_json::{Value, json};
+use support::{Server, lyceum};
+
+/// A word that nothing of the program says by itself.
+const PLANTED: &str = "Quastenflosser";
+const MAIL: &str = "ada.lovelace@example.org";
+
+async fn chat(server: &Server, session: &str, text: &str) {
+    let body = json!({"topic": "Fish", "explanation": text, "session_id": session});
+    let response = reqwest::Client::new()
+        .post(format!("{}/chat", server.url))
+        .json(&body)
+        .send();
+    let response = response.await.unwrap();
+    let status = response.status();
+    assert!(
+        status.is_success(),
+        "{status}: {}",
+        response.text().await.unwrap()
+    );
+}
+
+/// Runs `lyceum memory …` over a data directory.
+fn memory(data: &Path, kind: &str, arguments: &[&str]) -> Output {
+    let mut command = lyceum();
+    command
+        .arg("memory")
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data);
+    command.env("LYCEUM_STORE__KIND", kind);
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8(text).unwrap()
+}
+
+/// The files below a folder that hold a word.
+fn holding(folder: &Path, word: &str) -> Vec<String> {
+    let mut holding = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            holding.extend(self::holding(&path, word));
+        } else if fs::read(&path)
+            .unwrap()
+            .windows(word.len())
+            .any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
+        {
+            holding.push(path.display().to_string());
+        }
+    }
+    holding
+}
+
+async fn a_store_is_kept_up(kind: &str) {
+    let env = [("LYCEUM_STORE__KIND", kind)];
+    let server = Server::start(&["--provider", "offline"], &env);
+    let text = format!("A {PLANTED} is a fish, because its fins are like legs.");
+    chat(&server, "lesson", &text).await;
+    chat(
+        &server,
+        "lesson",
+        "It lives in the deep sea near the Comoros.",
+    )
+    .await;
+    let data = server.dir.path().join("data");
+    let refused = memory(&data, kind, &["verify"]);
+    assert!(
+        !refused.status.success(),
+        "a server runs: {}",
+        said(&refused)
+    );
+    server.signal("TERM");
+    let (code, errors, dir) = server.wait();
+    assert_eq!(code, Some(0), "{errors}");
+    let data = dir.path().join("data");
+
+    let verified = memory(&data, kind, &["verify"]);
+    let text = said(&verified);
+    assert!(
+        verified.status.success() && text.contains("Sound."),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 sessions, 4 messages, 2 memories"),
+        "{text}"
+    );
+    assert!(memory(&data, kind, &["rebuild"]).status.success());
+
+    let file = dir.path().join("export.jsonl");
+    let file = file.to_str().unwrap();
+    let exported = memory(&data, kind, &["export", file]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let lines = fs::read_to_string(file).unwrap();
+    assert!(
+        lines.contains(PLANTED) && lines.lines().count() == 7,
+        "{lines}"
+    );
+    assert!(
+        lines
+            .lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{lines}"
+    );
+    let again = memory(&data, kind, &["export", file]);
+    assert!(!again.status.success(), "a file that is there stays");
+
+    assert!(!holding(&data, PLANTED).is_empty());
+    let hesitant = memory(&data, kind, &["erase", "--tenant", "local"]);
+    assert!(!hesitant.status.success() && said(&hesitant).contains("--yes"));
+    let erase = ["erase", "--tenant", "local", "--user", "local", "--yes"];
+    let erased = memory(&data, kind, &erase);
+    let text = said(&erased);
+    assert!(text.contains("Erased 1 sessions and 2 memories."), "{text}");
+    assert_eq!(holding(&data, PLANTED), Vec::<String>::new());
+
+    let imported = memory(&data, kind, &["import", file]);
+    let text = said(&imported);
+    assert!(
+        text.contains("Imported 1 sessions of 4 messages and 2 memories"),
+        "{text}"
+    );
+    assert!(!holding(&data, PLANTED).is_empty());
+    assert!(said(&memory(&data, kind, &["verify"])).contains("Sound."));
+    // The server goes on with what was imported.
+    let server = Server::start_in(dir, &["--provider", "offline"], &env);
+    chat(&server, "lesson", "It was thought to be extinct.").await;
+    server.signal("TERM");
+    let (_, _, dir) = server.wait();
+    let verified = memory(&dir.path().join("data"), kind, &["verify"]);
+    assert!(
+        said(&verified).contains("1 sessions, 6 messages"),
+        "{}",
+        said(&verified)
+    );
+}
+
+#[tokio::test]
+async fn a_file_is_kept_up() {
+    a_store_is_kept_up("sqlite").await;
+}
+
+#[tokio::test]
+async fn a_folder_is_kept_up() {
+    a_store_is_kept_up("json").await;
+}
+
+#[tokio::test]
+async fn logs_tell_nothing_personal_unless_they_are_told_to() {
+    for (format, logs) in [("json", "true"), ("text", "true"), ("json", "false")] {
+        let flags = [
+            "--provider",
+            "offline",
+            "--log",
+            "debug",
+            "--log-format",
+            format,
+        ];
+        let server = Server::start(&flags, &[("LYCEUM_PRIVACY__LOGS", logs)]);
+        // A session's id may be somebody's address, and is in every line of its requests.
+        chat(
+            &server,
+            MAIL,
+            "Call 13800138000 or pay with 4111 1111 1111 1111.",
+        )
+        .await;
+        server.signal("TERM");
+        let (_, errors, _) = server.wait();
+        let lines: Vec<&str> = errors.lines().collect();
+        assert!(lines.len() > 2, "{errors}");
+        let is_told = errors.contains(MAIL);
+        assert_eq!(is_told, logs == "false", "{format}: {errors}");
+        assert_eq!(
+            errors.contains("[email]"),
+            logs == "true",
+            "{format}: {errors}"
+        );
+        assert!(!errors.contains("4111 1111"), "{errors}");
+    }
+}
