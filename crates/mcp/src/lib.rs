@@ -18,6 +18,7 @@ mod paced;
 mod plain;
 mod remote;
 mod result;
+mod serve;
 mod servers;
 mod supervise;
 mod transport;
@@ -26,4 +27,5 @@ pub use config::{ConfigError, HttpConfig, ProcessConfig, Reach, ServerConfig, Se
 pub use library::{PromptArgument, PromptInfo, ResourceInfo};
 pub use link::ServerError;
 pub use name::{NameError, ServerName};
+pub use serve::{ServeError, Served};
 pub use servers::{Server, ServerStatus, Servers};
