@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::{
     Channel, Checkpoint, CheckpointId, Edge, Graph, Interrupt, Metadata, Namespace, NodeName,
-    RunError, Saver, State, TaskSnapshot, Thread, ThreadId, shown::state_json,
+    RunError, Saver, Scope, State, TaskSnapshot, Thread, ThreadId, checkpoint::Plan,
+    digest::TaskKey, shown::state_json,
 };
 
 /// Checkpoint heads read at once while the newest of one call of a subgraph is looked for.
@@ -136,6 +137,7 @@ where
     ) -> BoxFuture<'static, Result<Option<AnySnapshot>, RunError>> {
         let thread = self.part(part);
         Box::pin(async move {
+            let thread = thread.located().await?;
             let at = match at {
                 None if !thread.namespace.is_root() => match thread.newest_of_call().await? {
                     Some(newest) => Some(newest),
@@ -160,7 +162,7 @@ where
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Checkpoint>, RunError>> {
         let thread = self.part(part);
-        Box::pin(async move { thread.of_call(before, limit).await })
+        Box::pin(async move { thread.located().await?.of_call(before, limit).await })
     }
 
     fn write(
@@ -183,6 +185,7 @@ where
             };
             let update = serde_json::from_value(update);
             let update = update.map_err(|source| RunError::Refused { source })?;
+            let thread = thread.located().await?;
             thread.written(update, as_node.as_ref()).await
         })
     }
@@ -205,6 +208,56 @@ where
     C: Send + Sync + 'static,
     E: Send + 'static,
 {
+    /// The same part, with what its caller may not know: whether the tasks on the way to it
+    /// were sent, see [`Scope::sent`].
+    async fn located(self) -> Result<Self, RunError> {
+        let mut found: Vec<Scope> = Vec::new();
+        for scope in self.namespace.scopes() {
+            let outer = Namespace::of(found.iter().cloned());
+            let sent = match scope.sent {
+                Some(index) => Some(index),
+                None => self.place_in_plan(&outer, scope).await?,
+            };
+            found.push(Scope {
+                sent,
+                ..scope.clone()
+            });
+        }
+        Ok(self.within(Namespace::of(found)))
+    }
+
+    /// The place of a task among the tasks of the checkpoint that planned it, if it was sent.
+    async fn place_in_plan(
+        &self,
+        outer: &Namespace,
+        scope: &Scope,
+    ) -> Result<Option<usize>, RunError> {
+        let place = outer.place();
+        let mut before = None;
+        loop {
+            let page = self.saver.history(&self.id, &place, before, PAGE).await?;
+            for head in &page {
+                for (index, task) in Plan::read(head)?.tasks.iter().enumerate() {
+                    let key = TaskKey {
+                        thread: self.id.as_str(),
+                        namespace: outer,
+                        checkpoint: head.id,
+                        step: head.step + 1,
+                        node: &task.node,
+                        index,
+                    };
+                    if task.node == scope.node && key.id() == scope.task {
+                        return Ok(task.payload.is_some().then_some(index));
+                    }
+                }
+            }
+            before = match page.last() {
+                Some(last) => Some(last.id),
+                None => return Ok(None),
+            };
+        }
+    }
+
     async fn newest_of_call(&self) -> Result<Option<CheckpointId>, RunError> {
         let newest = self.of_call(None, 1).await?;
         Ok(newest.first().map(|head| head.id))

@@ -71,7 +71,10 @@ where
         }
         let outcome = self.try_out().await;
         if let Outcome::Done(command) = &outcome {
-            cache.put(key, command.clone());
+            let mut command = command.clone();
+            // Where a subgraph stands is this thread's own.
+            command.children.clear();
+            cache.put(key, command);
         }
         outcome
     }

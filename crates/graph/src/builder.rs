@@ -14,7 +14,8 @@ use crate::{
     compile::compile,
     node::{self, NodeFn},
     pause::Pauses,
-    subgraph::{Subgraph, subgraph},
+    subgraph,
+    topology::Takes,
 };
 
 /// Where a route leads: node names and sends.
@@ -77,6 +78,7 @@ pub(crate) type RouteFn<S> = Arc<dyn Fn(&S) -> Route + Send + Sync>;
 pub(crate) struct NodeSpec<S: State, C, E> {
     pub(crate) name: NodeName,
     pub(crate) run: NodeFn<S, C, E>,
+    pub(crate) takes: Takes,
     pub(crate) deferred: bool,
     pub(crate) inner: Option<Arc<dyn AnyGraph>>,
 }
@@ -134,7 +136,7 @@ where
         Fut: Future<Output = Result<R, NodeError>> + Send + 'static,
         R: Into<Command<S>>,
     {
-        self.add(name.into(), node::plain(node), false)
+        self.add(name.into(), node::plain(node), Takes::State)
     }
 
     /// Adds a node that runs only when nothing else is left to run: a last word on
@@ -146,7 +148,11 @@ where
         Fut: Future<Output = Result<R, NodeError>> + Send + 'static,
         R: Into<Command<S>>,
     {
-        self.add(name.into(), node::plain(node), true)
+        let mut builder = self.add(name.into(), node::plain(node), Takes::State);
+        if let Some(node) = builder.nodes.last_mut() {
+            node.deferred = true;
+        }
+        builder
     }
 
     /// Adds a node that runs once for each payload sent to it.
@@ -158,14 +164,15 @@ where
         Fut: Future<Output = Result<R, NodeError>> + Send + 'static,
         R: Into<Command<S>>,
     {
-        self.add(worker.name().into(), node::worker(node), false)
+        self.add(worker.name().into(), node::worker(node), Takes::Payload)
     }
 
     /// Adds a graph as a node: each run of the node runs it from an empty state.
     ///
     /// `enter` makes its input of the outer state; `leave` makes the node's result of its
     /// final state. Its events carry the node's name in their path, its interrupts are the
-    /// run's, and in a thread its progress is kept like the outer graph's.
+    /// run's, and in a thread its progress is kept like the outer graph's. An attempt of the
+    /// node that fails or runs out of time is followed by one that goes on where it stopped.
     #[must_use]
     pub fn subgraph<T, I, R>(
         self,
@@ -179,19 +186,14 @@ where
         I: Into<Input<T>>,
         R: Into<Command<S>>,
     {
-        let keep_state = false;
         let inner: Arc<dyn AnyGraph> = Arc::new(graph.clone());
-        let code = subgraph(Subgraph {
-            graph,
-            enter,
-            leave,
-            keep_state,
-        });
-        self.add(name.into(), code, false).made_of(inner)
+        let code = subgraph::subgraph(graph, enter, leave, false);
+        self.add(name.into(), code, Takes::State).made_of(inner)
     }
 
     /// Adds a graph as a node that continues from its own last state in each run of the
-    /// node. It keeps that state only in a thread.
+    /// node. It keeps that state only in a thread, where it belongs to the thread's
+    /// checkpoints: a run from an older one continues what the graph knew then.
     #[must_use]
     pub fn subgraph_with_memory<T, I, R>(
         self,
@@ -205,15 +207,31 @@ where
         I: Into<Input<T>>,
         R: Into<Command<S>>,
     {
-        let keep_state = true;
         let inner: Arc<dyn AnyGraph> = Arc::new(graph.clone());
-        let code = subgraph(Subgraph {
-            graph,
-            enter,
-            leave,
-            keep_state,
-        });
-        self.add(name.into(), code, false).made_of(inner)
+        let code = subgraph::subgraph(graph, enter, leave, true);
+        self.add(name.into(), code, Takes::State).made_of(inner)
+    }
+
+    /// Adds a graph as a node that runs once for each payload sent to it, side by side, each
+    /// run from an empty state; see [`GraphBuilder::subgraph`].
+    #[must_use]
+    pub fn subgraph_worker<P, T, I, R>(
+        self,
+        worker: Worker<P>,
+        graph: Graph<T, C, E>,
+        enter: impl Fn(P, &S) -> I + Send + Sync + 'static,
+        leave: impl Fn(&T) -> R + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned + Send + 'static,
+        T: State,
+        I: Into<Input<T>>,
+        R: Into<Command<S>>,
+    {
+        let inner: Arc<dyn AnyGraph> = Arc::new(graph.clone());
+        let code = subgraph::worker(graph, enter, leave);
+        let name = worker.name().into();
+        self.add(name, code, Takes::Payload).made_of(inner)
     }
 
     /// Tries a node again after transient failures and time-outs.
@@ -294,11 +312,12 @@ where
         self
     }
 
-    fn add(mut self, name: NodeName, run: NodeFn<S, C, E>, deferred: bool) -> Self {
+    fn add(mut self, name: NodeName, run: NodeFn<S, C, E>, takes: Takes) -> Self {
         self.nodes.push(NodeSpec {
             name,
             run,
-            deferred,
+            takes,
+            deferred: false,
             inner: None,
         });
         self

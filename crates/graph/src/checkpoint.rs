@@ -14,11 +14,13 @@ use crate::{
     changed::Mark,
     error::nearest,
     machine::{Machine, Progress, Task},
-    outlet::now_ms,
     pause::Pause,
     saver::{Checkpoint, CheckpointId, Metadata, Saved, Source, Value, ValueRef},
     topology::NodeId,
 };
+
+/// Where the subgraphs with memory of a graph stand, by namespace.
+pub(crate) type Children = BTreeMap<String, CheckpointId>;
 
 /// What a checkpoint says of the next step.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -67,6 +69,7 @@ impl<S: State> Machine<S> {
         parent: Option<CheckpointId>,
         namespace: &str,
         source: Source,
+        now_ms: u64,
     ) -> Result<(Checkpoint, Vec<Value>), RunError> {
         let mut values = Vec::new();
         for (index, channel) in S::CHANNELS.iter().enumerate() {
@@ -124,7 +127,8 @@ impl<S: State> Machine<S> {
                 })
                 .collect(),
             plan,
-            created_at_ms: now_ms(),
+            created_at_ms: now_ms,
+            children: (*self.children).clone(),
             metadata: Metadata::new(),
         };
         Ok((head, values))
@@ -189,6 +193,7 @@ impl<S: State> Machine<S> {
             self.changed.restored(index);
         }
         self.state = state.into();
+        self.children = saved.checkpoint.children.clone().into();
         self.merged = saved.checkpoint.step;
         let plan = Plan::read(&saved.checkpoint)?;
         self.origin = plan.origin;

@@ -7,7 +7,7 @@ use std::{marker::PhantomData, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeError, NodeName, State};
+use crate::{NodeError, NodeName, State, checkpoint::Children};
 
 /// A node's result: its writes, and where to go beyond the graph's edges.
 ///
@@ -28,6 +28,9 @@ pub struct Command<S: State> {
     /// Set by the runtime when the node failed and has an error handler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rescue: Option<SendTo>,
+    /// Set by the runtime: where the node's subgraphs with memory stand.
+    #[serde(default, skip_serializing_if = "Children::is_empty")]
+    pub(crate) children: Children,
 }
 
 impl<S: State> Command<S> {
@@ -92,6 +95,7 @@ impl<S: State> From<()> for Command<S> {
             sends: Vec::new(),
             leave_to: Vec::new(),
             rescue: None,
+            children: Children::new(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     error::{nearest, suggest},
     pause::Pauses,
     retry::NodeOptions,
-    topology::{After, Join, NodeCode, NodeId, Topology},
+    topology::{After, Join, NodeCode, NodeId, Takes, Topology},
     writers,
 };
 
@@ -86,6 +86,14 @@ pub enum CompileError {
         channel: String,
         /// A field of a similar name.
         near: Option<NodeName>,
+    },
+    /// The error handler of a node takes no payload, and so cannot be told of the failure.
+    #[error("compile the graph: {handler}, the error handler of {node}, is not a worker")]
+    HandlerIsNoWorker {
+        /// The node.
+        node: NodeName,
+        /// Its handler.
+        handler: NodeName,
     },
     /// A join names a source twice.
     #[error("compile the graph: the join into {target} names {from} twice")]
@@ -317,10 +325,12 @@ where
         names: builder.nodes.iter().map(|node| node.name.clone()).collect(),
         ids: edges.names.ids,
         deferred: builder.nodes.iter().map(|node| node.deferred).collect(),
+        takes: builder.nodes.iter().map(|node| node.takes).collect(),
         start: edges.start,
         after: edges.after,
         joins: edges.joins,
     };
+    check_handlers(&topology, &builder.settings)?;
     check_paths(&topology)?;
     check_joins(&topology)?;
     writers::check(&topology)?;
@@ -360,6 +370,23 @@ fn channel<S: State>(node: &NodeName, field: &str) -> Result<usize, CompileError
             near: nearest(field, &names),
         }
     })
+}
+
+/// Every error handler takes what it is told.
+fn check_handlers<S: State>(
+    topology: &Topology<S>,
+    settings: &[(NodeName, Setting)],
+) -> Result<(), CompileError> {
+    for (node, setting) in settings {
+        if let Setting::Rescue(handler) = setting
+            && let Some(id) = topology.ids.get(&NodeName::from(handler))
+            && topology.takes[id.index()] == Takes::State
+        {
+            let (node, handler) = (node.clone(), handler.into());
+            return Err(CompileError::HandlerIsNoWorker { node, handler });
+        }
+    }
+    Ok(())
 }
 
 /// Every source of every join can run before the join fires.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every limit is at least one. Deliberately absent: what belongs to the graph.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ pub struct RunConfig<C = ()> {
     pub(crate) shared: Arc<C>,
     pub(crate) cancel: CancellationToken,
     pub(crate) step_limit: u64,
+    pub(crate) step_time_limit: Option<Duration>,
     pub(crate) max_concurrency: NonZeroUsize,
     pub(crate) modes: Modes,
     pub(crate) event_buffer: usize,
@@ -55,6 +56,7 @@ impl<C> RunConfig<C> {
             shared: shared.into(),
             cancel: CancellationToken::new(),
             step_limit: STEP_LIMIT,
+            step_time_limit: None,
             max_concurrency: NonZeroUsize::MAX,
             modes: Modes::usual(),
             event_buffer: EVENT_BUFFER,
@@ -134,6 +136,16 @@ impl<C> RunConfig<C> {
     #[must_use]
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.step_limit = steps.max(1);
+        self
+    }
+
+    /// The longest time that one step may take, in every graph of the run: after it the run
+    /// fails with [`RunError::StepTimeLimit`](crate::RunError::StepTimeLimit), and its nodes
+    /// are dropped. A thread keeps what the step's finished nodes wrote, and can be resumed.
+    /// What is being stored is waited for. Default: none.
+    #[must_use]
+    pub fn step_time_limit(mut self, limit: Duration) -> Self {
+        self.step_time_limit = Some(limit);
         self
     }
 

@@ -20,7 +20,7 @@
 mod history;
 mod writers;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Metadata, Record, Saved, Saver, Source,
@@ -45,6 +45,7 @@ pub async fn check(saver: &dyn Saver) {
     writers::one_writer_holds_a_thread(saver).await;
     writers::a_fenced_commit_stores_nothing(saver).await;
     writers::an_ended_lease_cannot_write(saver).await;
+    writers::a_lease_that_ran_out_goes_on_if_nobody_took_it(saver).await;
     writers::exactly_one_of_many_claims_wins(saver).await;
     namespaces_are_separate_and_share_the_ids(saver).await;
     history::history_is_paged_newest_first(saver).await;
@@ -101,6 +102,7 @@ fn checkpoint(id: u64, written: &[(&str, &[u8])], older: &[(&str, u64)]) -> Batc
             .collect(),
         plan: format!("{{\"n\":{id}}}"),
         created_at_ms: 1_700_000_000_000 + id,
+        children: BTreeMap::from([("/inner".to_owned(), CheckpointId(id))]),
         metadata: Metadata::from_iter([("request".to_owned(), id.into())]),
     };
     Batch {

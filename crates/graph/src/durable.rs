@@ -17,7 +17,9 @@ use std::{
 use crate::{
     outbox::Outbox,
     pruning::Pruning,
-    saver::{Batch, CheckpointId, Claim, Lease, Metadata, Record, Saver, SaverError, ThreadId},
+    saver::{
+        Batch, CheckpointId, Claim, Lease, Metadata, Record, Saved, Saver, SaverError, ThreadId,
+    },
     turns::Turn,
 };
 use futures_util::future::BoxFuture;
@@ -44,7 +46,7 @@ pub enum Durability {
     /// these effects take place again, under the same id.
     ///
     /// A subgraph with memory that is entered again, or one of which more than 1 MiB waits,
-    /// is stored before the end.
+    /// is stored before the end; it counts from the end on.
     Exit,
 }
 
@@ -228,17 +230,27 @@ impl Durable {
         self
     }
 
-    /// The same thread, seen by a subgraph.
-    pub(crate) fn nested(&self, node: &str) -> Self {
+    /// The same thread, seen by the subgraph that keeps its part there.
+    pub(crate) fn nested(&self, place: String) -> Self {
         Self {
             saver: self.saver.clone(),
             held: self.held.clone(),
-            namespace: format!("{}/{node}", self.namespace),
+            namespace: place,
             durability: self.durability,
             metadata: self.metadata.clone(),
             ids: self.ids.clone(),
             staged: Mutex::default(),
         }
+    }
+
+    /// Whether nothing of the thread was ever stored.
+    pub(crate) fn is_new(&self) -> bool {
+        self.ids.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a checkpoint was made by this run.
+    pub(crate) fn has_made(&self, checkpoint: CheckpointId) -> bool {
+        self.held.lease.last.is_none_or(|last| checkpoint > last)
     }
 
     pub(crate) fn next_id(&self) -> CheckpointId {
@@ -250,6 +262,12 @@ impl Durable {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .extend(records);
+    }
+
+    /// Forgets the staged records of older checkpoints: they are part of this one by now.
+    pub(crate) fn forget_staged(&self, checkpoint: CheckpointId) {
+        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        staged.retain(|record| record.checkpoint == checkpoint);
     }
 
     /// The staged records of one checkpoint; older ones are part of it by now.
@@ -293,8 +311,18 @@ impl Durable {
         }
     }
 
+    /// Reads a checkpoint of this namespace, or the newest.
+    pub(crate) async fn load(&self, id: Option<CheckpointId>) -> Result<Option<Saved>, SaverError> {
+        if self.is_new() {
+            return Ok(None);
+        }
+        self.settle().await?;
+        let thread = &self.held.lease.thread;
+        self.saver.load(thread, &self.namespace, id).await
+    }
+
     /// Stores what the outbox has of this namespace, so that it can be read.
-    pub(crate) async fn settle(&self) -> Result<(), SaverError> {
+    async fn settle(&self) -> Result<(), SaverError> {
         let outbox = &self.held.outbox;
         match outbox.holds(&self.namespace) {
             true => outbox.flush(outbox.end()).await,

@@ -3,7 +3,7 @@
 //! Invariant: whether a retry may help is said where the error is raised, never guessed
 //! from its type. Deliberately absent: cancelled and interrupted, which are outcomes.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, time::Duration};
 
 use crate::{NodeName, SaverError};
 
@@ -196,6 +196,26 @@ pub enum RunError {
         /// The id.
         id: String,
     },
+    /// A step took longer than the run's limit for one. Its unfinished nodes run again when
+    /// the thread is resumed.
+    #[error("finish step {step} within {limit:?}")]
+    StepTimeLimit {
+        /// The step.
+        step: u64,
+        /// The limit.
+        limit: Duration,
+    },
+    /// A send leads to a node that takes no payload.
+    #[error(
+        "leave node {from}: {target} takes no payload, so nothing can be sent to it; \
+         make it a `worker` or a `subgraph_worker`"
+    )]
+    NotAWorker {
+        /// Where the send came from.
+        from: NodeName,
+        /// What it named.
+        target: NodeName,
+    },
     /// The graph was not done after as many steps as the run's limit.
     #[error("finish within {limit} steps: raise `step_limit` or end the cycle")]
     StepLimit {
@@ -211,6 +231,7 @@ impl RunError {
         match self {
             Self::Node { source, .. } => source.is_retryable(),
             Self::Saver(source) => source.is_retryable(),
+            Self::StepTimeLimit { .. } => true,
             _ => false,
         }
     }
@@ -235,6 +256,8 @@ impl RunError {
             Self::AmbiguousAnswer { .. } => "ambiguous_answer",
             Self::UnknownInterrupt { .. } => "unknown_interrupt",
             Self::StepLimit { .. } => "step_limit",
+            Self::StepTimeLimit { .. } => "step_time_limit",
+            Self::NotAWorker { .. } => "not_a_worker",
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     Answers, Command, Interrupt, RunError, State,
     durable::{Durability, Durable},
     machine::Machine,
+    outlet::now_ms,
     saver::{Batch, Checkpoint, CheckpointId, Record, Saved, SaverError, Source},
     task::Memo,
 };
@@ -29,6 +30,8 @@ pub(crate) struct Journal {
     parent: Option<CheckpointId>,
     /// With [`Durability::Exit`]: why the checkpoint at the end will have been made.
     unsaved: Option<Source>,
+    /// With [`Durability::Sync`]: what is on its way to the saver, or did not get there.
+    unstored: Option<Batch>,
 }
 
 impl Journal {
@@ -38,6 +41,7 @@ impl Journal {
             current: None,
             parent: None,
             unsaved: None,
+            unstored: None,
         }
     }
 
@@ -63,6 +67,7 @@ impl Journal {
         self.current = Some(id);
         if self.durable.durability == Durability::Exit {
             self.unsaved = Some(source);
+            self.durable.forget_staged(id);
             return Ok(None);
         }
         let batch = self.snapshot(machine, source)?;
@@ -71,15 +76,22 @@ impl Journal {
         Ok(told.flatten())
     }
 
-    /// The same, and stored when this returns, whatever the durability.
+    /// The same, and stored when this returns, whatever the durability. The heads `around` it
+    /// continue this graph from the new checkpoint.
     pub(crate) async fn checkpoint_now<S: State>(
         &mut self,
         machine: &mut Machine<S>,
         source: Source,
+        around: Vec<Checkpoint>,
     ) -> Result<CheckpointId, RunError> {
         let id = self.durable.next_id();
         self.current = Some(id);
-        let batch = self.snapshot(machine, source)?;
+        let mut batch = self.snapshot(machine, source)?;
+        for mut head in around {
+            let namespace = self.durable.namespace.clone();
+            head.children.insert(namespace, id);
+            batch.checkpoints.push(head);
+        }
         self.durable.commit(&batch).await?;
         self.durable.prune(id).await;
         Ok(id)
@@ -93,7 +105,7 @@ impl Journal {
     ) -> Result<Batch, RunError> {
         let (id, namespace) = (self.current(), &self.durable.namespace);
         let parent = self.parent.replace(id);
-        let (mut head, values) = machine.checkpoint(id, parent, namespace, source)?;
+        let (mut head, values) = machine.checkpoint(id, parent, namespace, source, now_ms())?;
         head.metadata.clone_from(&self.durable.metadata);
         Ok(Batch {
             checkpoints: vec![head],
@@ -202,10 +214,9 @@ impl Journal {
     async fn store(&mut self, batch: Batch) -> Result<(), RunError> {
         match self.durable.durability {
             Durability::Sync => {
-                self.durable.commit(&batch).await?;
-                if let Some(id) = batch.last() {
-                    self.durable.prune(id).await;
-                }
+                let unstored = self.unstored.get_or_insert_default();
+                unstored.append(batch);
+                self.catch_up().await?;
             }
             Durability::Async => {
                 let outbox = &self.durable.held.outbox;
@@ -213,6 +224,20 @@ impl Journal {
                 outbox.nudge().await?;
             }
             Durability::Exit => self.durable.stage(batch.records),
+        }
+        Ok(())
+    }
+
+    /// Stores what did not get to the saver.
+    pub(crate) async fn catch_up(&mut self) -> Result<(), SaverError> {
+        let Some(batch) = &self.unstored else {
+            return Ok(());
+        };
+        self.durable.commit(batch).await?;
+        let last = batch.last();
+        self.unstored = None;
+        if let Some(id) = last {
+            self.durable.prune(id).await;
         }
         Ok(())
     }
@@ -240,27 +265,41 @@ impl Journal {
         machine: &mut Machine<S>,
         is_told: bool,
     ) -> Result<Option<Checkpoint>, RunError> {
-        let is_root = self.durable.namespace.is_empty();
-        let mut told = None;
-        if self.durable.durability == Durability::Exit {
-            let unsaved = self.unsaved.take().filter(|_| !machine.is_torn());
-            let mut batch = match unsaved {
-                Some(source) => self.snapshot(machine, source)?,
-                None => Batch::default(),
-            };
-            batch.records = self.durable.take_staged(self.current);
-            told = batch.checkpoints.first().filter(|_| is_told).cloned();
-            if !batch.is_empty() {
-                let outbox = &self.durable.held.outbox;
-                outbox.put(batch);
-                outbox.relieve().await?;
-            }
-        }
+        let told = self.leave(machine)?.filter(|_| is_told);
+        let outbox = &self.durable.held.outbox;
         // What a subgraph leaves is stored with, or before, what comes of it around it.
-        if is_root {
-            self.flush().await?;
+        match (self.durable.durability, self.durable.namespace.is_empty()) {
+            (Durability::Exit, false) => outbox.relieve().await?,
+            (_, false) => {}
+            (_, true) => self.flush().await?,
         }
         Ok(told)
+    }
+
+    /// Puts what is still unsaved into the outbox, without waiting; gives the head of the
+    /// checkpoint, if there was one to make.
+    pub(crate) fn leave<S: State>(
+        &mut self,
+        machine: &mut Machine<S>,
+    ) -> Result<Option<Checkpoint>, RunError> {
+        if self.durable.durability != Durability::Exit {
+            return Ok(None);
+        }
+        if machine.is_torn() {
+            // Neither the state nor what was achieved since the last checkpoint has a place.
+            self.durable.take_staged(None);
+            return Ok(None);
+        }
+        let mut batch = match self.unsaved.take() {
+            Some(source) => self.snapshot(machine, source)?,
+            None => Batch::default(),
+        };
+        batch.records = self.durable.take_staged(self.current);
+        let head = batch.checkpoints.first().cloned();
+        if !batch.is_empty() {
+            self.durable.held.outbox.put(batch);
+        }
+        Ok(head)
     }
 
     /// Why old checkpoints could not be removed, if that was not told yet.

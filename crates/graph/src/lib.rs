@@ -60,6 +60,7 @@ mod shown;
 mod snapshot;
 mod state;
 mod subgraph;
+mod sweep;
 mod task;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -106,6 +107,7 @@ pub use schemars;
 pub use shown::Shown;
 pub use snapshot::{HistoryQuery, Snapshot, TaskSnapshot};
 pub use state::{Channel, ChannelKind, Conflict, State, Update};
+pub use sweep::{Swept, ThreadEntry, Threads, sweep};
 pub use thread::Thread;
 pub use topology::{END, NodeName, START};
 pub use turns::{Multitask, Turns};

@@ -9,9 +9,10 @@ use crate::{
     Changed, Command, END, Input, NodeName, RunError, START, SendTo, State,
     builder::Route,
     chain::Chain,
+    checkpoint::Children,
     error::nearest,
     pause::{Pause, Pauses},
-    topology::{After, NodeId, Topology},
+    topology::{After, NodeId, Takes, Topology},
 };
 
 /// One planned call of a node in the current step.
@@ -71,6 +72,8 @@ pub(crate) struct Machine<S: State> {
     pub(super) pause: Pause,
     /// Whether a node of the merged step stops the run after it.
     stops_after: bool,
+    /// Where subgraphs with memory stand.
+    pub(super) children: Arc<Children>,
     /// The task of an enclosing graph that began this run.
     pub(super) origin: Option<String>,
     /// Set while a merge is under way: after an error in it, state and plan do not agree.
@@ -110,6 +113,7 @@ impl<S: State> Machine<S> {
             pauses,
             pause: Pause::None,
             stops_after: false,
+            children: Arc::default(),
             origin: None,
             torn: false,
         }
@@ -184,6 +188,23 @@ impl<S: State> Machine<S> {
         self.torn
     }
 
+    pub(crate) fn children(&self) -> &Arc<Children> {
+        &self.children
+    }
+
+    pub(crate) fn set_children(&mut self, children: Children) {
+        self.children = children.into();
+    }
+
+    /// What the driver does next with a run that was left where it is.
+    pub(crate) fn progress(&self) -> Progress {
+        match (self.tasks.is_empty(), self.open) {
+            (true, _) => Progress::Done,
+            (false, 0) => Progress::Interrupted,
+            (false, _) => Progress::Planned,
+        }
+    }
+
     pub(crate) fn set_origin(&mut self, origin: Option<String>) {
         self.origin = origin;
     }
@@ -236,6 +257,10 @@ impl<S: State> Machine<S> {
         let mut tasks = std::mem::take(&mut self.tasks);
         for SendTo { target, payload } in command.sends {
             let (node, payload) = (self.known(&target)?, Some(payload));
+            if self.topology.takes[node.index()] == Takes::State {
+                let from = START.into();
+                return Err(RunError::NotAWorker { from, target });
+            }
             tasks.push(Task { node, payload });
         }
         for target in command.goto {
@@ -327,7 +352,11 @@ impl<S: State> Machine<S> {
             let stops = |task: &Task| pauses.after.contains(&task.node);
             self.stops_after = tasks.iter().any(stops);
         }
-        for (task, command) in tasks.iter().zip(commands) {
+        for (task, mut command) in tasks.iter().zip(commands) {
+            if !command.children.is_empty() {
+                let children = std::mem::take(&mut command.children);
+                Arc::make_mut(&mut self.children).extend(children);
+            }
             self.leave(task.node, command)?;
         }
         self.tasks = tasks;
@@ -416,6 +445,10 @@ impl<S: State> Machine<S> {
         }
         for SendTo { target, payload } in route.sends {
             let id = self.declared(after, from, &target)?;
+            if self.topology.takes[id.index()] == Takes::State {
+                let from = from.map_or_else(|| START.into(), |id| self.topology.name(id).clone());
+                return Err(RunError::NotAWorker { from, target });
+            }
             self.next.sends.push((id, payload));
         }
         Ok(())

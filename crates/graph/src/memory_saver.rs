@@ -13,9 +13,13 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
-use crate::saver::{
-    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError,
-    ThreadId, Value, ValueRef,
+use crate::{
+    outlet::now_ms,
+    saver::{
+        Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError,
+        ThreadId, Value, ValueRef,
+    },
+    sweep::{ThreadEntry, Threads},
 };
 
 /// Keeps threads in memory: for tests, and for interrupts that need not survive a restart.
@@ -30,6 +34,7 @@ struct Kept {
     /// When the lease of `epoch` ends; `None` when it was released.
     until: Option<Instant>,
     last: Option<CheckpointId>,
+    written: Option<Instant>,
     heads: BTreeMap<CheckpointId, Checkpoint>,
     values: HashMap<ValueRef, Vec<u8>>,
     records: BTreeMap<(CheckpointId, u32, String), Vec<u8>>,
@@ -47,7 +52,7 @@ impl MemorySaver {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `write` on a thread whose lease is live.
+    /// Runs `write` on a thread that nobody has taken since, and extends the lease.
     fn fenced<T>(
         &self,
         lease: &Lease,
@@ -56,8 +61,9 @@ impl MemorySaver {
         let mut threads = self.threads();
         let now = Instant::now();
         match threads.get_mut(&lease.thread) {
-            Some(kept) if kept.epoch == lease.epoch && kept.until > Some(now) => {
+            Some(kept) if kept.epoch == lease.epoch && kept.until.is_some() => {
                 kept.until = Some(now + lease.ttl);
+                kept.written = Some(now);
                 Ok(write(kept))
             }
             _ => Err(SaverError::Fenced {
@@ -119,21 +125,8 @@ impl Kept {
 
     fn prune(&mut self, keep: Keep) -> u64 {
         let before = self.heads.len();
-        match keep {
-            Keep::Nothing => self.heads.clear(),
-            Keep::Last(count) => {
-                let mut seen: HashMap<&str, u32> = HashMap::new();
-                let mut dropped = BTreeSet::new();
-                for (id, head) in self.heads.iter().rev() {
-                    let seen = seen.entry(&head.namespace).or_default();
-                    if *seen >= count.max(1) {
-                        dropped.insert(*id);
-                    }
-                    *seen += 1;
-                }
-                self.heads.retain(|id, _| !dropped.contains(id));
-            }
-        }
+        let survivors = keep.survivors(self.heads.values(), now_ms());
+        self.heads.retain(|id, _| survivors.contains(id));
         let used: BTreeSet<_> = self.heads.values().flat_map(|head| &head.values).collect();
         self.values.retain(|key, _| used.contains(key));
         self.records
@@ -226,5 +219,30 @@ impl Saver for MemorySaver {
 
     fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>> {
         ready(self.fenced(lease, |kept| kept.prune(keep))).boxed()
+    }
+}
+
+impl Threads for MemorySaver {
+    fn threads<'a>(
+        &'a self,
+        idle: Duration,
+        after: Option<&'a ThreadId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ThreadEntry>, SaverError>> {
+        let now = Instant::now();
+        let threads = self.threads();
+        let mut found: Vec<_> = threads
+            .iter()
+            .filter(|(thread, _)| after.is_none_or(|after| *thread > after))
+            .filter(|(_, kept)| !kept.heads.is_empty() && kept.until <= Some(now))
+            .filter(|(_, kept)| kept.written.is_none_or(|written| now - written >= idle))
+            .map(|(thread, kept)| ThreadEntry {
+                thread: thread.clone(),
+                last: kept.last,
+            })
+            .collect();
+        found.sort_by(|a, b| a.thread.cmp(&b.thread));
+        found.truncate(limit);
+        ready(Ok(found)).boxed()
     }
 }

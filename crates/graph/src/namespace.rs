@@ -18,6 +18,9 @@ pub struct Scope {
     pub node: NodeName,
     /// Its task in the enclosing graph.
     pub task: TaskId,
+    /// The task's place in its step's plan, if it was sent a payload: several such tasks of
+    /// one node run side by side, and each keeps its part of a thread apart.
+    pub sent: Option<usize>,
 }
 
 impl Namespace {
@@ -42,13 +45,16 @@ impl Namespace {
 
     /// Where the subgraph's part of a thread is kept: a name per level, without tasks.
     pub(crate) fn place(&self) -> String {
-        let names = self.scopes().iter().map(|scope| format!("/{}", scope.node));
+        let names = self.scopes().iter().map(|scope| match scope.sent {
+            None => format!("/{}", scope.node),
+            Some(index) => format!("/{}:{index}", scope.node),
+        });
         names.collect()
     }
 
-    pub(crate) fn child(&self, node: NodeName, task: TaskId) -> Self {
+    pub(crate) fn child(&self, node: NodeName, task: TaskId, sent: Option<usize>) -> Self {
         let scopes = self.scopes().iter().cloned();
-        Self(Some(scopes.chain([Scope { node, task }]).collect()))
+        Self(Some(scopes.chain([Scope { node, task, sent }]).collect()))
     }
 }
 

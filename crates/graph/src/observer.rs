@@ -104,6 +104,8 @@ pub enum MomentKind<'a> {
         /// What it asks.
         interrupts: &'a [Interrupt],
     },
+    /// A run goes on from this checkpoint, where an earlier one has stopped.
+    Resumed(&'a Checkpoint),
     /// A checkpoint was given to the saver.
     Checkpointed(&'a Checkpoint),
     /// Old checkpoints could not be removed, see `Thread::keep_last`. The run goes on, and

@@ -98,14 +98,15 @@ impl Outbox {
         inner.stored == inner.put
     }
 
-    /// Whether a checkpoint of this namespace is not stored yet.
+    /// Whether something is not stored yet that may be of this namespace: a checkpoint of it,
+    /// or any record, which does not say whose it is.
     pub(crate) fn holds(&self, namespace: &str) -> bool {
         let inner = lock(&self.inner);
         let sending = inner.sending.iter().map(|(batch, _)| &**batch);
-        sending
-            .chain([&inner.waiting])
-            .flat_map(|batch| &batch.checkpoints)
-            .any(|head| head.namespace == namespace)
+        sending.chain([&inner.waiting]).any(|batch| {
+            let mut heads = batch.checkpoints.iter();
+            !batch.records.is_empty() || heads.any(|head| head.namespace == namespace)
+        })
     }
 
     /// Moves things on without waiting, where they have waited long enough; waits only while

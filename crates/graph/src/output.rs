@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Interrupt, NodeName};
+use crate::{CheckpointId, Interrupt, NodeName, checkpoint::Children};
 
 /// How a run that did not fail ended.
 #[derive(Clone)]
@@ -20,6 +20,9 @@ pub struct Output<S> {
     pub interrupts: Vec<Interrupt>,
     /// Nodes of the enclosing graph that this graph leaves to.
     pub(crate) left_to: Vec<NodeName>,
+    /// The last checkpoint, and where the subgraphs with memory stand.
+    pub(crate) checkpoint: Option<CheckpointId>,
+    pub(crate) children: Arc<Children>,
 }
 
 /// Why a run stopped.

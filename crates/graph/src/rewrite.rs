@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Answers, CheckpointId, Command, Input, Keep, NodeName, RunError, START, SaverError, State,
-    Thread,
+    Answers, Checkpoint, CheckpointId, Command, Input, Keep, Namespace, NodeName, RunError, START,
+    SaverError, State, Thread,
     durable::{Durability, Durable},
     journal::{Journal, asked, has_paused},
     machine::Machine,
@@ -128,7 +128,33 @@ where
             None => {}
         }
         write(&mut machine)?;
-        journal.checkpoint_now(&mut machine, source).await
+        let around = self.remembering().await?;
+        journal.checkpoint_now(&mut machine, source, around).await
+    }
+
+    /// The newest checkpoints of the enclosing graphs, those that continue this subgraph from
+    /// its newest checkpoint. While a run of it has stopped half-way they do not, and what is
+    /// written belongs to that run.
+    async fn remembering(&self) -> Result<Vec<Checkpoint>, SaverError> {
+        let place = self.namespace.place();
+        let newest = async |place: &str| {
+            let heads = self.saver.history(&self.id, place, None, 1).await?;
+            Ok::<_, SaverError>(heads.into_iter().next())
+        };
+        let mut around = Vec::new();
+        let mut enclosing = self.namespace.scopes();
+        let stands = match enclosing.is_empty() {
+            true => return Ok(around),
+            false => newest(&place).await?.map(|head| head.id),
+        };
+        while let Some((_, outer)) = enclosing.split_last() {
+            enclosing = outer;
+            let place_around = Namespace::of(outer.iter().cloned()).place();
+            let head = newest(&place_around).await?;
+            let same = |head: &Checkpoint| head.children.get(&place).copied() == stands;
+            around.extend(head.filter(same));
+        }
+        Ok(around)
     }
 
     /// Makes an older checkpoint the newest again, for a run that resumes it: gives the

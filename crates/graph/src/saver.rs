@@ -4,7 +4,12 @@
 //! thread has one writer and never forks by accident. Deliberately absent: what the bytes
 //! mean, which is the runtime's, and encryption, which is a decorator over this port.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -120,6 +125,9 @@ pub struct Checkpoint {
     pub plan: String,
     /// When it was made, in milliseconds since 1970 by the writer's clock; informative.
     pub created_at_ms: u64,
+    /// The checkpoints that subgraphs with memory continue from here, by namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub children: BTreeMap<String, CheckpointId>,
     /// What the caller wants to find it by, e.g. the id of a request. Nothing here reads it.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
@@ -209,8 +217,9 @@ pub struct Saved {
     pub records: Vec<Record>,
 }
 
-/// The right to write a thread. It ends when its time has passed, when it is released, or
-/// when somebody takes the thread over.
+/// The right to write a thread. Once its time has passed others may take the thread; it ends
+/// when somebody does, or when it is released. Until then its holder's next write extends it
+/// again: a writer that was silent for too long, and has no successor, goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The thread.
@@ -234,14 +243,56 @@ pub enum Claim {
     TakeOver,
 }
 
-/// Which checkpoints of a thread survive a pruning. Values and records that no surviving
-/// checkpoint needs are removed with the others.
+/// Which checkpoints of a thread survive a pruning. What a surviving checkpoint needs survives
+/// with it: values, records, and the checkpoints that its subgraphs with memory continue.
+/// Everything else is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// The newest so many of each namespace, at least one.
     Last(u32),
+    /// The newest of each namespace, and those that were made in this time before now, by
+    /// the clocks of the saver and of the writers.
+    Younger(Duration),
     /// None: the thread is forgotten; its epoch is not.
     Nothing,
+}
+
+impl Keep {
+    /// Which of a thread's checkpoints survive, for a saver to ask. The heads are all that the
+    /// thread has, in any order; `now_ms` is in milliseconds since 1970.
+    #[must_use]
+    pub fn survivors<'a>(
+        self,
+        heads: impl IntoIterator<Item = &'a Checkpoint>,
+        now_ms: u64,
+    ) -> BTreeSet<CheckpointId> {
+        let heads: BTreeMap<_, _> = heads.into_iter().map(|head| (head.id, head)).collect();
+        let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut open = Vec::new();
+        for (id, head) in heads.iter().rev() {
+            let newer = seen.entry(&head.namespace).or_default();
+            let stays = match self {
+                Self::Nothing => false,
+                Self::Last(count) => *newer < count.max(1),
+                Self::Younger(age) => {
+                    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                    *newer == 0 || head.created_at_ms >= now_ms.saturating_sub(age)
+                }
+            };
+            *newer += 1;
+            open.extend(stays.then_some(*id));
+        }
+        let mut survivors = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            let Some(head) = heads.get(&id) else {
+                continue;
+            };
+            if survivors.insert(id) {
+                open.extend(head.children.values());
+            }
+        }
+        survivors
+    }
 }
 
 /// Keeps threads.
@@ -250,8 +301,8 @@ pub enum Keep {
 /// same checkpoint, value or record twice under one lease is the same as storing it once.
 /// Dropping a returned future leaves its batch either stored or not, never in part.
 pub trait Saver: fmt::Debug + Send + Sync + 'static {
-    /// Becomes the writer of a thread, which need not exist, until `ttl` has passed since
-    /// the last commit.
+    /// Becomes the writer of a thread, which need not exist. Others can take it when `ttl` has
+    /// passed since the last commit.
     ///
     /// Fails with [`SaverError::Busy`] while another lease is live and not taken over.
     fn acquire<'a>(
@@ -353,8 +404,8 @@ pub enum SaverError {
         /// The thread.
         thread: ThreadId,
     },
-    /// This writer's lease has ended: it expired or was taken over.
-    #[error("write thread {thread}: the lease has ended, another writer may have it")]
+    /// This writer's lease has ended: it was released, or the thread was taken by another.
+    #[error("write thread {thread}: the lease has ended, another writer has it or had it")]
     Fenced {
         /// The thread.
         thread: ThreadId,

@@ -1,68 +1,133 @@
 //! A graph as a node of another.
 //!
-//! Invariant: a task that is started again continues the subgraph run it began; it never
-//! begins a second one. Deliberately absent: shared channels; states are mapped explicitly.
+//! Invariant: a task that is started again, in this process or after it, continues the
+//! subgraph run it began; it never begins a second one. Deliberately absent: shared channels;
+//! states are mapped explicitly.
 
 use std::{future::pending, sync::Arc};
 
+use serde::de::DeserializeOwned;
+
 use crate::{
     Command, Graph, Input, NodeError, State, Status,
+    checkpoint::Children,
     context::RunContext,
-    driver::{Begin, drive},
+    driver::{Nested, drive_nested},
     node::{Call, NodeFn, NodeResult},
     outlet::Events,
 };
 
-/// The inner graph and how states cross its border.
-pub(crate) struct Subgraph<T: State, C, E, I, O> {
-    pub(crate) graph: Graph<T, C, E>,
-    pub(crate) enter: I,
-    pub(crate) leave: O,
-    pub(crate) keep_state: bool,
+/// The inner graph and how states leave it.
+struct Subgraph<T: State, C, E, O> {
+    graph: Graph<T, C, E>,
+    leave: O,
+    keeps_state: bool,
 }
 
-/// The code of the node.
-pub(crate) fn subgraph<S, T, C, E, I, In, O, Out>(inner: Subgraph<T, C, E, I, O>) -> NodeFn<S, C, E>
+/// The code of a node that enters with the outer state.
+pub(crate) fn subgraph<S, T, C, E, In, Out>(
+    graph: Graph<T, C, E>,
+    enter: impl Fn(&S) -> In + Send + Sync + 'static,
+    leave: impl Fn(&T) -> Out + Send + Sync + 'static,
+    keeps_state: bool,
+) -> NodeFn<S, C, E>
 where
     S: State,
     T: State,
     C: Send + Sync + 'static,
     E: Send + 'static,
-    I: Fn(&S) -> In + Send + Sync + 'static,
     In: Into<Input<T>>,
-    O: Fn(&T) -> Out + Send + Sync + 'static,
     Out: Into<Command<S>>,
 {
-    let inner = Arc::new(inner);
+    let inner = Subgraph {
+        graph,
+        leave,
+        keeps_state,
+    };
+    let inner = Arc::new((inner, enter));
     Arc::new(move |call| {
         let inner = inner.clone();
-        Box::pin(async move { inner.run(call).await })
+        Box::pin(async move {
+            let (inner, enter) = &*inner;
+            let state = call.state.clone();
+            inner.run(&call, || enter(&state).into()).await
+        })
     })
 }
 
-impl<T, C, E, I, O> Subgraph<T, C, E, I, O>
+/// The code of a node that enters with what it was sent.
+pub(crate) fn worker<P, S, T, C, E, In, Out>(
+    graph: Graph<T, C, E>,
+    enter: impl Fn(P, &S) -> In + Send + Sync + 'static,
+    leave: impl Fn(&T) -> Out + Send + Sync + 'static,
+) -> NodeFn<S, C, E>
+where
+    P: DeserializeOwned + Send,
+    S: State,
+    T: State,
+    C: Send + Sync + 'static,
+    E: Send + 'static,
+    In: Into<Input<T>>,
+    Out: Into<Command<S>>,
+{
+    let keeps_state = false;
+    let inner = Subgraph {
+        graph,
+        leave,
+        keeps_state,
+    };
+    let inner = Arc::new((inner, enter));
+    Arc::new(move |call| {
+        let inner = inner.clone();
+        Box::pin(async move {
+            let (inner, enter) = &*inner;
+            let text = call.payload.as_deref().unwrap_or("null");
+            let payload: P = serde_json::from_str(text).map_err(NodeError::permanent)?;
+            let state = call.state.clone();
+            inner.run(&call, || enter(payload, &state).into()).await
+        })
+    })
+}
+
+impl<T, C, E, O> Subgraph<T, C, E, O>
 where
     T: State,
     C: Send + Sync + 'static,
     E: Send + 'static,
 {
-    async fn run<S, In, Out>(&self, call: Call<S, C, E>) -> NodeResult<S>
+    async fn run<S, Out>(
+        &self,
+        call: &Call<S, C, E>,
+        enter: impl FnOnce() -> Input<T> + Send,
+    ) -> NodeResult<S>
     where
         S: State,
-        I: Fn(&S) -> In,
-        In: Into<Input<T>>,
-        O: Fn(&T) -> Out,
+        O: Fn(&T) -> Out + Sync,
         Out: Into<Command<S>>,
     {
         let (outer, task) = (&call.context.run, &call.context.task);
-        let namespace = outer
-            .namespace
-            .child(task.node.clone(), outer.task_id(task));
-        let begin = Begin::Nested {
-            origin: format!("{}:{}", task.checkpoint, task.index),
-            input: (self.enter)(&call.state).into(),
-            answers: task.memo().answers.clone(),
-            keep_state: self.keep_state,
+        let sent = task.is_sent.then_some(task.index);
+        let id = outer.task_id(task);
+        let namespace = outer.namespace.child(task.node.clone(), id, sent);
+        let place = namespace.place();
+        let durable = outer.durable.as_ref();
+        let begin = || {
+            let inside = format!("{place}/");
+            let children = task.children.iter();
+            let children = children.filter(|(place, _)| place.starts_with(&inside));
+            Nested {
+                origin: format!("{}:{}", task.checkpoint, task.index),
+                input: enter(),
+                answers: task.memo().answers.clone(),
+                memory: task
+                    .children
+                    .get(&place)
+                    .copied()
+                    .filter(|_| self.keeps_state),
+                children: children.map(|(place, id)| (place.clone(), *id)).collect(),
+                is_first: call.context.attempt == 1
+                    && durable.is_none_or(|durable| durable.has_made(task.checkpoint)),
+            }
         };
         let events = outer.outlet.clone().map(|outer| {
             Arc::new(Events::<T, E>::Nested {
@@ -73,13 +138,11 @@ where
         let run = RunContext {
             config: outer.config.clone(),
             outlet: events.clone().map(|events| events as _),
-            durable: outer
-                .durable
-                .as_ref()
-                .map(|durable| Arc::new(durable.nested(task.node.as_str()))),
-            namespace,
+            durable: durable.map(|durable| Arc::new(durable.nested(place.clone()))),
+            namespace: namespace.clone(),
         };
-        let output = drive(self.graph.clone(), begin, Arc::new(run), events)
+        let graph = self.graph.clone();
+        let output = drive_nested(graph, begin, Arc::new(run), events, task)
             .await
             .map_err(NodeError::from_run)?;
         match output.status {
@@ -101,6 +164,9 @@ where
         }
         let mut command = (self.leave)(&output.state).into();
         command.goto.extend(output.left_to);
+        command.children = Children::clone(&output.children);
+        let kept = output.checkpoint.filter(|_| self.keeps_state);
+        command.children.extend(kept.map(|kept| (place, kept)));
         Ok(command)
     }
 }

@@ -5,16 +5,17 @@
 //! again finds its own answers and effects. Deliberately absent: storing them.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use tokio::time::Instant;
 
-use crate::{Interrupt, NodeName, TaskId, saver::CheckpointId};
+use crate::{Interrupt, NodeName, TaskId, checkpoint::Children, saver::CheckpointId};
 
 /// One task of the running step.
 pub(crate) struct TaskState {
@@ -22,6 +23,10 @@ pub(crate) struct TaskState {
     pub(crate) step: u64,
     pub(crate) index: usize,
     pub(crate) checkpoint: CheckpointId,
+    /// It has a payload of its own.
+    pub(crate) is_sent: bool,
+    /// Where the subgraphs of the graph stand.
+    pub(crate) children: Arc<Children>,
     /// Computed when somebody asks for it.
     pub(crate) id: OnceLock<TaskId>,
     memo: Mutex<Memo>,
@@ -42,6 +47,8 @@ pub(crate) struct Memo {
     pub(crate) drained: bool,
     /// A subgraph stopped where it was told to.
     pub(crate) paused: bool,
+    /// A subgraph that an attempt began and did not end.
+    pub(crate) left: Option<Box<dyn Any + Send>>,
 }
 
 impl TaskState {
@@ -58,6 +65,8 @@ impl TaskState {
             step,
             index,
             checkpoint,
+            is_sent: false,
+            children: Arc::default(),
             id: OnceLock::new(),
             memo,
             effects,
@@ -84,6 +93,12 @@ impl TaskState {
         memo.counts.clear();
         memo.interrupts.clear();
         memo.touched = None;
+    }
+
+    /// Takes what has to outlive this start of the task.
+    pub(crate) fn take_memo(&self) -> Memo {
+        self.restart();
+        std::mem::take(&mut *self.memo())
     }
 
     /// Notes a sign of life for the idle time-out.

@@ -65,6 +65,15 @@ impl NodeId {
     }
 }
 
+/// What a node is started with beside the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Nothing: a payload would be lost.
+    State,
+    /// What it was sent.
+    Payload,
+}
+
 /// What follows a node when it is done.
 pub(crate) struct After<S> {
     pub(crate) edges: Vec<NodeId>,
@@ -103,6 +112,7 @@ pub(crate) struct Topology<S> {
     pub(crate) names: Vec<NodeName>,
     pub(crate) ids: BTreeMap<NodeName, NodeId>,
     pub(crate) deferred: Vec<bool>,
+    pub(crate) takes: Vec<Takes>,
     pub(crate) start: After<S>,
     pub(crate) after: Vec<After<S>>,
     pub(crate) joins: Vec<Join>,

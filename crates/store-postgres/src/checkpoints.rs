@@ -1,8 +1,9 @@
 //! The saver port of graphs: threads, their leases and their checkpoints.
 //!
-//! Invariant: whatever a run writes is written by a statement that found its lease live and
-//! holds the lock of its thread's row; nothing locks more than that row. A checkpoint's values
-//! are stored once, with the checkpoint that wrote them.
+//! Invariant: whatever a run writes is written by a statement that found nobody else's epoch
+//! and holds the lock of its thread's row; nothing locks more than that row. A checkpoint's
+//! values are stored once, with the checkpoint that wrote them. A lease that ran out is extended
+//! by its holder's next write, if nobody has taken the thread.
 //! Deliberately absent: reading what the bytes mean.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -10,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::future::BoxFuture;
 use lyceum_graph::{
     Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError,
-    ThreadId, Value,
+    ThreadEntry, ThreadId, Threads, Value,
 };
 use lyceum_memory::StoreError;
 use tokio_postgres::Row;
@@ -35,16 +36,16 @@ const RELEASE: &str = "\
     UPDATE lyceum.thread SET leased_until = 0 WHERE name = $1 AND epoch = $2 AND leased_until > 0";
 
 const RENEW: &str = "\
-    UPDATE lyceum.thread SET leased_until = lyceum.now_ms() + $3 \
-    WHERE name = $1 AND epoch = $2 AND leased_until > lyceum.now_ms() RETURNING id";
+    UPDATE lyceum.thread SET leased_until = lyceum.now_ms() + $3, written_at = lyceum.now_ms() \
+    WHERE name = $1 AND epoch = $2 AND leased_until > 0 RETURNING id";
 
 /// The lease is checked and extended, and everything stored, in one statement: one round trip
 /// and one transaction, during which the thread's row is locked.
 const COMMIT: &str = "\
     WITH held AS ( \
-        UPDATE lyceum.thread SET leased_until = lyceum.now_ms() + $3, \
+        UPDATE lyceum.thread SET leased_until = lyceum.now_ms() + $3, written_at = lyceum.now_ms(), \
             last_checkpoint = greatest(last_checkpoint, $4) \
-        WHERE name = $1 AND epoch = $2 AND leased_until > lyceum.now_ms() RETURNING id \
+        WHERE name = $1 AND epoch = $2 AND leased_until > 0 RETURNING id \
     ), named AS ( \
         SELECT n.head, array_agg(n.channel ORDER BY n.place) AS channels, \
             array_agg(n.written_by ORDER BY n.place) AS written_by \
@@ -110,12 +111,14 @@ pub(crate) const HISTORY: &str = "\
         AND namespace = $2 AND id < $3 ORDER BY id DESC LIMIT $4";
 
 /// Runs after [`RENEW`] in its transaction, so it sees all that was committed under the lease.
+const HEADS: &str = "SELECT head FROM lyceum.checkpoint WHERE thread = $1";
+
+const NOW: &str = "SELECT lyceum.now_ms()";
+
 const PRUNE: &str = "\
     WITH kept AS MATERIALIZED ( \
-        SELECT namespace, id, channels, written_by FROM ( \
-            SELECT *, row_number() OVER (PARTITION BY namespace ORDER BY id DESC) AS age \
-            FROM lyceum.checkpoint WHERE thread = $1 \
-        ) aged WHERE age <= $2 \
+        SELECT namespace, id, channels, written_by FROM lyceum.checkpoint \
+        WHERE thread = $1 AND id = ANY($2) \
     ), used AS MATERIALIZED ( \
         SELECT DISTINCT u.channel, u.written_by \
         FROM kept, unnest(kept.channels, kept.written_by) AS u (channel, written_by) \
@@ -130,6 +133,12 @@ const PRUNE: &str = "\
             SELECT FROM kept WHERE kept.id = c.id AND kept.namespace = c.namespace) \
         RETURNING 1 \
     ) SELECT count(*) FROM heads";
+
+pub(crate) const IDLE: &str = "\
+    SELECT name, last_checkpoint FROM lyceum.thread t \
+    WHERE name > $1 AND written_at <= lyceum.now_ms() - $2 AND leased_until <= lyceum.now_ms() \
+        AND EXISTS (SELECT FROM lyceum.checkpoint c WHERE c.thread = t.id) \
+    ORDER BY name LIMIT $3";
 
 /// What a write to a thread comes to. A refusal is no failure of the store.
 enum Outcome<T> {
@@ -283,10 +292,6 @@ fn saved_of(row: &Row) -> Result<Saved, Failure> {
 }
 
 async fn prune(session: &Session, lease: &Lease, keep: Keep) -> Result<Outcome<u64>, Failure> {
-    let keep = match keep {
-        Keep::Last(count) => i64::from(count.max(1)),
-        Keep::Nothing => 0,
-    };
     session
         .transaction(async {
             let (name, epoch) = (lease.thread.as_str(), integer(lease.epoch));
@@ -297,7 +302,13 @@ async fn prune(session: &Session, lease: &Lease, keep: Keep) -> Result<Outcome<u
                 return Ok(Outcome::Refused);
             };
             let thread: i64 = held.try_get(0)?;
-            let removed = session.query_opt(PRUNE, &[&thread, &keep]).await?;
+            let heads = session.query(HEADS, &[&thread]).await?;
+            let heads = heads.iter().map(head_of).collect::<Result<Vec<_>, _>>()?;
+            let now = session.query_opt(NOW, &[]).await?;
+            let now = now.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
+            let survivors = keep.survivors(&heads, unsigned(now));
+            let survivors: Vec<_> = survivors.iter().map(|id| integer(id.0)).collect();
+            let removed = session.query_opt(PRUNE, &[&thread, &survivors]).await?;
             let removed = removed.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
             Ok(Outcome::Done(unsigned(removed)))
         })
@@ -337,7 +348,7 @@ impl Saver for PostgresStore {
         let (ttl_ms, takes_over) = (millis(ttl), claim == Claim::TakeOver);
         let token: i64 = rand::random();
         Box::pin(async move {
-            let acquired = self.call("acquire_thread", |session: Held| async move {
+            let acquired = self.call_in_turn("acquire_thread", |session: Held| async move {
                 let row = session
                     .query_opt(ACQUIRE, &[&thread.as_str(), &ttl_ms, &token, &takes_over])
                     .await?;
@@ -364,7 +375,7 @@ impl Saver for PostgresStore {
 
     fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), SaverError>> {
         Box::pin(async move {
-            let released = self.call("release_thread", |session: Held| async move {
+            let released = self.call_in_turn("release_thread", |session: Held| async move {
                 let (name, epoch) = (lease.thread.as_str(), integer(lease.epoch));
                 session.execute(RELEASE, &[&name, &epoch]).await?;
                 Ok(())
@@ -383,7 +394,7 @@ impl Saver for PostgresStore {
         Box::pin(async move {
             let columns =
                 &Columns::new(batch).map_err(|error| saver_error(&lease.thread, error))?;
-            let committed = self.call("commit_checkpoint", |session: Held| async move {
+            let committed = self.call_in_turn("commit_checkpoint", |session: Held| async move {
                 commit(&session, lease, columns).await
             });
             fenced(&lease.thread, committed.await)
@@ -397,7 +408,7 @@ impl Saver for PostgresStore {
         id: Option<CheckpointId>,
     ) -> BoxFuture<'a, Result<Option<Saved>, SaverError>> {
         Box::pin(async move {
-            let loaded = self.call("load_checkpoint", |session: Held| async move {
+            let loaded = self.call_in_turn("load_checkpoint", |session: Held| async move {
                 let name = thread.as_str();
                 let row = match id.map(|id| integer(id.0)) {
                     Some(id) => {
@@ -423,7 +434,7 @@ impl Saver for PostgresStore {
         let before = before.map_or(i64::MAX, |id| integer(id.0));
         let limit = limit_of(limit);
         Box::pin(async move {
-            let listed = self.call("list_checkpoints", |session: Held| async move {
+            let listed = self.call_in_turn("list_checkpoints", |session: Held| async move {
                 let rows = session
                     .query(HISTORY, &[&thread.as_str(), &namespace, &before, &limit])
                     .await?;
@@ -435,10 +446,39 @@ impl Saver for PostgresStore {
 
     fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>> {
         Box::pin(async move {
-            let pruned = self.call("prune_thread", |session: Held| async move {
+            let pruned = self.call_in_turn("prune_thread", |session: Held| async move {
                 prune(&session, lease, keep).await
             });
             fenced(&lease.thread, pruned.await)
+        })
+    }
+}
+
+impl Threads for PostgresStore {
+    fn threads<'a>(
+        &'a self,
+        idle: Duration,
+        after: Option<&'a ThreadId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ThreadEntry>, SaverError>> {
+        let (idle, limit) = (millis(idle), limit_of(limit));
+        let after = after.map_or("", ThreadId::as_str);
+        Box::pin(async move {
+            let listed = self.call_in_turn("list_threads", |session: Held| async move {
+                let rows = session.query(IDLE, &[&after, &idle, &limit]).await?;
+                let entry = |row: &Row| {
+                    let thread = ThreadId::new(row.try_get::<_, &str>(0)?);
+                    let last: Option<i64> = row.try_get(1)?;
+                    Ok(ThreadEntry {
+                        thread: thread.map_err(Failure::corrupt)?,
+                        last: last.map(|id| CheckpointId(unsigned(id))),
+                    })
+                };
+                rows.iter().map(entry).collect()
+            });
+            listed.await.map_err(|error| SaverError::Backend {
+                source: error.into(),
+            })
         })
     }
 }

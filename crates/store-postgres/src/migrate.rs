@@ -14,6 +14,7 @@ const STEPS: [&str; 5] = [
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
+    include_str!("migrations/0006.sql"),
 ];
 
 /// The newest format this program knows.

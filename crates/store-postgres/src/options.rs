@@ -17,7 +17,8 @@ pub struct PostgresOptions {
     /// An idle connection beyond `min_connections` is closed after this time. Default 30 s.
     pub idle_timeout: Duration,
     /// How long a call waits for a connection, a new one included, before it fails as
-    /// overloaded or unavailable. Default 5 s; at least 1 ms.
+    /// overloaded or unavailable; and for how long no call of any graph's run may end before
+    /// those that wait behind them fail so. Default 5 s; at least 1 ms.
     pub acquire_timeout: Duration,
     /// How long a single statement may run on the server, and a call may wait for its answer.
     /// Default 10 s; at least 1 ms.

@@ -1,13 +1,20 @@
 //! The store: a pool of connections, and how a call goes over it.
 //!
 //! Invariant: a call waits a bounded time for a connection and a bounded time for its answer,
-//! and is repeated only where that cannot do anything twice.
+//! and is repeated only where that cannot do anything twice. The calls of graphs' runs stand in
+//! a queue of their own, where they wait for as long as it moves: a run is slowed down by others,
+//! not failed.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use bb8::{Pool, RunError};
 use lyceum_memory::StoreError;
 use rand::Rng as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Config, NoTls};
 
 use crate::{
@@ -38,6 +45,10 @@ pub struct PostgresStore {
     failures: LastFailure,
     host: String,
     options: PostgresOptions,
+    /// A place for each connection, for the calls of runs.
+    turns: Semaphore,
+    /// How many of these calls have ended.
+    ended: AtomicU64,
 }
 
 impl PostgresStore {
@@ -64,6 +75,8 @@ impl PostgresStore {
             pool,
             failures,
             host,
+            turns: Semaphore::new(options.max_connections.max(1) as usize),
+            ended: AtomicU64::new(0),
             options,
         };
         store
@@ -97,6 +110,39 @@ impl PostgresStore {
         F: Future<Output = Result<T, Failure>>,
     {
         self.repeated(name, self.options.retry_for, work).await
+    }
+
+    /// [`call`](Self::call) for a run of a graph: it waits until those before it have had a
+    /// connection, however many they are, unless none of them gets anywhere.
+    pub(crate) async fn call_in_turn<T, F>(
+        &self,
+        name: &'static str,
+        work: impl Fn(Held) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let _turn = self.turn().await.map_err(Failure::Pool)?;
+        let result = self.call(name, work).await;
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, PoolError> {
+        let after = self.options.acquire_timeout;
+        let exhausted = PoolError::Exhausted {
+            connections: self.options.max_connections.max(1),
+            after,
+        };
+        let mut turn = pin!(self.turns.acquire());
+        loop {
+            let ended = self.ended.load(Ordering::Relaxed);
+            match tokio::time::timeout(after, &mut turn).await {
+                Ok(turn) => return turn.map_err(|_never_closed| exhausted),
+                Err(_) if self.ended.load(Ordering::Relaxed) == ended => return Err(exhausted),
+                Err(_) => {}
+            }
+        }
     }
 
     /// [`call`](Self::call) for `work` that must not be done twice.

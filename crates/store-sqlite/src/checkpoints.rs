@@ -5,6 +5,8 @@
 //!
 //! A lease ends with the process, because a file has one process at a time. So its beginning
 //! and its end are not synced: what is stored under it is, and brings its beginning along.
+//! One that ran out is extended by its holder's next write, if nobody has taken the thread:
+//! then its epoch is another.
 //!
 //! Deliberately absent: reading what the bytes mean.
 
@@ -13,7 +15,7 @@ use std::{collections::BTreeSet, time::Duration};
 use futures_util::future::BoxFuture;
 use lyceum_graph::{
     Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError,
-    ThreadId, Value, ValueRef,
+    ThreadEntry, ThreadId, Threads, Value, ValueRef,
 };
 use lyceum_memory::{StoreError, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -40,13 +42,19 @@ pub(crate) const RECORDS: &str = "\
     SELECT r.task, r.key, r.bytes FROM thread t JOIN task_record r ON r.thread = t.id \
     WHERE t.name = ?1 AND r.checkpoint = ?2 ORDER BY r.task, r.key";
 
+pub(crate) const IDLE: &str = "\
+    SELECT name, last_checkpoint FROM thread t \
+    WHERE name > ?1 AND written_at <= ?2 AND leased_until <= ?3 \
+        AND EXISTS (SELECT 1 FROM checkpoint c WHERE c.thread = t.id) \
+    ORDER BY name LIMIT ?4";
+
 /// What a write to a thread comes to. A refusal is no failure of the store.
 enum Outcome<T> {
     Done(T),
     Refused,
 }
 
-/// The thread's row if the lease is live; extends it, and notes the id of a new checkpoint.
+/// The thread's row if the lease is live or can be taken up again; extends it, and notes the id of a new checkpoint.
 fn extend(
     connection: &Connection,
     lease: &Lease,
@@ -54,14 +62,14 @@ fn extend(
     now: Timestamp,
 ) -> rusqlite::Result<Option<i64>> {
     let mut update = connection.prepare_cached(
-        "UPDATE thread SET leased_until = ?4, \
-             last_checkpoint = max(coalesce(last_checkpoint, ?5), coalesce(?5, last_checkpoint)) \
-         WHERE name = ?1 AND epoch = ?2 AND leased_until > ?3 RETURNING id",
+        "UPDATE thread SET leased_until = ?3, written_at = ?5, \
+             last_checkpoint = max(coalesce(last_checkpoint, ?4), coalesce(?4, last_checkpoint)) \
+         WHERE name = ?1 AND epoch = ?2 AND leased_until > 0 RETURNING id",
     )?;
     let (name, epoch) = (lease.thread.as_str(), integer(lease.epoch));
     let (until, id) = (now.after(lease.ttl), checkpoint.map(|id| integer(id.0)));
     update
-        .query_row(params![name, epoch, now.0, until.0, id], |row| row.get(0))
+        .query_row(params![name, epoch, until.0, id, now.0], |row| row.get(0))
         .optional()
 }
 
@@ -223,28 +231,24 @@ fn prune(
     let Some(thread) = extend(connection, lease, None, now)? else {
         return Ok(Outcome::Refused);
     };
-    let keep = match keep {
-        Keep::Last(count) => count.max(1),
-        Keep::Nothing => 0,
-    };
-    let removed = connection.execute(
-        "DELETE FROM checkpoint WHERE thread = ?1 AND id IN ( \
-             SELECT id FROM ( \
-                 SELECT id, row_number() OVER (PARTITION BY namespace ORDER BY id DESC) AS age \
-                 FROM checkpoint WHERE thread = ?1 \
-             ) WHERE age > ?2)",
-        params![thread, keep],
-    )?;
+    let mut all = connection.prepare("SELECT head FROM checkpoint WHERE thread = ?1")?;
+    let heads = all.query_map([thread], head_at)?;
+    let heads = heads.collect::<rusqlite::Result<Vec<_>>>()?;
+    let survivors = keep.survivors(&heads, unsigned(now.0));
+    let (kept, gone): (Vec<_>, Vec<_>) = heads
+        .into_iter()
+        .partition(|head| survivors.contains(&head.id));
+    let mut delete = connection
+        .prepare("DELETE FROM checkpoint WHERE thread = ?1 AND namespace = ?2 AND id = ?3")?;
+    for head in &gone {
+        delete.execute(params![thread, head.namespace, integer(head.id.0)])?;
+    }
     connection.execute(
         "DELETE FROM task_record WHERE thread = ?1 \
          AND checkpoint NOT IN (SELECT id FROM checkpoint WHERE thread = ?1)",
         [thread],
     )?;
-    let mut heads = connection.prepare("SELECT head FROM checkpoint WHERE thread = ?1")?;
-    let mut used = BTreeSet::new();
-    for head in heads.query_map([thread], head_at)? {
-        used.extend(head?.values);
-    }
+    let used: BTreeSet<_> = kept.iter().flat_map(|head| &head.values).collect();
     let mut values =
         connection.prepare("SELECT channel, written_by FROM channel_value WHERE thread = ?1")?;
     let values = values.query_map([thread], |row| {
@@ -260,7 +264,7 @@ fn prune(
     for key in values.iter().filter(|key| !used.contains(key)) {
         delete.execute(params![thread, key.channel, integer(key.written_by.0)])?;
     }
-    Ok(Outcome::Done(removed as u64))
+    Ok(Outcome::Done(gone.len() as u64))
 }
 
 /// What a store's refusal means to a run.
@@ -333,7 +337,7 @@ impl Saver for SqliteStore {
     ) -> BoxFuture<'a, Result<(), SaverError>> {
         Box::pin(async move {
             let (held, batch) = (lease.clone(), batch.clone());
-            let committed = self.write("commit_checkpoint", move |connection, now| {
+            let committed = self.write_in_turn("commit_checkpoint", move |connection, now| {
                 commit(connection, &held, &batch, now)
             });
             fenced(&lease.thread, committed.await)
@@ -348,7 +352,7 @@ impl Saver for SqliteStore {
     ) -> BoxFuture<'a, Result<Option<Saved>, SaverError>> {
         Box::pin(async move {
             let (name, namespace) = (thread.clone(), namespace.to_owned());
-            let loaded = self.read("load_checkpoint", move |connection| {
+            let loaded = self.read_in_turn("load_checkpoint", move |connection| {
                 load(connection, name.as_str(), &namespace, id)
             });
             loaded.await.map_err(|error| saver_error(thread, error))
@@ -364,7 +368,7 @@ impl Saver for SqliteStore {
     ) -> BoxFuture<'a, Result<Vec<Checkpoint>, SaverError>> {
         Box::pin(async move {
             let (name, namespace) = (thread.clone(), namespace.to_owned());
-            let listed = self.read("list_checkpoints", move |connection| {
+            let listed = self.read_in_turn("list_checkpoints", move |connection| {
                 Ok(heads(connection, name.as_str(), &namespace, before, limit)?)
             });
             listed.await.map_err(|error| saver_error(thread, error))
@@ -374,10 +378,48 @@ impl Saver for SqliteStore {
     fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>> {
         Box::pin(async move {
             let held = lease.clone();
-            let pruned = self.write("prune_checkpoints", move |connection, now| {
+            let pruned = self.write_in_turn("prune_checkpoints", move |connection, now| {
                 Ok(prune(connection, &held, keep, now)?)
             });
             fenced(&lease.thread, pruned.await)
         })
     }
+}
+
+impl Threads for SqliteStore {
+    fn threads<'a>(
+        &'a self,
+        idle: Duration,
+        after: Option<&'a ThreadId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ThreadEntry>, SaverError>> {
+        let after = after.map_or_else(String::new, |after| after.as_str().to_owned());
+        Box::pin(async move {
+            // Through the writer, which knows the time that the rows were stamped by.
+            let listed = self.write_for_now("list_threads", move |connection, now| {
+                let since = now.0.saturating_sub(millis(idle));
+                let mut idle = connection.prepare_cached(IDLE)?;
+                let rows = idle.query_map(params![after, since, now.0, limit_of(limit)], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
+                })?;
+                Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+            });
+            let listed = listed.await.map_err(|error| SaverError::Backend {
+                source: error.into(),
+            })?;
+            let entry = |(name, last): (String, Option<i64>)| {
+                let thread = ThreadId::new(name).map_err(|error| SaverError::Backend {
+                    source: error.into(),
+                })?;
+                let last = last.map(|id| CheckpointId(unsigned(id)));
+                Ok(ThreadEntry { thread, last })
+            };
+            listed.into_iter().map(entry).collect()
+        })
+    }
+}
+
+/// A duration in milliseconds, as long as the file can say.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -13,7 +13,12 @@ use lyceum_memory::StoreError;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::{OpenError, error::Failure, file, inbox::Inbox};
+use crate::{
+    OpenError,
+    error::Failure,
+    file,
+    inbox::{IfFull, Inbox, Orders},
+};
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -48,17 +53,19 @@ impl Readers {
     /// Runs `read` inside a transaction, so that all its statements see the same state.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
+        if_full: IfFull,
         read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Box::new(move |connection| {
+        let read: Read = Box::new(move |connection| {
             if reply.is_closed() {
                 return;
             }
             let result = in_transaction(connection, read).map_err(StoreError::from);
             // Where this fails nobody waits any more, and nothing was changed.
             drop(reply.send(result));
-        }))?;
+        });
+        self.0.send(read, if_full).await?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -68,13 +75,13 @@ impl Readers {
     }
 }
 
-fn run(connection: &Connection, orders: &Mutex<Receiver<Read>>) {
+fn run(connection: &Connection, orders: &Mutex<Orders<Read>>) {
     loop {
         // One thread waits for an order, the others for it: whoever gets one lets go.
         let order = orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match order {
-            Ok(read) => read(connection),
-            Err(_) => return,
+            Some(read) => read(connection),
+            None => return,
         }
     }
 }

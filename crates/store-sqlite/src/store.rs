@@ -13,6 +13,7 @@ use crate::{
     OpenError,
     error::Failure,
     file,
+    inbox::IfFull,
     readers::Readers,
     vectors::Matrices,
     writer::{Survives, Thread, Writer},
@@ -24,7 +25,8 @@ pub struct SqliteOptions {
     /// The number of reading threads, at least 1. Default 4.
     pub readers: usize,
     /// The most calls that wait for the writing thread, and as many for the reading ones;
-    /// more are refused as overloaded. Default 4,096.
+    /// more are refused as overloaded. Beside them as many calls of graphs' runs wait, and
+    /// those beyond wait outside: a run is slowed down, never failed. Default 4,096.
     pub waiting: usize,
     /// The largest size of the file in bytes; writes beyond it fail as if the disk were
     /// full. Default none.
@@ -110,19 +112,30 @@ impl SqliteStore {
         name: &'static str,
         write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.writer.write(Survives::Power, write))
-            .await
+        let written = self.writer.write(Survives::Power, IfFull::Refuse, write);
+        self.timed(name, written).await
     }
 
-    /// The same for what means nothing once the process has ended: it is not synced, unless
-    /// it shares a transaction with something that is.
+    /// The same, and it waits for room instead of being refused.
+    pub(crate) async fn write_in_turn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let written = self.writer.write(Survives::Power, IfFull::Wait, write);
+        self.timed(name, written).await
+    }
+
+    /// The same as [`write_in_turn`](Self::write_in_turn) for what means nothing once the
+    /// process has ended: it is not synced, unless it shares a transaction with something
+    /// that is.
     pub(crate) async fn write_for_now<T: Send + 'static>(
         &self,
         name: &'static str,
         write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.writer.write(Survives::Process, write))
-            .await
+        let written = self.writer.write(Survives::Process, IfFull::Wait, write);
+        self.timed(name, written).await
     }
 
     /// Runs `work` in the writing thread outside of any transaction, when those before it are
@@ -141,7 +154,16 @@ impl SqliteStore {
         name: &'static str,
         read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.readers.read(read)).await
+        self.timed(name, self.readers.read(IfFull::Refuse, read)).await
+    }
+
+    /// The same, and it waits for room instead of being refused.
+    pub(crate) async fn read_in_turn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.timed(name, self.readers.read(IfFull::Wait, read)).await
     }
 
     /// The vectors that are kept between reads.

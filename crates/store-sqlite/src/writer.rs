@@ -9,7 +9,7 @@
 
 use std::{
     fs::File,
-    sync::{Arc, mpsc::Receiver},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     error::{Failure, classify},
-    inbox::Inbox,
+    inbox::{IfFull, Inbox, Orders},
 };
 
 /// The most writes that share a transaction, so that the first does not wait for too many.
@@ -84,6 +84,7 @@ impl Writer {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         survives: Survives,
+        if_full: IfFull,
         write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
@@ -105,7 +106,8 @@ impl Writer {
                 drop(reply.send(outcome));
             }))
         });
-        self.inbox.send(Order::Write(write, survives))?;
+        let order = Order::Write(write, survives);
+        self.inbox.send(order, if_full).await?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -115,11 +117,11 @@ impl Writer {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.inbox
-            .send(Order::Maintain(Box::new(move |connection| {
-                // Nobody waits any more where this fails.
-                drop(reply.send(work(connection)));
-            })))?;
+        let order = Order::Maintain(Box::new(move |connection| {
+            // Nobody waits any more where this fails.
+            drop(reply.send(work(connection)));
+        }));
+        self.inbox.send(order, IfFull::Refuse).await?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -133,9 +135,9 @@ impl Writer {
 }
 
 impl Thread {
-    fn run(&mut self, orders: &Receiver<Order>) {
+    fn run(&mut self, orders: &Orders<Order>) {
         let mut next = None;
-        while let Some(first) = next.take().or_else(|| orders.recv().ok()) {
+        while let Some(first) = next.take().or_else(|| orders.recv()) {
             match first {
                 Order::Write(write, survives) => next = self.batch(write, survives, orders),
                 Order::Maintain(work) => work(&self.connection),
@@ -150,9 +152,9 @@ impl Thread {
         &mut self,
         first: Write,
         survives: Survives,
-        orders: &Receiver<Order>,
+        orders: &Orders<Order>,
     ) -> Option<Order> {
-        let mut next = orders.try_recv().ok();
+        let mut next = orders.try_recv();
         let survives = match &next {
             Some(Order::Write(..)) => Survives::Power,
             Some(Order::Maintain(_)) | None => survives,
@@ -173,7 +175,7 @@ impl Thread {
             if is_over || survives == Survives::Process {
                 break;
             }
-            next = next.take().or_else(|| orders.try_recv().ok());
+            next = next.take().or_else(|| orders.try_recv());
             taken = match next.take() {
                 Some(Order::Write(write, _)) => Some(write),
                 other => {

@@ -69,3 +69,40 @@ async fn a_thread_continues_in_the_next_process() {
         "it stays fenced"
     );
 }
+
+#[derive(State, Clone, Debug, Default)]
+struct Count {
+    value: u64,
+}
+
+async fn count(count: Arc<Count>, _: Context) -> Result<CountUpdate, NodeError> {
+    Ok(CountUpdate::new().value(count.value + 1))
+}
+
+/// More runs than may wait for the store: each is slowed down, none fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_runs_at_once_all_end_on_default_options() {
+    let graph = GraphBuilder::new()
+        .node("a", count)
+        .node("b", count)
+        .node("c", count)
+        .edge(START, "a")
+        .edge("a", "b")
+        .edge("b", "c")
+        .edge("c", END)
+        .compile()
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(directory.path()));
+    let runs: Vec<_> = (0..10_000)
+        .map(|n| {
+            let id = ThreadId::new(format!("{n}")).unwrap();
+            let thread = graph.thread(store.clone(), id);
+            tokio::spawn(async move { thread.run(Count::default(), RunConfig::default()).await })
+        })
+        .collect();
+    for run in runs {
+        assert_eq!(run.await.unwrap().unwrap().state.value, 3);
+    }
+    store.close().await;
+}

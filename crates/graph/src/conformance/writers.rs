@@ -66,18 +66,30 @@ pub(super) async fn a_fenced_commit_stores_nothing(saver: &dyn Saver) {
 
 pub(super) async fn an_ended_lease_cannot_write(saver: &dyn Saver) {
     let id = thread("ended");
-    let ended = saver
-        .acquire(&id, Duration::ZERO, Claim::IfFree)
-        .await
-        .expect("it is free");
-    assert_fenced(saver.commit(&ended, &checkpoint(1, &[], &[])).await);
-    let released = acquire(saver, &id).await;
-    saver.release(&released).await.expect("the saver releases");
-    assert_fenced(saver.commit(&released, &checkpoint(1, &[], &[])).await);
-    assert_eq!(
-        saver.load(&id, "", None).await.expect("the saver reads"),
-        None
+    let first = saver.acquire(&id, Duration::ZERO, Claim::IfFree).await;
+    let first = first.expect("it is free");
+    commit(saver, &first, &checkpoint(1, &[], &[])).await;
+    let second = saver.acquire(&id, Duration::ZERO, Claim::IfFree).await;
+    let second = second.expect("a lease of no time keeps nobody out");
+    assert!(
+        second.epoch > first.epoch && second.last == Some(CheckpointId(1)),
+        "whoever takes the thread continues it"
     );
+    assert_fenced(saver.commit(&first, &checkpoint(2, &[], &[])).await);
+    saver.release(&second).await.expect("the saver releases");
+    assert_fenced(saver.commit(&second, &checkpoint(2, &[], &[])).await);
+    assert_fenced(saver.prune(&second, Keep::Nothing).await);
+    assert_eq!(newest(saver, &id).await.checkpoint.id, CheckpointId(1));
+}
+
+pub(super) async fn a_lease_that_ran_out_goes_on_if_nobody_took_it(saver: &dyn Saver) {
+    let id = thread("ran-out");
+    let late = saver.acquire(&id, Duration::ZERO, Claim::IfFree).await;
+    let late = late.expect("it is free");
+    commit(saver, &late, &checkpoint(1, &[], &[])).await;
+    let long = Lease { ttl: TTL, ..late };
+    commit(saver, &long, &checkpoint(2, &[], &[])).await;
+    assert_busy(saver.acquire(&id, TTL, Claim::IfFree).await);
 }
 
 pub(super) async fn exactly_one_of_many_claims_wins(saver: &dyn Saver) {

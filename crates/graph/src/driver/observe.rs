@@ -39,6 +39,11 @@ where
         self.run.observe(task.step, kind);
     }
 
+    pub(super) fn observe_resumed(&self, checkpoint: &Checkpoint) {
+        let kind = MomentKind::Resumed(checkpoint);
+        self.run.observe(checkpoint.step, kind);
+    }
+
     pub(super) fn observe_checkpoint(&self, stored: Option<&Checkpoint>) {
         if let Some(checkpoint) = stored {
             let kind = MomentKind::Checkpointed(checkpoint);

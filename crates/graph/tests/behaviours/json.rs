@@ -72,6 +72,7 @@ async fn the_state_of_a_subgraph_is_read_and_corrected_while_it_stops() {
     let outer = graph.read(root.clone(), None).await.unwrap().unwrap();
     let scope = Scope {
         node: "go".into(),
+        sent: None,
         task: outer.tasks[0].id,
     };
     let inside = part(&saver, Namespace::of([scope]));
@@ -88,6 +89,7 @@ async fn the_state_of_a_subgraph_is_read_and_corrected_while_it_stops() {
     // Another call of the subgraph has nothing there.
     let other = Scope {
         node: "go".into(),
+        sent: None,
         task: "0".repeat(32).parse().unwrap(),
     };
     let other = part(&saver, Namespace::of([other]));

@@ -288,15 +288,20 @@ async fn a_crash_at_any_call_of_the_saver_loses_and_repeats_nothing_that_was_sto
 #[tokio::test]
 async fn a_saver_that_fails_to_lend_or_to_read_fails_the_run_before_it_begins() {
     for operation in [Operation::Acquire, Operation::Load] {
-        let saver = Failpoints::new(Arc::new(MemorySaver::new())).at(operation, 1, Fault::Fails);
+        let saver = Failpoints::new(Arc::new(MemorySaver::new()));
         let world = Arc::new(World::default());
         let thread = thread(&effects(), &saver);
-        let run = thread.run(Log::default(), RunConfig::new(world.clone()));
-        let error = run.await.unwrap_err();
+        let run = || thread.run(Log::default(), RunConfig::new(world.clone()));
+        // An empty thread is not read.
+        assert_eq!(run().await.unwrap().status, Status::Done);
+        let _told = world.runs();
+        let next = saver.calls(operation) + 1;
+        let saver = saver.at(operation, next, Fault::Fails);
+        let error = run().await.unwrap_err();
         assert!(matches!(error, RunError::Saver(SaverError::Backend { .. })));
         assert_eq!(world.runs(), [""; 0]);
-        let run = thread.run(Log::default(), RunConfig::new(world.clone()));
-        assert_eq!(run.await.unwrap().status, Status::Done);
+        assert_eq!(run().await.unwrap().status, Status::Done);
+        assert!(saver.calls(operation) > next);
     }
     let id = ThreadId::new("t").unwrap();
     let saver =

@@ -14,6 +14,7 @@ mod kit;
 mod log;
 mod modes;
 mod multitask;
+mod nested;
 mod outbox;
 mod pauses;
 mod run;

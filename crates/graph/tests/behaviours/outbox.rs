@@ -17,7 +17,7 @@ use lyceum_graph::{
 };
 use tokio::sync::Semaphore;
 
-use crate::world::{Ctx, Log, LogUpdate, World, builder};
+use crate::world::{Ctx, Log, LogUpdate, MODES, World, builder};
 
 /// A memory saver whose commits wait for a permit each, and may fail.
 #[derive(Debug)]
@@ -262,7 +262,10 @@ async fn a_dropped_run_stores_what_it_had_done() {
 /// whatever prefix of the commits survives, the run ends the same.
 #[tokio::test(start_paused = true)]
 async fn at_any_kill_a_subgraph_with_memory_is_no_further_than_the_graph_around_it() {
-    for permits in 0..12 {
+    for (durability, permits) in MODES
+        .into_iter()
+        .flat_map(|mode| (0..12).map(move |n| (mode, n)))
+    {
         let (saver, world) = (Gated::new(permits), Arc::new(World::default()));
         let inner = builder()
             .node("add", turn)
@@ -283,7 +286,7 @@ async fn at_any_kill_a_subgraph_with_memory_is_no_further_than_the_graph_around_
             .compile()
             .unwrap();
         let thread = graph.thread(saver.clone(), ThreadId::new("t").unwrap());
-        let config = || config(&world);
+        let config = || config(&world).durability(durability);
         {
             // A crash: what is in the memory of the process is gone.
             let mut run = Box::pin(thread.run(Log::default(), config()));
@@ -303,7 +306,10 @@ async fn at_any_kill_a_subgraph_with_memory_is_no_further_than_the_graph_around_
             None => thread.run(Log::default(), config()).await.unwrap(),
         };
         let expected = ["0", "inner 1", "2", "inner 2", "4", "inner 3"];
-        assert_eq!(output.state.done, expected, "{permits} commits");
+        assert_eq!(
+            output.state.done, expected,
+            "{durability:?}, {permits} commits"
+        );
     }
 }
 
