@@ -18,7 +18,10 @@
 )]
 
 mod history;
+mod sweep;
 mod writers;
+
+pub use sweep::check_threads;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -51,6 +54,8 @@ pub async fn check(saver: &dyn Saver) {
     history::history_is_paged_newest_first(saver).await;
     history::pruning_keeps_what_survivors_need(saver).await;
     history::pruning_keeps_the_pieces_that_survivors_need(saver).await;
+    history::pruning_keeps_what_subgraphs_continue(saver).await;
+    history::pruning_by_age_keeps_what_is_young_and_what_is_newest(saver).await;
     history::a_forgotten_thread_still_fences(saver).await;
     threads_are_separate(saver).await;
 }

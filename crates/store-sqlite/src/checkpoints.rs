@@ -399,9 +399,10 @@ impl Threads for SqliteStore {
             let listed = self.write_for_now("list_threads", move |connection, now| {
                 let since = now.0.saturating_sub(millis(idle));
                 let mut idle = connection.prepare_cached(IDLE)?;
-                let rows = idle.query_map(params![after, since, now.0, limit_of(limit)], |row| {
-                    Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
-                })?;
+                let rows = idle
+                    .query_map(params![after, since, now.0, limit_of(limit)], |row| {
+                        Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
+                    })?;
                 Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
             });
             let listed = listed.await.map_err(|error| SaverError::Backend {

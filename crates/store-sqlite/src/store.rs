@@ -154,7 +154,8 @@ impl SqliteStore {
         name: &'static str,
         read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.readers.read(IfFull::Refuse, read)).await
+        self.timed(name, self.readers.read(IfFull::Refuse, read))
+            .await
     }
 
     /// The same, and it waits for room instead of being refused.
@@ -163,7 +164,8 @@ impl SqliteStore {
         name: &'static str,
         read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.readers.read(IfFull::Wait, read)).await
+        self.timed(name, self.readers.read(IfFull::Wait, read))
+            .await
     }
 
     /// The vectors that are kept between reads.

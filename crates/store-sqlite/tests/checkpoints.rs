@@ -20,6 +20,12 @@ async fn a_file_conforms_as_a_saver() {
     conformance::check(&open(directory.path())).await;
 }
 
+#[tokio::test]
+async fn a_file_lists_its_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    conformance::check_threads(&open(directory.path())).await;
+}
+
 #[derive(State, Clone, Debug, Default)]
 struct Order {
     #[state(append)]

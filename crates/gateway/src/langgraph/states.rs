@@ -70,7 +70,9 @@ pub(crate) fn namespace(text: &str) -> Answer<Namespace> {
     let scopes = text.split('|').filter(|part| !part.is_empty()).map(|part| {
         let (node, task) = part.rsplit_once(':')?;
         let (node, task) = (node.into(), task.parse().ok()?);
-        Some(Scope { node, task })
+        // Whether it was sent is found where it is looked for.
+        let sent = None;
+        Some(Scope { node, task, sent })
     });
     let scopes: Option<Vec<_>> = scopes.collect();
     let scopes = scopes.filter(|scopes| scopes.len() <= DEPTH);
@@ -282,13 +284,14 @@ impl Reader {
             let (thread_id, ns) = (&self.thread.thread_id, text(namespace));
             let graphs = self.inside(namespace)?.subgraphs();
             let mut tasks = Vec::new();
-            for task in &snapshot.tasks {
+            for (index, task) in snapshot.tasks.iter().enumerate() {
                 let id = task.id.to_string();
                 let (mut checkpoint, mut state) = (Value::Null, Value::Null);
                 if graphs.iter().any(|(name, _)| *name == task.node) {
                     let scope = Scope {
                         node: task.node.clone(),
                         task: task.id,
+                        sent: task.payload.as_ref().map(|_| index),
                     };
                     let inner = namespace.scopes().iter().cloned().chain([scope]);
                     let inner = Namespace::of(inner);

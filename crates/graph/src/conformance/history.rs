@@ -1,5 +1,7 @@
 //! What is listed, what pruning and forgetting leave.
 
+use std::time::Duration;
+
 use super::{
     TTL, acquire, checkpoint, commit, commit_pieces, newest, pieces, record, sorted, thread,
     writers::assert_fenced,
@@ -100,4 +102,42 @@ pub(super) async fn pruning_keeps_the_pieces_that_survivors_need(saver: &dyn Sav
     let removed = saver.prune(&lease, Keep::Last(1)).await;
     assert_eq!(removed.expect("the lease is live"), 1);
     assert_eq!(pieces(saver, &id, 4).await, [b"again"]);
+}
+
+pub(super) async fn pruning_keeps_what_subgraphs_continue(saver: &dyn Saver) {
+    let id = thread("prune-children");
+    let lease = acquire(saver, &id).await;
+    // A memory of its own, then the graph around it that continues its first state.
+    for (n, namespace) in [(1, "/memory"), (2, ""), (3, "/memory"), (4, "/memory")] {
+        let mut batch = checkpoint(n, &[("a", format!("{n}").as_bytes())], &[]);
+        for head in &mut batch.checkpoints {
+            head.namespace = namespace.to_owned();
+            head.children.clear();
+            if namespace.is_empty() {
+                head.children.insert("/memory".to_owned(), CheckpointId(1));
+            }
+        }
+        commit(saver, &lease, &batch).await;
+    }
+    let removed = saver.prune(&lease, Keep::Last(1)).await;
+    assert_eq!(removed.expect("the lease is live"), 1, "the third alone");
+    let first = saver.load(&id, "/memory", Some(CheckpointId(1))).await;
+    let first = first.expect("the saver reads").expect("it is continued");
+    assert_eq!(first.values[0].bytes, b"1");
+}
+
+pub(super) async fn pruning_by_age_keeps_what_is_young_and_what_is_newest(saver: &dyn Saver) {
+    let id = thread("prune-age");
+    let lease = acquire(saver, &id).await;
+    let long = Duration::from_secs(100 * 365 * 24 * 3600);
+    for n in 1..=3 {
+        commit(saver, &lease, &checkpoint(n, &[], &[])).await;
+    }
+    let removed = saver.prune(&lease, Keep::Younger(long)).await;
+    assert_eq!(removed.expect("the lease is live"), 0, "none is that old");
+    // They were made in 2023.
+    let day = Duration::from_secs(24 * 3600);
+    let removed = saver.prune(&lease, Keep::Younger(day)).await;
+    assert_eq!(removed.expect("the lease is live"), 2);
+    assert_eq!(newest(saver, &id).await.checkpoint.id, CheckpointId(3));
 }

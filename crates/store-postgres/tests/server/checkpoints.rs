@@ -12,6 +12,11 @@ async fn a_server_conforms_as_a_saver() {
 }
 
 #[tokio::test]
+async fn a_server_lists_its_threads() {
+    conformance::check_threads(&store().await).await;
+}
+
+#[tokio::test]
 async fn many_replicas_prepare_one_database_at_once() {
     let address = SERVER.database().unwrap();
     let opened = join_all((0..8).map(|_| PostgresStore::open(&address, options()))).await;
