@@ -1,7 +1,7 @@
 """The cases of `bench graph` in LangGraph: python - DATA_FOLDER SECONDS [ONLY].
 
-Prints one JSON object a case. Every run is a new thread; every step is stored before the
-run goes on, and every commit is synced, as on the other side.
+Prints one JSON object a case. Every run is a new thread, without a saver and then with one in
+each durability, and every commit is synced, as on the other side.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from langgraph.types import Send
 DATA, SECONDS = sys.argv[1], float(sys.argv[2])
 ONLY = sys.argv[3] if len(sys.argv) > 3 else ""
 SYNCHRONOUS_FULL = 2
+DURABILITIES = ["sync", "async", "exit"]
 
 
 class Count(TypedDict):
@@ -103,9 +104,24 @@ CASES = {
 }
 
 
-def tell(case, seconds, cpu, runs):
+class Commits:
+    """Counts the commits of a connection."""
+
+    def __init__(self, connection):
+        self.count = 0
+        commit = connection.commit
+
+        async def counted():
+            self.count += 1
+            await commit()
+
+        connection.commit = counted
+
+
+def tell(case, seconds, cpu, runs, commits):
     each = lambda total: total * 1e6 / runs
     figure = {"case": case, "mean_us": each(seconds), "cpu_us": each(cpu), "repeats": runs}
+    figure["commits"] = None if commits is None else commits.count / runs
     print(json.dumps(figure), flush=True)
 
 
@@ -113,23 +129,25 @@ def config(thread):
     return {"recursion_limit": 2000, "configurable": {"thread_id": thread}}
 
 
-async def repeat(case, graph, saver, start, is_right):
-    durable = {} if saver is None else {"durability": "sync"}
+async def repeat(case, graph, durable, commits, start, is_right):
 
     async def once(n):
         state = await graph.ainvoke(start, config(f"{case}-{n}"), **durable)
         assert is_right(state), f"{case} gave a wrong result"
 
     await once(-1)
+    if commits is not None:
+        commits.count = 0
     runs, began, cpu = 0, time.perf_counter(), time.process_time()
     while runs < 2 or time.perf_counter() - began < SECONDS:
         await once(runs)
         runs += 1
-    tell(case, time.perf_counter() - began, time.process_time() - cpu, runs)
+    tell(case, time.perf_counter() - began, time.process_time() - cpu, runs, commits)
 
 
-async def crowd(case, graph, saver, start, is_right):
-    durable = {} if saver is None else {"durability": "sync"}
+async def crowd(case, graph, durable, commits, start, is_right):
+    if commits is not None:
+        commits.count = 0
     runs, began, cpu = 0, time.perf_counter(), time.process_time()
     while runs == 0 or time.perf_counter() - began < SECONDS:
         states = await asyncio.gather(
@@ -140,7 +158,7 @@ async def crowd(case, graph, saver, start, is_right):
         )
         assert all(is_right(state) for state in states), f"{case} gave a wrong result"
         runs += 64
-    tell(case, time.perf_counter() - began, time.process_time() - cpu, runs)
+    tell(case, time.perf_counter() - began, time.process_time() - cpu, runs, commits)
 
 
 async def measure(name, make, measured):
@@ -148,13 +166,18 @@ async def measure(name, make, measured):
         return
     print(f"bench: LangGraph: {name}", file=sys.stderr)
     builder, start, is_right = make()
-    await measured(f"{name}/none", builder.compile(), None, start, is_right)
-    async with aiosqlite.connect(os.path.join(DATA, f"{name}.db")) as connection:
-        saver = AsyncSqliteSaver(connection)
-        await saver.setup()
-        await connection.execute(f"PRAGMA synchronous={SYNCHRONOUS_FULL}")
-        graph = builder.compile(checkpointer=saver)
-        await measured(f"{name}/sqlite", graph, saver, start, is_right)
+    await measured(f"{name}/none", builder.compile(), {}, None, start, is_right)
+    for durability in DURABILITIES:
+        path = os.path.join(DATA, f"{name}-{durability}.db")
+        async with aiosqlite.connect(path) as connection:
+            saver = AsyncSqliteSaver(connection)
+            await saver.setup()
+            await connection.execute(f"PRAGMA synchronous={SYNCHRONOUS_FULL}")
+            graph = builder.compile(checkpointer=saver)
+            durable = {"durability": durability}
+            commits = Commits(connection)
+            case = f"{name}/sqlite-{durability}"
+            await measured(case, graph, durable, commits, start, is_right)
 
 
 async def main():

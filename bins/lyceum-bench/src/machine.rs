@@ -60,6 +60,27 @@ pub fn resident_bytes() -> Result<u64> {
         .context("find VmRSS in /proc/self/status (Linux only)")
 }
 
+/// The most resident memory that this process has had since [`forget_peak`], in bytes.
+///
+/// # Errors
+///
+/// When the system has no `/proc`.
+pub fn peak_bytes() -> Result<u64> {
+    field("/proc/self/status", "VmHWM")
+        .and_then(|text| kibibytes(&text))
+        .context("find VmHWM in /proc/self/status (Linux only)")
+}
+
+/// Begins the search for the peak anew.
+///
+/// # Errors
+///
+/// When the system does not let it.
+pub fn forget_peak() -> Result<()> {
+    // See proc_pid_clear_refs(5).
+    fs::write("/proc/self/clear_refs", "5").context("reset VmHWM (Linux only)")
+}
+
 /// CPU time that the threads of this process have used, those that ended left out.
 ///
 /// # Errors

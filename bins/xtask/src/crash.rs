@@ -9,9 +9,12 @@ use crate::root;
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many seeds; one takes about half a second.
+    /// How many seeds on a SQLite file; one takes about a second.
     #[arg(long, default_value_t = 500)]
     seeds: u64,
+    /// How many seeds on a private PostgreSQL server; one takes a few seconds.
+    #[arg(long, default_value_t = 100)]
+    postgres_seeds: u64,
     /// The first seed, to repeat one that failed.
     #[arg(long, default_value_t = 0)]
     first: u64,
@@ -29,6 +32,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .args(["test", "--package=lyceum-tests", "--test=graph_crash"])
         .args(["--", "--nocapture", "killed_runs_continue"])
         .env("LYCEUM_CRASH_SEEDS", args.seeds.to_string())
+        .env(
+            "LYCEUM_CRASH_POSTGRES_SEEDS",
+            args.postgres_seeds.to_string(),
+        )
         .env("LYCEUM_CRASH_FIRST", args.first.to_string())
         .current_dir(root())
         .status()?;

@@ -14,7 +14,7 @@ use crate::{
     durable::Durable,
     message::Message,
     outlet::{Outlet, Told},
-    task::TaskState,
+    task::{Effect, TaskState},
 };
 
 /// The context of one attempt of a node: the run's shared value of type `C`, and ways to
@@ -193,7 +193,8 @@ impl<C, E> Context<C, E> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops the effect; what the effect has already done is not recorded.
+    /// Dropping it drops the effect; what the effect has already done is not recorded. Dropped
+    /// after the effect, it is recorded by the next attempt, which does not repeat it.
     pub async fn once<T, F, Fut>(&self, key: &str, effect: F) -> Result<T, NodeError>
     where
         T: Serialize + DeserializeOwned,
@@ -201,13 +202,28 @@ impl<C, E> Context<C, E> {
         Fut: Future<Output = Result<T, NodeError>>,
     {
         let name = self.task.number("effect", key);
-        let recorded = self.task.memo().effects.get(&name).cloned();
-        if let Some(json) = recorded {
-            return serde_json::from_str(&json).map_err(NodeError::permanent);
-        }
+        let known = self.task.memo().effects.get(&name).cloned();
         let _running = self.task.effect();
-        let value = effect(EffectId(self.id(&name))).await?;
-        let json = serde_json::to_string(&value).map_err(NodeError::permanent)?;
+        let (value, json) = match known {
+            Some(Effect { json, is_recorded }) => {
+                let value = serde_json::from_str(&json).map_err(NodeError::permanent)?;
+                if is_recorded {
+                    return Ok(value);
+                }
+                // An attempt was cut off, or failed, between the effect and its record.
+                (value, json)
+            }
+            None => {
+                let value = effect(EffectId(self.id(&name))).await?;
+                let json = serde_json::to_string(&value).map_err(NodeError::permanent)?;
+                let done = Effect {
+                    json: json.clone(),
+                    is_recorded: false,
+                };
+                self.task.memo().effects.insert(name.clone(), done);
+                (value, json)
+            }
+        };
         if let Some(durable) = &self.run.durable {
             durable
                 .record(
@@ -219,7 +235,9 @@ impl<C, E> Context<C, E> {
                 .await
                 .map_err(NodeError::from_saver)?;
         }
-        self.task.memo().effects.insert(name, json);
+        let is_recorded = true;
+        let recorded = Effect { json, is_recorded };
+        self.task.memo().effects.insert(name, recorded);
         self.task.touch();
         Ok(value)
     }

@@ -45,8 +45,8 @@ pub enum Durability {
     /// graph and its subgraphs. A crash loses the run, and what its `Context::once` recorded:
     /// these effects take place again, under the same id.
     ///
-    /// A subgraph with memory that is entered again, or one of which more than 1 MiB waits,
-    /// is stored before the end; it counts from the end on.
+    /// Of subgraphs, what is more than 1 MiB or 256 runs is stored before the end; it counts
+    /// from the end on.
     Exit,
 }
 
@@ -311,23 +311,43 @@ impl Durable {
         }
     }
 
-    /// Reads a checkpoint of this namespace, or the newest.
+    /// Reads a checkpoint of this namespace, or the newest, whether it is stored yet or not.
     pub(crate) async fn load(&self, id: Option<CheckpointId>) -> Result<Option<Saved>, SaverError> {
         if self.is_new() {
             return Ok(None);
         }
-        self.settle().await?;
+        // In this order: what is stored in between is found twice, not missed.
+        let unstored = self.held.outbox.unstored(&self.namespace, id);
         let thread = &self.held.lease.thread;
-        self.saver.load(thread, &self.namespace, id).await
-    }
-
-    /// Stores what the outbox has of this namespace, so that it can be read.
-    async fn settle(&self) -> Result<(), SaverError> {
-        let outbox = &self.held.outbox;
-        match outbox.holds(&self.namespace) {
-            true => outbox.flush(outbox.end()).await,
-            false => Ok(()),
+        let stored = async |id| self.saver.load(thread, &self.namespace, id).await;
+        let Some(head) = unstored.head.clone() else {
+            let mut saved = stored(id).await?;
+            if let Some(saved) = &mut saved {
+                unstored.add_records(saved);
+            }
+            return Ok(saved);
+        };
+        let mut values = unstored.values.clone();
+        if let Some(ancestor) = unstored.stored
+            && values.len() < head.values.len()
+        {
+            match stored(Some(ancestor)).await? {
+                Some(saved) => values.extend(saved.values),
+                // It was pruned meanwhile, when newer ones were stored.
+                None => {
+                    let outbox = &self.held.outbox;
+                    outbox.flush(outbox.end()).await?;
+                    return stored(Some(head.id)).await;
+                }
+            }
         }
+        let mut saved = Saved {
+            checkpoint: head,
+            values,
+            records: Vec::new(),
+        };
+        unstored.add_records(&mut saved);
+        Ok(Some(saved))
     }
 
     pub(crate) async fn commit(&self, batch: &Batch) -> Result<(), SaverError> {

@@ -11,7 +11,7 @@ use crate::{
     machine::Machine,
     outlet::now_ms,
     saver::{Batch, Checkpoint, CheckpointId, Record, Saved, SaverError, Source},
-    task::Memo,
+    task::{Effect, Memo},
 };
 
 const RESULT: &str = "result";
@@ -351,8 +351,11 @@ pub(crate) fn recorded<S: State>(saved: &Saved) -> Result<BTreeMap<usize, Record
         } else if key == ERROR {
             recorded.error = Some(String::from_utf8_lossy(bytes).into_owned());
         } else if key.starts_with(EFFECT) {
-            let json = String::from_utf8_lossy(bytes).into_owned();
-            recorded.memo.effects.insert(key.clone(), json);
+            let effect = Effect {
+                json: String::from_utf8_lossy(bytes).into_owned(),
+                is_recorded: true,
+            };
+            recorded.memo.effects.insert(key.clone(), effect);
         }
     }
     for recorded in tasks.values_mut() {

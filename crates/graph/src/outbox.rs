@@ -7,7 +7,10 @@
 //! Invariant: one commit at a time; what failed is tried again before anything that came
 //! later. Deliberately absent: tasks of its own; whoever waits here moves it on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 use futures_util::{
     FutureExt as _,
@@ -17,7 +20,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     pruning::Pruning,
-    saver::{Batch, Lease, Saver, SaverError},
+    saver::{Batch, Checkpoint, CheckpointId, Lease, Record, Saved, Saver, SaverError, Value},
 };
 
 /// The most batches that wait: what a crash may lose, and what a commit may take long for.
@@ -67,6 +70,35 @@ impl std::fmt::Debug for Inner {
     }
 }
 
+/// What of a checkpoint is not known to be stored.
+pub(crate) struct Unstored {
+    /// The checkpoint, if it is not.
+    pub(crate) head: Option<Checkpoint>,
+    /// Those of its values that are not.
+    pub(crate) values: Vec<Value>,
+    /// Records that are not, of this checkpoint or, where it is not known, of any.
+    pub(crate) records: Vec<Record>,
+    /// Its nearest ancestor that is stored, which has the other values.
+    pub(crate) stored: Option<CheckpointId>,
+}
+
+impl Unstored {
+    /// Adds the records to what is stored; the later one of a key counts.
+    pub(crate) fn add_records(self, saved: &mut Saved) {
+        let id = saved.checkpoint.id;
+        for record in self.records {
+            if record.checkpoint == id {
+                let same = |old: &Record| (old.task, &old.key) == (record.task, &record.key);
+                saved.records.retain(|old| !same(old));
+                saved.records.push(record);
+            }
+        }
+        saved
+            .records
+            .sort_by(|a, b| (a.task, &a.key).cmp(&(b.task, &b.key)));
+    }
+}
+
 /// The place of a batch in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
@@ -98,15 +130,33 @@ impl Outbox {
         inner.stored == inner.put
     }
 
-    /// Whether something is not stored yet that may be of this namespace: a checkpoint of it,
-    /// or any record, which does not say whose it is.
-    pub(crate) fn holds(&self, namespace: &str) -> bool {
+    /// What of a checkpoint, or of the newest of a namespace, is not known to be stored.
+    pub(crate) fn unstored(&self, namespace: &str, id: Option<CheckpointId>) -> Unstored {
         let inner = lock(&self.inner);
         let sending = inner.sending.iter().map(|(batch, _)| &**batch);
-        sending.chain([&inner.waiting]).any(|batch| {
-            let mut heads = batch.checkpoints.iter();
-            !batch.records.is_empty() || heads.any(|head| head.namespace == namespace)
-        })
+        let batches: Vec<_> = sending.chain([&inner.waiting]).collect();
+        let heads = batches.iter().flat_map(|batch| &batch.checkpoints);
+        let heads: BTreeMap<_, _> = heads
+            .filter(|head| head.namespace == namespace)
+            .map(|head| (head.id, head))
+            .collect();
+        let newest = heads.last_key_value().map(|(newest, _)| *newest);
+        let head = id.or(newest).and_then(|id| heads.get(&id)).copied();
+        let values = batches.iter().flat_map(|batch| &batch.values);
+        let is_named = |value: &&Value| head.is_some_and(|head| head.values.contains(&value.key));
+        let of = head.map(|head| head.id).or(id);
+        let records = batches.iter().flat_map(|batch| &batch.records);
+        let records = records.filter(|record| of.is_none_or(|id| record.checkpoint == id));
+        let mut stored = head.and_then(|head| head.parent);
+        while let Some(parent) = stored.and_then(|id| heads.get(&id)) {
+            stored = parent.parent;
+        }
+        Unstored {
+            values: values.filter(is_named).cloned().collect(),
+            records: records.cloned().collect(),
+            head: head.cloned(),
+            stored,
+        }
     }
 
     /// Moves things on without waiting, where they have waited long enough; waits only while

@@ -38,8 +38,8 @@ pub(crate) struct TaskState {
 pub(crate) struct Memo {
     /// Answers by interrupt id.
     pub(crate) answers: BTreeMap<String, serde_json::Value>,
-    /// Recorded effects by numbered key, as JSON.
-    pub(crate) effects: HashMap<String, String>,
+    /// Effects that took place, by numbered key.
+    pub(crate) effects: HashMap<String, Effect>,
     counts: HashMap<String, u32>,
     pub(crate) interrupts: Vec<Interrupt>,
     pub(crate) touched: Option<Instant>,
@@ -49,6 +49,15 @@ pub(crate) struct Memo {
     pub(crate) paused: bool,
     /// A subgraph that an attempt began and did not end.
     pub(crate) left: Option<Box<dyn Any + Send>>,
+}
+
+/// An effect that took place.
+#[derive(Clone)]
+pub(crate) struct Effect {
+    /// Its value as JSON.
+    pub(crate) json: String,
+    /// Whether it is known to be recorded.
+    pub(crate) is_recorded: bool,
 }
 
 impl TaskState {

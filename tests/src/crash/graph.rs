@@ -1,13 +1,23 @@
-//! The graph that is killed: effects in a row, side by side, in a loop, around a question
-//! and in a subgraph.
+//! The graph that is killed: effects in a row, side by side, in a loop, around questions, in
+//! subgraphs of each kind, before and after failures.
 //!
 //! Invariant: its state and the ids of its effects depend on the thread alone, so that a run
 //! that was killed can be compared with one that was not.
 
-use std::sync::Arc;
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Result;
-use lyceum_graph::{Context, END, Graph, GraphBuilder, NodeError, START, SendTo, State, Worker};
+use lyceum_graph::{
+    Context, END, Failure, Graph, GraphBuilder, NodeError, RetryPolicy, START, SendTo, State,
+    Worker,
+};
 use serde::Serialize;
 
 use super::ledger::{Entry, Ledger};
@@ -37,11 +47,24 @@ pub struct World {
     pub ledger: Arc<Ledger>,
     /// The thread they run on.
     pub thread: String,
+    /// What happens once in a life has happened.
+    pub has_failed: AtomicBool,
+    /// The same, for what hangs.
+    pub has_hung: AtomicBool,
 }
 
 type Ctx = Context<World>;
 
 const ITEM: Worker<u64> = Worker::new("item");
+const MEND: Worker<Failure> = Worker::new("mend");
+
+/// A subgraph that hangs is cut off after this time, and goes on at once.
+const HANGS: Duration = Duration::from_millis(100);
+const AGAIN: RetryPolicy = RetryPolicy {
+    max_attempts: NonZeroU32::MAX,
+    first_wait: Duration::ZERO,
+    longest_wait: Duration::ZERO,
+};
 
 /// Makes the graph.
 ///
@@ -61,18 +84,42 @@ pub fn work() -> Result<Graph<Work, World>> {
         .edge(ITEM.name(), "gather")
         .node("gather", gather)
         .edge("gather", "approve")
+        .edge("gather", "second")
         .node("approve", approve)
-        .edge("approve", "turn")
+        .node("second", second)
+        .join(["approve", "second"], "turn")
         .node("turn", turn)
-        .route("turn", ["turn", "inner"], |work: &Work| match work.turns {
-            0..TURNS => "turn",
-            _ => "inner",
+        .edge("turn", "keeper")
+        .subgraph_with_memory(
+            "keeper",
+            keeper()?,
+            |_| WorkUpdate::new(),
+            |inner: &Work| WorkUpdate::new().done([format!("the keeper knows {}", inner.turns)]),
+        )
+        .route("keeper", ["turn", "flaky"], |work: &Work| {
+            match work.turns {
+                0..TURNS => "turn",
+                _ => "flaky",
+            }
         })
+        .subgraph("flaky", flaky()?, Clone::clone, |inner: &Work| {
+            news("flaky", inner)
+        })
+        .retry("flaky", AGAIN)
+        .time_limit("flaky", HANGS)
+        .edge("flaky", "inner")
         .subgraph("inner", inner()?, Clone::clone, |inner: &Work| {
-            let news = inner.done.iter().filter(|note| note.starts_with("inner"));
-            WorkUpdate::new().done(news.cloned().collect::<Vec<_>>())
+            news("inner", inner)
         })
-        .edge("inner", "close")
+        .edge("inner", "breaks")
+        .node("breaks", breaks)
+        .on_error("breaks", MEND)
+        .worker(MEND, mend)
+        .edge(MEND.name(), "left")
+        .edge(MEND.name(), "right")
+        .node("left", side)
+        .node("right", side)
+        .join(["left", "right"], "close")
         .node("close", close)
         .edge("close", END);
     Ok(graph.compile()?)
@@ -94,6 +141,71 @@ fn inner() -> Result<Graph<Work, World>> {
         .edge("first", "second")
         .edge("second", END);
     Ok(graph.compile()?)
+}
+
+/// What a subgraph has noted of its own.
+fn news(node: &str, inner: &Work) -> WorkUpdate {
+    let news = inner.done.iter().filter(|note| note.starts_with(node));
+    WorkUpdate::new().done(news.cloned().collect::<Vec<_>>())
+}
+
+/// Remembers how often it was entered.
+fn keeper() -> Result<Graph<Work, World>> {
+    let graph = GraphBuilder::new()
+        .node("keep", async |work: Arc<Work>, ctx: Ctx| {
+            started(&ctx, "/keeper", 0)?;
+            let value = effect(&ctx, "keep", work.turns + 1).await?;
+            Ok::<_, NodeError>(WorkUpdate::new().turns(value))
+        })
+        .edge(START, "keep")
+        .edge("keep", END);
+    Ok(graph.compile()?)
+}
+
+/// Fails once and hangs once in each life, after an effect each.
+fn flaky() -> Result<Graph<Work, World>> {
+    let graph = GraphBuilder::new()
+        .node("fails", async |_: Arc<Work>, ctx: Ctx| {
+            started(&ctx, "/flaky", 0)?;
+            let value = effect(&ctx, "fails", 9).await?;
+            match ctx.shared().has_failed.swap(true, Ordering::Relaxed) {
+                false => Err(NodeError::transient("once in a life")),
+                true => Ok(WorkUpdate::new().done([format!("flaky fails {value}")])),
+            }
+        })
+        .node("hangs", async |_: Arc<Work>, ctx: Ctx| {
+            started(&ctx, "/flaky", 0)?;
+            let value = effect(&ctx, "hangs", 10).await?;
+            if !ctx.shared().has_hung.swap(true, Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, NodeError>(WorkUpdate::new().done([format!("flaky hangs {value}")]))
+        })
+        .edge(START, "fails")
+        .edge("fails", "hangs")
+        .edge("hangs", END);
+    Ok(graph.compile()?)
+}
+
+async fn breaks(_: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 0)?;
+    let value = effect(&ctx, "breaks", 11).await?;
+    Err(NodeError::permanent(format!("broken after {value}")))
+}
+
+async fn mend(failure: Failure, _: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 0)?;
+    let value = effect(&ctx, "mend", 12).await?;
+    let note = format!("mended {}: {}, {value}", failure.node, failure.message);
+    Ok(WorkUpdate::new().done([note]))
+}
+
+async fn side(_: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    let place = u32::from(ctx.node().as_str() == "right");
+    started(&ctx, "", place)?;
+    let value = effect(&ctx, "side", u64::from(place)).await?;
+    ctx.shared().ledger.pass("node_end");
+    Ok(WorkUpdate::new().done([format!("{} {value}", ctx.node())]))
 }
 
 async fn plan(_: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
@@ -126,15 +238,26 @@ async fn gather(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
     Ok(WorkUpdate::new().done([note]).sum(first + other + again))
 }
 
-/// Stops the run until it is answered, between two effects.
+/// Stops the run until two questions are answered, between two effects.
 async fn approve(_: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
     started(&ctx, "", 0)?;
     let asked = effect(&ctx, "ask", 5).await?;
-    let answer: u64 = ctx.interrupt("approve", asked).await?;
-    let value = effect(&ctx, "approved", answer).await?;
+    let (one, other) = tokio::join!(
+        ctx.interrupt::<u64>("approve", asked),
+        ctx.interrupt::<u64>("really", asked)
+    );
+    let value = effect(&ctx, "approved", one? + other?).await?;
     ctx.shared().ledger.pass("node_end");
     let note = format!("approved {value}");
     Ok(WorkUpdate::new().done([note]).sum(value))
+}
+
+/// Asks beside it.
+async fn second(_: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
+    started(&ctx, "", 1)?;
+    let answer: u64 = ctx.interrupt("second", "and this?").await?;
+    let value = effect(&ctx, "second", answer).await?;
+    Ok(WorkUpdate::new().done([format!("second {value}")]))
 }
 
 async fn turn(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
@@ -151,7 +274,7 @@ async fn close(work: Arc<Work>, ctx: Ctx) -> Result<WorkUpdate, NodeError> {
 }
 
 fn started(ctx: &Ctx, namespace: &str, task: u32) -> Result<(), NodeError> {
-    let World { ledger, thread } = &**ctx.shared();
+    let World { ledger, thread, .. } = &**ctx.shared();
     let (thread, namespace, step) = (thread.clone(), namespace.to_owned(), ctx.step());
     let entry = Entry::Started {
         thread,
@@ -167,7 +290,7 @@ fn started(ctx: &Ctx, namespace: &str, task: u32) -> Result<(), NodeError> {
 /// A side effect on the world outside, which is the ledger.
 async fn effect(ctx: &Ctx, key: &str, value: u64) -> Result<u64, NodeError> {
     ctx.once(key, async |id| {
-        let World { ledger, thread } = &**ctx.shared();
+        let World { ledger, thread, .. } = &**ctx.shared();
         ledger.pass("before_effect");
         let (thread, id) = (thread.clone(), id.as_str().to_owned());
         let entry = Entry::Effect { thread, id, value };

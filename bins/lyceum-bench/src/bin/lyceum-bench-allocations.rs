@@ -5,7 +5,10 @@
 use std::{alloc::System, env, sync::Arc};
 
 use anyhow::Result;
-use lyceum_bench::{graph::cases::all, report::Figures};
+use lyceum_bench::{
+    graph::cases::{Kept, all},
+    report::Figures,
+};
 use lyceum_graph::{MemorySaver, Saver};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -29,10 +32,14 @@ fn main() -> Result<()> {
                 Some(Arc::new(MemorySaver::new()) as Arc<dyn Saver>),
             ),
         ] {
-            runtime.block_on(case.run(saver.clone(), 0))?;
+            let kept = Kept {
+                saver,
+                ..Kept::default()
+            };
+            runtime.block_on(case.run(kept.clone(), 0))?;
             let region = Region::new(ALLOCATOR);
             for number in 1..=RUNS {
-                runtime.block_on(case.run(saver.clone(), number.into()))?;
+                runtime.block_on(case.run(kept.clone(), number.into()))?;
             }
             let change = region.change();
             let calls = change.allocations + change.reallocations;

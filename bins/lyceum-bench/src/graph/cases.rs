@@ -8,17 +8,27 @@ use std::{fmt, sync::Arc};
 use anyhow::{Result, ensure};
 use futures::{FutureExt as _, future::BoxFuture};
 use lyceum_graph::{
-    Context, END, Graph, GraphBuilder, Input, NodeError, RunConfig, START, Saver, SendTo, State,
-    Status, ThreadId, Worker,
+    Context, Durability, END, Graph, GraphBuilder, Input, NodeError, RunConfig, START, Saver,
+    SendTo, State, Status, ThreadId, Worker,
 };
+use tokio::sync::Barrier;
 
 /// Payloads of the fan-out by sends.
 const SENDS: u64 = 100;
 /// Supersteps of the loop.
 const TURNS: u64 = 1_000;
 
-/// One run of a case, on the saver if there is one; the number makes the thread's id.
-type Once = Box<dyn Fn(Option<Arc<dyn Saver>>, u64) -> BoxFuture<'static, Result<()>> + Send>;
+/// Where a run is kept, if anywhere, and when it is stored there.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// The saver.
+    pub saver: Option<Arc<dyn Saver>>,
+    /// When.
+    pub durability: Durability,
+}
+
+/// One run of a case; the number makes the thread's id.
+type Once = Box<dyn Fn(Kept, u64) -> BoxFuture<'static, Result<()>> + Send>;
 
 /// A graph with its input and its expected result.
 pub struct Case {
@@ -34,13 +44,13 @@ pub struct Case {
 }
 
 impl Case {
-    /// Runs it once and checks the result.
+    /// Runs it once, as the thread of that number, and checks the result.
     ///
     /// # Errors
     ///
     /// When the run fails or ends with another state.
-    pub async fn run(&self, saver: Option<Arc<dyn Saver>>, number: u64) -> Result<()> {
-        (self.once)(saver, number).await
+    pub async fn run(&self, kept: Kept, number: u64) -> Result<()> {
+        (self.once)(kept, number).await
     }
 
     fn new<S>(
@@ -53,11 +63,13 @@ impl Case {
     where
         S: State + Into<Input<S>>,
     {
-        let once = move |saver: Option<Arc<dyn Saver>>, number| {
+        let once = move |kept: Kept, number| {
             let (graph, input) = (graph.clone(), input.clone());
             async move {
-                let config = RunConfig::default().step_limit(u64::from(steps) + 1);
-                let output = match saver {
+                let config = RunConfig::default()
+                    .step_limit(u64::from(steps) + 1)
+                    .durability(kept.durability);
+                let output = match kept.saver {
                     None => graph.run(input, config).await?,
                     Some(saver) => {
                         let id = ThreadId::new(format!("{name}-{number}"))?;
@@ -139,12 +151,6 @@ async fn count(state: Arc<Count>, _: Context) -> Result<CountUpdate, NodeError> 
     Ok(CountUpdate::new().value(state.value + 1))
 }
 
-/// The same, but all runs of a crowd are under way at once.
-async fn count_later(state: Arc<Count>, _: Context) -> Result<CountUpdate, NodeError> {
-    tokio::task::yield_now().await;
-    Ok(CountUpdate::new().value(state.value + 1))
-}
-
 /// The graphs of this module are right, and a wrong one is noticed by its first run.
 fn compiled<S: State>(builder: GraphBuilder<S>) -> Graph<S> {
     builder
@@ -158,11 +164,20 @@ pub fn chain(nodes: u32) -> Graph<Count> {
     compiled(chained(nodes, |builder, name| builder.node(name, count)))
 }
 
-/// The same; each node also waits for its turn once.
+/// The same; each node waits until the others of a crowd have come as far, so that all of
+/// them are under way at once.
 #[must_use]
-pub fn yielding_chain(nodes: u32) -> Graph<Count> {
+pub fn meeting_chain(nodes: u32, crowd: usize) -> Graph<Count> {
+    let meeting = Arc::new(Barrier::new(crowd));
     compiled(chained(nodes, |builder, name| {
-        builder.node(name, count_later)
+        let meeting = meeting.clone();
+        builder.node(name, move |state: Arc<Count>, context: Context| {
+            let meeting = meeting.clone();
+            async move {
+                meeting.wait().await;
+                count(state, context).await
+            }
+        })
     }))
 }
 

@@ -1,7 +1,7 @@
 //! `bench graph`: what the graph's runtime itself costs, because no node does any work.
 //!
-//! Each case runs without a saver and with each saver; with a saver every run is a new
-//! durable thread and every step is stored before the run goes on.
+//! Each case runs without a saver, and with each saver and each durability; with a saver every
+//! run is a new durable thread, and all stores have their default options.
 
 pub mod cases;
 mod compare;
@@ -9,7 +9,7 @@ mod crowd;
 mod savers;
 mod size;
 
-use std::{env, process::Command, time::Duration};
+use std::{env, process::Command, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -21,11 +21,16 @@ use crate::{
     report::{Figures, say},
 };
 use cases::{Case, all};
-use savers::{Kind, Opened};
+use lyceum_graph::{
+    Saver,
+    testkit::{Failpoints, Operation},
+};
+use savers::{Kind, Opened, Way};
 
 /// The bar: LangGraph's time for the same work, over ours.
 const TIMES_FASTER: f64 = 100.0;
-/// The same with the SQLite saver, both syncing every commit.
+/// The same with the SQLite saver, both syncing every commit, and both storing while the run
+/// goes on: what LangGraph does unless it is told otherwise.
 const TIMES_FASTER_DURABLE: f64 = 20.0;
 
 /// Runs the benchmark.
@@ -38,8 +43,8 @@ pub fn run(options: &Options) -> Result<()> {
     let home = tempfile::tempdir_in(&options.data)?;
     figures.machine(&Machine::look(home.path())?)?;
     let mut means = compare::Means::default();
-    for kind in Kind::all() {
-        measure_all(figures, options, &home, kind, &mut means)?;
+    for way in Way::all() {
+        measure_all(figures, options, &home, way, &mut means)?;
     }
     size::run(figures, options, &home)?;
     allocations(options)?;
@@ -50,32 +55,50 @@ fn measure_all(
     figures: Figures,
     options: &Options,
     home: &TempDir,
-    kind: Kind,
+    way: Way,
     means: &mut compare::Means,
 ) -> Result<()> {
+    let kind = way.kind;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     for case in all().into_iter().filter(|case| options.wants(case.name)) {
-        say(&format!("{} with {}", case.name, kind.name()));
-        let name = format!("{}/{}", case.name, kind.name());
+        say(&format!("{} with {}", case.name, way.name()));
+        let name = format!("{}/{}", case.name, way.name());
         let opened = runtime.block_on(Opened::open(kind, home))?;
         let budget = budget(options, &case, kind);
         let samples = runtime.block_on(async {
             let mut run = 0;
             sample(budget, async || {
                 run += 1;
-                case.run(opened.saver(), run).await
+                case.run(way.kept(&opened), run).await
             })
             .await
         });
+        let commits = runtime.block_on(commits(&case, way, &opened))?;
         runtime.block_on(opened.close());
         let samples = samples.with_context(|| format!("measure {name}"))?;
         let target = case.target_us.filter(|_| kind == Kind::Nothing);
         figures.times(&name, &samples, case.units, target)?;
-        means.note(&name, samples.mean_us(), samples.cpu_us());
+        if let Some(commits) = commits {
+            figures.print(&name, "commits", commits, "", None)?;
+        }
+        means.note(&name, samples.mean_us(), samples.cpu_us(), commits);
     }
-    crowd::run(figures, options, home, kind, means)
+    crowd::run(figures, options, home, way, means)
+}
+
+/// The commits of one run, if it has a saver.
+async fn commits(case: &Case, way: Way, opened: &Opened) -> Result<Option<f64>> {
+    let mut kept = way.kept(opened);
+    let Some(saver) = kept.saver.take() else {
+        return Ok(None);
+    };
+    let counting = Failpoints::new(saver);
+    let saver: Arc<dyn Saver> = Arc::new(counting.clone());
+    kept.saver = Some(saver);
+    case.run(kept, u64::MAX).await?;
+    Ok(Some(counting.calls(Operation::Commit) as f64))
 }
 
 /// Long runs and synced ones need no more than a few repeats; short ones need many.

@@ -6,11 +6,10 @@ use std::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use anyhow::{Result, anyhow};
-use lyceum_graph::{MemorySaver, Saver};
+use lyceum_graph::{Durability, MemorySaver, Saver};
 use lyceum_store_postgres::{
     PostgresOptions, PostgresStore,
     test_server::{ServerError, TestServer},
@@ -18,10 +17,8 @@ use lyceum_store_postgres::{
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
+use super::cases::Kept;
 use crate::report::say;
-
-/// Calls that may wait for SQLite: more than the runs of the largest crowd.
-const WAITING: usize = 1 << 15;
 
 /// Which saver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,24 +37,54 @@ pub(super) enum Kind {
 /// Started when it is first wanted; it ends with this process.
 static SERVER: LazyLock<Result<TestServer, ServerError>> = LazyLock::new(TestServer::start);
 
-impl Kind {
+/// A saver, and when a run is stored in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) kind: Kind,
+    pub(super) durability: Durability,
+}
+
+impl Way {
     /// All that this machine has.
     pub(super) fn all() -> Vec<Self> {
-        let mut all = vec![Self::Nothing, Self::Memory, Self::Sqlite];
+        let way = |kind, durability| Self { kind, durability };
+        let mut all = vec![
+            way(Kind::Nothing, Durability::Sync),
+            way(Kind::Memory, Durability::Sync),
+        ];
+        let mut kinds = vec![Kind::Sqlite];
         match &*SERVER {
-            Ok(_) => all.push(Self::Postgres),
+            Ok(_) => kinds.push(Kind::Postgres),
             Err(error) => say(&format!("no PostgreSQL: {error}")),
         }
+        let each = [Durability::Sync, Durability::Async, Durability::Exit];
+        all.extend(
+            kinds
+                .into_iter()
+                .flat_map(|kind| each.map(|at| way(kind, at))),
+        );
         all
     }
 
     /// Its name in the figures.
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Nothing => "none",
-            Self::Memory => "memory",
-            Self::Sqlite => "sqlite",
-            Self::Postgres => "postgres",
+        match (self.kind, self.durability) {
+            (Kind::Nothing, _) => "none",
+            (Kind::Memory, _) => "memory",
+            (Kind::Sqlite, Durability::Sync) => "sqlite-sync",
+            (Kind::Sqlite, Durability::Async) => "sqlite-async",
+            (Kind::Sqlite, Durability::Exit) => "sqlite-exit",
+            (Kind::Postgres, Durability::Sync) => "postgres-sync",
+            (Kind::Postgres, Durability::Async) => "postgres-async",
+            (Kind::Postgres, Durability::Exit) => "postgres-exit",
+        }
+    }
+
+    /// A run on an opened saver.
+    pub(super) fn kept(self, opened: &Opened) -> Kept {
+        Kept {
+            saver: opened.saver(),
+            durability: self.durability,
         }
     }
 }
@@ -83,20 +110,14 @@ impl Opened {
             Kind::Sqlite => {
                 let number = FILES.fetch_add(1, Ordering::Relaxed);
                 let path = home.path().join(format!("{number}.db"));
-                let options = SqliteOptions {
-                    waiting: WAITING,
-                    ..SqliteOptions::default()
-                };
-                let store = Arc::new(SqliteStore::open(&path, options)?);
+                let store = SqliteStore::open(&path, SqliteOptions::default())?;
+                let store = Arc::new(store);
                 Self::Sqlite { store, path }
             }
             Kind::Postgres => {
                 let server = SERVER.as_ref().map_err(|error| anyhow!("{error}"))?;
-                let options = PostgresOptions {
-                    acquire_timeout: Duration::from_secs(300),
-                    ..PostgresOptions::default()
-                };
-                let store = PostgresStore::open(&server.database()?, options).await?;
+                let address = server.database()?;
+                let store = PostgresStore::open(&address, PostgresOptions::default()).await?;
                 Self::Postgres(Arc::new(store))
             }
         })

@@ -279,3 +279,35 @@ fn resident_kb() -> u64 {
         .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
+
+/// The effect took place, and the attempt ends before the record of it is stored.
+#[tokio::test(start_paused = true)]
+async fn an_effect_whose_attempt_ends_before_its_record_is_not_repeated() {
+    async fn pay(_: Arc<Log>, ctx: Ctx) -> Result<LogUpdate, NodeError> {
+        let effects = &ctx.shared().effects;
+        let paid = ctx.once("pay", async |_| Ok(effects.fetch_add(1, Ordering::Relaxed)));
+        Ok(LogUpdate::new().done([format!("paid {}", paid.await?)]))
+    }
+    let graph = builder()
+        .node("pay", pay)
+        .edge(START, "pay")
+        .edge("pay", END)
+        .time_limit("pay", Duration::from_secs(5))
+        .retry("pay", lyceum_graph::RetryPolicy::default())
+        .compile()
+        .unwrap();
+    // The first commit is the input's, the second the record of the effect.
+    for fault in [
+        Fault::Hangs,
+        Fault::DoesAndHangs,
+        Fault::Fails,
+        Fault::LosesReply,
+    ] {
+        let saver = Failpoints::new(Arc::new(MemorySaver::new())).at(Operation::Commit, 2, fault);
+        let thread = graph.thread(Arc::new(saver), ThreadId::new("t").unwrap());
+        let world = Arc::new(World::default());
+        let run = thread.run(Log::default(), RunConfig::new(world.clone()));
+        assert_eq!(run.await.unwrap().state.done, ["paid 0"], "{fault:?}");
+        assert_eq!(world.effects.load(Ordering::Relaxed), 1, "{fault:?}");
+    }
+}
