@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, time::Duration};
 use lyceum_core::{QueuePosition, Scope, SessionId, TenantId, Usage};
 
 use crate::{
-    Ask, Estimate, ObservedLimits, OutputCounted, QueueConfig, QueueSnapshot, QuotaUse, Refused,
+    Ask, Estimate, ObservedLimits, QueueConfig, QueueSnapshot, QuotaUse, Refused,
     estimate::{CallerId, Estimator},
     eta::{Forecast, Outlook},
     order::{BANDS, Index, Order, Place, Served, Urgency, band_of},
@@ -211,26 +211,27 @@ impl Admission {
 
     /// What a call reserves: its estimate, corrected unless that alone makes it too large.
     fn cost(&self, caller: CallerId, given: Estimate) -> Cost {
-        let plain = Cost::new(given.input.0, given.output.0);
+        let plain = Cost {
+            limited: given.limited,
+            ..Cost::new(given.input.0, given.output.0)
+        };
         if !self.config.learn_estimates {
             return plain;
         }
         let calls = self.limiter.running.saturating_add(1);
         let expected = self.estimator.expect(caller, given, calls);
-        let corrected = match self.limiter.output_counted() {
-            OutputCounted::Unknown => Cost::new(expected.input, expected.safe_output),
-            OutputCounted::AtStart | OutputCounted::Declared => {
-                Cost::new(expected.input, given.output.0)
-            }
-            // A ledger does not know the calls in flight of all processes: it holds.
-            OutputCounted::AtEnd if self.ask_at.is_some() => {
-                Cost::new(expected.input, expected.safe_output)
-            }
-            OutputCounted::AtEnd => Cost {
-                input: expected.input,
-                output: expected.output,
-                variance: expected.variance,
+        let corrected = Cost {
+            input: expected.input,
+            output: expected.output,
+            variance: expected.variance,
+            safe: expected.safe_output,
+            declared: if given.limited {
+                given.output.0
+            } else {
+                expected.output
             },
+            limited: given.limited,
+            blind: self.estimator.is_blind(caller, given),
         };
         match self.limiter.possible(corrected) {
             Ok(()) => corrected,

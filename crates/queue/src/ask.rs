@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use lyceum_core::{CallContext, Priority, Scope, Tokens};
 
 /// What a call is expected to consume.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
     /// Input tokens, as the caller counts them.
     pub input: Tokens,
     /// The most output tokens; the limit sent upstream where there is one.
     pub output: Tokens,
+    /// Whether `output` is a limit that the upstream keeps. Where it is not, it is a first
+    /// guess, and experience may exceed it.
+    pub limited: bool,
 }
 
 impl Estimate {
@@ -20,6 +23,17 @@ impl Estimate {
         Self {
             input: Tokens(input),
             output: Tokens(output),
+            limited: true,
+        }
+    }
+
+    /// An estimate of a call without an output limit, which probably makes this many
+    /// output tokens.
+    #[must_use]
+    pub fn unlimited(input: u64, output: u64) -> Self {
+        Self {
+            limited: false,
+            ..Self::new(input, output)
         }
     }
 }

@@ -34,17 +34,26 @@ pub enum OutputCounted {
     /// made counts for a whole window after that: no window is exceeded whenever it is
     /// counted, as long as no call makes more than it reserved. It costs the share
     /// `call length / (call length + 60 s)` of the quota, until the upstream's headers
-    /// ([`Queue::observe`](crate::Queue::observe)) have shown that it is [`Self::AtEnd`];
-    /// a refusal takes that back for good.
+    /// ([`Queue::observe`](crate::Queue::observe)) have shown that it is [`Self::Made`] or
+    /// [`Self::AtStart`]. Each refusal takes that back and makes it twice as hard to
+    /// conclude again.
     #[default]
     Unknown,
+    /// What is really made, but nobody knows whether at a call's start or at its end: both
+    /// are kept. After a refusal it is [`Self::Unknown`].
+    Made,
     /// What is really made, as it is made or when the call ends, as Anthropic does. The
     /// queue forecasts the window over the time that the calls in flight will take, so
     /// their output need not wait for room that will be free by the time they end.
     AtEnd,
+    /// What will really be made, from the call's start on, as an upstream does that knows
+    /// or foresees the length of its answers. The queue counts what it expects, keeps a
+    /// margin for all calls in flight together, and corrects it when they end.
+    ActualAtStart,
     /// What the request declares as its limit, at its start, and what was made from the
     /// moment the call ends, as OpenAI does. The whole of
-    /// [`Estimate::output`](crate::Estimate) is reserved, so declare tight limits.
+    /// [`Estimate::output`](crate::Estimate) is reserved where it is a limit, so declare
+    /// tight ones; what a call without a limit is expected to make.
     AtStart,
     /// What the request declares as its limit, at its start and for good: nothing is
     /// given back when less was made.
@@ -76,6 +85,9 @@ pub struct QueueConfig {
     /// Whether estimates are corrected by what earlier calls of the same caller used.
     /// Default true.
     pub learn_estimates: bool,
+    /// Whether, where no quota a minute is configured, few calls start at first, and one
+    /// more with every answer, until headers tell the quotas. Default false.
+    pub slow_start: bool,
     /// The pause after a refusal by the upstream that named none. Default 2 s.
     pub default_pause: Duration,
     /// How often a waiting call is told its place, at most. Default 500 ms.
@@ -94,6 +106,7 @@ impl Default for QueueConfig {
             ageing: Duration::from_secs(30),
             aged_turn: 8,
             learn_estimates: true,
+            slow_start: false,
             default_pause: Duration::from_secs(2),
             update_interval: Duration::from_millis(500),
         }

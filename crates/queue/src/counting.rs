@@ -1,56 +1,87 @@
-//! Learns from an upstream's headers that it counts output when calls end.
+//! Learns from an upstream's headers how it counts the output of calls in flight.
 //!
-//! The ways of counting differ in the calls in flight: counted at their ends they have
-//! taken nothing yet, counted at their starts they have taken what they will make or even
-//! what they declared. So what an upstream reports beyond the calls that ended, as a share
-//! of what is held for those in flight, is about zero or about one and more.
+//! The ways of counting differ in the calls in flight: they have taken nothing yet, or what
+//! they will really make, or what they declared as their limit. Telling the first two apart
+//! is not needed, as a queue can keep both; telling the last one from them is worth what
+//! calls declare beyond what they make.
 //!
-//! Invariants: nothing is concluded from few reports or from reports that disagree, and a
-//! refusal takes a conclusion back for good. What others use of the same quota makes the
-//! share larger, so it cannot lead to a wrong conclusion. Deliberately absent: telling the
-//! other ways of counting apart; what is held is enough for them.
+//! Invariants: nothing is concluded from few reports, from reports that disagree, or from
+//! an upstream that forgets sooner than a minute does; each refusal makes a conclusion
+//! twice as hard. What others use of the same quota makes a report larger, so it cannot
+//! lead to a conclusion that is too generous.
 
 use crate::smoothed::Moments;
 
 /// Reports before anything is concluded.
-const REPORTS: u32 = 32;
-/// Calls in flight that hold less than this share of the limit say too little.
-const TELLING: f64 = 0.05;
-/// The share of what is held that may be reported beyond the calls that ended: those whose
-/// ends were not heard of yet.
-const NEAR: f64 = 0.3;
-/// How far reports may differ from each other.
-const AGREEING: f64 = 0.3;
+const REPORTS: u32 = 24;
+/// How often a refusal doubles that.
+const DOUBLINGS: u32 = 5;
+/// What calls declare beyond what they make says too little below this share of the limit.
+const TELLING: f64 = 0.03;
+/// The least share of that which is not counted, where what is made is.
+const NOT_DECLARED: f64 = 0.5;
+/// How far below the calls that ended a report may be, as a share of the limit.
+const REMEMBERED: f64 = 0.15;
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct Counting {
-    shares: Moments,
-    refused: bool,
+    /// Of what calls in flight declare beyond what they make, the share not counted.
+    uncounted: Moments,
+    /// What is reported beyond the calls that ended, as a share of the limit.
+    beyond: Moments,
+    refusals: u32,
+}
+
+/// What an upstream would report under each way of counting.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Levels {
+    /// The calls that ended.
+    pub(crate) ended: f64,
+    /// The same, and what those in flight will probably make.
+    pub(crate) made: f64,
+    /// The same as the first, and what those in flight declared.
+    pub(crate) declared: f64,
 }
 
 impl Counting {
-    /// An upstream reports `used` of `limit` where calls that ended made `ended` and those
-    /// in flight hold `held`.
-    pub(crate) fn report(&mut self, limit: u64, used: u64, ended: u64, held: u64) {
-        if (held as f64) < limit as f64 * TELLING {
+    /// An upstream reports `used` of `limit`.
+    pub(crate) fn report(&mut self, limit: u64, used: u64, levels: Levels) {
+        let (limit, used) = (limit as f64, used as f64);
+        let between = levels.declared - levels.made;
+        if between < limit * TELLING {
             return;
         }
-        let share = (used as f64 - ended as f64) / held as f64;
-        self.shares.learn(share.clamp(-4.0, 4.0));
+        let uncounted = (levels.declared - used) / between;
+        self.uncounted.learn(uncounted.clamp(-4.0, 4.0));
+        let beyond = (used - levels.ended) / limit;
+        self.beyond.learn(beyond.clamp(-1.0, 1.0));
     }
 
     /// The upstream refused a call: what was concluded may be why.
     pub(crate) fn refused(&mut self) {
-        self.refused |= self.at_end();
+        *self = Self {
+            refusals: self.refusals.saturating_add(1),
+            ..Self::default()
+        };
     }
 
-    /// Whether output is counted when calls end.
-    pub(crate) fn at_end(&self) -> bool {
-        !self.refused
-            && self.shares.seen() >= REPORTS
-            && self.shares.above(0.0).abs() <= NEAR
-            && self.shares.variance().sqrt() <= AGREEING
+    /// Whether the upstream ever refused a call.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refusals > 0
+    }
+
+    /// Whether what calls make is counted, and not what they declare.
+    pub(crate) fn made(&self) -> bool {
+        let needed = REPORTS << self.refusals.min(DOUBLINGS);
+        self.uncounted.seen() >= needed
+            && self.uncounted.above(-1.0) >= NOT_DECLARED
+            && self.beyond.above(0.0) >= -REMEMBERED
+    }
+
+    /// Whether what calls declare is counted while they run.
+    pub(crate) fn declared(&self) -> bool {
+        self.uncounted.seen() >= REPORTS && self.uncounted.above(1.0) < NOT_DECLARED
     }
 }
 
@@ -58,44 +89,62 @@ impl Counting {
 mod tests {
     use super::*;
 
-    /// What is concluded from an upstream that reports this share of what is held.
-    fn concluded(reports: u32, share: f64) -> Counting {
-        let mut counting = Counting::default();
+    /// What is concluded from an upstream that reports so much beyond the calls that ended,
+    /// where those in flight will make 9,000 and declared 30,000.
+    fn concluded(counting: &mut Counting, reports: u32, beyond: f64) {
         for number in 0..reports {
-            let ended = 50_000 + u64::from(number) * 100;
-            let noise = f64::from(number % 5) * 400.0 - 800.0;
-            let used = ended as f64 + share * 20_000.0 + noise;
-            counting.report(100_000, used as u64, ended, 20_000);
+            let ended = 50_000.0 + f64::from(number) * 100.0;
+            let noise = f64::from(number % 5) * 1_000.0 - 2_000.0;
+            let levels = Levels {
+                ended,
+                made: ended + 9_000.0,
+                declared: ended + 30_000.0,
+            };
+            counting.report(100_000, (ended + beyond + noise) as u64, levels);
         }
-        counting
+    }
+
+    fn made(reports: u32, beyond: f64) -> bool {
+        let mut counting = Counting::default();
+        concluded(&mut counting, reports, beyond);
+        counting.made()
     }
 
     #[test]
-    fn output_that_calls_in_flight_have_not_taken_is_counted_at_their_ends() {
-        assert!(concluded(40, 0.0).at_end());
-        assert!(!concluded(20, 0.0).at_end(), "too few reports");
-        assert!(!concluded(40, 0.7).at_end(), "what they will make");
-        assert!(!concluded(40, 1.5).at_end(), "what they declared");
-        assert!(!concluded(40, -0.9).at_end(), "a bucket that refills");
+    fn what_is_made_and_what_is_declared_are_told_apart() {
+        assert!(made(40, 0.0), "counted at the end");
+        assert!(made(40, 9_000.0), "counted at the start");
+        assert!(!made(20, 0.0), "too few reports");
+        assert!(!made(40, 30_000.0), "what they declared");
+        assert!(!made(40, -40_000.0), "a bucket that refills");
+        let mut declaring = Counting::default();
+        concluded(&mut declaring, 40, 30_000.0);
+        assert!(declaring.declared());
     }
 
     #[test]
-    fn a_refusal_takes_it_back_for_good() {
-        let mut counting = concluded(40, 0.0);
+    fn each_refusal_makes_it_twice_as_hard() {
+        let mut counting = Counting::default();
+        concluded(&mut counting, 40, 0.0);
         counting.refused();
-        assert!(!counting.at_end());
-        for _ in 0..100 {
-            counting.report(100_000, 50_000, 50_000, 20_000);
-        }
-        assert!(!counting.at_end());
+        assert!(!counting.made());
+        concluded(&mut counting, 40, 0.0);
+        assert!(!counting.made());
+        concluded(&mut counting, 40, 0.0);
+        assert!(counting.made());
     }
 
     #[test]
-    fn few_calls_in_flight_say_nothing() {
+    fn calls_that_declare_what_they_make_say_nothing() {
         let mut counting = Counting::default();
         for _ in 0..100 {
-            counting.report(100_000, 50_000, 50_000, 1_000);
+            let levels = Levels {
+                ended: 50_000.0,
+                made: 60_000.0,
+                declared: 61_000.0,
+            };
+            counting.report(100_000, 50_000, levels);
         }
-        assert!(!counting.at_end());
+        assert!(!counting.made() && !counting.declared());
     }
 }

@@ -1,8 +1,8 @@
 //! Learns how callers' estimates relate to what their calls really use.
 //!
 //! Per caller a smoothed mean and variance: of input as the ratio of real to estimated
-//! tokens, of output in tokens. A corrected output estimate never exceeds what the
-//! caller gave as the most.
+//! tokens, of output in tokens. A corrected output estimate never exceeds a limit that the
+//! caller gave. Where a caller has no experience and gave no limit, that of all counts.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,8 @@ use crate::{Estimate, smoothed::Moments};
 
 /// The callers remembered; later ones share one entry.
 const CALLERS: usize = 1024;
+/// No answer is longer; vendors' longest are of 128,000 tokens.
+const LONGEST: u64 = 1 << 18;
 /// Calls seen before a correction is trusted.
 const WARM: u32 = 8;
 /// Deviations that the sum of all running calls may be above its mean.
@@ -63,7 +65,7 @@ pub(crate) struct CallerId(u16);
 #[derive(Debug)]
 pub(crate) struct Estimator {
     ids: HashMap<(AgentId, &'static str), CallerId>,
-    /// The first one stands for all that came too late.
+    /// The first one has the experience of all, and stands for those that came too late.
     callers: Vec<Caller>,
 }
 
@@ -95,20 +97,22 @@ impl Estimator {
     /// Quotas bound the sum of all calls. Of `calls` that vary independently the sum varies
     /// by the root of their number only, so each needs that much less of a margin.
     pub(crate) fn expect(&self, id: CallerId, given: Estimate, calls: u32) -> Expected {
-        let caller = &self.callers[usize::from(id.0)];
-        let (input, most) = (given.input.0, given.output.0);
+        let caller = self.experienced(id, given);
+        let (input, guess) = (given.input.0, given.output.0);
+        let most = if given.limited { guess } else { LONGEST };
         if caller.output.seen() < WARM {
+            let unsure = if given.limited { 0 } else { guess };
             return Expected {
                 input,
-                output: most,
-                safe_output: most,
-                variance: 0,
+                output: guess,
+                safe_output: guess,
+                variance: unsure.saturating_mul(unsure),
             };
         }
         let margin = CONFIDENCE / f64::from(calls.max(1)).sqrt();
         let ratio = caller.input_ratio.above(margin).clamp(0.25, 4.0);
         let variance = caller.output.variance();
-        let mean = caller.mean_output(most as f64);
+        let mean = caller.mean_output(guess as f64);
         let safe = mean + variance / mean.max(1.0) + margin * variance.sqrt();
         let output = |tokens: f64| (tokens.ceil() as u64).clamp(1, most.max(1)).min(most);
         Expected {
@@ -117,6 +121,21 @@ impl Estimator {
             safe_output: output(safe),
             variance: (variance as u64).min(most.saturating_mul(most)),
         }
+    }
+
+    /// Whose experience a call is judged by: its caller's, else that of all callers where a
+    /// guess is all there is.
+    fn experienced(&self, id: CallerId, given: Estimate) -> &Caller {
+        let caller = &self.callers[usize::from(id.0)];
+        if caller.output.seen() < WARM && !given.limited {
+            return &self.callers[0];
+        }
+        caller
+    }
+
+    /// Whether nothing is known of how much a call will make.
+    pub(crate) fn is_blind(&self, id: CallerId, given: Estimate) -> bool {
+        !given.limited && self.experienced(id, given).output.seen() < WARM
     }
 
     /// A call starts.
@@ -132,11 +151,14 @@ impl Estimator {
 
     /// Learns from a call that was given as `given` and used `input` and `output` tokens.
     pub(crate) fn learn(&mut self, id: CallerId, given: Estimate, input: u64, output: u64) {
-        let caller = &mut self.callers[usize::from(id.0)];
         let ratio = input as f64 / given.input.0.max(1) as f64;
-        caller.input_ratio.learn(ratio);
-        caller.output.learn(output as f64);
-        caller.ended = caller.ended.saturating_add(1);
+        let all = (id.0 != 0).then_some(0);
+        for caller in all.into_iter().chain([usize::from(id.0)]) {
+            let caller = &mut self.callers[caller];
+            caller.input_ratio.learn(ratio);
+            caller.output.learn(output as f64);
+            caller.ended = caller.ended.saturating_add(1);
+        }
     }
 }
 
@@ -159,6 +181,23 @@ mod tests {
         assert!((300..340).contains(&expected.safe_output), "{expected:?}");
         let short = estimator.expect(id, Estimate::new(1_000, 50), 1);
         assert_eq!(short.safe_output, 50, "the caller's own limit holds");
+    }
+
+    #[test]
+    fn a_guess_is_no_limit() {
+        let mut estimator = Estimator::new();
+        let id = estimator.caller(AgentId::new("writer").unwrap(), "");
+        let given = Estimate::unlimited(1_000, 1_000);
+        assert!(estimator.is_blind(id, given));
+        for _ in 0..50 {
+            estimator.started(id);
+            estimator.ended(id);
+            estimator.learn(id, given, 1_000, 4_000);
+        }
+        assert!((3_900..4_100).contains(&estimator.expect(id, given, 4).output));
+        let other = estimator.caller(AgentId::new("editor").unwrap(), "");
+        assert!((3_900..4_100).contains(&estimator.expect(other, given, 4).output));
+        assert!(!estimator.is_blind(other, given));
     }
 
     #[test]

@@ -9,7 +9,10 @@
 //! however many are in flight.
 
 /// Ends that a smoothed value remembers.
-const MEMORY: u32 = 4096;
+const MEMORY: u32 = 8192;
+/// How far the products of two lengths vary, relative to their mean, where these are as
+/// uneven as an exponential's.
+const UNEVEN: f64 = 2.2;
 /// Ends seen before anything is concluded.
 const WARM: u32 = 16;
 /// Runs that vary less than this share of their length say nothing about tokens.
@@ -53,6 +56,8 @@ pub(crate) struct Due {
     pub(crate) tokens: f64,
     /// The variance of that.
     variance: f64,
+    /// By how much of it all that was learned may be wrong.
+    doubt: f64,
     /// How much the tokens that end in a short time vary, as a multiple of their mean.
     grain: f64,
     /// Nanoseconds in which they fall due, evenly.
@@ -100,6 +105,7 @@ impl Flight {
             return Due {
                 tokens: expected,
                 variance,
+                doubt: 0.0,
                 grain: 0.0,
                 over: 0,
             };
@@ -114,6 +120,7 @@ impl Flight {
         Due {
             tokens: tokens + older.max(-tokens * 0.5),
             variance: variance * growth.uncertain,
+            doubt: UNEVEN / f64::from(self.ends).sqrt(),
             grain: self.tokens_tokens / self.tokens,
             over: over as u64,
         }
@@ -147,7 +154,8 @@ impl Due {
     /// of it, it is those in flight, of which only the length is uncertain.
     pub(crate) fn most(&self, share: f64, deviations: f64) -> f64 {
         let chance = self.tokens * self.grain * (1.0 - share);
-        let variance = share * (chance + self.variance * share);
+        let doubt = self.tokens * share * self.doubt;
+        let variance = share * (chance + self.variance * share) + doubt * doubt;
         self.tokens * share + deviations * variance.sqrt()
     }
 
@@ -180,9 +188,10 @@ mod tests {
         assert!((due.tokens - 1_000.0).abs() < 50.0, "{due:?}");
         assert_eq!(due.over, 10 * SECOND);
         assert!((due.most(0.5, 0.0) - due.tokens / 2.0).abs() < 1e-6);
+        let doubt = due.most(1.0, 1.0) / due.tokens;
         assert!(
-            (due.most(1.0, 3.0) - due.tokens).abs() < 1e-6,
-            "all of it is certain"
+            (1.2..1.25).contains(&doubt),
+            "only what was learned is in doubt"
         );
         for second in 0..10 {
             flight.end(100, 0, second * SECOND);

@@ -3,22 +3,35 @@
 //! Invariant: what [`Limiter::reserve`] takes is given back or counted exactly once,
 //! because a [`Hold`] is consumed by the settlement and cannot be copied.
 
+mod levels;
+mod observed;
+
 use crate::{
-    CachedInput, ObservedLimit, ObservedLimits, OutputCounted, QueueConfig, Refused,
+    CachedInput, OutputCounted, QueueConfig, Refused,
     counting::Counting,
     flight::Flight,
     shared::{Ended, Kinds},
     throttle::Throttle,
-    window::{MINUTE, Room, Window},
+    window::{Beside, MINUTE, Room, Window},
 };
+use levels::{End, InFlight, Start};
 
 /// What one call takes from the quotas, besides one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cost {
     pub(crate) input: u64,
+    /// What it is expected to make.
     pub(crate) output: u64,
     /// The variance of the output, where a margin for it is kept for all calls together.
     pub(crate) variance: u64,
+    /// What is set aside where that is to be enough for this call alone.
+    pub(crate) safe: u64,
+    /// What it declares as its limit, or as expected where it has none.
+    pub(crate) declared: u64,
+    /// Whether it declares a limit.
+    pub(crate) limited: bool,
+    /// Whether nobody knows at all how much it will make.
+    pub(crate) blind: bool,
 }
 
 impl Cost {
@@ -27,6 +40,10 @@ impl Cost {
             input,
             output,
             variance: 0,
+            safe: output,
+            declared: output,
+            limited: true,
+            blind: false,
         }
     }
 }
@@ -36,8 +53,10 @@ impl Cost {
 pub(crate) struct Hold {
     pub(crate) cost: Cost,
     pub(crate) at: u64,
-    /// As what it was reserved.
-    counted: OutputCounted,
+    /// What is held of its output, where it is held.
+    held: u64,
+    /// The windows there were, one bit a kind: a later one does not know of it.
+    kinds: u8,
 }
 
 /// How a reservation ends.
@@ -55,8 +74,6 @@ pub(crate) enum Settlement {
 
 /// No call uses more tokens than this; an upstream that says so is not believed.
 const MOST: u64 = 1 << 32;
-/// The longest window, in seconds, that is taken for a minute: resets are rounded up.
-const LONGEST: f64 = 300.0;
 const KINDS: usize = 4;
 const NAMES: [&str; KINDS] = ["requests", "tokens", "input tokens", "output tokens"];
 
@@ -64,13 +81,19 @@ const NAMES: [&str; KINDS] = ["requests", "tokens", "input tokens", "output toke
 #[derive(Debug)]
 pub(crate) struct Limiter {
     config: QueueConfig,
-    /// Requests, tokens, input tokens, output tokens.
-    windows: [Option<Window>; KINDS],
-    /// What the upstream's headers said.
+    /// Requests, tokens, input tokens, output tokens, counted from a call's start on.
+    starts: [Option<Window>; KINDS],
+    /// The same of kinds with output, where that is counted from a call's end on.
+    ends: [Option<Window>; KINDS],
+    /// What the upstream's headers said, and whether they said anything.
     observed: [Option<u64>; KINDS],
+    told: bool,
     pub(crate) running: u32,
     pub(crate) throttle: Throttle,
     flight: Flight,
+    in_flight: InFlight,
+    /// Calls that ended with an answer, for the slow start.
+    answered: u32,
     counting: Counting,
     /// Set when a ledger keeps the windows for several processes.
     shared: Option<SharedView>,
@@ -90,11 +113,15 @@ impl Limiter {
     pub(crate) fn new(config: QueueConfig, now: u64) -> Self {
         let mut limiter = Self {
             config,
-            windows: Default::default(),
+            starts: Default::default(),
+            ends: Default::default(),
             observed: [None; KINDS],
+            told: false,
             running: 0,
             throttle: Throttle::new(),
             flight: Flight::default(),
+            in_flight: InFlight::default(),
+            answered: 0,
             counting: Counting::default(),
             shared: None,
         };
@@ -104,7 +131,7 @@ impl Limiter {
 
     /// Leaves the windows to a ledger, of which this is known.
     pub(crate) fn share(&mut self, view: SharedView) {
-        self.windows = Default::default();
+        (self.starts, self.ends) = Default::default();
         self.shared = Some(view);
     }
 
@@ -118,11 +145,13 @@ impl Limiter {
     /// What of a cost counts at a call's start, and what is set aside for its end.
     pub(crate) fn split(&self, cost: Cost) -> (Kinds<u64>, Kinds<u64>) {
         match self.config.output_counted {
-            OutputCounted::AtStart | OutputCounted::Declared => (Self::amounts(cost), [0; KINDS]),
-            OutputCounted::Unknown | OutputCounted::AtEnd => (
-                [1, cost.input, cost.input, 0],
-                [0, cost.output, 0, cost.output],
-            ),
+            OutputCounted::AtStart | OutputCounted::Declared => {
+                (Self::amounts(cost.input, cost.declared), [0; KINDS])
+            }
+            OutputCounted::ActualAtStart => (Self::amounts(cost.input, cost.safe), [0; KINDS]),
+            OutputCounted::Unknown | OutputCounted::Made | OutputCounted::AtEnd => {
+                ([1, cost.input, cost.input, 0], [0, cost.safe, 0, cost.safe])
+            }
         }
     }
 
@@ -132,7 +161,7 @@ impl Limiter {
         let stays = self.config.output_counted == OutputCounted::Declared;
         let used = used.map(|used| match used {
             Cost { input, output, .. } if stays && output > 0 => {
-                Cost::new(input, output.max(reserved.output))
+                Cost::new(input, output.max(reserved.declared))
             }
             used => used,
         });
@@ -159,27 +188,47 @@ impl Limiter {
         self.throttle.concurrency(self.config.quotas.concurrency)
     }
 
+    /// What counts, what is forecast of the calls in flight included.
     pub(crate) fn used(&mut self, kind: usize, now: u64) -> u64 {
-        let ahead = u64::from(self.counts_output_ahead(kind));
-        let due = self.flight.due(now).tokens as u64 * ahead;
-        match (&mut self.windows[kind], self.shared) {
-            (Some(window), _) => window.used(now).saturating_add(due),
-            (None, Some(view)) => view.used[kind],
-            (None, None) => 0,
+        if let Some(view) = self.shared {
+            return view.used[kind];
+        }
+        let due = self.flight.due(now);
+        let counted = self.output_counted();
+        let start = self.starts[kind].as_mut().map(|window| window.used(now));
+        let end = self.ends[kind].as_mut().map(|window| window.used(now));
+        match (start, end, counted.end()) {
+            (_, Some(end), End::Held) => end,
+            (Some(start), _, End::Free) if counted.start() == Start::Declared && kind % 2 == 1 => {
+                start
+                    + self
+                        .in_flight
+                        .declared
+                        .saturating_sub(self.in_flight.expected)
+            }
+            (Some(start), None, _) => start,
+            (_, Some(end), _) => end.saturating_add(due.tokens as u64),
+            (None, None, _) => 0,
         }
     }
 
-    /// When output is counted: as configured, or else as learned.
+    /// How output is counted: as configured, or else as learned.
     pub(crate) fn output_counted(&self) -> OutputCounted {
         match self.config.output_counted {
-            OutputCounted::Unknown if self.counting.at_end() => OutputCounted::AtEnd,
+            OutputCounted::Made if !self.counting.was_refused() => OutputCounted::Made,
+            OutputCounted::Unknown | OutputCounted::Made => {
+                let flying = &self.in_flight;
+                let nobody_declares = flying.expected > 0 && flying.unlimited == flying.expected;
+                if self.counting.made() || nobody_declares && !self.counting.was_refused() {
+                    OutputCounted::Made
+                } else if self.counting.declared() {
+                    OutputCounted::AtStart
+                } else {
+                    OutputCounted::Unknown
+                }
+            }
             configured => configured,
         }
-    }
-
-    /// Whether this quota forecasts the output of calls in flight.
-    fn counts_output_ahead(&self, kind: usize) -> bool {
-        self.output_counted() == OutputCounted::AtEnd && matches!(kind, 1 | 3)
     }
 
     fn apply_limits(&mut self, now: u64) {
@@ -187,29 +236,48 @@ impl Limiter {
             return;
         }
         let jitter = u64::try_from(self.config.jitter.as_nanos()).unwrap_or(MINUTE);
+        let learns = matches!(
+            self.config.output_counted,
+            OutputCounted::Unknown | OutputCounted::Made
+        );
         for kind in 0..KINDS {
             let Some(limit) = self.limit(kind) else {
                 continue;
             };
             let limit = ((limit as f64 * self.throttle.share()) as u64).max(1);
-            match &mut self.windows[kind] {
-                Some(window) => window.set_limit(limit),
-                none => {
-                    let jitter = jitter.min(MINUTE);
-                    *none = Some(Window::new(limit, self.config.burst, jitter, now));
+            let output = kind % 2 == 1;
+            let start = !output || learns || self.config.output_counted.start() != Start::Free;
+            let end = output && (learns || self.config.output_counted.end() != End::Free);
+            for (wanted, window) in [(start, &mut self.starts[kind]), (end, &mut self.ends[kind])] {
+                match window {
+                    Some(window) => window.set_limit(limit),
+                    none if wanted => {
+                        let jitter = jitter.min(MINUTE);
+                        *none = Some(Window::new(limit, self.config.burst, jitter, now));
+                    }
+                    _ => {}
                 }
             }
         }
     }
 
-    fn amounts(cost: Cost) -> [u64; KINDS] {
-        let total = cost.input.saturating_add(cost.output);
-        [1, total, cost.input, cost.output]
+    fn amounts(input: u64, output: u64) -> [u64; KINDS] {
+        [1, input.saturating_add(output), input, output]
+    }
+
+    /// What a call's output counts as at its start.
+    fn at_start(counted: OutputCounted, cost: Cost) -> u64 {
+        match counted.start() {
+            Start::Declared => cost.declared,
+            Start::Free | Start::Made => cost.output,
+        }
     }
 
     /// Refuses what no waiting will make fit.
     pub(crate) fn possible(&self, cost: Cost) -> Result<(), Refused> {
-        for (kind, amount) in Self::amounts(cost).into_iter().enumerate() {
+        let output = Self::at_start(self.config.output_counted, cost);
+        let amounts = Self::amounts(cost.input, output);
+        for (kind, amount) in amounts.into_iter().enumerate() {
             match self.limit(kind) {
                 Some(limit) if amount > limit => {
                     return Err(Refused::TooLarge {
@@ -238,40 +306,73 @@ impl Limiter {
         {
             return Room::Settlement;
         }
+        // One more for each answer doubles them in every round, as TCP's slow start does.
+        if self.running > self.answered.saturating_add(1) && self.feels_its_way(cost) {
+            return Room::Settlement;
+        }
+        let counted = self.output_counted();
+        let (start, end) = (counted.start(), counted.end());
+        let due = self.flight.due(now);
+        let beside = self.in_flight.beside(start, &due);
+        let amounts = Self::amounts(cost.input, Self::at_start(counted, cost));
+        let aside = self.set_aside(cost);
         let mut room = Room::Now;
-        let ahead = [0, 1, 2, 3].map(|kind| self.counts_output_ahead(kind));
-        let windows = self.windows.iter_mut().zip(Self::amounts(cost));
-        for (kind, (window, amount)) in windows.enumerate() {
-            let Some(window) = window else { continue };
-            let own = if ahead[kind] {
-                let due = self.flight.due(now);
-                window.room_ahead(amount - cost.output, cost.output, due, now)
-            } else {
-                window.room(amount, now)
-            };
-            room = match (room, own) {
-                (_, Room::Settlement) => return Room::Settlement,
-                (Room::At(a), Room::At(b)) => Room::At(a.max(b)),
-                (Room::Now, other) | (other, _) => other,
-            };
+        for kind in 0..KINDS {
+            let output = kind % 2 == 1;
+            let from_start = self.starts[kind]
+                .as_mut()
+                .filter(|_| !output || start != Start::Free);
+            if let Some(window) = from_start {
+                let beside = if output { beside } else { Beside::default() };
+                room = room.and(window.room_beside(amounts[kind], beside, now));
+            }
+            let input = if kind == 1 { cost.input } else { 0 };
+            if let Some(window) = &mut self.ends[kind] {
+                room = room.and(match end {
+                    End::Free => Room::Now,
+                    End::Ahead => window.room_ahead(input, cost.output, due, now),
+                    End::Held => window.room(input + aside, now),
+                });
+            }
         }
         room
+    }
+
+    /// What is held of an output while nobody knows how it is counted.
+    fn set_aside(&self, cost: Cost) -> u64 {
+        match self.counting.was_refused() {
+            true => cost.declared.max(cost.safe),
+            false => cost.safe,
+        }
+    }
+
+    /// Whether too little is known to start many calls at once: of the quotas, or where
+    /// output is limited, of how much they make.
+    fn feels_its_way(&self, cost: Cost) -> bool {
+        let limited = |kind| self.limit(kind).is_some();
+        (cost.blind && (limited(1) || limited(3)))
+            || (self.config.slow_start && !self.told && !(0..KINDS).any(limited))
     }
 
     /// Calls a nanosecond that the tightest quota allows, where each reserves and uses this
     /// much and runs for `run` nanoseconds.
     pub(crate) fn rate(&self, reserved: Cost, used: Cost, run: f64) -> f64 {
-        let (most, real) = (reserved.output as f64, used.output as f64);
+        let real = used.output as f64;
+        let (safe, declared) = (reserved.safe as f64, reserved.declared as f64);
         let minutes = run / MINUTE as f64;
         // What output counts for longer than a minute, as shares of a minute.
-        let held = match self.config.output_counted {
-            OutputCounted::AtEnd if self.shared.is_some() => most * minutes,
-            OutputCounted::Unknown => most * minutes,
-            OutputCounted::AtStart => (most - real).max(0.0) * minutes.min(1.0),
-            OutputCounted::Declared => (most - real).max(0.0),
-            OutputCounted::AtEnd => 0.0,
+        let held = match self.output_counted() {
+            OutputCounted::Unknown => safe * minutes,
+            OutputCounted::AtStart => (declared - real).max(0.0) * minutes.min(1.0),
+            OutputCounted::Declared => (declared - real).max(0.0),
+            OutputCounted::AtEnd | OutputCounted::Made | OutputCounted::ActualAtStart
+                if self.shared.is_some() =>
+            {
+                safe * minutes
+            }
+            OutputCounted::AtEnd | OutputCounted::Made | OutputCounted::ActualAtStart => 0.0,
         };
-        let amounts = Self::amounts(used).map(|amount| amount as f64);
+        let amounts = Self::amounts(used.input, used.output).map(|amount| amount as f64);
         let amounts = amounts.into_iter().zip([0.0, held, 0.0, held]);
         amounts
             .enumerate()
@@ -282,7 +383,8 @@ impl Limiter {
 
     /// What this process may take of a quota in a nanosecond.
     fn window_rate(&self, kind: usize) -> Option<f64> {
-        match (&self.windows[kind], self.shared) {
+        let window = self.starts[kind].as_ref().or(self.ends[kind].as_ref());
+        match (window, self.shared) {
             (Some(window), _) => Some(window.rate()),
             (None, Some(view)) => {
                 let share = self.limits()[kind]? as f64 / f64::from(view.among.max(1));
@@ -302,38 +404,54 @@ impl Limiter {
         if self.shared.is_some() {
             return 0.0;
         }
-        let windows = self.windows.iter().zip(Self::amounts(cost));
-        windows
-            .filter(|(_, amount)| *amount > 0)
-            .filter_map(|(window, amount)| Some(window.as_ref()?.credit() / amount as f64))
-            .fold(f64::INFINITY, f64::min)
-            .max(0.0)
+        let counted = self.output_counted();
+        let amounts = Self::amounts(cost.input, Self::at_start(counted, cost));
+        let mut least = f64::INFINITY;
+        for (kind, amount) in amounts.into_iter().enumerate().filter(|(_, a)| *a > 0) {
+            let from_start = kind % 2 == 0 || counted.start() != Start::Free;
+            let start = self.starts[kind].as_ref().filter(|_| from_start);
+            let end = self.ends[kind]
+                .as_ref()
+                .filter(|_| counted.end() != End::Free);
+            for window in start.into_iter().chain(end) {
+                least = least.min(window.credit() / amount as f64);
+            }
+        }
+        least.max(0.0)
     }
 
     /// Takes the cost of a call that starts now.
     pub(crate) fn reserve(&mut self, cost: Cost, now: u64) -> Hold {
         self.running += 1;
         self.flight.start(cost.output, cost.variance, now);
-        let counted = self.output_counted();
-        let amounts = Self::amounts(cost);
-        for (kind, window) in self.windows.iter_mut().enumerate() {
-            let Some(window) = window else { continue };
-            match (kind, counted) {
-                (1 | 3, OutputCounted::Unknown) => {
-                    window.count(amounts[kind] - cost.output, now);
-                    window.hold(cost.output, now);
+        self.in_flight.expected += cost.output;
+        self.in_flight.declared += cost.declared;
+        self.in_flight.unlimited += if cost.limited { 0 } else { cost.output };
+        let held = match self.output_counted().end() {
+            End::Held => self.set_aside(cost),
+            End::Free | End::Ahead => 0,
+        };
+        let mut kinds = 0;
+        let amounts = Self::amounts(cost.input, cost.output);
+        for (kind, amount) in amounts.into_iter().enumerate() {
+            if let Some(window) = &mut self.starts[kind] {
+                window.count(amount, now);
+                kinds |= 1 << kind;
+            }
+            if let Some(window) = &mut self.ends[kind] {
+                window.count(if kind == 1 { cost.input } else { 0 }, now);
+                match held {
+                    0 => window.spend(cost.output),
+                    held => window.hold(held, now),
                 }
-                (1 | 3, OutputCounted::AtEnd) => {
-                    window.count(amounts[kind] - cost.output, now);
-                    window.spend(cost.output);
-                }
-                _ => window.count(amounts[kind], now),
+                kinds |= 1 << kind;
             }
         }
         Hold {
             cost,
             at: now,
-            counted,
+            held,
+            kinds,
         }
     }
 
@@ -344,43 +462,47 @@ impl Limiter {
     )]
     pub(crate) fn settle(&mut self, hold: Hold, end: Settlement, now: u64) -> Cost {
         self.running = self.running.saturating_sub(1);
-        let Hold { cost, at, counted } = hold;
+        self.answered = self.answered.saturating_add(1);
+        let Hold {
+            cost,
+            at,
+            held,
+            kinds,
+        } = hold;
         self.flight.end(cost.output, cost.variance, at);
-        let (used, requests) = match end {
+        self.in_flight.expected -= cost.output;
+        self.in_flight.declared -= cost.declared;
+        self.in_flight.unlimited -= if cost.limited { 0 } else { cost.output };
+        let (input, output, requests) = match end {
             Settlement::Used { input, output } => {
                 self.flight.learn(now.saturating_sub(at), output);
-                (Cost::new(input, output), 1)
+                (input, output, 1)
             }
             Settlement::Uncertain { input, output } => {
-                let input = input.max(cost.input);
-                (Cost::new(input, output.max(cost.output)), 1)
+                let reserved = Self::at_start(self.output_counted(), cost).max(held);
+                (input.max(cost.input), output.max(reserved), 1)
             }
-            Settlement::Rejected => (Cost::new(0, 0), 1),
-            Settlement::Unsent => (Cost::new(0, 0), 0),
+            Settlement::Rejected => (0, 0, 1),
+            Settlement::Unsent => (0, 0, 0),
         };
-        let used = Cost::new(used.input.min(MOST), used.output.min(MOST));
-        let (before, after) = (Self::amounts(cost), Self::amounts(used));
-        for (kind, window) in self.windows.iter_mut().enumerate() {
-            let Some(window) = window else { continue };
-            match (kind, counted) {
-                (0, _) => window.correct(at, 1, requests, now),
-                (1 | 3, OutputCounted::Unknown | OutputCounted::AtEnd) => {
-                    if kind == 1 {
-                        window.correct(at, cost.input, used.input, now);
-                    }
-                    if counted == OutputCounted::Unknown {
-                        window.release(cost.output);
-                    }
-                    window.count_ended(used.output, now);
-                    window.repay(cost.output, used.output);
+        let used = Cost::new(input.min(MOST), output.min(MOST));
+        // What was declared stays counted, unless it was never sent or refused.
+        let stays = self.config.output_counted == OutputCounted::Declared && used.output > 0;
+        let counted = if stays { cost.declared } else { used.output };
+        let mut after = Self::amounts(used.input, counted);
+        after[0] = requests;
+        let before = Self::amounts(cost.input, cost.output);
+        for kind in (0..KINDS).filter(|kind| kinds & (1 << kind) != 0) {
+            if let Some(window) = &mut self.starts[kind] {
+                window.correct(at, before[kind], after[kind], now);
+            }
+            if let Some(window) = &mut self.ends[kind] {
+                if kind == 1 {
+                    window.correct(at, cost.input, used.input, now);
                 }
-                // What was declared stays counted, unless it was never sent or refused.
-                (1 | 3, OutputCounted::Declared) if requests == 1 && used.output > 0 => {
-                    if kind == 1 {
-                        window.correct(at, cost.input, used.input, now);
-                    }
-                }
-                _ => window.correct(at, before[kind], after[kind], now),
+                window.release(held);
+                window.count_ended(used.output, now);
+                window.repay(held.max(cost.output), used.output);
             }
         }
         used
@@ -394,73 +516,10 @@ impl Limiter {
         }
     }
 
-    /// Adopts what the upstream's headers say.
-    pub(crate) fn observe(&mut self, limits: &ObservedLimits, now: u64) {
-        let all = [
-            limits.requests,
-            limits.tokens,
-            limits.input_tokens,
-            limits.output_tokens,
-        ];
-        for (kind, seen) in all.iter().enumerate() {
-            if let Some(limit) = seen.limit.filter(|_| is_per_minute(seen)) {
-                self.observed[kind] = Some(limit);
-            }
-        }
-        self.apply_limits(now);
-        for (kind, (window, seen)) in self.windows.iter_mut().zip(all).enumerate() {
-            if let Some(window) = window
-                && is_per_minute(&seen)
-            {
-                if let (1 | 3, Some(limit), Some(left)) = (kind, seen.limit, seen.remaining) {
-                    let held = window.held();
-                    let ended = window.used(now).saturating_sub(held);
-                    self.counting
-                        .report(limit, limit.saturating_sub(left), ended, held);
-                }
-                count_foreign(window, seen, now);
-            }
-        }
-    }
-
     /// Notes a refusal by the upstream that asks for a pause.
     pub(crate) fn refuse(&mut self, pause: u64, now: u64) {
         self.counting.refused();
         self.throttle.refuse(pause, self.running, now);
         self.apply_limits(now);
     }
-}
-
-/// Whether a limit is one of a minute. Some upstreams send a day's limit under the same
-/// name; it shows in how long the used part takes to come back.
-fn is_per_minute(seen: &ObservedLimit) -> bool {
-    let Some(limit) = seen.limit.filter(|limit| *limit > 0) else {
-        return false;
-    };
-    let used = limit.saturating_sub(seen.remaining.unwrap_or(limit));
-    match seen.reset {
-        Some(reset) if used > 0 => reset.as_secs_f64() * limit as f64 / used as f64 <= LONGEST,
-        _ => true,
-    }
-}
-
-/// Counts what others who share the upstream's key have used.
-///
-/// Less than 5 % of the limit is ignored: it is the difference between a sliding
-/// window and the bucket that many upstreams really keep.
-fn count_foreign(window: &mut Window, seen: ObservedLimit, now: u64) {
-    let (Some(limit), Some(remaining)) = (seen.limit, seen.remaining) else {
-        return;
-    };
-    let used = limit.saturating_sub(remaining);
-    let foreign = used.saturating_sub(window.used(now));
-    if foreign <= limit / 20 {
-        return;
-    }
-    let reset = seen.reset.map_or(MINUTE, |reset| {
-        u64::try_from(reset.as_nanos())
-            .unwrap_or(MINUTE)
-            .min(MINUTE)
-    });
-    window.count_silently(foreign, now.saturating_sub(MINUTE - reset));
 }

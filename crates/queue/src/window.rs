@@ -27,10 +27,11 @@ const PACES: u64 = 256;
 /// unused; the bound holds back what is too much.
 const PACE_LEAD: f64 = 1.01;
 
-/// Standard deviations that a forecast of calls in flight leaves free. As many sums in ten
-/// minutes as there are independent ones, about a hundred, stay within them; more would
-/// cost as much of the quota as they make safe.
-const CONFIDENCE: f64 = 2.75;
+/// Standard deviations that a forecast of calls in flight leaves free for what ends before
+/// the next decisions are felt, and for what ends later: as time passes, what was later
+/// comes near, and there is time to send less.
+const NEAR: f64 = 3.6;
+const FAR: f64 = 1.75;
 /// The share of the limit kept for what ends while a call is on its way.
 const ON_THE_WAY: f64 = 0.01;
 /// The share of the limit that a pause may leave to be caught up at once, while calls in
@@ -48,6 +49,26 @@ pub(crate) enum Room {
     Settlement,
 }
 
+impl Room {
+    /// When both have room.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Settlement, _) | (_, Self::Settlement) => Self::Settlement,
+            (Self::At(a), Self::At(b)) => Self::At(a.max(b)),
+            (Self::Now, other) | (other, Self::Now) => other,
+        }
+    }
+}
+
+/// What calls in flight may come to count for beyond what was counted of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// All of it, a margin included.
+    pub(crate) most: i64,
+    /// What will probably be counted of them as they end; it leaves the window with them.
+    pub(crate) likely: i64,
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -63,6 +84,8 @@ pub(crate) struct Window {
     oldest: u64,
     counted: u64,
     held: u64,
+    /// What calls in flight may add to what is counted of them, or take from it.
+    beside: Beside,
     credit: f64,
     /// Per nanosecond.
     pace: f64,
@@ -90,6 +113,7 @@ impl Window {
             oldest: now / width,
             counted: 0,
             held: 0,
+            beside: Beside::default(),
             credit: 0.0,
             pace: 0.0,
             paced: now,
@@ -136,12 +160,13 @@ impl Window {
         let limit = self.limit as f64 * (1.0 - spare);
         let mut fits = self.counted.saturating_add(cost) < self.limit;
         let over = due.over.min(self.length);
-        let blind = (2 * self.jitter).min(over);
+        let blind = (self.jitter / 5 * 8).min(over);
         let mut headroom = 0.0;
-        for ahead in [blind, over / 2, over] {
+        for (ahead, deviations) in [(blind, NEAR), (over / 2, FAR), (over, FAR)] {
+            let deviations = if due.over == 0 { NEAR } else { deviations };
             let share = due.share(ahead as f64);
             let left = (self.counted - self.leaving(now + ahead)) as f64;
-            let most = left + due.most(share, CONFIDENCE);
+            let most = left + due.most(share, deviations);
             fits &= most + cost as f64 + later as f64 * share <= limit;
             headroom = limit - most;
         }
@@ -183,11 +208,27 @@ impl Window {
 
     /// Whether `cost` fits. A cost above a limit that shrank fits an empty window.
     pub(crate) fn room(&mut self, cost: u64, now: u64) -> Room {
+        self.room_beside(cost, Beside::default(), now)
+    }
+
+    /// Whether `cost` fits beside what calls in flight may come to count for.
+    pub(crate) fn room_beside(&mut self, cost: u64, beside: Beside, now: u64) -> Room {
+        self.beside = beside;
         let used = self.used(now);
-        if used > 0 && used.saturating_add(cost) > self.limit {
-            return self.room_later(cost);
+        let bound = used.saturating_add_signed(beside.most);
+        if used > 0 && bound.saturating_add(cost) > self.limit {
+            return self.room_later(cost, now);
         }
-        self.pace(now);
+        if beside == Beside::default() {
+            self.pace(now);
+        } else {
+            // What leaves varies as much as what comes; smoothing one by the other would
+            // only lose what lies between.
+            let headroom = self.limit as f64 - bound as f64;
+            self.pace_at(self.lasting_rate(headroom, 0, now), now);
+            let most = self.limit as f64 * CATCH_UP;
+            self.credit = self.credit.min(headroom.max(most));
+        }
         if used == 0 {
             return Room::Now;
         }
@@ -202,12 +243,19 @@ impl Window {
         Room::At(now + (wait as u64).max(1_000))
     }
 
-    fn room_later(&self, cost: u64) -> Room {
+    fn room_later(&self, cost: u64, now: u64) -> Room {
         let mut used = self.counted + self.held;
+        let beside = self.beside.most;
+        let bound = |used: u64| used.saturating_add_signed(beside).saturating_add(cost);
         for number in self.oldest..self.oldest + self.ring.len() as u64 {
             used -= self.ring[self.slot(number)];
-            if used == 0 || used.saturating_add(cost) <= self.limit {
-                return Room::At(self.expiry(number));
+            if used == 0 || bound(used) <= self.limit {
+                let then = self.expiry(number);
+                // A forecast changes as time passes.
+                return Room::At(match beside {
+                    0 => then,
+                    _ => then.clamp(now + 1_000, now + self.pace_valid()),
+                });
             }
         }
         Room::Settlement
@@ -364,9 +412,8 @@ impl Window {
 
     /// The highest constant rate that never meets the bound within the coming window.
     fn even_rate(&mut self, now: u64) -> f64 {
-        let used = self.used(now);
         let even = self.rate();
-        let mut free = self.limit as f64 - used as f64;
+        let mut free = self.limit as f64 - self.used(now) as f64 - self.beside.most as f64;
         let mut rate = f64::INFINITY;
         for number in self.oldest..self.oldest + self.ring.len() as u64 {
             let amount = self.ring[self.slot(number)];
@@ -375,6 +422,7 @@ impl Window {
                 free += amount as f64;
             }
         }
+        free += self.beside.likely as f64;
         rate = rate.min(free / (self.length + self.jitter) as f64);
         (rate * PACE_LEAD).clamp(even / 16.0, even * PACE_LEAD)
     }

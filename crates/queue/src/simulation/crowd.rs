@@ -5,7 +5,10 @@ use std::time::Duration;
 use lyceum_core::{AgentId, Priority, Scope, SessionId, TenantId, Tokens, Usage, UserId};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::{Ask, Estimate};
+use crate::{Ask, Estimate, OutputCounted};
+
+/// Nanoseconds until an answer begins.
+pub(super) const FIRST_TOKEN: u64 = 500_000_000;
 
 /// Callers whose calls arrive at random (a Poisson process).
 #[derive(Debug, Clone, PartialEq)]
@@ -32,9 +35,13 @@ pub struct Crowd {
     pub way: Duration,
     /// Output tokens a second of a running call, which begins after half a second.
     pub speed: f64,
-    /// Whether answers tell what is left of the quotas of tokens and output tokens, where
-    /// the upstream counts output at the end.
+    /// Whether answers begin with what was left of the quotas when their calls arrived.
     pub headers: bool,
+    /// Whether callers declare `max_output`; else they only guess `output`.
+    pub limited: bool,
+    /// How the upstream counts output; `None` is as the queue is told. What nobody knows
+    /// is counted at the end.
+    pub counted: Option<OutputCounted>,
     /// The seed of all randomness.
     pub seed: u64,
 }
@@ -59,6 +66,8 @@ impl Default for Crowd {
             way: Duration::from_millis(400),
             speed: 80.0,
             headers: false,
+            limited: true,
+            counted: None,
             seed: 1,
         }
     }
@@ -78,6 +87,8 @@ pub(super) struct Call {
     pub(super) run: u64,
     /// Nanoseconds back from it.
     pub(super) back: u64,
+    /// When it reached the upstream.
+    pub(super) sent: u64,
     pub(super) forecast: Option<Duration>,
 }
 
@@ -127,14 +138,22 @@ impl Source {
                 output: Tokens(output),
                 ..Usage::default()
             },
-            declared: self.crowd.max_output,
+            declared: if self.crowd.limited {
+                self.crowd.max_output
+            } else {
+                output
+            },
             deadline: patience.map(|patience| now + patience.as_nanos() as u64),
             way: way as u64,
-            run: 500_000_000 + (output as f64 / self.crowd.speed * 1e9) as u64,
+            run: FIRST_TOKEN + (output as f64 / self.crowd.speed * 1e9) as u64,
             back: back as u64,
+            sent: 0,
             forecast: None,
         };
-        let estimate = Estimate::new(counted as u64, self.crowd.max_output);
+        let estimate = match self.crowd.limited {
+            true => Estimate::new(counted as u64, self.crowd.max_output),
+            false => Estimate::unlimited(counted as u64, self.crowd.output),
+        };
         let scope = self.scopes[conversation as usize].clone();
         let ask = Ask {
             priority,

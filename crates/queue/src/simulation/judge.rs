@@ -75,14 +75,17 @@ impl Judge {
         });
     }
 
-    /// What counts at this time, where nothing is corrected. What begins to count is
-    /// expected in order, but for less than a minute.
+    /// What counts at this time. What begins to count is expected in order, but for less
+    /// than a minute.
     pub(super) fn level(&self, at: u64) -> u64 {
         let recent = self.counted.iter().rev();
         recent
             .take_while(|entry| entry.at + 2 * MINUTE > at)
             .filter(|entry| entry.at <= at && entry.at + MINUTE > at)
-            .map(|entry| entry.amount)
+            .map(|entry| match entry.corrected {
+                Some((from, amount)) if from <= at => amount,
+                _ => entry.amount,
+            })
             .sum()
     }
 

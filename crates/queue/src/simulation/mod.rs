@@ -18,7 +18,7 @@ use crate::{
     admission::{Admission, Admitted, Decision, Ticket},
     window::MINUTE,
 };
-use crowd::{Call, Source};
+use crowd::{Call, FIRST_TOKEN, Source};
 use judge::{Judge, Verdict};
 
 /// What came of a simulated load. Arrays are ordered high, normal, low.
@@ -81,6 +81,7 @@ pub fn simulate(config: QueueConfig, crowd: &Crowd, length: Duration) -> Report 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrival,
+    Begin(usize),
     End(usize),
 }
 
@@ -111,6 +112,7 @@ struct Run {
     longest: usize,
     decisions: u64,
     headers: bool,
+    counted: OutputCounted,
 }
 
 impl Run {
@@ -135,6 +137,7 @@ impl Run {
             longest: 0,
             decisions: 0,
             headers: crowd.headers,
+            counted: crowd.counted.unwrap_or(config.output_counted),
         };
         let first = run.source.gap();
         run.schedule(first, Event::Arrival);
@@ -163,6 +166,7 @@ impl Run {
             {
                 match event {
                     Event::Arrival => self.arrive(now),
+                    Event::Begin(call) => self.begin(call, now),
                     Event::End(running) => self.settle(running, now),
                 }
             }
@@ -226,12 +230,13 @@ impl Run {
         inputs.arrives(sent, input);
         for (judge, input) in [(tokens, input), (outputs, 0)] {
             let declared = input + call.declared;
-            match self.config.output_counted {
+            match self.counted {
                 OutputCounted::AtStart => {
                     judge.arrives_corrected(sent, declared, done, input + output);
                 }
+                OutputCounted::ActualAtStart => judge.arrives(sent, input + output),
                 OutputCounted::Declared => judge.arrives(sent, declared),
-                OutputCounted::AtEnd | OutputCounted::Unknown => {
+                OutputCounted::AtEnd | OutputCounted::Made | OutputCounted::Unknown => {
                     judge.arrives(sent, input);
                     judge.ends(done, output);
                 }
@@ -248,10 +253,15 @@ impl Run {
             call: owner,
             ticket,
         });
+        self.calls[owner].sent = sent;
+        if self.headers {
+            let begun = sent + FIRST_TOKEN + self.calls[owner].back;
+            self.schedule(begun.min(settled), Event::Begin(owner));
+        }
         self.schedule(settled, Event::End(running));
     }
 
-    /// What the upstream says when a call ends.
+    /// What the upstream said when a call arrived.
     fn headers(&self, at: u64) -> ObservedLimits {
         let of = |judge: &Judge, limit: Option<u64>| ObservedLimit {
             limit,
@@ -259,20 +269,21 @@ impl Run {
             reset: None,
         };
         let quotas = self.config.quotas;
-        let [_, tokens, _, outputs] = &self.judges;
+        let [requests, tokens, inputs, outputs] = &self.judges;
         ObservedLimits {
+            requests: of(requests, quotas.requests),
             tokens: of(tokens, quotas.tokens),
+            input_tokens: of(inputs, quotas.input_tokens),
             output_tokens: of(outputs, quotas.output_tokens),
-            ..ObservedLimits::default()
         }
     }
 
+    fn begin(&mut self, call: usize, now: u64) {
+        let said = self.headers(self.calls[call].sent);
+        self.admission.observe(&said, now);
+    }
+
     fn settle(&mut self, running: usize, now: u64) {
-        if self.headers {
-            let back = self.calls[self.running[running].call].back;
-            let said = self.headers(now.saturating_sub(back));
-            self.admission.observe(&said, now);
-        }
         let Running { call, ticket } = &mut self.running[running];
         if let Some(ticket) = ticket.take() {
             self.decisions += 1;
