@@ -22,7 +22,7 @@ const PER_MESSAGE: u64 = 3;
 /// An image of about 1,000 × 750 pixels; Anthropic "Vision": width × height / 750.
 const PER_IMAGE: u64 = 1_000;
 
-/// What an answer is taken to need when the request sets no limit.
+/// What an answer is taken to need when the request sets no limit, until experience knows.
 const UNLIMITED_OUTPUT: Tokens = Tokens(1_000);
 
 /// Estimates the tokens of a text, English, Chinese or mixed.
@@ -40,14 +40,15 @@ pub fn text_tokens(text: &str) -> Tokens {
 }
 
 /// Estimates what a request needs: its messages and tools as input, its own limit as
-/// output, or 1,000 tokens where it has none.
+/// output, or where it has none a first guess of 1,000 tokens.
 #[must_use]
 pub fn estimate(request: &ChatRequest) -> Estimate {
     let messages = request.messages.iter().map(message).sum::<Tokens>();
     let tools: usize = request.tools.iter().map(tool).sum();
-    Estimate {
-        input: messages + Tokens(tools.div_ceil(10) as u64 + PER_MESSAGE),
-        output: request.max_output.unwrap_or(UNLIMITED_OUTPUT),
+    let input = messages + Tokens(tools.div_ceil(10) as u64 + PER_MESSAGE);
+    match request.max_output {
+        Some(limit) => Estimate::new(input.0, limit.0),
+        None => Estimate::unlimited(input.0, UNLIMITED_OUTPUT.0),
     }
 }
 

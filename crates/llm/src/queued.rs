@@ -6,12 +6,12 @@
 //! dropped. A refusal for rate or load is no error as long as a wait may help that the
 //! caller's deadline allows, or two minutes where there is none.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lyceum_core::{
     CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, ModelTraits,
-    QueuePosition, TimeoutStage, Usage,
+    QueuePosition, TenantId, TimeoutStage, Usage,
 };
 use lyceum_queue::{Ask, Estimate, Queue, Refused, Reservation, WaitError};
 
@@ -35,6 +35,7 @@ pub struct Queued {
     queue: Queue,
     estimate: fn(&ChatRequest) -> Estimate,
     budget: Option<SharedRetryBudget>,
+    weights: Arc<HashMap<TenantId, u32>>,
 }
 
 impl Queued {
@@ -46,7 +47,15 @@ impl Queued {
             queue,
             estimate,
             budget: None,
+            weights: Arc::default(),
         }
+    }
+
+    /// The same with other shares of the queue than 1 for some tenants.
+    #[must_use]
+    pub fn with_weights(mut self, weights: Arc<HashMap<TenantId, u32>>) -> Self {
+        self.weights = weights;
+        self
     }
 
     /// The same with another estimate, e.g. a tokenizer's.
@@ -88,7 +97,8 @@ impl ChatModel for Queued {
             let estimate = (this.estimate)(&request);
             let mut returns = 0;
             'queue: loop {
-                let ask = Ask::from_call(&call, estimate);
+                let mut ask = Ask::from_call(&call, estimate);
+                ask.weight = this.weights.get(&call.scope.tenant).copied().unwrap_or(1);
                 let mut waiter = this.queue.enqueue(ask).map_err(refused)?;
                 let waiting = tracing::debug_span!("queue_wait", queue = this.name());
                 let mut places = waiter.updates();
@@ -197,10 +207,13 @@ impl Account {
                 }
         );
         // Refused before any work: the request counts, no token does.
-        let refused = matches!(
-            error,
-            ChatError::Rejected { .. } | ChatError::Authentication { .. }
-        );
+        let refused = is_throttle(error)
+            || matches!(
+                error,
+                ChatError::Rejected { .. }
+                    | ChatError::Authentication { .. }
+                    | ChatError::Unavailable { status: 503, .. }
+            );
         match self.reservation.take() {
             Some(reservation) if unsent => reservation.refund(),
             Some(reservation) if refused && self.usage.is_none() => reservation.rejected(),
