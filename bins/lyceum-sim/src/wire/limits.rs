@@ -19,9 +19,8 @@ pub(crate) fn add(headers: &mut HeaderMap, dialect: Dialect, meter: &mut Meter, 
             if let Some(level) = meter.level(now, Limit::Requests) {
                 open_ai(headers, level, OPEN_AI_REQUESTS);
             }
-            // OpenAI has one count of tokens; a limit of input alone is the next best.
-            let tokens = meter.level(now, Limit::TotalTokens);
-            if let Some(level) = tokens.or_else(|| meter.level(now, Limit::InputTokens)) {
+            // OpenAI has one count of tokens, and no headers for a limit of input alone.
+            if let Some(level) = meter.level(now, Limit::TotalTokens) {
                 open_ai(headers, level, OPEN_AI_TOKENS);
             }
         }
