@@ -25,8 +25,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::gateway::Shared;
 
 /// Routes without secrets: the pages, and what balancers ask.
-const OPEN: [&str; 11] = [
+const OPEN: [&str; 12] = [
     "/",
+    "/operator",
     "/assets/{file}",
     "/docs",
     "/openapi.json",
@@ -141,6 +142,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::index))
+        .routes(routes!(pages::operator))
         .routes(routes!(pages::asset))
 }
 

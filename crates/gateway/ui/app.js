@@ -18,6 +18,8 @@ function render() {
 const show = tabs($("tabs"), (name) => {
   state.tab = name;
   save();
+  // What is hidden has no width to be drawn for.
+  if (name === "map") tell("known");
   opened(name);
 });
 

@@ -5,6 +5,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const RADIUS = { concept: 24, claim: 11, gap: 11, misconception: 11 };
 // About how many pairs of nodes are looked at in one layout: large maps get fewer rounds, never a frozen page.
 const WORK = 3_000_000;
+// A small map is not blown up beyond this width, in its own units.
+const MOST = 620;
 
 function shape(tag, attributes, text) {
   const node = document.createElementNS(SVG, tag);
@@ -22,10 +24,10 @@ export function layout(nodes, edges, known = new Map()) {
     const angle = at * 2.399963; // The golden angle spreads any number of points.
     const far = anchor ? 50 : 60 + 14 * at;
     const start = { x: (anchor?.x ?? 0) + far * Math.cos(angle), y: (anchor?.y ?? 0) + far * Math.sin(angle) };
-    places.set(node.id, { ...(known.get(node.id) ?? start), r: RADIUS[node.kind] + (node.kind === "concept" ? 18 : 4) });
+    places.set(node.id, { ...(known.get(node.id) ?? start), r: RADIUS[node.kind] + (node.kind === "concept" ? 24 : 4) });
   });
   const all = [...places.values()];
-  const links = edges.map(({ from, to, kind }) => [places.get(from), places.get(to), kind === "about" ? 62 : 90]).filter(([a, b]) => a && b);
+  const links = edges.map(({ from, to, kind }) => [places.get(from), places.get(to), kind === "about" ? 84 : 112]).filter(([a, b]) => a && b);
   const rounds = Math.min(300, Math.max(20, Math.floor(WORK / (all.length ** 2 + 1))));
   for (let round = 0; round < rounds; round += 1) step(all, links, 1 - round / rounds);
   return places;
@@ -63,12 +65,15 @@ export class Drawing {
     this.svg = shape("svg", { role: "img", class: "map", preserveAspectRatio: "xMidYMid meet" });
     this.lines = shape("g", { class: "lines" });
     this.points = shape("g", {});
-    this.svg.append(this.lines, this.points);
+    // Names lie above all points, so that every name can be read.
+    this.names = shape("g", {});
+    this.svg.append(this.lines, this.points, this.names);
     this.svg.addEventListener("click", (event) => {
       const point = event.target.closest("[data-node]");
       if (point) chosen(Number(point.dataset.node));
     });
     home.append(this.svg);
+    this.home = home;
     this.known = new Map();
     this.elements = new Map();
   }
@@ -79,10 +84,14 @@ export class Drawing {
     const edges = map.edges.filter(({ from, to }) => ids.has(from) && ids.has(to));
     this.known = layout(nodes, edges, this.known);
     this.svg.setAttribute("aria-label", label);
-    this.svg.setAttribute("viewBox", box([...this.known.values()]));
+    this.svg.setAttribute("viewBox", box([...this.known.values()], Math.min(this.home.clientWidth, MOST)));
     this.lines.replaceChildren(...edges.map(({ from, to, kind }) => {
       const [a, b] = [this.known.get(from), this.known.get(to)];
       return shape("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: kind });
+    }));
+    this.names.replaceChildren(...nodes.filter((node) => node.kind === "concept").map((node) => {
+      const { x, y } = this.known.get(node.id);
+      return shape("text", { x, y: y + RADIUS.concept + 17, class: "name" }, short(node.label, 22));
     }));
     const mastery = new Map(map.mastery.map((it) => [it.concept, it.mastery]));
     for (const [id, element] of this.elements) if (!ids.has(id)) { element.remove(); this.elements.delete(id); }
@@ -119,7 +128,6 @@ function body(node) {
     return [
       shape("circle", { r, class: "disc" }),
       shape("circle", { r, class: "ring", pathLength: 100, transform: "rotate(-90)" }),
-      shape("text", { y: r + 16, class: "name" }, short(node.label, 22)),
     ];
   }
   if (node.kind === "claim") {
@@ -128,12 +136,13 @@ function body(node) {
   return [shape("circle", { r }), shape("text", { y: 4.5, class: "sign" })];
 }
 
-function box(places) {
-  const xs = places.map(({ x }) => x);
-  const ys = places.map(({ y }) => y);
-  const [left, top] = [Math.min(...xs, -60) - 70, Math.min(...ys, -60) - 34];
-  const [right, bottom] = [Math.max(...xs, 60) + 70, Math.max(...ys, 60) + 54];
-  return [left, top, right - left, bottom - top].map(Math.round).join(" ");
+// What is to be seen: all places with their names, and at least `width`.
+function box(places, width) {
+  const range = (values, before, after) => [Math.min(...values, 0) - before, Math.max(...values, 0) + after];
+  const [left, right] = range(places.map(({ x }) => x), 70, 70);
+  const [top, bottom] = range(places.map(({ y }) => y), 34, 54);
+  const spare = Math.max(0, width - (right - left)) / 2;
+  return [left - spare, top, right - left + 2 * spare, bottom - top].map(Math.round).join(" ");
 }
 
 const short = (text, most) => ([...text].length > most ? `${[...text].slice(0, most - 1).join("")}…` : text);

@@ -46,6 +46,17 @@ pub(crate) async fn index(State(app): State<Shared>, request: Request) -> Respon
     app.assets.page("index.html", request.headers())
 }
 
+/// The page where the server is watched.
+#[utoipa::path(
+    get,
+    path = "/operator",
+    tag = "pages",
+    responses((status = 200, description = "The page; its figures need a key where the server has keys", content_type = "text/html"))
+)]
+pub(crate) async fn operator(State(app): State<Shared>, request: Request) -> Response {
+    app.assets.page("operator.html", request.headers())
+}
+
 /// A part of a page: script or style.
 #[utoipa::path(
     get,

@@ -38,6 +38,7 @@ const ROUTES: [(&str, &str); 47] = [
     ("post", "/memorize"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
+    ("get", "/operator"),
     ("post", "/panel"),
     ("post", "/panel/stream"),
     ("get", "/readyz"),
@@ -238,6 +239,7 @@ async fn strangers_see_no_detail_where_keys_are_configured() {
     for path in [
         "/",
         "/docs",
+        "/operator",
         "/openapi.json",
         "/livez",
         "/readyz",
@@ -320,10 +322,17 @@ async fn every_reference_of_the_document_leads_somewhere() {
     assert!(references > 10);
 }
 
+/// The names, with their versions, of what a text loads.
+fn loaded(text: &str, mark: &str) -> Vec<String> {
+    let rest = text.split(mark).skip(1);
+    rest.map(|rest| rest.split('"').next().unwrap().to_owned())
+        .collect()
+}
+
 #[tokio::test]
 async fn pages_are_complete_and_revalidated() {
     let server = serve(Scripted::thorough()).await;
-    for page in ["/", "/docs"] {
+    for page in ["/", "/docs", "/operator"] {
         let reply = server.get(page).await;
         assert_eq!(reply.status, 200);
         assert_eq!(
@@ -340,14 +349,22 @@ async fn pages_are_complete_and_revalidated() {
             .send(request("GET", page, &[("If-None-Match", tag)], b""))
             .await;
         assert_eq!((again.status, again.body.as_str()), (304, ""));
-        let parts: Vec<&str> = reply.body.split("\"/assets/").skip(1).collect();
+        let mut parts = loaded(&reply.body, "\"/assets/");
         assert!(parts.len() >= 2, "{page} loads a script and a style");
-        for part in parts {
-            let address = format!("/assets/{}", part.split('"').next().unwrap());
+        // What modules load is loaded by an address of its content too.
+        let mut at = 0;
+        while let Some(part) = parts.get(at) {
+            let address = format!("/assets/{part}");
             let reply = server.get(&address).await;
             assert_eq!(reply.status, 200, "{address}");
             let keep = reply.header("cache-control").unwrap();
             assert!(keep.contains("immutable"), "{address}: {keep}");
+            for part in loaded(&reply.body, "\"./") {
+                if !parts.contains(&part) {
+                    parts.push(part);
+                }
+            }
+            at += 1;
         }
     }
     let plain = server.get("/assets/app.js").await;
