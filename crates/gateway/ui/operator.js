@@ -38,7 +38,7 @@ function table(caption, heads, rows) {
   // A table wider than a phone scrolls by itself; the keyboard must reach it for that.
   const box = element("div", "scroll", made);
   Object.assign(box, { tabIndex: 0 });
-  box.setAttribute("role", "region");
+  box.setAttribute("role", "group");
   box.setAttribute("aria-label", caption);
   return box;
 }

@@ -16,7 +16,7 @@ const tell = (text) => show(home.querySelector(".status"), text);
 
 function columns() {
   $("columns").replaceChildren(...AGENTS.map((agent) => {
-    const column = element("section", "card column", element("h3", "", words().agents[agent]));
+    const column = element("section", "card column", element("h2", "", words().agents[agent]));
     column.dataset.agent = agent;
     column.setAttribute("aria-label", words().agents[agent]);
     return column;
@@ -31,7 +31,7 @@ function speech(agent, round) {
   if (!place) {
     place = element("p", "said");
     place.dataset.round = round;
-    column.append(element("h4", "", words().round(round)), place);
+    column.append(element("h3", "", words().round(round)), place);
   }
   return place;
 }
@@ -39,8 +39,8 @@ function speech(agent, round) {
 function report() {
   $("report").hidden = !result;
   if (!result) return;
-  $("report").replaceChildren(element("h3", "", words().report), element("div", "said", result.report));
-  if (result.dissent.length) $("report").append(element("h4", "", words().dissent), element("ul", "", ...result.dissent.map((it) => element("li", "", it))));
+  $("report").replaceChildren(element("h2", "", words().report), element("div", "said", result.report));
+  if (result.dissent.length) $("report").append(element("h3", "", words().dissent), element("ul", "", ...result.dissent.map((it) => element("li", "", it))));
   if (result.consensus) $("report").append(element("p", "hint", words().consensus));
   if (result.degraded?.length) $("report").append(element("p", "hint", words().partly(result.degraded.map((it) => words().agents[it] ?? it).join(", "))));
 }

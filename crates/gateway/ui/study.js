@@ -46,7 +46,7 @@ function withReferences(text) {
 }
 
 function list(title, items) {
-  return items.length ? element("section", "", element("h3", "", title), element("ul", "plain", ...items.map((item) => element("li", "", ...item)))) : null;
+  return items.length ? element("section", "", element("h2", "", title), element("ul", "plain", ...items.map((item) => element("li", "", ...item)))) : null;
 }
 
 function showTold() {
@@ -77,7 +77,7 @@ function showReviews() {
     });
     again.setAttribute("aria-label", words().againLabel(it.name));
     const when_ = it.due ? words().due : words().dueOn(date.format(new Date(it.due_at_ms)));
-    return element("li", "card", element("h3", "", it.name), element("p", it.due ? "due" : "hint", `${when_} · ${words().mastery(it.name, Math.round(it.mastery * 100))}`), element("p", "", it.task), again);
+    return element("li", "card", element("h2", "", it.name), element("p", it.due ? "due" : "hint", `${when_} · ${words().mastery(it.name, Math.round(it.mastery * 100))}`), element("p", "", it.task), again);
   }));
   if (reviews && !reviews.length) $("reviews").append(element("li", "hint", words().nothing));
 }
