@@ -155,7 +155,7 @@ function showError(error) {
 // Takes a conversation from the server's list up again.
 export async function restore(session) {
   const kept = await json(`/sessions/${encodeURIComponent(session)}?limit=100`);
-  const turns = kept.messages.filter(({ role }) => role !== "system").map(({ role, content }) => ({ role, content }));
+  const turns = kept.conversation.filter(({ role }) => role !== "system").map(({ role, content }) => ({ role, content }));
   begin({ session, topic: kept.topic ?? "", turns });
 }
 

@@ -54,25 +54,29 @@ function tiles({ uptime_seconds: uptime, load_average: load, streams, requests, 
     [words.streams, streams?.open, (it) => `${number(it)}${streams.limit ? ` / ${number(streams.limit)}` : ""}`],
     [words.line, streams?.waiting, number],
     [words.cost, costs?.today_usd, (it) => `$${number(it, 4)}`],
+    [words.held, costs?.held_usd, (it) => `$${number(it, 4)}`],
     [words.load, load, (it) => number(it, 2)],
   ];
   $("tiles").replaceChildren(...all.filter(([, value]) => Number.isFinite(value)).map(([name, value, form]) => element("div", "tile", element("dt", "", name), element("dd", "", form(value)))));
 }
 
 function queue(it) {
-  const waiters = it.waiters ?? [];
-  const section = element("section", "queue", element("h3", "", it.name), element("p", "hint", `${words.waiting}: ${number(it.waiting ?? 0)} · ${words.flight}: ${number(it.in_flight ?? 0)}`));
-  for (const quota of it.quotas ?? []) {
+  const facts = [`${words.flight}: ${number(it.running)}${it.concurrency ? ` / ${number(it.concurrency)}` : ""}`, `${words.waiting}: ${number(it.waiting)}`];
+  if (it.share < 1) facts.push(words.shareOf(number(it.share * 100)));
+  if (it.paused_ms) facts.push(words.paused(seconds(it.paused_ms)));
+  const section = element("section", "queue", element("h3", "", it.name), element("p", "hint", facts.join(" · ")));
+  if (it.shared === false) section.append(element("p", "alone", words.alone));
+  for (const quota of it.quotas) {
     const kind = words.quotas[quota.kind] ?? quota.kind;
     const meter = element("meter");
     Object.assign(meter, { min: 0, max: quota.limit || 1, low: quota.limit * 0.75, high: quota.limit * 0.9, optimum: 0, value: quota.used });
     meter.setAttribute("aria-label", words.quotaLabel(kind, it.name));
     section.append(element("p", "quota", element("span", "", kind), meter, element("span", "hint", `${number(quota.used)} / ${number(quota.limit)}`)));
   }
-  if (waiters.length) {
-    section.append(table(`${words.waiting}: ${it.name}`, [words.position, words.tenant, words.priority, words.waited, words.estimate],
-      waiters.map((one) => [number(one.position), one.tenant, one.priority, seconds(one.waited_ms), one.estimated_wait_ms === null || one.estimated_wait_ms === undefined ? null : seconds(one.estimated_wait_ms)])));
-    if (it.waiting > waiters.length) section.append(element("p", "hint", words.more(number(it.waiting - waiters.length))));
+  const bands = it.bands.filter((band) => band.waiting);
+  if (bands.length) {
+    section.append(table(`${words.waiting}: ${it.name}`, [words.priority, words.waiting, words.oldest],
+      bands.map((band) => [words.priorities[band.priority] ?? band.priority, number(band.waiting), Number.isFinite(band.oldest_ms) ? seconds(band.oldest_ms) : null])));
   }
   return section;
 }
@@ -87,7 +91,7 @@ function render() {
   $("figures").hidden = !figures;
   $("maintenance").hidden = !figures;
   if (!figures) return;
-  show($("service"), [figures.service_id, figures.version].filter(Boolean).join(" · "));
+  show($("service"), [figures.service_id, figures.version, figures.model ?? figures.provider].filter(Boolean).join(" · "));
   $("maintenance").setAttribute("aria-pressed", String(Boolean(figures.maintenance)));
   show($("closed"), figures.maintenance ? words.closed : null);
   show($("degraded"), figures.degraded?.length ? `${words.degraded} ${figures.degraded.join(", ")}` : null);
@@ -95,11 +99,12 @@ function render() {
   // A part under the reader's keyboard or pointer stays until it is left.
   replace("queues", figures.queues?.length ? figures.queues.map(queue) : [element("p", "hint", words.none)]);
   replace("breakers", [table(words.breakers, [words.name, words.state], (figures.breakers ?? []).map((it) => [it.name, element("span", `state ${it.state}`, words.states[it.state] ?? it.state)]))]);
+  $("caches").parentElement.hidden = !figures.caches;
   replace("caches", [table(words.caches, [words.name, words.hits, words.misses, words.share], (figures.caches ?? []).map((it) => [it.name, number(it.hits), number(it.misses),
     it.hits + it.misses ? `${number((it.hits / (it.hits + it.misses)) * 100, 1)} %` : null]))]);
   const time = new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "medium" });
-  replace("errors", [table(words.errors, [words.at, words.status, words.endpoint, words.reason, words.request],
-    (figures.errors ?? []).map((it) => [time.format(new Date(it.at)), String(it.status), it.endpoint, it.reason, it.request_id]))]);
+  replace("errors", [table(words.errors, [words.at, words.status, words.endpoint, words.request],
+    (figures.errors ?? []).map((it) => [time.format(new Date(it.at_ms)), String(it.status), it.endpoint, it.request_id]))]);
 }
 
 function replace(id, parts) {
