@@ -148,12 +148,7 @@ impl Thread {
     /// Commits a write together with those that wait behind it. One that need not be synced
     /// goes alone when nothing waits, for nothing; else it shares what the others pay for.
     /// Gives an order that was taken and not run.
-    fn batch(
-        &mut self,
-        first: Write,
-        survives: Survives,
-        orders: &Orders<Order>,
-    ) -> Option<Order> {
+    fn batch(&mut self, first: Write, survives: Survives, orders: &Orders<Order>) -> Option<Order> {
         let mut next = orders.try_recv();
         let survives = match &next {
             Some(Order::Write(..)) => Survives::Power,

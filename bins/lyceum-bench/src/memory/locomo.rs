@@ -9,8 +9,8 @@ use anyhow::Result;
 use lyceum_core::{Role, Scope, SessionId, UserId};
 use lyceum_encoder::Encoder;
 use lyceum_memory::{
-    Budget, Languages, Meaning, Memory, MemoryConfig, MemoryId, NewMessage, NewTurn,
-    TurnId, estimate_tokens, said_id,
+    Budget, Languages, Meaning, Memory, MemoryConfig, MemoryId, NewMessage, NewTurn, TurnId,
+    estimate_tokens, said_id,
 };
 use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
 

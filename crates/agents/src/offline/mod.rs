@@ -30,8 +30,8 @@ use std::cmp::Reverse;
 use lyceum_core::{Confidence, Gap, GapKind, Role, Severity, Turn};
 
 pub use ask::{MAX_QUESTIONS, questions};
-pub(crate) use vocabulary::{Kind, Token, tokens};
 pub use summary::{rolling_summary, summary};
+pub(crate) use vocabulary::{Kind, Token, tokens};
 
 use finding::{Finding, Frame};
 use text::Document;
