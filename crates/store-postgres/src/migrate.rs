@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Error};
 use crate::OpenError;
 
 /// The steps, in order; the first makes format 1.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),

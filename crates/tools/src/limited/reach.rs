@@ -144,7 +144,7 @@ impl Reach {
         // until its own time is over.
         let ask = Ask {
             deadline: None,
-            ..Ask::from_call(call, Estimate::default())
+            ..Ask::from_call(call, Estimate::new(0, 0))
         };
         let unavailable = |retry_after: Option<Duration>| {
             let retry_after = retry_after.unwrap_or(self.timeout);
