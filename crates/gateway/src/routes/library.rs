@@ -343,7 +343,7 @@ pub(crate) async fn forget(
     )
 )]
 pub(crate) async fn export(State(app): State<Shared>, who: Who) -> Result<Response, ApiError> {
-    let lines = archive(&app)?.export(who.0.0.scope.clone());
+    let lines = archive(&app)?.export(who.0.0.scope);
     let lines = lines.inspect_err(|error| tracing::warn!(%error, "an export broke off"));
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),

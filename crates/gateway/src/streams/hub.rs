@@ -317,11 +317,14 @@ fn elsewhere(
     }
 }
 
+/// When a stream ended, which it is, and its bytes.
+type Ended = (Instant, Uuid, usize);
+
 /// Forgets streams that ended long ago, and as many of the others that have ended as are too
 /// much together: of the user with the most first, its oldest first.
 fn make_room(journals: &mut HashMap<Uuid, Arc<Journal>>) {
     journals.retain(|_, one| one.ended().is_none_or(|at| at.elapsed() < KEPT));
-    let mut users: HashMap<(TenantId, UserId), Vec<(Instant, Uuid, usize)>> = HashMap::new();
+    let mut users: HashMap<(TenantId, UserId), Vec<Ended>> = HashMap::new();
     let mut all = 0;
     for journal in journals.values() {
         if let Some(at) = journal.ended() {
@@ -335,9 +338,7 @@ fn make_room(journals: &mut HashMap<Uuid, Arc<Journal>>) {
         ended.sort_unstable_by(|one, other| other.cmp(one));
     }
     while all > ENDED_BYTES {
-        let sum = |ended: &Vec<(Instant, Uuid, usize)>| {
-            ended.iter().map(|(.., bytes)| bytes).sum::<usize>()
-        };
+        let sum = |ended: &Vec<Ended>| ended.iter().map(|(.., bytes)| bytes).sum::<usize>();
         let most = users.values_mut().max_by_key(|ended| sum(ended));
         let Some((_, id, bytes)) = most.and_then(Vec::pop) else {
             return;
