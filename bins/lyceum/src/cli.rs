@@ -27,6 +27,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the server and the page.
     Serve(Options),
+    /// Serve the student and the tools over standard input and output to a program that speaks
+    /// the Model Context Protocol.
+    Mcp(Options),
     /// Print the resolved configuration, secrets masked, and which model would answer.
     Check(Options),
     /// Make an API key: prints the key once, and the lines for the configuration file.

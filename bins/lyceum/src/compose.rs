@@ -3,14 +3,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use lyceum_agents::{
-    Consolidator, Feynman, FeynmanConfig, Mind,
-    panel::{Panel, PanelConfig, Seats},
-};
+use lyceum_agents::{Consolidator, Feynman, FeynmanConfig, Mind};
 use lyceum_core::{Student, Tool};
 use lyceum_gateway::{Address, Bound, Gateway, Info, Services, langgraph::Platform};
 use lyceum_llm::Ledger;
-use lyceum_mcp::Servers;
+use lyceum_mcp::{Served, Servers};
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
 use lyceum_tools::{Limited, keep_warm};
@@ -23,7 +20,7 @@ use crate::{
     operator::View,
     privacy,
     provider::{Chosen, ProcessEnvironment},
-    spend,
+    seats, spend,
     store::Store,
     tools,
 };
@@ -51,9 +48,29 @@ pub(crate) struct Server {
     data_dir: PathBuf,
     servers: Arc<Servers>,
     tools: Vec<Arc<Limited>>,
+    served: Served,
 }
 
 impl Server {
+    /// Speaks the Model Context Protocol with whoever started this program, over its standard
+    /// input and output, until that one leaves or `stop`.
+    pub(crate) async fn run_mcp(self, stop: CancellationToken) -> Result<()> {
+        let stop_background = CancellationToken::new();
+        let background = TaskTracker::new();
+        if let Some(consolidator) = self.consolidator {
+            background.spawn(consolidator.run(stop_background.clone()));
+        }
+        background.spawn(meaning::embed(self.memory, stop_background.clone()));
+        background.close();
+        let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+        let ended = self.served.over(input, output, stop).await;
+        stop_background.cancel();
+        background.wait().await;
+        self.servers.close().await;
+        self.store.close().await;
+        Ok(ended?)
+    }
+
     /// Where the page is.
     pub(crate) fn url(&self) -> String {
         match (self.bound.address(), self.bound.is_encrypted()) {
@@ -167,17 +184,19 @@ pub(crate) async fn compose(
     };
     let tools = tools::build(&config.tools, &memory, model).await?;
     let own: Vec<Arc<dyn Tool>> = tools.iter().map(|tool| tool.clone() as _).collect();
-    let (toolbox, servers) = mcp::toolbox(&config.mcp, &ProcessEnvironment, own).await?;
+    let allowed = config.tools.student.as_deref();
+    let (toolbox, servers) = mcp::toolbox(&config.mcp, &ProcessEnvironment, own, allowed).await?;
     let student = Feynman::with_source(
         mind.clone(),
-        toolbox,
+        toolbox.clone(),
         memory.clone(),
         FeynmanConfig {
             recent: config.memory.recent_messages,
             recalled: config.memory.recalled,
             consolidate: config.memory.consolidate,
             tone: config.student.tone,
-            ..FeynmanConfig::default()
+            graded: config.student.graded,
+            react: seats::limits(config, name.as_deref())?,
         },
         store.saver(),
     )?;
@@ -201,7 +220,8 @@ pub(crate) async fn compose(
         Samples::Off => platform,
         Samples::Classic | Samples::Streaming => platform.with_truncate(),
     });
-    let panel = Arc::new(Panel::new(Seats::all(&mind), PanelConfig::default())?);
+    let panel = Arc::new(seats::panel(&config.panel, &mind)?);
+    let served = Served::new(student.clone(), pupil.clone(), panel.clone(), toolbox);
     let services = Services {
         student,
         models: catalog.with_panel(panel.clone()),
@@ -222,7 +242,8 @@ pub(crate) async fn compose(
             ledger: ledger.clone(),
         }))
         .with_library(pupil.clone(), pupil.clone())
-        .with_pupil(pupil);
+        .with_pupil(pupil)
+        .with_mcp(served.clone().over_http());
     if let Some(platform) = &platform {
         gateway = gateway.with_langgraph(platform.clone());
     }
@@ -249,6 +270,7 @@ pub(crate) async fn compose(
         data_dir: resolved.data_dir.clone(),
         servers,
         tools,
+        served,
     })
 }
 

@@ -10,6 +10,7 @@ mod embedding;
 mod llm;
 mod load;
 mod mcp;
+mod panel;
 mod privacy;
 mod resolve;
 mod show;
@@ -29,6 +30,7 @@ pub(crate) use embedding::{Embedding, EmbeddingModel};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load};
 pub(crate) use mcp::{Mcp, McpServer};
+pub(crate) use panel::{Panel, PanelSeat};
 pub(crate) use privacy::Privacy;
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub limits: Limits,
     /// How the student speaks.
     pub student: Student,
+    /// How the panel discusses.
+    pub panel: Panel,
     /// What is remembered and how.
     pub memory: Memory,
     /// Which tools the student has and how they are called.
@@ -264,6 +268,12 @@ pub(crate) struct Student {
     /// In which role it asks where a request does not say: `curious_child` (default),
     /// `sceptical_peer` or `examiner`.
     pub tone: Tone,
+    /// Whether a model judges its own questions before the learner hears them, beside the
+    /// rules: one more call a turn. Default false.
+    pub graded: bool,
+    /// What looking for the gaps of one explanation may cost, in US dollars; the call that
+    /// crosses it is the last but one. Needs a price for the model. Default: as much as it takes.
+    pub turn_usd: Option<f64>,
 }
 
 /// `[memory]`: what is remembered and how.

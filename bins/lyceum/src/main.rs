@@ -17,16 +17,18 @@ mod models;
 mod operator;
 mod privacy;
 mod provider;
+mod seats;
 mod secret_file;
 mod spend;
 mod store;
 mod tools;
 mod upkeep;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, net::Ipv4Addr, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use lyceum_gateway::Address;
 use lyceum_llm_local::{THREADS_VARIABLE, recommended_threads};
 use lyceum_observe::{Telemetry, TelemetryConfig};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,7 @@ use crate::{
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(options) => serve(&options).await,
+        Command::Mcp(options) => speak_mcp(&options).await,
         Command::Check(options) => check(&options).await,
         Command::Key(options) => key::make(&options),
         Command::Memory(command) => upkeep::run(&command).await,
@@ -99,6 +102,21 @@ async fn serve(options: &Options) -> Result<()> {
     watched.await?;
     exported.stop().await;
     banner::say("Stopped.")
+}
+
+/// Standard output is the protocol's: nothing else is written there.
+async fn speak_mcp(options: &Options) -> Result<()> {
+    let mut resolved = resolved(options)?;
+    // Nobody is served there, and another process may hold the configured address.
+    resolved.listen = Address::Net((Ipv4Addr::LOCALHOST, 0).into());
+    let telemetry = telemetry(&resolved)?;
+    let chosen = provider::choose(&resolved, &ProcessEnvironment).await?;
+    let server = compose::compose(&resolved, &chosen, &telemetry).await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone())?);
+    server.run_mcp(stop).await?;
+    telemetry.stop().await;
+    Ok(())
 }
 
 /// The model's threads are sized from the environment when they start, so the program

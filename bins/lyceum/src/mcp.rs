@@ -1,6 +1,10 @@
 //! The servers of the configuration, connected, and their tools beside the built-in ones.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use lyceum_core::{Tool, ToolSource};
@@ -11,7 +15,11 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     config::{Mcp, McpServer},
     provider::Environment,
+    tools,
 };
+
+/// Between a server's name and its tool's.
+pub(crate) const SEPARATOR: &str = "__";
 
 /// Variables that programs need to run at all.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -25,12 +33,18 @@ const MAX_WAITING: usize = 1_000;
 pub(crate) struct Toolbox {
     own: Vec<Arc<dyn Tool>>,
     servers: Arc<Servers>,
+    /// The only tools there are, by name; `None` for all.
+    allowed: Option<BTreeSet<String>>,
 }
 
 impl ToolSource for Toolbox {
     fn tools(&self) -> Vec<Arc<dyn Tool>> {
         let mut tools = self.own.clone();
-        tools.extend(self.servers.tools());
+        let others = self.servers.tools().into_iter();
+        tools.extend(others.filter(|tool| match &self.allowed {
+            Some(names) => names.contains(&tool.spec().name),
+            None => true,
+        }));
         tools
     }
 }
@@ -138,37 +152,50 @@ fn expand(value: &SecretString, environment: &impl Environment) -> Result<Secret
     Ok(whole.into())
 }
 
-/// Begins to connect, and gives the tools of all servers, under limits, beside these.
+/// Begins to connect, and gives the tools of all servers, under limits, beside these; of
+/// both only those `allowed`, where that is said.
 ///
 /// # Errors
 ///
-/// As [`servers`].
+/// As [`servers`], and what is out of range in a policy.
 pub(crate) async fn toolbox(
     config: &Mcp,
     environment: &impl Environment,
     own: Vec<Arc<dyn Tool>>,
+    allowed: Option<&[String]>,
 ) -> Result<(Arc<Toolbox>, Arc<Servers>)> {
-    // The longest of all; each server ends its own calls before.
-    let longest = config
-        .servers
-        .iter()
-        .map(|server| server.timeout_seconds)
-        .max();
-    let policy = ToolPolicy {
-        timeout: Duration::from_secs(longest.unwrap_or(30) + 1),
-        max_waiting: MAX_WAITING,
-        // A server that is away says when to come back.
-        breaker: None,
-        ..ToolPolicy::default()
+    let policies = policies(config)?;
+    let dress = move |tool: Arc<dyn Tool>| -> Arc<dyn Tool> {
+        let (server, _) = tool.spec().name.split_once(SEPARATOR).unwrap_or_default();
+        let policy = policies.get(server).cloned().unwrap_or_default();
+        Arc::new(Limited::new(tool, policy))
     };
-    let dress = move |tool| -> Arc<dyn Tool> { Arc::new(Limited::new(tool, policy.clone())) };
     let servers = Arc::new(Servers::start(servers(config, environment)?, dress)?);
     servers.settled(SETTLE).await;
     let toolbox = Arc::new(Toolbox {
         own,
         servers: Arc::clone(&servers),
+        allowed: allowed.map(|names| names.iter().cloned().collect()),
     });
     Ok((toolbox, servers))
+}
+
+/// How each server's tools are called.
+fn policies(config: &Mcp) -> Result<HashMap<String, ToolPolicy>> {
+    let policy = |server: &McpServer| {
+        let policy = ToolPolicy {
+            // The server ends its own calls before.
+            timeout: Duration::from_secs(server.timeout_seconds + 1),
+            max_waiting: MAX_WAITING,
+            // A server that is away says when to come back.
+            breaker: None,
+            ..ToolPolicy::default()
+        };
+        let wrong = || format!("mcp.servers: {:?}: policy", server.name);
+        let policy = tools::applied(policy, &server.policy).with_context(wrong)?;
+        Ok((server.name.clone(), policy))
+    };
+    config.servers.iter().map(policy).collect()
 }
 
 /// What `lyceum check` says of the servers: each is connected once, and closed again.
@@ -234,6 +261,22 @@ mod tests {
                 .to_string()
                 .contains("two are named")
         );
+    }
+
+    #[test]
+    fn a_server_has_a_policy_of_its_own() {
+        let toml = "[[servers]]\nname = \"a\"\ncommand = \"x\"\ntimeout_seconds = 7\n\
+                    [servers.policy]\nmax_per_minute = 5\napproval = true\n\
+                    [[servers]]\nname = \"b\"\ncommand = \"y\"";
+        let config: Mcp = toml::from_str(toml).unwrap();
+        let policies = policies(&config).unwrap();
+        let (a, b) = (&policies["a"], &policies["b"]);
+        assert_eq!(a.timeout, Duration::from_secs(8));
+        assert_eq!((a.max_per_minute, b.max_per_minute), (Some(5), None));
+        assert_eq!(a.approval, lyceum_core::Approval::Needed);
+        let wrong = toml.replace("max_per_minute = 5", "timeout_seconds = 0");
+        let error = super::policies(&toml::from_str(&wrong).unwrap()).unwrap_err();
+        assert!(format!("{error:#}").contains("\"a\": policy: timeout_seconds"));
     }
 
     #[test]

@@ -11,7 +11,10 @@ use lyceum_tools::{
     Wikipedia,
 };
 
-use crate::config::{ToolEngine, ToolSettings, Tools};
+use crate::{
+    config::{ToolEngine, ToolSettings, Tools},
+    mcp::SEPARATOR,
+};
 
 /// The tools that the student may call.
 ///
@@ -90,7 +93,9 @@ fn allowed(built: Vec<Arc<Limited>>, names: Option<&[String]>) -> Result<Vec<Arc
         return Ok(built);
     };
     let known: Vec<&str> = built.iter().map(|tool| tool.spec().name.as_str()).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+    // The tools of other programs come later, and are named after their server.
+    let mut own = names.iter().filter(|name| !name.contains(SEPARATOR));
+    if let Some(unknown) = own.find(|name| !known.contains(&name.as_str())) {
         let known = known.join(", ");
         bail!("tools.student: there is no tool {unknown:?}; there are: {known}");
     }
@@ -170,7 +175,7 @@ fn reading() -> ToolPolicy {
 }
 
 /// The policy with what is set in its place.
-fn applied(mut policy: ToolPolicy, settings: &ToolSettings) -> Result<ToolPolicy> {
+pub(crate) fn applied(mut policy: ToolPolicy, settings: &ToolSettings) -> Result<ToolPolicy> {
     if let Some(most) = settings.max_concurrent {
         policy.max_concurrent = within("max_concurrent", most, 1, 100_000)?;
     }

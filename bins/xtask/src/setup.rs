@@ -69,8 +69,8 @@ fn python() -> Result<()> {
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(());
     }
-    let python =
-        on_path("python3").context("python3 is missing: install Python 3.9 or newer, with venv")?;
+    let python = on_path("python3")
+        .context("python3 is missing: install Python 3.10 or newer, with venv")?;
     say("installing the Python packages of tests/requirements.txt");
     // Debian splits `venv` from Python; its absence shows only when it is used.
     if !call(Command::new(&python).args(["-m", "venv"]).arg(&home))? {

@@ -10,7 +10,7 @@
 mod act;
 pub(crate) mod durable;
 mod limits;
-mod observation;
+pub(crate) mod observation;
 mod text_calls;
 
 use std::sync::Arc;

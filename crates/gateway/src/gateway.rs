@@ -2,9 +2,10 @@
 //!
 //! Invariant: a route of [`Gateway::new`] exists exactly when the OpenAPI document lists it,
 //! because one expression registers both. The document leaves out what
-//! [`Gateway::with_langgraph`] adds: the LangGraph server's API has a document of its own.
+//! [`Gateway::with_langgraph`] and [`Gateway::with_mcp`] add: those have documents of their own.
 
 use std::{
+    convert::Infallible,
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -23,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use crate::{
-    auth::Keys,
+    auth::{Caller, Keys},
     catalog::Catalog,
     config::{GatewayConfig, Limits},
     edge::{
@@ -301,6 +302,37 @@ impl Gateway {
             .layer(edge::compression::layer())
             .layer(middleware::map_response(edge::compression::weaken))
             .with_state(Arc::clone(&self.app));
+        self.router = self.router.merge(routes);
+        self
+    }
+
+    /// Also answers the Model Context Protocol at `/mcp`, for callers with a key that opens
+    /// the student. A request reaches the service with its caller's [`lyceum_core::Scope`]
+    /// in its extensions.
+    #[must_use]
+    pub fn with_mcp<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
+        let scoped = |mut request: Request<Body>| {
+            if let Some(caller) = request.extensions().get::<Caller>() {
+                let scope = caller.scope.clone();
+                request.extensions_mut().insert(scope);
+            }
+            std::future::ready(request)
+        };
+        let routes = Router::new()
+            .route_service("/mcp", service)
+            .layer(middleware::map_request(scoped))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.app),
+                edge::edge,
+            ));
         self.router = self.router.merge(routes);
         self
     }

@@ -56,6 +56,10 @@ pub(crate) struct McpServer {
     /// Tools that are taken; further ones are left out. Default 128; 1 to 1000.
     #[serde(default = "max_tools")]
     pub max_tools: usize,
+    /// How its tools are called: the keys of `[tools.NAME]`, for each of them. Defaults: its
+    /// own time and number of calls at once, no cache, no breaker.
+    #[serde(default)]
+    pub policy: super::ToolSettings,
 }
 
 fn timeout() -> u64 {

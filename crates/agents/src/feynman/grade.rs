@@ -14,8 +14,12 @@ use super::{
     sieve::{Sifted, instead},
     think::Subject,
 };
-use crate::{check::Fault, metrics, prompts, structured::extract_json, tone};
+use crate::{
+    check::Fault, metrics, prompts, react::observation::one_line, structured::extract_json, tone,
+};
 
+/// Characters of the explanation that are read.
+const MAX_CHARS: usize = 12_000;
 /// Output tokens, with room for models that reason first.
 const OUTPUT: Tokens = Tokens(2_000);
 
@@ -33,7 +37,7 @@ pub(super) async fn grade(
     let mut asked = subject.asked();
     let prompt = prompts::rendered(
         "question_grader",
-        json!({"topic": subject.topic, "explanation": subject.explanation, "asked": asked, "questions": sifted.questions}),
+        json!({"topic": one_line(subject.topic, 300), "explanation": one_line(subject.explanation, MAX_CHARS), "asked": asked, "questions": sifted.questions}),
     )?;
     let request = ChatRequest {
         max_output: Some(OUTPUT),

@@ -22,7 +22,7 @@ use crate::{
     offline::{self, Lecture, MAX_QUESTIONS},
     prompts,
     questions::said_questions,
-    react::watched,
+    react::{observation::one_line, watched},
     structured::extract_json,
     tone,
 };
@@ -31,6 +31,10 @@ use crate::{
 const MAX_WAITING: usize = 10;
 /// Characters of one earlier message that are shown to a model.
 const HISTORY_CHARS: usize = 4_000;
+/// Characters of somebody's words in a prompt: a topic, a quote, a memory.
+const TOPIC_CHARS: usize = 300;
+const QUOTE_CHARS: usize = 600;
+const MEMORY_CHARS: usize = 4_000;
 /// Output tokens for the questions, with room for models that reason first.
 const QUESTION_TOKENS: Tokens = Tokens(3_000);
 /// The same for a small model, which rambles.
@@ -156,9 +160,11 @@ pub(crate) async fn find_gaps(
             });
         }
     };
+    let recalled = subject.recalled.iter();
+    let recalled: Vec<String> = recalled.map(|text| one_line(text, MEMORY_CHARS)).collect();
     let prompt = render(
         "gap_identifier",
-        json!({"topic": subject.topic, "asked": waiting(subject), "knowledge": subject.recalled, "tools": !tools.is_empty()}),
+        json!({"topic": one_line(subject.topic, TOPIC_CHARS), "asked": waiting(subject), "knowledge": recalled, "tools": !tools.is_empty()}),
     )?;
     let mut messages = subject.messages(prompt);
     let react = ReAct::new(model.clone(), tools.to_vec(), limits);
@@ -209,7 +215,7 @@ pub(crate) async fn find_gaps(
 fn waiting(subject: &Subject<'_>) -> Vec<Value> {
     let asked = subject.waiting();
     asked
-        .map(|(gap, question)| json!({"id": gap.id, "text": question}))
+        .map(|(gap, question)| json!({"id": gap.id, "text": one_line(question, QUOTE_CHARS)}))
         .collect()
 }
 
@@ -303,7 +309,18 @@ fn question_request(
         more => format!("{more} questions"),
     };
     let voice = tone::voice(subject.tone);
-    let values = json!({"topic": subject.topic, "voice": voice, "count": count, "gaps": gaps});
+    let gaps: Vec<Value> = gaps
+        .iter()
+        .map(|gap| {
+            let (quote, reason) = (
+                one_line(&gap.quote, QUOTE_CHARS),
+                one_line(&gap.reason, QUOTE_CHARS),
+            );
+            json!({"kind": gap.kind, "quote": quote, "reason": reason})
+        })
+        .collect();
+    let topic = one_line(subject.topic, TOPIC_CHARS);
+    let values = json!({"topic": topic, "voice": voice, "count": count, "gaps": gaps});
     let prompt = render("question_generator", values)?;
     // Hosted reasoning models refuse any temperature but their own, so none is set.
     Ok(ChatRequest {

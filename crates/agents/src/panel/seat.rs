@@ -11,19 +11,28 @@ use lyceum_graph::Context;
 use serde_json::Value;
 
 use super::{graph::Shared, speech::Speaking};
-use crate::{Mind, ReActEvent, Watch, mind::OFFLINE, prompts, react::watched};
+use crate::{
+    Mind, ReActEvent, Watch,
+    mind::OFFLINE,
+    prompts,
+    react::{observation::one_line, watched},
+};
 
 /// The most output of one call, with room for models that reason first.
 const OUTPUT: Tokens = Tokens(3_000);
+/// Characters of one line that somebody said.
+const MAX_LINE: usize = 2_000;
 
 /// One agent of the panel.
 #[derive(Debug, Clone)]
 pub struct Seat {
     /// What it thinks with; the rules need no model.
     pub mind: Mind,
+    /// The model's name at the provider, instead of the mind's own.
+    pub model: Option<String>,
     /// Its instructions as a template, instead of the built-in ones. It sees the same
-    /// values: `topic`, and by role `round`, `plan`, `open`, `claims`, `objections`,
-    /// `unreviewed`, `rulings`.
+    /// values: `topic`, and by role `round`, `plan`, `open`, `claims`, `from` (how many claims
+    /// the critic saw before), `all`, `objections`, `unreviewed`, `rulings`.
     pub prompt: Option<String>,
 }
 
@@ -31,7 +40,11 @@ impl Seat {
     /// A seat with the built-in instructions.
     #[must_use]
     pub fn new(mind: Mind) -> Self {
-        Self { mind, prompt: None }
+        Self {
+            mind,
+            model: None,
+            prompt: None,
+        }
     }
 }
 
@@ -156,6 +169,9 @@ async fn ask(
     if model.traits().small {
         return None;
     }
+    let mut values = values;
+    // What a person or another agent said is one line each, whatever is in it.
+    contain(&mut values);
     let prompt = match &seat.prompt {
         Some(own) => prompts::render_own(role.prompt(), own, values),
         None => prompts::render(role.prompt(), values),
@@ -168,6 +184,7 @@ async fn ask(
         }
     };
     let request = ChatRequest {
+        model: seat.model.clone(),
         max_output: Some(OUTPUT),
         ..ChatRequest::new([Message::system(prompt), Message::user(user)])
     };
@@ -186,6 +203,20 @@ async fn ask(
         usage: answer.usage.unwrap_or_default(),
         degraded: false,
     }))
+}
+
+/// Makes every text of a prompt's values one line; the plan alone keeps its lines.
+fn contain(values: &mut Value) {
+    match values {
+        Value::String(text) => *text = one_line(text, MAX_LINE),
+        Value::Array(items) => items.iter_mut().for_each(contain),
+        Value::Object(fields) => {
+            for (_, value) in fields.iter_mut().filter(|(name, _)| *name != "plan") {
+                contain(value);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Takes an agent's words to the other agents and to the client.

@@ -50,6 +50,14 @@ pub(super) fn contained(text: &str) -> String {
     out
 }
 
+/// A piece of somebody's words as one line of a prompt: no hidden characters, no line of its
+/// own, no delimiter, so many characters at most.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = contained(&words.join(" "));
+    line.chars().take(most).collect()
+}
+
 /// Whether the delimiter's name follows, in whatever spelling a model might take for it.
 fn is_delimiter(after: &[char]) -> bool {
     let loose = |c: &char| c.is_whitespace() || matches!(c, '/' | '\\' | '／' | '-' | '_' | '!');
