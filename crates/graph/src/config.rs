@@ -7,7 +7,8 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Durability, Metadata, Mode, NodeName, Observer, mode::Modes, observer::Observers, pause::Pauses,
+    Durability, Metadata, Mode, NodeName, Observer, Store, mode::Modes, observer::Observers,
+    pause::Pauses,
 };
 
 /// Steps after which a cycle is taken for endless; a person rarely waits for a hundred
@@ -32,6 +33,7 @@ pub struct RunConfig<C = ()> {
     pub(crate) pauses: Arc<Pauses<NodeName>>,
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) observers: Observers,
+    pub(crate) store: Option<Arc<dyn Store>>,
 }
 
 impl<C> Clone for RunConfig<C> {
@@ -43,6 +45,7 @@ impl<C> Clone for RunConfig<C> {
             metadata: self.metadata.clone(),
             pauses: self.pauses.clone(),
             observers: self.observers.clone(),
+            store: self.store.clone(),
             ..*self
         }
     }
@@ -65,6 +68,7 @@ impl<C> RunConfig<C> {
             metadata: Arc::default(),
             pauses: Arc::default(),
             observers: Observers::default(),
+            store: None,
         }
     }
 
@@ -104,6 +108,13 @@ impl<C> RunConfig<C> {
     #[must_use]
     pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers = self.observers.with(observer);
+        self
+    }
+
+    /// Gives nodes a store of items, which they find in `Context::store`. Default: none.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
         self
     }
 

@@ -18,9 +18,11 @@
 )]
 
 mod history;
+mod store;
 mod sweep;
 mod writers;
 
+pub use store::check_store;
 pub use sweep::check_threads;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CheckpointId, Interrupt, Mode, Namespace, NodeError, NodeName, RunConfig, TaskId,
+    CheckpointId, Interrupt, Mode, Namespace, NodeError, NodeName, RunConfig, Store, TaskId,
     digest::TaskKey,
     durable::Durable,
     message::Message,
@@ -76,6 +76,12 @@ impl<C, E> Context<C, E> {
     #[must_use]
     pub fn shared(&self) -> &Arc<C> {
         &self.run.config.shared
+    }
+
+    /// The store that the run was given, see [`RunConfig::store`].
+    #[must_use]
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.run.config.store.as_ref()
     }
 
     /// The node that runs.

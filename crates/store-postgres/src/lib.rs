@@ -14,6 +14,7 @@ mod archive;
 mod check;
 mod checkpoints;
 mod error;
+mod items;
 mod jobs;
 mod memories;
 mod migrate;

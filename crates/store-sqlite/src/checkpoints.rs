@@ -421,6 +421,6 @@ impl Threads for SqliteStore {
 }
 
 /// A duration in milliseconds, as long as the file can say.
-fn millis(duration: Duration) -> i64 {
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

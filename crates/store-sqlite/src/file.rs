@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
 use crate::{OpenError, memories};
 
 /// The formats in order; a file's `user_version` says how many of them it has.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
@@ -24,6 +24,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0006.sql"),
     include_str!("migrations/0007.sql"),
     include_str!("migrations/0008.sql"),
+    include_str!("migrations/0009.sql"),
 ];
 
 /// Marks the file as ours: "Lyce" in ASCII.

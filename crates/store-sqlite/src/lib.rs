@@ -2,7 +2,7 @@
 //!
 //! # Map
 //!
-//! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `VectorStore`, `JobStore`, `RecordStore` and the graphs' `Saver`. All writes go
+//! [`SqliteStore`] implements `SessionStore`, `MemoryStore`, `VectorStore`, `JobStore`, `RecordStore` and the graphs' `Saver`, `Threads` and `Store`. All writes go
 //! through one thread that commits them in groups, reads through a few others.
 //!
 //! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), leases aside, which
@@ -16,6 +16,7 @@ mod checkpoints;
 mod error;
 mod file;
 mod inbox;
+mod items;
 mod jobs;
 mod memories;
 mod postings;

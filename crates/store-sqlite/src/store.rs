@@ -59,6 +59,7 @@ pub struct SqliteStore {
     readers: Readers,
     matrices: Arc<Matrices>,
     slow: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 impl SqliteStore {
@@ -74,6 +75,7 @@ impl SqliteStore {
         let connection = file::writer(path, options.max_bytes, options.clock.now())?;
         let waiting = options.waiting.max(1);
         let (readers, handles) = Readers::spawn(path, options.readers.max(1), waiting)?;
+        let clock = options.clock.clone();
         let thread = Thread {
             connection,
             survives: Survives::Power,
@@ -90,6 +92,7 @@ impl SqliteStore {
             readers,
             matrices: Arc::default(),
             slow: options.slow,
+            clock,
         })
     }
 
@@ -166,6 +169,11 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         self.timed(name, self.readers.read(IfFull::Wait, read))
             .await
+    }
+
+    /// The present.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The vectors that are kept between reads.

@@ -21,6 +21,12 @@ async fn a_file_conforms_as_a_saver() {
 }
 
 #[tokio::test]
+async fn a_file_keeps_items() {
+    let directory = tempfile::tempdir().unwrap();
+    conformance::check_store(&open(directory.path())).await;
+}
+
+#[tokio::test]
 async fn a_file_lists_its_threads() {
     let directory = tempfile::tempdir().unwrap();
     conformance::check_threads(&open(directory.path())).await;

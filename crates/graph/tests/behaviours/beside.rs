@@ -311,3 +311,38 @@ async fn an_effect_whose_attempt_ends_before_its_record_is_not_repeated() {
         assert_eq!(world.effects.load(Ordering::Relaxed), 1, "{fault:?}");
     }
 }
+
+/// What one thread's node keeps, another's finds.
+#[tokio::test]
+async fn nodes_share_what_they_keep_in_the_store() {
+    use lyceum_graph::{MemoryStore, Near, NewItem, Search, Shelf, Store as _};
+    async fn learns(log: Arc<Log>, ctx: Ctx) -> Result<LogUpdate, NodeError> {
+        let store = ctx
+            .store()
+            .ok_or_else(|| NodeError::permanent("no store"))?;
+        let shelf = Shelf::new(["user-7", "likes"]).map_err(NodeError::permanent)?;
+        let near = Near::Words("tea".to_owned());
+        let known = store.search(Search::below(shelf.clone()).near(near)).await;
+        let known = known.map_err(NodeError::transient)?.len();
+        let item = NewItem::new(shelf, log.last.clone(), log.last.clone());
+        store.put(item).await.map_err(NodeError::transient)?;
+        Ok(LogUpdate::new().done([format!("knew {known}")]))
+    }
+    let graph = builder()
+        .node("learns", learns)
+        .edge(START, "learns")
+        .edge("learns", END)
+        .compile()
+        .unwrap();
+    let store = Arc::new(MemoryStore::new());
+    for (n, likes) in ["green tea", "milk", "black tea"].into_iter().enumerate() {
+        let config = RunConfig::new(World::default()).store(store.clone());
+        let output = graph
+            .run(LogUpdate::new().last(likes), config)
+            .await
+            .unwrap();
+        assert_eq!(output.state.done, [format!("knew {}", n.min(1))]);
+    }
+    let all = Search::below(Shelf::default());
+    assert_eq!(store.search(all).await.unwrap().len(), 3);
+}

@@ -18,6 +18,7 @@ use crate::world::{Ctx, Log, LogUpdate, MODES, World, bench, builder, hang, sibl
 #[tokio::test]
 async fn the_memory_saver_conforms() {
     lyceum_graph::conformance::check(&MemorySaver::new()).await;
+    lyceum_graph::conformance::check_store(&lyceum_graph::MemoryStore::new()).await;
     lyceum_graph::conformance::check_threads(&MemorySaver::new()).await;
 }
 

@@ -12,6 +12,11 @@ async fn a_server_conforms_as_a_saver() {
 }
 
 #[tokio::test]
+async fn a_server_keeps_items() {
+    conformance::check_store(&store().await).await;
+}
+
+#[tokio::test]
 async fn a_server_lists_its_threads() {
     conformance::check_threads(&store().await).await;
 }
