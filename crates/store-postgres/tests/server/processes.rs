@@ -1,14 +1,20 @@
-//! Two processes on the same threads: each thread has one writer.
+//! Two processes on the same threads: each thread has one writer, claims and whole runs alike.
 
 use std::{
+    collections::BTreeMap,
     env,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
-use lyceum_graph::{Batch, Claim, Saver as _, SaverError, ThreadId};
+use lyceum_graph::{
+    Batch, Claim, Context, END, GraphBuilder, NodeError, RunConfig, RunError, START, Saver as _,
+    SaverError, State, ThreadId,
+};
 use lyceum_store_postgres::PostgresStore;
+use tokio::sync::watch;
 
 use crate::{SERVER, options};
 
@@ -17,24 +23,36 @@ const THREADS: usize = 40;
 
 #[test]
 fn of_two_processes_exactly_one_writes_a_thread() {
-    if let Ok(address) = env::var(CHILD) {
-        claim_all(&address);
-        return;
+    match env::var(CHILD) {
+        Ok(address) => claim_all(&address),
+        Err(_) => race("of_two_processes_exactly_one_writes_a_thread"),
     }
+}
+
+#[test]
+fn of_two_processes_exactly_one_runs_a_graph_on_a_thread() {
+    match env::var(CHILD) {
+        Ok(address) => run_all(&address),
+        Err(_) => race("of_two_processes_exactly_one_runs_a_graph_on_a_thread"),
+    }
+}
+
+/// Starts a test twice, as two children, and lets them go at once.
+fn race(test: &str) {
     let address = SERVER.database().unwrap();
-    let mut children = [0, 1].map(|_| Racer::start(&address));
+    let mut children = [0, 1].map(|_| Racer::start(&address, test));
     for child in &mut children {
         assert_eq!(child.line(), "ready");
     }
     for child in &mut children {
         writeln!(child.input, "go").unwrap();
     }
-    let [one, two] = &mut children;
     let mut won = [0, 0];
+    let told = children.each_mut().map(Racer::threads);
     for thread in 0..THREADS {
-        match (one.line().as_str(), two.line().as_str()) {
-            ("won", "busy") => won[0] += 1,
-            ("busy", "won") => won[1] += 1,
+        match told.each_ref().map(|told| told[&thread].as_str()) {
+            ["won", "busy"] => won[0] += 1,
+            ["busy", "won"] => won[1] += 1,
             other => panic!("thread {thread}: {other:?}"),
         }
     }
@@ -51,12 +69,9 @@ struct Racer {
 }
 
 impl Racer {
-    fn start(address: &str) -> Self {
+    fn start(address: &str, test: &str) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "processes::of_two_processes_exactly_one_writes_a_thread",
-            ])
+            .args(["--exact", &format!("processes::{test}")])
             .arg("--nocapture")
             .env(CHILD, address)
             .stdin(Stdio::piped())
@@ -82,6 +97,16 @@ impl Racer {
         }
     }
 
+    /// What it tells of each thread.
+    fn threads(&mut self) -> BTreeMap<usize, String> {
+        let told = (0..THREADS).map(|_| {
+            let line = self.line();
+            let (thread, what) = line.split_once(' ').unwrap();
+            (thread.parse().unwrap(), what.to_owned())
+        });
+        told.collect()
+    }
+
     fn end(mut self) {
         drop(self.input);
         assert!(self.child.wait().unwrap().success());
@@ -100,18 +125,89 @@ fn claim_all(address: &str) {
         tell("ready");
         let mut input = std::io::stdin().lock().lines();
         assert_eq!(input.next().unwrap().unwrap(), "go");
-        for thread in 0..THREADS {
-            let thread = ThreadId::new(format!("race/{thread}")).unwrap();
+        for n in 0..THREADS {
+            let thread = ThreadId::new(format!("race/{n}")).unwrap();
             let lease = store.acquire(&thread, Duration::from_secs(60), Claim::IfFree);
             match lease.await {
                 Ok(lease) => {
                     store.commit(&lease, &Batch::default()).await.unwrap();
-                    tell("won");
+                    tell(&format!("{n} won"));
                 }
-                Err(SaverError::Busy { .. }) => tell("busy"),
-                Err(error) => tell(&format!("{error:?}")),
+                Err(SaverError::Busy { .. }) => tell(&format!("{n} busy")),
+                Err(error) => tell(&format!("{n} {error:?}")),
             }
         }
         assert!(input.next().is_none());
+    });
+}
+
+#[derive(State, Clone, Debug, Default)]
+struct Log {
+    #[state(append)]
+    steps: Vec<u64>,
+}
+
+/// What the runs of a child share: the end of its input, when both have told of all threads.
+type Ends = watch::Receiver<bool>;
+
+/// Tells that its process has the thread, and keeps it until the other one was there too.
+async fn first(log: Arc<Log>, ctx: Context<(usize, Ends)>) -> Result<LogUpdate, NodeError> {
+    let (n, ends) = &**ctx.shared();
+    println!("\ntold: {n} won");
+    let ended = ends.clone().wait_for(|ended| *ended).await.map(|_| ());
+    ended.map_err(NodeError::permanent)?;
+    step(log, ctx).await
+}
+
+async fn step(log: Arc<Log>, _: Context<(usize, Ends)>) -> Result<LogUpdate, NodeError> {
+    Ok(LogUpdate::new().steps([log.steps.len() as u64]))
+}
+
+/// The child: runs a graph on every thread, all at once.
+fn run_all(address: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(PostgresStore::open(address, options()).await.unwrap());
+        let graph = GraphBuilder::new()
+            .node("first", first)
+            .node("second", step)
+            .node("third", step)
+            .edge(START, "first")
+            .edge("first", "second")
+            .edge("second", "third")
+            .edge("third", END)
+            .compile()
+            .unwrap();
+        println!("\ntold: ready");
+        let mut go = String::new();
+        std::io::stdin().read_line(&mut go).unwrap();
+        assert_eq!(go, "go\n");
+        let (end, ends) = watch::channel(false);
+        std::thread::spawn(move || {
+            assert!(std::io::stdin().lines().next().is_none());
+            end.send_replace(true);
+        });
+        let runs = (0..THREADS).map(|n| {
+            let id = ThreadId::new(format!("run/{n}")).unwrap();
+            let thread = graph.thread(store.clone(), id);
+            let config = RunConfig::new((n, ends.clone()));
+            async move {
+                match thread.run(Log::default(), config).await {
+                    Ok(output) => assert_eq!(output.state.steps, [0, 1, 2]),
+                    Err(RunError::Saver(SaverError::Busy { .. })) => println!("\ntold: {n} busy"),
+                    Err(error) => println!("\ntold: {n} {error:?}"),
+                }
+                thread
+            }
+        });
+        for thread in futures_util::future::join_all(runs).await {
+            // Whoever ran it: the record is of one run. The other process may not be done.
+            let snapshot = thread.snapshot(None).await.unwrap().unwrap();
+            let steps = &snapshot.state.steps;
+            assert!([0, 1, 2].starts_with(steps), "{steps:?}");
+        }
     });
 }
