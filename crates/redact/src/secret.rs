@@ -129,23 +129,21 @@ fn google(bytes: &[u8], at: usize, floor: usize) -> Option<Match> {
         .and_then(|len| key(at, at + len))
 }
 
-/// `SG.`, 22 characters, a dot and 43 characters.
+/// `SG.`, 22 characters, a dot and at least 43 characters.
 fn sendgrid(bytes: &[u8], at: usize, floor: usize) -> Option<Match> {
     const PARTS: [usize; 2] = [22, 43];
     let start = at.checked_sub(1).filter(|start| bytes[*start] == b'S')?;
-    if !begins(bytes, floor, start) {
+    let first = bytes.get(at + 1..)?.strip_prefix(b".")?;
+    if !begins(bytes, floor, start) || run(&first[..first.len().min(PARTS[0] + 1)]) != PARTS[0] {
         return None;
     }
-    let mut end = at + 1;
-    for len in PARTS {
-        let rest = bytes.get(end..)?.strip_prefix(b".")?;
-        let window = &rest[..rest.len().min(len + 1)];
-        if run(window) != len {
-            return None;
-        }
-        end += 1 + len;
-    }
-    key(start, end)
+    let second = first[PARTS[0]..].strip_prefix(b".")?;
+    // Its end is not told by what follows, which may be replaced next.
+    let is_long = run(&second[..second.len().min(PARTS[1])]) == PARTS[1];
+    let from = bytes.len() - second.len();
+    is_long
+        .then(|| from + run(second))
+        .and_then(|end| key(start, end))
 }
 
 /// An access token of Google's OAuth, found at the `2` of `ya29.`.
