@@ -81,11 +81,13 @@ const FOUND: &str = "\
     ORDER BY f.score DESC, m.created_at DESC, m.name LIMIT $6";
 
 /// What was said directly before and after each memory: two steps in the index of its session.
+/// `OFFSET 0` keeps the look-up of the memory itself apart, which else may go through all episodes.
 pub(crate) const BESIDE: &str = "\
     SELECT n.name, n.topic, n.text, n.importance, n.created_at, m.name \
     FROM unnest($4::text[]) WITH ORDINALITY AS asked (name, place) \
-    JOIN lyceum.memory m ON m.name = asked.name AND m.owner = (SELECT id FROM lyceum.owner \
-        WHERE tenant = $1 AND user_id = $2 AND agent = $3) \
+    CROSS JOIN LATERAL (SELECT id, owner, name, session, kind FROM lyceum.memory \
+        WHERE name = asked.name AND owner = (SELECT id FROM lyceum.owner \
+            WHERE tenant = $1 AND user_id = $2 AND agent = $3) OFFSET 0) m \
     CROSS JOIN LATERAL ( \
         (SELECT id, name, topic, text, importance, created_at FROM lyceum.memory \
             WHERE owner = m.owner AND session = m.session AND kind = 'episode' AND id < m.id \

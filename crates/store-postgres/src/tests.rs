@@ -86,7 +86,6 @@ async fn hot_queries_use_their_indexes() {
         (memories::LIST_AFTER, "memory_by_age"),
         (memories::GET_MANY, "memory_owner_name_key"),
         (memories::BESIDE, "memory_by_session"),
-        (memories::BESIDE, "memory_owner_name_key"),
         (words::POSTINGS, "posting_pkey"),
         (jobs::CLAIM, "job_due"),
         (jobs::NEXT, "job_due"),
