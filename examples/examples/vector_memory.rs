@@ -6,7 +6,7 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lyceum_core::{Scope, UserId};
@@ -40,12 +40,13 @@ async fn main() -> Result<()> {
     let encoder = Arc::new(Encoder::bundled()?);
     // The encoder knows English; Chinese, Japanese and Korean are found by their words.
     let meaning = Meaning::new(store.clone(), encoder, Languages::Spaced);
-    let memory = Memory::new(
-        store.clone(),
-        store.clone(),
-        store.clone(),
-        MemoryConfig::default(),
-    )
+    let config = MemoryConfig {
+        // A server answers by words alone after a fraction of a second; here the first call, which
+        // unpacks the encoder, is waited for.
+        part_timeout: Duration::from_secs(60),
+        ..MemoryConfig::default()
+    };
+    let memory = Memory::new(store.clone(), store.clone(), store.clone(), config)
     .with_meaning(meaning)
     // A hosted encoder would see no address, number or key; the store keeps what was said.
     .with_scrubber(Arc::new(Redactor::new()));

@@ -3,7 +3,12 @@
 //! Each conversation is an owner of its own, each session a session, each turn one
 //! [`Memory::save_said`]; each question one [`Memory::find`].
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use lyceum_core::{Role, Scope, SessionId, UserId};
@@ -42,7 +47,11 @@ pub(super) fn run(figures: Figures, options: &Options, file: &Path) -> Result<()
         let dir = tempfile::tempdir_in(&options.data)?;
         let options = SqliteOptions::default();
         let store = Arc::new(SqliteStore::open(dir.path().join("memory.db"), options)?);
-        let config = MemoryConfig::default();
+        // What is found is measured, not when: a busy machine must not cost an arm.
+        let config = MemoryConfig {
+            part_timeout: Duration::from_secs(300),
+            ..MemoryConfig::default()
+        };
         let memory = Memory::new(store.clone(), store.clone(), store.clone(), config);
         let stored = save(figures, &memory, all).await?;
         recall(
