@@ -40,6 +40,6 @@ export const json = (path, options) => call(path, options).then((answer) => answ
 
 // What to tell people about a failure.
 export function explain(error, words) {
-  const text = error instanceof TypeError ? words.lost : error.message || (error.status ? words.failed(error.status) : words.cut);
+  const text = error instanceof TypeError ? words.lost : error.message || (error.status && error.status !== 404 ? words.failed(error.status) : words.cut);
   return error.request ? `${text} (${error.request})` : text;
 }

@@ -112,8 +112,10 @@ async function ask(explanation, place = null) {
     running = null;
     finish(explanation, reply, tools, result);
   } catch (error) {
+    const isForgotten = error.status === 404 && state.running !== null;
     running = null;
     state.running = null;
+    if (isForgotten && await recover(explanation)) return;
     mine.item.remove();
     reply.item.remove();
     // A draft that was begun in the meantime is not lost either.
@@ -146,17 +148,31 @@ function finish(explanation, reply, tools, result) {
   tell("taught");
 }
 
+// A stream is forgotten some minutes after its end; what was said in it is not.
+async function recover(explanation) {
+  const turns = await kept(state.session).catch(() => []);
+  if (turns.at(-2)?.content !== explanation || turns.at(-1).role !== "assistant") return false;
+  pending = null;
+  begin({ session: state.session, topic: state.topic, turns, draft: $("explanation").value });
+  return true;
+}
+
 function showError(error) {
   $("error-text").textContent = explain(error, words());
   $("retry").hidden = error.retryable === false;
   $("error").hidden = false;
 }
 
+// What was said in a conversation, as the server keeps it.
+async function kept(session) {
+  if (!session) return [];
+  const { conversation } = await json(`/sessions/${encodeURIComponent(session)}?limit=100`);
+  return conversation.filter(({ role }) => role === "user" || role === "assistant").map(({ role, content }) => ({ role, content }));
+}
+
 // Takes a conversation from the server's list up again.
-export async function restore(session) {
-  const kept = await json(`/sessions/${encodeURIComponent(session)}?limit=100`);
-  const turns = kept.conversation.filter(({ role }) => role !== "system").map(({ role, content }) => ({ role, content }));
-  begin({ session, topic: kept.topic ?? "", turns });
+export async function restore({ session_id: session, topic }) {
+  begin({ session, topic, turns: await kept(session) });
 }
 
 $("form").addEventListener("submit", (event) => {

@@ -44,7 +44,7 @@ function entry(it) {
   if (it.session_id === state.session) facts.push(words().current);
   const path = `/sessions/${encodeURIComponent(it.session_id)}`;
   const open = action("", words().open, it, async () => {
-    await restore(it.session_id);
+    await restore(it);
     dialog.close();
     tell("go", "teach");
     $("explanation").focus();

@@ -23,7 +23,7 @@ export async function follow(start, on, signal) {
       throw new TypeError("the stream ended before its end mark");
     } catch (error) {
       const isLost = error instanceof TypeError && run.place && !signal.aborted;
-      if (error.status === 404 && run.place) throw new Refusal(null, { request: error.request });
+      if (error.status === 404 && run.place) throw new Refusal(null, { status: 404, request: error.request });
       if (!isLost || run.failures >= TRIES) throw error instanceof TypeError && run.place ? new Refusal(null) : error;
       run.failures += 1;
       on.lost?.(run.failures);

@@ -223,6 +223,21 @@ def cut_in_the_middle(browser, cutter):
     visitor.context.close()
 
 
+def forgotten_stream(browser, cutter):
+    """Who comes back too late for the stream finds the answer in the conversation."""
+    visitor = Visitor(browser, cutter.url)
+    page = visitor.page
+    teach(page, FIRST, "Photosynthesis")
+    taught(page, 1)
+    page.route("**/streams/*", lambda route: route.fulfill(status=404, json={"detail": "there is no such stream"}))
+    cutter.cut("id: 3\n")
+    teach(page, SECOND)
+    taught(page, 2)
+    expect(page.locator(TURNS)).to_have_count(4)
+    expect(page.locator("#error")).to_be_hidden()
+    visitor.context.close()
+
+
 def waits_in_line(browser):
     visitor = Visitor(browser)
     page = visitor.page
@@ -454,10 +469,11 @@ with sync_playwright() as playwright:
     address = urlsplit(URL)
     cutter = Cutter(address.hostname, address.port)
     only = sys.argv[4:]
-    steps = [lesson, conversations, lambda it: cut_in_the_middle(it, cutter), waits_in_line, error_and_retry, tools, panel, chinese,
+    on_a_bad_line = [cut_in_the_middle, forgotten_stream]
+    steps = [lesson, conversations, *on_a_bad_line, waits_in_line, error_and_retry, tools, panel, chinese,
              by_keyboard, phone, dark_and_still, operator, figures_in_full]
     for step in steps:
         if not only or step.__name__ in only:
-            step(browser)
+            step(browser, *([cutter] if step in on_a_bad_line else []))
     browser.close()
 print("page: ok")
