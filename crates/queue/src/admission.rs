@@ -17,7 +17,7 @@ use crate::{
     eta::{Forecast, Outlook},
     order::{BANDS, Index, Order, Place, Served, Urgency, band_of},
     quota::{Cost, Hold, Limiter, Settlement, SharedView},
-    shared::{Ended, Need},
+    shared::{Beyond, Ended, Need},
     window::Room,
 };
 use waiting::{NEVER, Waiting, known, service};
@@ -266,7 +266,7 @@ impl Admission {
         let by_then = |at: u64| Decision::Wait(Some(next_deadline.map_or(at, |d| d.min(at))));
         match (self.limiter.room(cost, now), self.ask_at) {
             (Room::Now, Some(at)) if now < at => by_then(at),
-            (Room::Now, Some(_)) => Decision::Ask(owner, index, self.need(cost)),
+            (Room::Now, Some(_)) => Decision::Ask(owner, index, self.need(index, cost, now)),
             (Room::Now, None) => match self.grant(index, cost, now) {
                 Some(ticket) => Decision::Grant(owner, ticket),
                 None => Decision::Wait(None),
@@ -276,14 +276,35 @@ impl Admission {
         }
     }
 
-    fn need(&self, cost: Cost) -> Need {
+    fn need(&self, index: Index, cost: Cost, now: u64) -> Need {
         let (counted, held) = self.limiter.split(cost);
+        let entry = self.order.get(index);
+        let ageing = u64::try_from(self.config.ageing.as_nanos()).unwrap_or(u64::MAX);
+        // One that aged goes before the others' higher bands too.
+        let band = entry.map_or(0, |entry| {
+            match now.saturating_sub(entry.arrived) > ageing {
+                true => 0,
+                false => entry.band,
+            }
+        });
+        let mut beyond = self.limiter.beyond(now);
+        if self.limiter.expects() {
+            beyond.variance = beyond.variance.saturating_add(cost.variance);
+        }
         Need {
             counted,
             held,
             limits: self.limiter.limits(),
             concurrency: self.limiter.concurrency(),
+            beyond,
+            band,
+            flows: u32::try_from(self.order.flows()).unwrap_or(u32::MAX),
         }
+    }
+
+    /// What calls in flight may come to count for beyond what a ledger was told.
+    pub(crate) fn beyond(&self, now: u64) -> Beyond {
+        self.limiter.beyond(now)
     }
 
     /// The call to start next: of the band whose turn it is, the one that would miss its
@@ -353,6 +374,11 @@ impl Admission {
             position: place.ahead as u64 + 1,
             estimated_wait: outlook.likely.map(Duration::from_nanos),
         })
+    }
+
+    /// The call's holder has heard of its grant, and sends it now.
+    pub(crate) fn sent(&mut self, ticket: &mut Ticket, now: u64) {
+        self.limiter.restamp(&mut ticket.hold, now);
     }
 
     /// Ends a call whose use is known.

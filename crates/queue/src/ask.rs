@@ -16,6 +16,13 @@ pub struct Estimate {
     pub limited: bool,
 }
 
+impl Default for Estimate {
+    /// Of a call that consumes no tokens.
+    fn default() -> Self {
+        Self::new(0, 0)
+    }
+}
+
 impl Estimate {
     /// An estimate of that many input and at most that many output tokens.
     #[must_use]

@@ -13,13 +13,15 @@
 use crate::smoothed::Moments;
 
 /// Reports before anything is concluded.
-const REPORTS: u32 = 24;
+const REPORTS: u32 = 64;
 /// How often a refusal doubles that.
 const DOUBLINGS: u32 = 5;
 /// What calls declare beyond what they make says too little below this share of the limit.
-const TELLING: f64 = 0.03;
-/// The least share of that which is not counted, where what is made is.
-const NOT_DECLARED: f64 = 0.5;
+const TELLING: f64 = 0.01;
+/// The share of that which is not counted, between what is declared and what is made.
+const BETWEEN: f64 = 0.6;
+/// How sure a mean has to be, in its standard deviations.
+const SURE: f64 = 3.0;
 /// How far below the calls that ended a report may be, as a share of the limit.
 const REMEMBERED: f64 = 0.15;
 
@@ -75,13 +77,18 @@ impl Counting {
     pub(crate) fn made(&self) -> bool {
         let needed = REPORTS << self.refusals.min(DOUBLINGS);
         self.uncounted.seen() >= needed
-            && self.uncounted.above(-1.0) >= NOT_DECLARED
+            && self.uncounted.above(-self.doubt()) >= BETWEEN
             && self.beyond.above(0.0) >= -REMEMBERED
     }
 
     /// Whether what calls declare is counted while they run.
     pub(crate) fn declared(&self) -> bool {
-        self.uncounted.seen() >= REPORTS && self.uncounted.above(1.0) < NOT_DECLARED
+        self.uncounted.seen() >= REPORTS && self.uncounted.above(self.doubt()) < BETWEEN
+    }
+
+    /// Standard deviations of a report that its mean may be off.
+    fn doubt(&self) -> f64 {
+        SURE / f64::from(self.uncounted.seen().max(1)).sqrt()
     }
 }
 
@@ -112,25 +119,25 @@ mod tests {
 
     #[test]
     fn what_is_made_and_what_is_declared_are_told_apart() {
-        assert!(made(40, 0.0), "counted at the end");
-        assert!(made(40, 9_000.0), "counted at the start");
+        assert!(made(80, 0.0), "counted at the end");
+        assert!(made(80, 9_000.0), "counted at the start");
         assert!(!made(20, 0.0), "too few reports");
-        assert!(!made(40, 30_000.0), "what they declared");
-        assert!(!made(40, -40_000.0), "a bucket that refills");
+        assert!(!made(80, 30_000.0), "what they declared");
+        assert!(!made(80, -40_000.0), "a bucket that refills");
         let mut declaring = Counting::default();
-        concluded(&mut declaring, 40, 30_000.0);
+        concluded(&mut declaring, 80, 30_000.0);
         assert!(declaring.declared());
     }
 
     #[test]
     fn each_refusal_makes_it_twice_as_hard() {
         let mut counting = Counting::default();
-        concluded(&mut counting, 40, 0.0);
+        concluded(&mut counting, 80, 0.0);
         counting.refused();
         assert!(!counting.made());
-        concluded(&mut counting, 40, 0.0);
+        concluded(&mut counting, 80, 0.0);
         assert!(!counting.made());
-        concluded(&mut counting, 40, 0.0);
+        concluded(&mut counting, 80, 0.0);
         assert!(counting.made());
     }
 
@@ -141,7 +148,7 @@ mod tests {
             let levels = Levels {
                 ended: 50_000.0,
                 made: 60_000.0,
-                declared: 61_000.0,
+                declared: 60_500.0,
             };
             counting.report(100_000, 50_000, levels);
         }

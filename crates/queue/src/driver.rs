@@ -167,7 +167,7 @@ impl Shared {
                         state.finish(id.owner, Stage::Granted(Box::new(ticket)), &mut wakers);
                     }
                     // It left while the ledger was asked.
-                    None => link.end(Ended::unsent(seq)),
+                    None => link.end(Ended::unsent(seq), state.admission.beyond(now)),
                 }
             }
             Answer::Later { after, paused } => {
@@ -198,9 +198,9 @@ impl Shared {
     }
 
     /// Tells the ledger, if there is one, that a call ended.
-    pub(crate) fn tell(&self, ended: Option<Ended>) {
+    pub(crate) fn tell(&self, state: &State, ended: Option<Ended>, now: u64) {
         if let (Some(link), Some(ended)) = (&self.link, ended) {
-            link.end(ended);
+            link.end(ended, state.admission.beyond(now));
         }
     }
 

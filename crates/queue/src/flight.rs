@@ -159,6 +159,12 @@ impl Due {
         self.tokens * share + deviations * variance.sqrt()
     }
 
+    /// The variance of all of it.
+    pub(crate) fn spread(&self) -> f64 {
+        let doubt = self.tokens * self.doubt;
+        self.variance + doubt * doubt
+    }
+
     /// The share of the time that so many nanoseconds are.
     pub(crate) fn share(&self, nanos: f64) -> f64 {
         if self.over == 0 {

@@ -33,8 +33,8 @@ pub use retry::{RetryBudget, RetryPolicy};
 #[cfg(feature = "conformance")]
 pub use shared::conformance;
 pub use shared::{
-    Claim, Ended, Join, Kinds, LedgerError, LedgerTerms, LocalLedger, Note, QuotaLedger, ReplicaId,
-    RunningCall, SharedConfig, SharedStatus, Spent, Standing, Verdict,
+    Beyond, Claim, Ended, Join, Kinds, LedgerError, LedgerTerms, LocalLedger, Note, QuotaLedger,
+    ReplicaId, RunningCall, SharedConfig, SharedStatus, Spent, Standing, Verdict,
 };
 pub use snapshot::{QueueSnapshot, QuotaUse};
 pub use waiter::{Reservation, Updates, Waiter};

@@ -237,7 +237,12 @@ impl Queue {
             }
             return Poll::Pending;
         }
-        let call = state.calls.try_remove(id.owner);
+        let mut call = state.calls.try_remove(id.owner);
+        if let Some(Stage::Granted(ticket)) = call.as_mut().map(|call| &mut call.stage) {
+            // However late its task was woken.
+            let now = self.shared.now();
+            state.admission.sent(ticket, now);
+        }
         drop(state);
         Poll::Ready(match call.map(|call| call.stage) {
             Some(Stage::Granted(ticket)) => Ok(self.reservation(*ticket)),
@@ -259,7 +264,7 @@ impl Queue {
             }
             Some(Stage::Granted(ticket)) => {
                 let ended = state.admission.refund(*ticket, now);
-                self.shared.tell(ended);
+                self.shared.tell(&state, ended, now);
             }
             Some(Stage::Failed(_)) | None => {}
         }
@@ -276,7 +281,7 @@ impl Queue {
             End::Rejected => state.admission.rejected(ticket, now),
             End::Unsent => state.admission.refund(ticket, now),
         };
-        self.shared.tell(ended);
+        self.shared.tell(&state, ended, now);
         self.shared.drive(state, now);
     }
 

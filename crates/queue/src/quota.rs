@@ -4,17 +4,19 @@
 //! because a [`Hold`] is consumed by the settlement and cannot be copied.
 
 mod levels;
+mod margin;
 mod observed;
 
 use crate::{
     CachedInput, OutputCounted, QueueConfig, Refused,
     counting::Counting,
     flight::Flight,
-    shared::{Ended, Kinds},
+    shared::{Beyond, Ended, Kinds},
     throttle::Throttle,
     window::{Beside, MINUTE, Room, Window},
 };
 use levels::{End, InFlight, Start};
+use margin::Margin;
 
 /// What one call takes from the quotas, besides one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,10 @@ pub(crate) struct Limiter {
     /// What the upstream's headers said, and whether they said anything.
     observed: [Option<u64>; KINDS],
     told: bool,
+    /// What is kept free of each, as the headers show that it is needed.
+    margins: [Margin; KINDS],
+    /// When levels were first reported.
+    told_at: Option<u64>,
     pub(crate) running: u32,
     pub(crate) throttle: Throttle,
     flight: Flight,
@@ -117,6 +123,8 @@ impl Limiter {
             ends: Default::default(),
             observed: [None; KINDS],
             told: false,
+            margins: Default::default(),
+            told_at: None,
             running: 0,
             throttle: Throttle::new(),
             flight: Flight::default(),
@@ -137,21 +145,37 @@ impl Limiter {
 
     /// Limits after throttling.
     pub(crate) fn limits(&self) -> Kinds<Option<u64>> {
-        let share = self.throttle.share();
-        let shrunk = |limit: u64| ((limit as f64 * share) as u64).max(1);
-        std::array::from_fn(|kind| self.limit(kind).map(shrunk))
+        std::array::from_fn(|kind| self.bound(kind))
     }
 
-    /// What of a cost counts at a call's start, and what is set aside for its end.
+    /// What of a cost counts at a ledger from a call's start, and what is set aside for its
+    /// end. A ledger counts all from the start on: what is expected where what is made
+    /// counts, with a margin for all calls in flight; else what was declared.
     pub(crate) fn split(&self, cost: Cost) -> (Kinds<u64>, Kinds<u64>) {
-        match self.config.output_counted {
-            OutputCounted::AtStart | OutputCounted::Declared => {
-                (Self::amounts(cost.input, cost.declared), [0; KINDS])
-            }
-            OutputCounted::ActualAtStart => (Self::amounts(cost.input, cost.safe), [0; KINDS]),
-            OutputCounted::Unknown | OutputCounted::Made | OutputCounted::AtEnd => {
-                ([1, cost.input, cost.input, 0], [0, cost.safe, 0, cost.safe])
-            }
+        let output = match self.expects() {
+            true => cost.output,
+            false => Self::set_aside(cost),
+        };
+        (Self::amounts(cost.input, output), [0; KINDS])
+    }
+
+    /// Whether a ledger is told what calls are expected to make.
+    pub(crate) fn expects(&self) -> bool {
+        matches!(
+            self.config.output_counted,
+            OutputCounted::Made | OutputCounted::AtEnd | OutputCounted::ActualAtStart
+        )
+    }
+
+    /// What calls in flight may come to count for beyond what a ledger was told.
+    pub(crate) fn beyond(&self, now: u64) -> Beyond {
+        if !self.expects() {
+            return Beyond::default();
+        }
+        let due = self.flight.due(now);
+        Beyond {
+            likely: due.tokens as i64 - self.in_flight.expected as i64,
+            variance: due.spread() as u64,
         }
     }
 
@@ -182,6 +206,13 @@ impl Limiter {
             (Some(a), Some(b)) => Some(a.min(b)),
             (one, other) => one.or(other),
         }
+    }
+
+    /// The limit after throttling, without what is kept free.
+    fn bound(&self, kind: usize) -> Option<u64> {
+        let limit = self.limit(kind)?;
+        let shrunk = (limit as f64 * self.throttle.share()) as u64;
+        Some(shrunk.saturating_sub(self.margins[kind].of(limit)).max(1))
     }
 
     pub(crate) fn concurrency(&self) -> Option<u32> {
@@ -241,10 +272,9 @@ impl Limiter {
             OutputCounted::Unknown | OutputCounted::Made
         );
         for kind in 0..KINDS {
-            let Some(limit) = self.limit(kind) else {
+            let Some(limit) = self.bound(kind) else {
                 continue;
             };
-            let limit = ((limit as f64 * self.throttle.share()) as u64).max(1);
             let output = kind % 2 == 1;
             let start = !output || learns || self.config.output_counted.start() != Start::Free;
             let end = output && (learns || self.config.output_counted.end() != End::Free);
@@ -315,7 +345,7 @@ impl Limiter {
         let due = self.flight.due(now);
         let beside = self.in_flight.beside(start, &due);
         let amounts = Self::amounts(cost.input, Self::at_start(counted, cost));
-        let aside = self.set_aside(cost);
+        let aside = Self::set_aside(cost);
         let mut room = Room::Now;
         for kind in 0..KINDS {
             let output = kind % 2 == 1;
@@ -339,11 +369,8 @@ impl Limiter {
     }
 
     /// What is held of an output while nobody knows how it is counted.
-    fn set_aside(&self, cost: Cost) -> u64 {
-        match self.counting.was_refused() {
-            true => cost.declared.max(cost.safe),
-            false => cost.safe,
-        }
+    fn set_aside(cost: Cost) -> u64 {
+        cost.declared.max(cost.safe)
     }
 
     /// Whether too little is known to start many calls at once: of the quotas, or where
@@ -358,18 +385,13 @@ impl Limiter {
     /// much and runs for `run` nanoseconds.
     pub(crate) fn rate(&self, reserved: Cost, used: Cost, run: f64) -> f64 {
         let real = used.output as f64;
-        let (safe, declared) = (reserved.safe as f64, reserved.declared as f64);
+        let declared = reserved.declared as f64;
         let minutes = run / MINUTE as f64;
         // What output counts for longer than a minute, as shares of a minute.
         let held = match self.output_counted() {
-            OutputCounted::Unknown => safe * minutes,
+            OutputCounted::Unknown => Self::set_aside(reserved) as f64 * minutes,
             OutputCounted::AtStart => (declared - real).max(0.0) * minutes.min(1.0),
             OutputCounted::Declared => (declared - real).max(0.0),
-            OutputCounted::AtEnd | OutputCounted::Made | OutputCounted::ActualAtStart
-                if self.shared.is_some() =>
-            {
-                safe * minutes
-            }
             OutputCounted::AtEnd | OutputCounted::Made | OutputCounted::ActualAtStart => 0.0,
         };
         let amounts = Self::amounts(used.input, used.output).map(|amount| amount as f64);
@@ -428,7 +450,7 @@ impl Limiter {
         self.in_flight.declared += cost.declared;
         self.in_flight.unlimited += if cost.limited { 0 } else { cost.output };
         let held = match self.output_counted().end() {
-            End::Held => self.set_aside(cost),
+            End::Held => Self::set_aside(cost),
             End::Free | End::Ahead => 0,
         };
         let mut kinds = 0;
@@ -452,6 +474,26 @@ impl Limiter {
             at: now,
             held,
             kinds,
+        }
+    }
+
+    /// The call is sent only now: it counts from now on.
+    pub(crate) fn restamp(&mut self, hold: &mut Hold, now: u64) {
+        let (at, cost) = (hold.at, hold.cost);
+        if now <= at {
+            return;
+        }
+        hold.at = now;
+        self.flight.end(cost.output, cost.variance, at);
+        self.flight.start(cost.output, cost.variance, now);
+        let amounts = Self::amounts(cost.input, cost.output);
+        for kind in (0..KINDS).filter(|kind| hold.kinds & (1 << kind) != 0) {
+            if let Some(window) = &mut self.starts[kind] {
+                window.moved(amounts[kind], at, now);
+            }
+            if let Some(window) = self.ends[kind].as_mut().filter(|_| kind == 1) {
+                window.moved(cost.input, at, now);
+            }
         }
     }
 

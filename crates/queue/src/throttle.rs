@@ -1,13 +1,14 @@
 //! What an upstream's refusal (429, 529) does: a pause, a smaller share, slow recovery.
 //!
-//! Additive increase, multiplicative decrease: a refusal takes 30 % of the present
+//! Additive increase, multiplicative decrease: a refusal takes 15 % of the present
 //! share, 5 % of the full one come back every 10 s. Refusals within one pause are one
 //! event, so a burst of them shrinks the share once. Latency is deliberately not a
 //! signal: a model's latency follows the length of its answers.
 
 const SECOND: u64 = 1_000_000_000;
-/// Kept of the share at a refusal; gentler than TCP's half, as a pause comes with it.
-const DECREASE: f64 = 0.7;
+/// Kept of the share at a refusal; gentler than TCP's half, as a pause comes with it, and
+/// a quota that is known is refused for a little too much, not for twice too much.
+const DECREASE: f64 = 0.85;
 /// The share never falls below this.
 const FLOOR: f64 = 0.1;
 /// Given back with every [`STEP`] after the pause.
@@ -95,7 +96,7 @@ mod tests {
         for tenth in 0..10 {
             throttle.refuse(0, 10, SECOND + tenth);
         }
-        assert!((throttle.share() - 0.7).abs() < 1e-9);
+        assert!((throttle.share() - 0.85).abs() < 1e-9);
     }
 
     #[test]
@@ -104,12 +105,12 @@ mod tests {
         for _ in 0..20 {
             throttle.refuse(5 * SECOND, 10, SECOND);
         }
-        assert!((throttle.share() - 0.7).abs() < 1e-9);
-        assert_eq!(throttle.concurrency(Some(50)), Some(35));
+        assert!((throttle.share() - 0.85).abs() < 1e-9);
+        assert_eq!(throttle.concurrency(Some(50)), Some(42));
         assert_eq!(throttle.paused_until(), 6 * SECOND);
         assert!(!throttle.recover(10, 15 * SECOND));
         assert!(throttle.recover(10, 16 * SECOND));
-        assert!((throttle.share() - 0.75).abs() < 1e-9);
+        assert!((throttle.share() - 0.9).abs() < 1e-9);
         throttle.recover(0, 500 * SECOND);
         assert!((throttle.share() - 1.0).abs() < 1e-9);
         assert_eq!(throttle.concurrency(None), None, "the cap is gone");

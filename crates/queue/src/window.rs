@@ -31,7 +31,7 @@ const PACE_LEAD: f64 = 1.01;
 /// the next decisions are felt, and for what ends later: as time passes, what was later
 /// comes near, and there is time to send less.
 const NEAR: f64 = 3.6;
-const FAR: f64 = 1.75;
+const FAR: f64 = 2.5;
 /// The share of the limit kept for what ends while a call is on its way.
 const ON_THE_WAY: f64 = 0.01;
 /// The share of the limit that a pause may leave to be caught up at once, while calls in
@@ -345,6 +345,17 @@ impl Window {
         let corrected = (self.ring[slot] + new).saturating_sub(old);
         self.counted = self.counted - self.ring[slot] + corrected;
         self.ring[slot] = corrected;
+    }
+
+    /// Counts at `now` what was counted at `then`, without a change of the pace.
+    pub(crate) fn moved(&mut self, amount: u64, then: u64, now: u64) {
+        if amount == 0 || then / self.width == now / self.width {
+            return;
+        }
+        let credit = self.credit;
+        self.correct(then, amount, 0, now);
+        self.count_silently(amount, now);
+        self.credit = credit;
     }
 
     /// Gives back to the pace what a settlement did not use.

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use lyceum_queue::{Claim, Ended, Join, LedgerTerms, Note, QuotaLedger, ReplicaId, Verdict};
+use lyceum_queue::{
+    Beyond, Claim, Ended, Join, LedgerTerms, Note, QuotaLedger, ReplicaId, Verdict,
+};
 use lyceum_store_redis::{RedisLedger, RedisServer};
 
 const DECISIONS: usize = 5_000;
@@ -38,6 +40,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             counted: [1, 0, 100 * least, 100],
             held: [0; 4],
             limits: [Some(1_000_000), None, Some(50_000_000), Some(50_000_000)],
+            beyond: Beyond::default(),
+            band: 1,
+            flows: 1,
             concurrency: Some(100),
         };
         let begin = Instant::now();
@@ -55,6 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     replica,
                     ended,
                     pause: None,
+                    beyond: Beyond::default(),
                 };
                 let begin = Instant::now();
                 ledger.tell(&note).await?;

@@ -17,6 +17,10 @@ local PACES = 256
 local PACE_LEAD = 1.01
 -- How far a replica may be ahead of one that waits, as a share of a window's quota.
 local LEAD = 0.01
+-- Standard deviations that all calls in flight may be above what is likely.
+local CONFIDENCE = 3.5
+-- The share of the limit that a pause may leave to be caught up at once.
+local CATCH_UP = 0.03
 -- How long a replica that was told to come back is waited for beyond that.
 local PATIENCE = 100000
 local SHORTEST, LONGEST = 2000, 250000
@@ -60,9 +64,12 @@ local replicas = {}
 do
   local all = redis.call('HGETALL', replicas_key)
   for i = 1, #all, 2 do
-    local beat, last, served, due = string.match(all[i + 1], '^(%S+) (%S+) (%S+) (%S+)$')
+    local words = {}
+    for word in string.gmatch(all[i + 1], '%S+') do words[#words + 1] = tonumber(word) end
+    -- One that an older version wrote has the first four only.
     replicas[all[i]] = {
-      beat = tonumber(beat), last = tonumber(last), served = tonumber(served), due = tonumber(due),
+      beat = words[1], last = words[2], served = words[3], due = words[4],
+      band = words[5] or 0, flows = words[6] or 1, likely = words[7] or 0, variance = words[8] or 0,
     }
   end
 end
@@ -70,7 +77,10 @@ end
 local function keep_replica(id)
   local peer = replicas[id]
   redis.call('HSET', replicas_key, id,
-    int(peer.beat) .. ' ' .. int(peer.last) .. ' ' .. float(peer.served) .. ' ' .. int(peer.due))
+    table.concat({
+      int(peer.beat), int(peer.last), float(peer.served), int(peer.due),
+      int(peer.band), int(peer.flows), int(peer.likely), int(peer.variance),
+    }, ' '))
 end
 
 local function keep_state()
@@ -171,18 +181,40 @@ local function set_limit(w, limit)
   end
 end
 
--- When a cost has room: now or later.
-local function room(w, cost)
+-- Grows the credit at a rate that lasts until what was counted first leaves the window.
+local function pace_beside(w, headroom)
+  local even = w.limit / window
+  local most = even * PACE_LEAD
+  local quiet = expiry(w.oldest) - now
+  if w.counted <= 0 or quiet < window / 60 then
+    w.pace = most
+  else
+    w.pace = math.min(math.max(headroom / quiet, even / 2), most)
+  end
+  w.pace_until = now + window / PACES
+  w.credit = math.min(w.credit + math.max(now - w.paced, 0) * w.pace, credit_limit(w))
+  w.credit = math.min(w.credit, math.max(headroom, w.limit * CATCH_UP))
+  w.paced = math.max(w.paced, now)
+  w.touched = true
+end
+
+-- When a cost has room, now or later, beside what calls in flight may come to count for.
+local function room(w, cost, beside)
   advance(w)
   local used = w.counted + w.held
-  if used > 0 and used + cost > w.limit then
+  if used > 0 and used + beside + cost > w.limit then
     for i, amount in ipairs(amounts(w, w.oldest, math.floor(now / width))) do
       used = used - tonumber(amount or 0)
-      if used <= 0 or used + cost <= w.limit then return expiry(w.oldest + i - 1) end
+      if used <= 0 or used + beside + cost <= w.limit then
+        local at = expiry(w.oldest + i - 1)
+        -- A forecast changes as time passes.
+        if beside ~= 0 then at = math.min(math.max(at, now + 1), now + window / PACES) end
+        return at
+      end
     end
     return now + LONGEST / 5
   end
-  pace(w)
+  if beside == 0 then pace(w) else pace_beside(w, w.limit - used - beside) end
   if w.credit >= 0 or used == 0 then return now end
   return now + math.max(math.min(-w.credit / w.pace, window / PACES), 1)
 end
@@ -243,7 +275,8 @@ local function finish(id, field, call, counted, late)
   if replicas[id] then
     local had = { {}, {} }
     for kind = 1, KINDS do had[1][kind], had[2][kind] = call[1 + kind], call[1 + KINDS + kind] end
-    replicas[id].served = replicas[id].served - share_of(had[1], had[2]) + share_of(counted, late)
+    local unused = share_of(had[1], had[2]) - share_of(counted, late)
+    replicas[id].served = replicas[id].served - unused / replicas[id].flows
     keep_replica(id)
   end
   for kind = 1, KINDS do
@@ -293,6 +326,15 @@ end
 
 local function waits(peer) return peer.due > 0 and peer.due + PATIENCE > now end
 
+-- What the calls in flight of all replicas may add.
+local function beside()
+  local likely, variance = 0, 0
+  for _, peer in pairs(replicas) do
+    likely, variance = likely + peer.likely, variance + peer.variance
+  end
+  return math.floor(likely + CONFIDENCE * math.sqrt(variance))
+end
+
 -- Flat: epoch, replicas, waiting, then age and four amounts of each bin.
 local function standing()
   local bins, bin_width = {}, math.max(math.floor((window + jitter) / 32), 1)
@@ -341,18 +383,21 @@ end
 function operations.reserve()
   local id, peer = arg.replica, replicas[arg.replica]
   if not peer then return { UNKNOWN, 0 } end
-  peer.beat = now
+  peer.beat, peer.band, peer.flows = now, arg.band, arg.flows
+  peer.likely, peer.variance = arg.beyond[1], arg.beyond[2]
   if redis.call('HEXISTS', calls_key, id .. '/' .. int(arg.seq)) == 1 then return { GRANTED, 0 } end
   if arg.seq <= peer.last then return { LATER, SHORTEST } end
   if now < state.paused then return { PAUSED, math.ceil(state.paused - now) } end
   if now < state.opens then return { LATER, math.ceil(state.opens - now) } end
   if not waits(peer) then
     -- It did not wait: what it did not use before is no claim to more now.
-    peer.served = math.max(peer.served, state.served - LEAD)
+    peer.served = math.max(peer.served, state.served - LEAD / peer.flows)
   end
   local turn
   for other, rival in pairs(replicas) do
-    if other ~= id and waits(rival) and peer.served > rival.served + LEAD then
+    local lead = LEAD / math.max(peer.flows, rival.flows)
+    if other ~= id and waits(rival) and (rival.band < peer.band
+        or rival.band == peer.band and peer.served > rival.served + lead) then
       turn = math.min(turn or rival.due, rival.due)
     end
   end
@@ -360,11 +405,13 @@ function operations.reserve()
   if arg.concurrency > 0 and redis.call('HLEN', calls_key) >= arg.concurrency then
     return ask_again(peer, id, LONGEST / 5)
   end
-  local at = now
+  local at, flying = now, beside()
   for kind = 1, KINDS do
     if arg.limits[kind] >= 0 then
       set_limit(windows[kind], arg.limits[kind])
-      at = math.max(at, room(windows[kind], arg.counted[kind] + arg.held[kind]))
+      -- Kinds 2 and 4 hold output.
+      local more = kind % 2 == 0 and flying or 0
+      at = math.max(at, room(windows[kind], arg.counted[kind] + arg.held[kind], more))
     end
   end
   if at > now then return ask_again(peer, id, at - now) end
@@ -384,7 +431,7 @@ function operations.reserve()
   state.served = peer.served
   -- One that waited probably has more to ask, and keeps its turn that long.
   local due = waits(peer) and now or 0
-  peer.served, peer.due, peer.last = peer.served + share, due, arg.seq
+  peer.served, peer.due, peer.last = peer.served + share / peer.flows, due, arg.seq
   keep_replica(id)
   keep_call(id, arg.seq, now, arg.counted, arg.held)
   return { GRANTED, 0 }
@@ -393,6 +440,11 @@ end
 function operations.tell()
   if arg.pause > 0 then state.paused = math.max(state.paused, now + arg.pause) end
   for _, ended in ipairs(arg.ended) do finish_known(arg.replica, ended) end
+  local peer = replicas[arg.replica]
+  if peer then
+    peer.likely, peer.variance = arg.beyond[1], arg.beyond[2]
+    keep_replica(arg.replica)
+  end
   return {}
 end
 
@@ -406,7 +458,8 @@ end
 
 function operations.join()
   local id = arg.replica
-  local peer = replicas[id] or { last = 0, served = state.served, due = 0 }
+  local peer = replicas[id]
+    or { last = 0, served = state.served, due = 0, band = 0, flows = 1, likely = 0, variance = 0 }
   replicas[id] = peer
   peer.beat = now
   if arg.seq <= peer.last then

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lyceum_queue::{
-    Claim, Ended, Join, LedgerError, LedgerTerms, Note, QuotaLedger, ReplicaId, RunningCall, Spent,
-    Standing, Verdict,
+    Beyond, Claim, Ended, Join, LedgerError, LedgerTerms, Note, QuotaLedger, ReplicaId,
+    RunningCall, Spent, Standing, Verdict,
 };
 use redis::{FromRedisValue, RedisError, Script};
 use serde_json::{Value, json};
@@ -86,6 +86,9 @@ impl QuotaLedger for RedisLedger {
             "held": claim.held,
             "limits": claim.limits.map(limit),
             "concurrency": claim.concurrency.unwrap_or(0),
+            "beyond": beyond(claim.beyond),
+            "band": claim.band,
+            "flows": claim.flows.max(1),
         });
         let (code, after): (i64, i64) = self.decide("reserve", &argument).await?;
         let after = Duration::from_micros(u64::try_from(after).unwrap_or(0));
@@ -105,6 +108,7 @@ impl QuotaLedger for RedisLedger {
             "replica": note.replica.to_string(),
             "ended": note.ended.iter().map(ended).collect::<Vec<_>>(),
             "pause": note.pause.map_or(0, micros),
+            "beyond": beyond(note.beyond),
         });
         let _: Vec<i64> = self.decide("tell", &argument).await?;
         Ok(())
@@ -140,6 +144,10 @@ fn failure(error: RedisError) -> LedgerError {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).map_or(1 << 50, |micros| micros.min(1 << 50))
+}
+
+fn beyond(beyond: Beyond) -> Value {
+    json!([beyond.likely, beyond.variance.min(1 << 50)])
 }
 
 fn ended(ended: &Ended) -> Value {

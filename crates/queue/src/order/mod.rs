@@ -123,6 +123,11 @@ impl<T> Order<T> {
         self.entries.len()
     }
 
+    /// About how many conversations have calls that wait.
+    pub(crate) fn flows(&self) -> usize {
+        self.shares.flows().min(self.len()).max(1)
+    }
+
     pub(crate) fn band_len(&self, band: usize) -> usize {
         self.bands[band].len
     }

@@ -152,6 +152,11 @@ impl Shares {
         (FlowId { number: id, born }, band)
     }
 
+    /// How many conversations are known.
+    pub(super) fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
     /// The call that the band serves next.
     pub(super) fn first(&self, band: usize) -> Option<Index> {
         let lane = self.courses[band].first()?;

@@ -43,6 +43,9 @@ impl Limiter {
                 }
                 continue;
             }
+            if self.margins[kind].report(limit, remaining, now) {
+                self.apply_limits(now);
+            }
             self.report(kind, limit, used, now);
             self.count_foreign(kind, limit, used, seen, now);
         }
@@ -50,6 +53,12 @@ impl Limiter {
 
     /// Tells what the upstream reports to those who learn how it counts.
     fn report(&mut self, kind: usize, limit: u64, used: u64, now: u64) {
+        // What a report says was so when its call arrived, which differs too much from what
+        // is so now while the first minute fills.
+        let from = self.told_at.get_or_insert(now);
+        if now < *from + MINUTE {
+            return;
+        }
         let due = self.flight.due(now).tokens;
         let Some(window) = self.starts[kind].as_mut().filter(|_| kind % 2 == 1) else {
             return;

@@ -9,14 +9,18 @@ use std::{
     time::Duration,
 };
 
-use super::{Claim, Ended, Join, Kinds, LedgerTerms, Note, ReplicaId, Spent, Standing, Verdict};
+use super::{
+    Beyond, Claim, Ended, Join, Kinds, LedgerTerms, Note, ReplicaId, Spent, Standing, Verdict,
+};
 use crate::{
     driver::nanos,
-    window::{Room, Window},
+    window::{Beside, Room, Window},
 };
 
 /// How far a replica may be ahead of one that waits, as a share of a window's quota.
 const LEAD: f64 = 0.01;
+/// Standard deviations that all calls in flight may be above what is likely.
+const CONFIDENCE: f64 = 3.5;
 /// How long a replica that was told to come back is waited for beyond that.
 const PATIENCE: u64 = 100_000_000;
 /// The shortest and longest time to the next question where nobody knows better.
@@ -45,8 +49,11 @@ pub(crate) struct Book {
 struct Peer {
     beat: u64,
     last: u64,
-    /// Shares of windows that it was granted.
+    /// Shares of windows that it was granted, for each of its conversations.
     served: f64,
+    band: u8,
+    flows: u32,
+    beyond: Beyond,
     /// It waits, and comes back before this time.
     due: Option<u64>,
 }
@@ -84,6 +91,8 @@ impl Book {
             return Verdict::Unknown;
         };
         peer.beat = now;
+        (peer.band, peer.flows) = (claim.band, claim.flows.max(1));
+        peer.beyond = claim.beyond;
         if self.calls.contains_key(&(claim.replica, claim.seq)) {
             return Verdict::Granted;
         }
@@ -98,13 +107,15 @@ impl Book {
         }
         if peer.due.is_none_or(|due| due + PATIENCE <= now) {
             // It did not wait: what it did not use before is no claim to more now.
-            peer.served = peer.served.max(served - LEAD);
+            peer.served = peer.served.max(served - LEAD / f64::from(peer.flows));
         }
-        let mine = peer.served;
+        let (mine, band, flows) = (peer.served, peer.band, peer.flows);
         let before_me = self.replicas.iter().filter(|(id, peer)| {
             **id != claim.replica
                 && peer.due.is_some_and(|due| due + PATIENCE > now)
-                && mine > peer.served + LEAD
+                && (peer.band < band
+                    || peer.band == band
+                        && mine > peer.served + LEAD / f64::from(flows.max(peer.flows)))
         });
         let turn = before_me.filter_map(|(_, peer)| peer.due).min();
         if let Some(due) = turn {
@@ -118,13 +129,19 @@ impl Book {
         }
         let mut at = now;
         self.limits = claim.limits;
+        let beside = self.beside();
         for kind in 0..4 {
             let Some(limit) = claim.limits[kind] else {
                 continue;
             };
             self.windows[kind].set_limit(limit);
             let cost = claim.counted[kind] + claim.held[kind];
-            match self.windows[kind].room(cost, now) {
+            let beside = if kind % 2 == 1 {
+                beside
+            } else {
+                Beside::default()
+            };
+            match self.windows[kind].room_beside(cost, beside, now) {
                 Room::Now => {}
                 Room::At(when) => at = at.max(when),
                 Room::Settlement => at = at.max(now + LONGEST / 5),
@@ -135,6 +152,19 @@ impl Book {
         }
         self.grant(claim, now);
         Verdict::Granted
+    }
+
+    /// What the calls in flight of all replicas may add.
+    fn beside(&self) -> Beside {
+        let (mut likely, mut variance) = (0, 0.0);
+        for peer in self.replicas.values() {
+            likely += peer.beyond.likely;
+            variance += peer.beyond.variance as f64;
+        }
+        Beside {
+            most: likely + (CONFIDENCE * variance.sqrt()) as i64,
+            likely,
+        }
     }
 
     fn wait(&mut self, claim: &Claim, after: u64, now: u64) -> Verdict {
@@ -156,7 +186,7 @@ impl Book {
         }
         if let Some(peer) = self.replicas.get_mut(&claim.replica) {
             self.served = peer.served;
-            peer.served += share;
+            peer.served += share / f64::from(peer.flows);
             // One that waited probably has more to ask, and keeps its turn that long.
             peer.due = peer.due.filter(|due| due + PATIENCE > now).map(|_| now);
             peer.last = claim.seq;
@@ -188,6 +218,9 @@ impl Book {
         for ended in &note.ended {
             self.end(note.replica, ended, now);
         }
+        if let Some(peer) = self.replicas.get_mut(&note.replica) {
+            peer.beyond = note.beyond;
+        }
     }
 
     fn end(&mut self, replica: ReplicaId, ended: &Ended, now: u64) {
@@ -201,7 +234,7 @@ impl Book {
         let unused = self.share(&entry.counted, &entry.held);
         let unused = unused - self.share(&ended.counted, &ended.late);
         if let Some(peer) = self.replicas.get_mut(&replica) {
-            peer.served -= unused;
+            peer.served -= unused / f64::from(peer.flows);
         }
         for kind in 0..4 {
             let window = &mut self.windows[kind];
@@ -231,6 +264,9 @@ impl Book {
             beat: now,
             last: 0,
             served,
+            band: 0,
+            flows: 1,
+            beyond: Beyond::default(),
             due: None,
         });
         peer.beat = now;

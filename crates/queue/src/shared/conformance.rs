@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Claim, Ended, Join, Kinds, LedgerError, LedgerTerms, Note, QuotaLedger, ReplicaId, RunningCall,
-    Spent, Standing, Verdict,
+    Beyond, Claim, Ended, Join, Kinds, LedgerError, LedgerTerms, Note, QuotaLedger, ReplicaId,
+    RunningCall, Spent, Standing, Verdict,
 };
 
 /// Makes ledgers under test.
@@ -65,6 +65,9 @@ pub async fn check(subject: &dyn Subject) -> Result<(), Violation> {
     news_of_a_lost_replica_are_counted(subject).await?;
     an_emptied_ledger_is_told_everything(subject).await?;
     a_standing_tells_what_counts(subject).await?;
+    what_calls_in_flight_may_add_is_kept_free(subject).await?;
+    a_higher_band_goes_first(subject).await?;
+    a_replica_with_more_conversations_gets_more(subject).await?;
     nobody_starves(subject).await
 }
 
@@ -110,6 +113,9 @@ fn claim(replica: ReplicaId, seq: u64, tokens: u64) -> Claim {
         held: [0; 4],
         limits: [None, Some(100), None, None],
         concurrency: None,
+        beyond: Beyond::default(),
+        band: 1,
+        flows: 1,
     }
 }
 
@@ -122,6 +128,7 @@ fn note(replica: ReplicaId, ended: Vec<Ended>) -> Note {
         replica,
         ended,
         pause: None,
+        beyond: Beyond::default(),
     }
 }
 
@@ -393,6 +400,85 @@ async fn a_standing_tells_what_counts(subject: &dyn Subject) -> Result<(), Viola
     let old = standing.spent.iter().map(|spent| spent.age).max();
     let holds = old.is_some_and(|age| age > WINDOW / 8 && age <= WINDOW / 2);
     rule("with its age", holds, || format!("{standing:?}"))
+}
+
+async fn what_calls_in_flight_may_add_is_kept_free(subject: &dyn Subject) -> Result<(), Violation> {
+    let ledger = opened(subject, terms()).await?;
+    let beyond = |likely, variance| Beyond { likely, variance };
+    let first = Claim {
+        beyond: beyond(10, 8),
+        ..claim(ANNA, 2, 40)
+    };
+    granted("it fits", ledger.reserve(&first).await?)?;
+    // 10 and 10 are likely, and 3.5 deviations of 4 are 14 more.
+    let second = |seq, tokens| Claim {
+        beyond: beyond(10, 8),
+        ..claim(BELA, seq, tokens)
+    };
+    let verdict = ledger.reserve(&second(2, 27)).await?;
+    refused("what may be added is kept free", verdict)?;
+    let verdict = ledger.reserve(&second(3, 26)).await?;
+    granted("deviations of several do not add up", verdict)?;
+    let end = Note {
+        beyond: beyond(0, 0),
+        ..note(ANNA, vec![ended(2, [1, 40, 0, 0], [0; 4])])
+    };
+    ledger.tell(&end).await?;
+    // What is left is 34, less 10 and 3.5 deviations of the root of 8.
+    sleep(WINDOW / 5).await;
+    let verdict = ledger.reserve(&second(4, 16)).await?;
+    refused("the others' is kept free still", verdict)?;
+    let verdict = ledger.reserve(&second(5, 15)).await?;
+    granted("what ended adds nothing", verdict)
+}
+
+async fn a_higher_band_goes_first(subject: &dyn Subject) -> Result<(), Violation> {
+    let ledger = opened(subject, terms()).await?;
+    let of = |replica, seq, band| Claim {
+        band,
+        limits: [None; 4],
+        concurrency: Some(1),
+        ..claim(replica, seq, 1)
+    };
+    granted("a slot is free", ledger.reserve(&of(ANNA, 2, 0)).await?)?;
+    refused("no more", ledger.reserve(&of(BELA, 2, 0)).await?)?;
+    ledger
+        .tell(&note(ANNA, vec![ended(2, [1, 1, 0, 0], [0; 4])]))
+        .await?;
+    let verdict = ledger.reserve(&of(ANNA, 3, 1)).await?;
+    refused("a higher band that waits goes first", verdict)?;
+    let verdict = ledger.reserve(&of(BELA, 3, 0)).await?;
+    granted("it is its turn", verdict)
+}
+
+async fn a_replica_with_more_conversations_gets_more(
+    subject: &dyn Subject,
+) -> Result<(), Violation> {
+    let ledger = opened(subject, terms()).await?;
+    let (mut got, mut seq) = ([0_u64; 2], 2);
+    let begin = Instant::now();
+    while begin.elapsed() < WINDOW * 4 {
+        for (at, replica, flows) in [(0, ANNA, 3), (1, BELA, 1)] {
+            seq += 1;
+            let asked = Claim {
+                flows,
+                ..claim(replica, seq, 2)
+            };
+            if ledger.reserve(&asked).await? == Verdict::Granted {
+                got[at] += 2;
+                ledger
+                    .tell(&note(replica, vec![ended(seq, [1, 2, 0, 0], [0; 4])]))
+                    .await?;
+            }
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    let [anna, bela] = got;
+    rule(
+        "each conversation gets as much",
+        anna >= bela * 2 && bela * 6 >= anna,
+        || format!("{got:?}"),
+    )
 }
 
 async fn nobody_starves(subject: &dyn Subject) -> Result<(), Violation> {

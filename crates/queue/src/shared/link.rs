@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Ended, LedgerError, QuotaLedger, ReplicaId, SharedConfig, Standing,
+    Beyond, Ended, LedgerError, QuotaLedger, ReplicaId, SharedConfig, Standing,
     replica::{Need, Replica, Step, Work},
 };
 use crate::{driver::nanos, metrics::LedgerMetrics};
@@ -107,9 +107,9 @@ impl Link {
     }
 
     /// Ends a call.
-    pub(crate) fn end(&self, ended: Ended) {
+    pub(crate) fn end(&self, ended: Ended, beyond: Beyond) {
         let core = &self.core;
-        core.lock().end(ended, core.now());
+        core.lock().end(ended, beyond, core.now());
         core.work.notify_one();
     }
 

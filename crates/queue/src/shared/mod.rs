@@ -101,6 +101,17 @@ pub struct SharedStatus {
     pub replicas: u32,
 }
 
+/// What the calls that run in one process may come to count for beyond what was counted of
+/// their output when they started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beyond {
+    /// What is likely; below zero where less is.
+    pub likely: i64,
+    /// The variance of that. Those of several processes add up, so all of them together
+    /// need less of a margin than each for itself.
+    pub variance: u64,
+}
+
 /// A call that asks to start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Claim {
@@ -116,6 +127,12 @@ pub struct Claim {
     pub limits: Kinds<Option<u64>>,
     /// The most calls at one time; `None` is no limit.
     pub concurrency: Option<u32>,
+    /// Of the replica's calls in flight and this one, for the kinds that hold output.
+    pub beyond: Beyond,
+    /// The call's band, 0 for the highest. Among replicas that wait the highest goes first.
+    pub band: u8,
+    /// Conversations that wait in the replica, at least 1: its share compared with others.
+    pub flows: u32,
 }
 
 /// What became of a claim.
@@ -166,6 +183,8 @@ pub struct Note {
     pub ended: Vec<Ended>,
     /// A pause that the upstream asked for, from now on.
     pub pause: Option<Duration>,
+    /// Of the replica's calls that are still in flight.
+    pub beyond: Beyond,
 }
 
 /// An amount that was counted some time ago.
@@ -258,8 +277,9 @@ impl LedgerError {
 /// A quota that several processes draw on: one upstream, one model, one key.
 ///
 /// Invariant: whatever the replicas do, in no window of the terms' length is more counted
-/// than a claim's limits when it was granted. Among replicas that wait, the one that got
-/// least goes first, once the other is ahead by a hundredth of the quota.
+/// than a claim's limits when it was granted. Among replicas that wait in the highest band,
+/// the one that got least for each of its conversations goes first, once the other is ahead
+/// by a hundredth of the quota.
 ///
 /// # Cancel safety
 ///

@@ -9,8 +9,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Claim, Ended, Join, Kinds, LedgerTerms, Note, ReplicaId, RunningCall, SharedConfig, Standing,
-    Verdict, spends::Spends,
+    Beyond, Claim, Ended, Join, Kinds, LedgerTerms, Note, ReplicaId, RunningCall, SharedConfig,
+    Standing, Verdict, spends::Spends,
 };
 use crate::{
     driver::nanos,
@@ -31,6 +31,9 @@ pub(crate) struct Need {
     pub(crate) held: Kinds<u64>,
     pub(crate) limits: Kinds<Option<u64>>,
     pub(crate) concurrency: Option<u32>,
+    pub(crate) beyond: Beyond,
+    pub(crate) band: u8,
+    pub(crate) flows: u32,
 }
 
 /// What becomes of a need.
@@ -94,6 +97,8 @@ pub(crate) struct Replica {
     beat: u64,
     /// Windows of the time alone.
     alone: Option<Kinds<Window>>,
+    /// Of the calls in flight, as heard last.
+    beyond: Beyond,
 }
 
 impl Replica {
@@ -118,6 +123,7 @@ impl Replica {
             stood: 0,
             beat: 0,
             alone: None,
+            beyond: Beyond::default(),
         }
     }
 
@@ -156,6 +162,9 @@ impl Replica {
                     held: need.held,
                     limits: need.limits,
                     concurrency: need.concurrency,
+                    beyond: need.beyond,
+                    band: need.band,
+                    flows: need.flows,
                 })
             }
             State::Joining | State::Out { tried: false, .. } => later(SOON),
@@ -249,7 +258,8 @@ impl Replica {
     }
 
     /// Learns that a call ended.
-    pub(crate) fn end(&mut self, mut ended: Ended, now: u64) {
+    pub(crate) fn end(&mut self, mut ended: Ended, beyond: Beyond, now: u64) {
+        self.beyond = beyond;
         let Some(call) = self.calls.get_mut(&ended.seq) else {
             return;
         };
@@ -303,6 +313,7 @@ impl Replica {
                 pause: self
                     .pause
                     .map(|at| Duration::from_nanos(at.saturating_sub(now))),
+                beyond: self.beyond,
             }),
             State::In if now >= self.beat => Work::Beat,
             State::In => Work::Sleep(self.beat),
