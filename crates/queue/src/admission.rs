@@ -5,6 +5,7 @@
 //! consumes it. `now` is nanoseconds since the driver's origin and may stand still but
 //! should not run backwards. Deliberately absent: tasks, wakers, clocks.
 
+mod needing;
 mod waiting;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -17,7 +18,7 @@ use crate::{
     eta::{Forecast, Outlook},
     order::{BANDS, Index, Order, Place, Served, Urgency, band_of},
     quota::{Cost, Hold, Limiter, Settlement, SharedView},
-    shared::{Beyond, Ended, Need},
+    shared::{Ended, Need},
     window::Room,
 };
 use waiting::{NEVER, Waiting, known, service};
@@ -274,37 +275,6 @@ impl Admission {
             (Room::At(at), _) => by_then(at),
             (Room::Settlement, _) => Decision::Wait(next_deadline),
         }
-    }
-
-    fn need(&self, index: Index, cost: Cost, now: u64) -> Need {
-        let (counted, held) = self.limiter.split(cost);
-        let entry = self.order.get(index);
-        let ageing = u64::try_from(self.config.ageing.as_nanos()).unwrap_or(u64::MAX);
-        // One that aged goes before the others' higher bands too.
-        let band = entry.map_or(0, |entry| {
-            match now.saturating_sub(entry.arrived) > ageing {
-                true => 0,
-                false => entry.band,
-            }
-        });
-        let mut beyond = self.limiter.beyond(now);
-        if self.limiter.expects() {
-            beyond.variance = beyond.variance.saturating_add(cost.variance);
-        }
-        Need {
-            counted,
-            held,
-            limits: self.limiter.limits(),
-            concurrency: self.limiter.concurrency(),
-            beyond,
-            band,
-            flows: u32::try_from(self.order.flows()).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// What calls in flight may come to count for beyond what a ledger was told.
-    pub(crate) fn beyond(&self, now: u64) -> Beyond {
-        self.limiter.beyond(now)
     }
 
     /// The call to start next: of the band whose turn it is, the one that would miss its

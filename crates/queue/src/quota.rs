@@ -3,76 +3,23 @@
 //! Invariant: what [`Limiter::reserve`] takes is given back or counted exactly once,
 //! because a [`Hold`] is consumed by the settlement and cannot be copied.
 
+mod cost;
 mod levels;
 mod margin;
 mod observed;
+mod told;
 
 use crate::{
     CachedInput, OutputCounted, QueueConfig, Refused,
     counting::Counting,
     flight::Flight,
-    shared::{Beyond, Ended, Kinds},
+    shared::Kinds,
     throttle::Throttle,
     window::{Beside, MINUTE, Room, Window},
 };
+pub(crate) use cost::{Cost, Hold, Settlement};
 use levels::{End, InFlight, Start};
 use margin::Margin;
-
-/// What one call takes from the quotas, besides one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cost {
-    pub(crate) input: u64,
-    /// What it is expected to make.
-    pub(crate) output: u64,
-    /// The variance of the output, where a margin for it is kept for all calls together.
-    pub(crate) variance: u64,
-    /// What is set aside where that is to be enough for this call alone.
-    pub(crate) safe: u64,
-    /// What it declares as its limit, or as expected where it has none.
-    pub(crate) declared: u64,
-    /// Whether it declares a limit.
-    pub(crate) limited: bool,
-    /// Whether nobody knows at all how much it will make.
-    pub(crate) blind: bool,
-}
-
-impl Cost {
-    pub(crate) fn new(input: u64, output: u64) -> Self {
-        Self {
-            input,
-            output,
-            variance: 0,
-            safe: output,
-            declared: output,
-            limited: true,
-            blind: false,
-        }
-    }
-}
-
-/// What a running call has reserved.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    pub(crate) cost: Cost,
-    pub(crate) at: u64,
-    /// What is held of its output, where it is held.
-    held: u64,
-    /// The windows there were, one bit a kind: a later one does not know of it.
-    kinds: u8,
-}
-
-/// How a reservation ends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Settlement {
-    /// The upstream said what was used.
-    Used { input: u64, output: u64 },
-    /// Nobody knows; at most what was reserved, or more where more was seen.
-    Uncertain { input: u64, output: u64 },
-    /// The upstream refused it before it did any work.
-    Rejected,
-    /// The call was never sent.
-    Unsent,
-}
 
 /// No call uses more tokens than this; an upstream that says so is not believed.
 const MOST: u64 = 1 << 32;
@@ -146,51 +93,6 @@ impl Limiter {
     /// Limits after throttling.
     pub(crate) fn limits(&self) -> Kinds<Option<u64>> {
         std::array::from_fn(|kind| self.bound(kind))
-    }
-
-    /// What of a cost counts at a ledger from a call's start, and what is set aside for its
-    /// end. A ledger counts all from the start on: what is expected where what is made
-    /// counts, with a margin for all calls in flight; else what was declared.
-    pub(crate) fn split(&self, cost: Cost) -> (Kinds<u64>, Kinds<u64>) {
-        let output = match self.expects() {
-            true => cost.output,
-            false => Self::set_aside(cost),
-        };
-        (Self::amounts(cost.input, output), [0; KINDS])
-    }
-
-    /// Whether a ledger is told what calls are expected to make.
-    pub(crate) fn expects(&self) -> bool {
-        matches!(
-            self.config.output_counted,
-            OutputCounted::Made | OutputCounted::AtEnd | OutputCounted::ActualAtStart
-        )
-    }
-
-    /// What calls in flight may come to count for beyond what a ledger was told.
-    pub(crate) fn beyond(&self, now: u64) -> Beyond {
-        if !self.expects() {
-            return Beyond::default();
-        }
-        let due = self.flight.due(now);
-        Beyond {
-            likely: due.tokens as i64 - self.in_flight.expected as i64,
-            variance: due.spread() as u64,
-        }
-    }
-
-    /// How a call ended, in a ledger's words.
-    pub(crate) fn ended(&self, seq: u64, reserved: Cost, used: Option<Cost>) -> Ended {
-        // What was declared stays counted.
-        let stays = self.config.output_counted == OutputCounted::Declared;
-        let used = used.map(|used| match used {
-            Cost { input, output, .. } if stays && output > 0 => {
-                Cost::new(input, output.max(reserved.declared))
-            }
-            used => used,
-        });
-        let (counted, late) = used.map_or(([0; KINDS], [0; KINDS]), |used| self.split(used));
-        Ended { seq, counted, late }
     }
 
     /// Limits before throttling: the lower of the configured and the observed one.

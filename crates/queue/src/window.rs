@@ -13,7 +13,10 @@
 //! is `limit / 60 s`, so a burst is paid back without a stall and without a loss.
 //! Deliberately absent: clocks; `now` is nanoseconds since the owner's origin.
 
+mod room;
+
 use crate::flight::Due;
+pub(crate) use room::{Beside, Room};
 
 /// The window that upstreams count, in nanoseconds.
 pub(crate) const MINUTE: u64 = 60_000_000_000;
@@ -37,37 +40,6 @@ const ON_THE_WAY: f64 = 0.01;
 /// The share of the limit that a pause may leave to be caught up at once, while calls in
 /// flight fill the window: more would come back as a burst and a pause every minute.
 const CATCH_UP: f64 = 0.03;
-
-/// When a cost can be admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// Now.
-    Now,
-    /// Not before this time, if nothing else changes.
-    At(u64),
-    /// Only when a running call is settled.
-    Settlement,
-}
-
-impl Room {
-    /// When both have room.
-    pub(crate) fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Settlement, _) | (_, Self::Settlement) => Self::Settlement,
-            (Self::At(a), Self::At(b)) => Self::At(a.max(b)),
-            (Self::Now, other) | (other, Self::Now) => other,
-        }
-    }
-}
-
-/// What calls in flight may come to count for beyond what was counted of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Beside {
-    /// All of it, a margin included.
-    pub(crate) most: i64,
-    /// What will probably be counted of them as they end; it leaves the window with them.
-    pub(crate) likely: i64,
-}
 
 /// See the module's text.
 #[derive(Debug)]
