@@ -12,6 +12,7 @@ mod load;
 mod mcp;
 mod panel;
 mod privacy;
+mod queue;
 mod resolve;
 mod show;
 mod store;
@@ -32,6 +33,7 @@ pub(crate) use load::{ConfigError, load};
 pub(crate) use mcp::{Mcp, McpServer};
 pub(crate) use panel::{Panel, PanelSeat};
 pub(crate) use privacy::Privacy;
+pub(crate) use queue::Queue;
 pub(crate) use resolve::{Resolved, resolve};
 pub(crate) use show::show;
 pub(crate) use store::{Store, StoreKind, Vectors, VectorsKind};
@@ -206,37 +208,6 @@ pub(crate) struct Model {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// `[queue]`: the provider's quota for this key, and how long work may wait. Unset limits do not apply.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Queue {
-    /// Requests in any 60 seconds. Default: none.
-    pub requests_per_minute: Option<u64>,
-    /// Input tokens in any 60 seconds. Default: none.
-    pub input_tokens_per_minute: Option<u64>,
-    /// Output tokens in any 60 seconds. Default: none.
-    pub output_tokens_per_minute: Option<u64>,
-    /// Calls running at once. Default 50; 1 to 100,000.
-    pub max_concurrent: u64,
-    /// Calls waiting at once; beyond it callers get 503. Default 10,000; 1 to 10,000,000.
-    pub capacity: usize,
-    /// `redis`: all processes with the same key and model share these limits through the
-    /// server of `[redis]`. Default: none, each process has them for itself. Only in
-    /// `[queue]`; an endpoint's own limits are shared when these are.
-    pub shared: Option<Shared>,
-    /// The fewest processes to divide the limits among while that server is out of reach.
-    /// Default 1; 1 to 1000. The number seen last counts when it is more.
-    pub shared_replicas: u32,
-}
-
-/// Through what processes share a quota.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Shared {
-    /// The server of `[redis]`.
-    Redis,
-}
-
 /// `[redis]`: the Redis server that several processes share.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -245,20 +216,6 @@ pub(crate) struct Redis {
     /// kept in `LYCEUM_REDIS__URL` when it holds a password. Default: none.
     #[serde(serialize_with = "masked")]
     pub url: Option<SecretString>,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self {
-            requests_per_minute: None,
-            input_tokens_per_minute: None,
-            output_tokens_per_minute: None,
-            max_concurrent: 50,
-            capacity: 10_000,
-            shared: None,
-            shared_replicas: 1,
-        }
-    }
 }
 
 /// `[student]`: how the student speaks.

@@ -8,11 +8,11 @@ mod layout;
 mod shared;
 mod upstream;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use anyhow::{Result, bail};
 use lyceum_agents::Mind;
-use lyceum_core::{ChatModel, Embedder};
+use lyceum_core::{ChatModel, Embedder, TenantId};
 use lyceum_gateway::Catalog;
 use lyceum_llm::{
     Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, Ledger, Metered,
@@ -66,6 +66,7 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built])
         watch: Watch::default(),
         prices: Arc::new(cost::table(config.cost.prices.as_deref())?),
         ledger: Ledger::new(config.cost.budgets()),
+        weights: Arc::new(weights(config)?),
     };
     let (first, name) = match &chosen.main {
         Choice::Offline => {
@@ -130,6 +131,14 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built])
     })
 }
 
+/// Shares of tenants.
+fn weights(config: &Config) -> Result<HashMap<TenantId, u32>> {
+    let weights = config.queue.tenant_weights.iter();
+    weights
+        .map(|(tenant, weight)| Ok((TenantId::new(tenant.as_str())?, *weight)))
+        .collect()
+}
+
 /// The embedder that finds questions alike, where answers are given again for those.
 fn comparing(config: &Config, embedders: &[Built]) -> Result<Option<Arc<dyn Embedder>>> {
     let Some(name) = &config.cache.semantic else {
@@ -162,6 +171,7 @@ struct Building<'a> {
     watch: Watch,
     prices: Arc<PriceTable>,
     ledger: Ledger,
+    weights: Arc<HashMap<TenantId, u32>>,
 }
 
 impl Building<'_> {
@@ -210,7 +220,9 @@ impl Building<'_> {
             self.ledger.clone(),
         );
         let budget = SharedRetryBudget::new(config.retry.budget);
-        let queued = Queued::new(priced, queue.clone()).with_budget(budget.clone());
+        let queued = Queued::new(priced, queue.clone())
+            .with_budget(budget.clone())
+            .with_weights(Arc::clone(&self.weights));
         let retrying = Retrying::new(queued, config.retry.policy()).with_shared_budget(budget);
         self.watch.queues.push(queue);
         self.watch.circuits.push(circuit.clone());

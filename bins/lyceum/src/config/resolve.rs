@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use lyceum_gateway::Address;
 
+use lyceum_core::TenantId;
+
 use super::{Config, ConfigError, Embedding, Model, Queue, Store, StoreKind, VectorsKind};
 
 /// The validated configuration.
@@ -217,6 +219,7 @@ fn model(model: &Model) -> Result<(), ConfigError> {
 fn queue(queue: &Queue) -> Result<(), ConfigError> {
     for (key, value) in [
         ("queue.requests_per_minute", queue.requests_per_minute),
+        ("queue.tokens_per_minute", queue.tokens_per_minute),
         (
             "queue.input_tokens_per_minute",
             queue.input_tokens_per_minute,
@@ -232,6 +235,26 @@ fn queue(queue: &Queue) -> Result<(), ConfigError> {
     }
     let fewest = u64::from(queue.shared_replicas);
     range("queue.shared_replicas", fewest, 1, 1000)?;
+    let dead_after = queue.shared_dead_after_seconds;
+    range("queue.shared_dead_after_seconds", dead_after, 2, 600)?;
+    range(
+        "queue.shared_grace_seconds",
+        queue.shared_grace_seconds,
+        1,
+        60,
+    )?;
+    range("queue.jitter_ms", queue.jitter_ms, 0, 10_000)?;
+    range("queue.ageing_seconds", queue.ageing_seconds, 1, 3_600)?;
+    share("queue.burst", queue.burst, 1.0)?;
+    for (tenant, weight) in &queue.tenant_weights {
+        if TenantId::new(tenant.as_str()).is_err() {
+            return Err(ConfigError::Invalid {
+                key: "queue.tenant_weights",
+                detail: format!("{tenant:?} is no tenant's name"),
+            });
+        }
+        range("queue.tenant_weights", u64::from(*weight), 1, 1000)?;
+    }
     range("queue.max_concurrent", queue.max_concurrent, 1, 100_000)?;
     range("queue.capacity", queue.capacity as u64, 1, 10_000_000)
 }

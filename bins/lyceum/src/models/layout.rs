@@ -71,6 +71,7 @@ fn hosted(text: &mut String, model: &Hosted, config: &Config) {
     for (at, way) in model.ways.iter().enumerate() {
         let quotas = [
             ("requests", way.queue.requests_per_minute),
+            ("tokens", way.queue.tokens_per_minute),
             ("input tokens", way.queue.input_tokens_per_minute),
             ("output tokens", way.queue.output_tokens_per_minute),
         ];

@@ -8,7 +8,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use lyceum_cache::{Cache, Namespace};
 use lyceum_llm::{AnswerStore, InMemoryAnswers, TieredAnswers};
-use lyceum_queue::{LedgerTerms, QuotaLedger, SharedConfig};
+use lyceum_queue::{QuotaLedger, SharedConfig};
 use lyceum_store_redis::{RedisLedger, RedisServer, RedisTier};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
@@ -50,7 +50,7 @@ pub(super) fn ledger(model: &Hosted, at: usize, config: &Config) -> Result<Optio
     };
     let server = RedisServer::new(url, sharing.timeout).context("redis.url")?;
     let name = name(model, at);
-    let ledger = RedisLedger::new(server, &name, LedgerTerms::default());
+    let ledger = RedisLedger::new(server, &name, config.queue.terms());
     Ok(Some(Ledger {
         ledger: Arc::new(ledger),
         sharing,

@@ -1,6 +1,6 @@
 //! One provider behind one key, and the queue in front of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use lyceum_core::ChatModel;
@@ -20,22 +20,28 @@ pub(super) fn queue(
     dialect: Dialect,
     ledger: Option<Ledger>,
 ) -> Queue {
+    // Anthropic documents that what is made counts; who speaks OpenAI's dialect counts in
+    // many ways, so the headers have to tell.
     let (output_counted, cached_input) = match dialect {
-        Dialect::OpenAi => (OutputCounted::AtStart, CachedInput::Counted),
-        Dialect::Anthropic => (OutputCounted::AtEnd, CachedInput::Free),
+        Dialect::OpenAi => (OutputCounted::Unknown, CachedInput::Counted),
+        Dialect::Anthropic => (OutputCounted::Made, CachedInput::Free),
     };
     let quotas = Quotas {
         requests: config.requests_per_minute,
+        tokens: config.tokens_per_minute,
         input_tokens: config.input_tokens_per_minute,
         output_tokens: config.output_tokens_per_minute,
         concurrency: Some(u32::try_from(config.max_concurrent).unwrap_or(u32::MAX)),
-        ..Quotas::default()
     };
     let config = QueueConfig {
         quotas,
         capacity: config.capacity,
-        output_counted,
-        cached_input,
+        output_counted: config.output_counted.or(output_counted),
+        cached_input: config.cached_input.or(cached_input),
+        jitter: Duration::from_millis(config.jitter_ms),
+        burst: config.burst,
+        ageing: Duration::from_secs(config.ageing_seconds),
+        slow_start: true,
         ..QueueConfig::default()
     };
     match ledger {
