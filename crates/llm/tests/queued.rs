@@ -68,6 +68,24 @@ async fn usage_settles_the_reservation_and_a_drop_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_call_gives_its_tokens_back() {
+    let quotas = Quotas {
+        tokens: Some(100_000),
+        ..Quotas::default()
+    };
+    let queue = queue(quotas);
+    let served = vec![
+        Do::Say(ChatEvent::Usage(used())),
+        Do::Say(ChatEvent::Finished(FinishReason::Stop)),
+    ];
+    let refused = limited(Some(SECOND));
+    let model = Queued::new(Actor::new("a", [refused, served]), queue.clone());
+    ChatAnswer::collect(ask(&model)).await.unwrap();
+    // The provider did nothing for the first attempt.
+    assert_eq!(queue.snapshot().tokens.unwrap().used, 15);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_for_rate_waits_instead_of_failing() {
     let busy = vec![Do::Fail(ChatError::Unavailable {
         status: 529,
