@@ -5,7 +5,8 @@
 //! everything counted in the last `length + jitter`, rounded up to a bucket, plus what is
 //! held for running calls. So an upstream that counts an exact sliding window of that
 //! length, mostly a minute, never sees more, as long as calls use no more than they
-//! reserved.
+//! reserved. Where they may, the caller says what they may add, and a sum that is forecast
+//! holds as far as the forecast does.
 //!
 //! The pace is only for smoothness, and so may be approximate: credit grows at the
 //! highest even rate that will not run into the bound within the next minute. After a
