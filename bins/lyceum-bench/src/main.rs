@@ -35,7 +35,7 @@ enum Bench {
     /// Whether memories are found again: recall over long conversations, with no model.
     Memory(memory::Args),
     /// The queue in front of a limited upstream: quota used, fairness, forecasts, costs.
-    Queue,
+    Queue(queue::Args),
     /// What a tool's policy adds to a call.
     Tools,
 }
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
         Bench::Graph => graph::run(&options),
         Bench::Llm => llm::run(&options),
         Bench::Memory(args) => memory::run(&options, &args),
-        Bench::Queue => queue::run(&options),
+        Bench::Queue(args) => queue::run(&options, args),
         Bench::Tools => tools::run(&options),
     }
 }
