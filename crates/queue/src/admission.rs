@@ -81,6 +81,8 @@ pub(crate) struct Admission {
     wanted: Cost,
     /// With a shared ledger: when it may be asked again.
     ask_at: Option<u64>,
+    /// How often it was asked.
+    asked: u32,
 }
 
 impl Admission {
@@ -95,6 +97,7 @@ impl Admission {
             deadlines: Default::default(),
             wanted: Cost::new(0, 0),
             ask_at: None,
+            asked: 0,
         }
     }
 

@@ -8,16 +8,17 @@ use crate::{
 };
 
 impl Admission {
-    pub(super) fn need(&self, index: Index, cost: Cost, now: u64) -> Need {
+    pub(super) fn need(&mut self, index: Index, cost: Cost, now: u64) -> Need {
         let (counted, held) = self.limiter.split(cost);
         let entry = self.order.get(index);
         let ageing = u64::try_from(self.config.ageing.as_nanos()).unwrap_or(u64::MAX);
-        // One that aged goes before the others' higher bands too.
+        // One that aged goes before the others' higher bands too, but not each time it asks:
+        // what waits long everywhere has no claim to more than its share.
+        self.asked = self.asked.wrapping_add(1);
+        let turn = self.asked.is_multiple_of(self.config.aged_turn.max(2));
         let band = entry.map_or(0, |entry| {
-            match now.saturating_sub(entry.arrived) > ageing {
-                true => 0,
-                false => entry.band,
-            }
+            let aged = now.saturating_sub(entry.arrived) > ageing;
+            if aged && turn { 0 } else { entry.band }
         });
         let mut beyond = self.limiter.beyond(now);
         if self.limiter.expects() {
