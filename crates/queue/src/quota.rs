@@ -249,14 +249,14 @@ impl Limiter {
         let amounts = Self::amounts(cost.input, Self::at_start(counted, cost));
         let aside = Self::set_aside(cost);
         let mut room = Room::Now;
-        for kind in 0..KINDS {
+        for (kind, amount) in amounts.into_iter().enumerate() {
             let output = kind % 2 == 1;
             let from_start = self.starts[kind]
                 .as_mut()
                 .filter(|_| !output || start != Start::Free);
             if let Some(window) = from_start {
                 let beside = if output { beside } else { Beside::default() };
-                room = room.and(window.room_beside(amounts[kind], beside, now));
+                room = room.and(window.room_beside(amount, beside, now));
             }
             let input = if kind == 1 { cost.input } else { 0 };
             if let Some(window) = &mut self.ends[kind] {
