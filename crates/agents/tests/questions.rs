@@ -1,5 +1,4 @@
 //! The check of questions against labelled ones.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lyceum_agents::check::{Heard, review};
 use serde::Deserialize;

@@ -176,7 +176,7 @@ async fn teach(
     let mut events = served.student.teach(call, explanation);
     while let Some(event) = events.next().await {
         if let TeachEvent::Finished(lesson) = event? {
-            return Ok(lesson_told(*lesson));
+            return Ok(lesson_told(&lesson));
         }
     }
     Err(Refusal::Failed(TeachError::Workflow {
@@ -184,7 +184,7 @@ async fn teach(
     }))
 }
 
-fn lesson_told(lesson: Lesson) -> CallToolResult {
+fn lesson_told(lesson: &Lesson) -> CallToolResult {
     let questions = lesson.questions.iter().enumerate();
     let mut text: String = questions
         .map(|(at, question)| format!("{}. {question}\n", at + 1))
