@@ -18,6 +18,7 @@ use support::Server;
 /// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, tools, exported spans,
 /// alerts, very large requests.
 const NOT_EXERCISED: &[&str] = &[
+    "agent_questions_rejected_total",
     "alert_notices_total",
     "llm_large_requests_total",
     "mcp_connects_total",

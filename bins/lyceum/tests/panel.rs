@@ -77,7 +77,8 @@ async fn a_round_takes_at_most_60_percent_of_the_sequential_time() {
     let report: Value = answer.json().await.unwrap();
     assert_eq!(report["turns"].as_array().unwrap().len(), 4, "{report}");
     assert_eq!(report["degraded"], json!([]));
-    assert_eq!(sim.stats().requests, 8, "four calls a round");
+    // Four one after the other, then a round of five: the critic hears the later claims, too.
+    assert_eq!(sim.stats().requests, 9, "five calls a round");
     assert!(
         took <= sequential * 6 / 10,
         "{took:?} of {sequential:?} is {:.0} %",

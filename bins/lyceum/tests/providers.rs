@@ -95,7 +95,11 @@ async fn text_streams_before_the_answer_is_complete_and_leaving_cancels_upstream
     let sim = simulator(SimConfig {
         script: vec![
             Rule::text(r#"{"gaps": []}"#).when_system("Kinds of gap"),
-            Rule::text("Why does the stone fall, and not rise, and not stay, when you let go of it at all?"),
+            // Words are heard when their line was judged, so the first line comes early.
+            Rule::text(
+                "1. Why does the stone fall?\n\
+                 2. Where would the stone not fall, and not rise, and not stay, if you let go of it at all?",
+            ),
         ],
         per_token: slow,
         ..SimConfig::default()

@@ -289,7 +289,7 @@ async fn words_of_learners_memories_and_agents_stay_words() {
         let call = CallContext::new(Scope::local());
         assert!(panel.discuss(call, discussion).count().await > 4);
         let prompts = model.0.lock().unwrap().clone();
-        assert!(prompts.len() >= 9);
+        assert!(prompts.len() >= 8, "{}", prompts.len());
         assert_contained(&prompts, words);
     }
 }

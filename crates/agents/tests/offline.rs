@@ -212,6 +212,25 @@ fn what_was_said_before_is_remembered() {
 }
 
 #[test]
+fn a_term_that_another_conversation_explained_is_known_and_one_it_only_used_is_not() {
+    let text = "The chlorophyll takes in the light, so the plant grows.";
+    let asks = |recalled: &[String]| {
+        let lecture = Lecture {
+            recalled,
+            ..lecture("plants", text)
+        };
+        analyse(&lecture)
+            .iter()
+            .any(|gap| gap.quote == "chlorophyll")
+    };
+    assert!(asks(&[]));
+    assert!(asks(&["The chlorophyll takes in the light.".to_owned()]));
+    assert!(!asks(&[
+        "Chlorophyll is a green dye in the leaves.".to_owned()
+    ]));
+}
+
+#[test]
 fn two_flips_are_no_contradiction() {
     for text in [
         "When supply rises, the price falls. When supply falls, the price rises.",

@@ -51,7 +51,7 @@ pub struct Lecture<'a> {
     pub text: &'a str,
     /// The conversation before it, oldest first.
     pub earlier: &'a [Turn],
-    /// What was taught in other conversations: its terms are known.
+    /// What was taught in other conversations: the terms that it explains are known.
     pub recalled: &'a [String],
 }
 
@@ -71,11 +71,12 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
     findings.extend(circle::find(&document));
     findings.extend(steps::find(&document, frame));
     findings.extend(wording::find(&document, frame));
-    let recalled = lecture.recalled.iter().map(|text| Document::new(text));
-    let known: Vec<Document<'_>> = recalled.chain(earlier).collect();
+    let recalled = lecture.recalled.iter();
+    let recalled: Vec<Document<'_>> = recalled.map(|text| Document::new(text)).collect();
     findings.extend(terms::undefined(
         &document,
-        &known,
+        &earlier,
+        &recalled,
         lecture.topic,
         frame.care(),
     ));

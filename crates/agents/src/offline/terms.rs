@@ -36,10 +36,12 @@ pub(super) struct Candidate {
     pub score: f32,
 }
 
-/// Finds terms of the text that neither it nor what was said before explains.
+/// Finds terms of the text that neither it nor what was said before explains: in this
+/// conversation a term was met, in another one it has to be explained.
 pub(super) fn undefined(
     document: &Document<'_>,
     earlier: &[Document<'_>],
+    recalled: &[Document<'_>],
     topic: &str,
     care: f32,
 ) -> Vec<Finding> {
@@ -54,6 +56,7 @@ pub(super) fn undefined(
         group.push(candidate);
     }
     let said: Vec<Candidate> = earlier.iter().flat_map(self::candidates).collect();
+    let explained: Vec<String> = recalled.iter().flat_map(explained).collect();
     let topic = topic.to_lowercase();
     let topic_words: Vec<String> = super::english::words(&topic, 0)
         .into_iter()
@@ -84,7 +87,7 @@ pub(super) fn undefined(
         for candidate in group.iter().take(24) {
             gloss = gloss.max(glosses(document, candidate));
         }
-        if said.iter().any(|old| old.key == key) {
+        if said.iter().any(|old| old.key == key) || explained.iter().any(|old| old == key) {
             // It was met before; asking again would try the learner's patience.
             gloss = gloss.max(Gloss::Full);
         }
@@ -133,6 +136,15 @@ pub(super) fn undefined(
     findings.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     findings.truncate(MOST);
     findings
+}
+
+/// The terms that a text says the meaning of.
+fn explained(document: &Document<'_>) -> Vec<String> {
+    let terms = candidates(document).into_iter().take(500);
+    terms
+        .filter(|term| glosses(document, term) == Gloss::Full)
+        .map(|term| term.key)
+        .collect()
 }
 
 /// Whether letters stand for people or things: "A has 40, B has 35".
