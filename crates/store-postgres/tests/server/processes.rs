@@ -50,11 +50,10 @@ fn race(test: &str) {
     let mut won = [0, 0];
     let told = children.each_mut().map(Racer::threads);
     for thread in 0..THREADS {
-        match told.each_ref().map(|told| told[&thread].as_str()) {
-            ["won", "busy"] => won[0] += 1,
-            ["busy", "won"] => won[1] += 1,
-            other => panic!("thread {thread}: {other:?}"),
-        }
+        let pair = told.each_ref().map(|told| told[&thread].as_str());
+        let is_one = pair == ["won", "busy"] || pair == ["busy", "won"];
+        assert!(is_one, "thread {thread}: {pair:?}");
+        won[usize::from(pair[1] == "won")] += 1;
     }
     println!("{won:?}");
     for child in children {
