@@ -179,7 +179,8 @@ where
         let Self { driver, ended } = self;
         let watch = RunWatch::start(&driver.run);
         let begun = match begin {
-            Some(begin) => driver.begin(begin).await,
+            // Boxed, because runs begin once and wait for long.
+            Some(begin) => Box::pin(driver.begin(begin)).await,
             None => driver.go_on().await,
         };
         let result = match begun {
@@ -189,7 +190,10 @@ where
             }
             Err(error) => Err(error),
         };
-        let closed = driver.close().await;
+        let closed = match driver.journal {
+            Some(_) => Box::pin(driver.close()).await,
+            None => Ok(()),
+        };
         // The first error is the one that ended the run.
         let result = result.and_then(|output| closed.map(|()| output));
         watch.end(driver.machine.merged(), &result);

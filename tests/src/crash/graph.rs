@@ -113,6 +113,8 @@ pub fn work() -> Result<Graph<Work, World>> {
         })
         .edge("inner", "breaks")
         .node("breaks", breaks)
+        // A record that fails is tried again; what is permanent goes to the handler.
+        .retry("breaks", AGAIN)
         .on_error("breaks", MEND)
         .worker(MEND, mend)
         .edge(MEND.name(), "left")

@@ -5,7 +5,11 @@
 //! absent: how a run begins and what is left of one that is cut off.
 
 use std::{
-    collections::VecDeque, future::Future, future::poll_fn, pin::pin, sync::Arc, task::Poll,
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
@@ -47,19 +51,19 @@ impl<S: State> Ended<S> {
     }
 }
 
-/// Waits for `work`, and lets the nodes that run go on meanwhile.
-async fn beside<S, R, F>(
+/// Waits for `work`, and lets the nodes that run go on meanwhile. It is pinned by the caller: a
+/// future that is passed by value takes its place twice in every run.
+fn beside<S, R, F>(
     running: &mut FuturesUnordered<R>,
     ended: &mut VecDeque<End<S>>,
-    work: F,
-) -> F::Output
+    mut work: Pin<&mut F>,
+) -> impl Future<Output = F::Output>
 where
     S: State,
     R: Future<Output = End<S>>,
     F: Future,
 {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
@@ -68,7 +72,6 @@ where
         }
         Poll::Pending
     })
-    .await
 }
 
 impl<S, C, E> Driver<S, C, E>
@@ -102,7 +105,7 @@ where
                 && next < self.machine.tasks().len()
             {
                 if self.machine.is_open(next) && !ended.has(next) {
-                    let started = self.start(next);
+                    let started = pin!(self.start(next));
                     let task = beside(&mut running, &mut ended.later, started).await;
                     running.push(task);
                 }
@@ -140,10 +143,11 @@ where
             while let Some(Some(other)) = running.next().now_or_never() {
                 now.push_back(other);
             }
-            beside(running, later, self.record(now)).await?;
+            let recorded = pin!(self.record(now));
+            beside(running, later, recorded).await?;
         }
         while let Some((task, outcome)) = now.pop_front() {
-            let settled = self.settle(&task, outcome);
+            let settled = pin!(self.settle(&task, outcome));
             *progress = beside(running, later, settled).await?;
         }
         Ok(())
