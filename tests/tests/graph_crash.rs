@@ -125,7 +125,8 @@ fn many(seeds: u64, server: Option<&TestServer>) {
     println!(
         "{kills} kills in {seeds} seeds in {where_}; {repeated} effects repeated before their record"
     );
-    assert!(kills > 0 || seeds == 0, "nobody was killed");
+    // Of few seeds all may end before their time.
+    assert!(kills > 0 || seeds < 10, "nobody was killed");
 }
 
 /// Lives until it has ended well; says how often it was killed.
