@@ -19,6 +19,8 @@ use support::Server;
 /// alerts, very large requests.
 const NOT_EXERCISED: &[&str] = &[
     "agent_questions_rejected_total",
+    "agent_summarised_tokens_total",
+    "agent_summary_tokens_total",
     "alert_notices_total",
     "llm_large_requests_total",
     "mcp_connects_total",

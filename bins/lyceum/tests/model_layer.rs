@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use lyceum_sim::{Fault, FaultRule, Rule, Running, SimConfig, Simulator};
 use serde_json::{Value, json};
@@ -82,7 +82,15 @@ async fn another_model_answers_when_the_main_one_is_down() {
         metrics.contains("llm_breaker_state{endpoint=\"openai/large\"} 2"),
         "{metrics}"
     );
-    let health = get(&server, "/health").await;
+    // What a check found is told again for two seconds.
+    let mut health = get(&server, "/health").await;
+    for _ in 0..100 {
+        if health.contains("circuit breaker") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        health = get(&server, "/health").await;
+    }
     assert!(health.contains("circuit breaker"), "{health}");
 }
 
