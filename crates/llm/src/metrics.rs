@@ -139,6 +139,12 @@ pub fn describe() {
         Unit::Count,
         "Failures of the answer cache by operation."
     );
+    // Their first event is a rise and not a beginning, which an alert would not see.
+    counter!(LARGE_REQUESTS).increment(0);
+    counter!(COST_ALERTS).increment(0);
+    for budget in ["day", "session", "tenant_day"] {
+        counter!(OVER_BUDGET, "budget" => budget).increment(0);
+    }
 }
 
 pub(crate) fn ended(provider: &str, status: &'static str, took: Duration, usage: Option<Usage>) {
