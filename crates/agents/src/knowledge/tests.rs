@@ -1,3 +1,5 @@
+//! Tests of what is kept of a lesson, taught back and examined.
+
 use lyceum_core::Verdict;
 
 use super::{exam::exam, teach_back::teach_back, *};
