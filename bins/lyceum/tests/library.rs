@@ -213,6 +213,8 @@ async fn a_user_sees_changes_exports_and_erases_what_is_kept_and_nobody_elses() 
     for (path, wrong) in [
         ("sessions?limit=0", 422),
         ("sessions?limit=x", 422),
+        ("sessions?before=x", 422),
+        ("memories?before=x", 422),
         ("sessions/%FF", 404),
     ] {
         assert_eq!(

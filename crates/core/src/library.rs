@@ -80,14 +80,14 @@ pub type Export = Pin<Box<dyn Stream<Item = Result<Vec<u8>, TeachError>> + Send>
 /// A dropped call may or may not have happened; all of them can be repeated.
 #[async_trait]
 pub trait Archive: Send + Sync + fmt::Debug {
-    /// Up to `limit` conversations after the cursor, newest first. A cursor that is none
-    /// begins at the newest.
+    /// Up to `limit` conversations after the cursor, newest first; `None` for a cursor that is
+    /// none.
     async fn sessions(
         &self,
         scope: &Scope,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Page<SessionEntry>, TeachError>;
+    ) -> Result<Option<Page<SessionEntry>>, TeachError>;
 
     /// A conversation with up to `limit` messages before number `before`, from the end where
     /// it is `None`; `None` where there is no such conversation.
@@ -105,10 +105,10 @@ pub trait Archive: Send + Sync + fmt::Debug {
     /// Deletes a conversation with everything kept under its name; says whether there was one.
     async fn delete(&self, call: CallContext, session: &SessionId) -> Result<bool, TeachError>;
 
-    /// Everything that is kept of the user.
+    /// The user's conversations and memories.
     fn export(&self, scope: Scope) -> Export;
 
-    /// Erases everything that is kept of the user.
+    /// Erases the user's conversations, what is known of them, and memories.
     async fn erase(&self, call: CallContext) -> Result<Erased, TeachError>;
 }
 
@@ -148,14 +148,13 @@ pub struct Remembered {
 /// repeated.
 #[async_trait]
 pub trait Notebook: Send + Sync + fmt::Debug {
-    /// Up to `limit` memories after the cursor, newest first. A cursor that is none begins at
-    /// the newest.
+    /// Up to `limit` memories after the cursor, newest first; `None` for a cursor that is none.
     async fn memories(
         &self,
         scope: &Scope,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Page<MemoryEntry>, TeachError>;
+    ) -> Result<Option<Page<MemoryEntry>>, TeachError>;
 
     /// The memories that fit best.
     async fn search(
@@ -166,7 +165,7 @@ pub trait Notebook: Send + Sync + fmt::Debug {
     ) -> Result<Remembered, TeachError>;
 
     /// Puts another memory with this text in the place of one, which is deleted; `None` where
-    /// there is no such memory.
+    /// there is no such memory, or it was deleted meanwhile.
     async fn edit(
         &self,
         scope: &Scope,

@@ -150,6 +150,18 @@ impl Caller {
         }
     }
 
+    /// Whether its key may still be used.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::KeyExpired`].
+    pub(crate) fn check_expiry(&self) -> Result<(), ApiError> {
+        match self.is_expired() {
+            true => Err(ApiError::KeyExpired),
+            false => Ok(()),
+        }
+    }
+
     fn is_expired(&self) -> bool {
         let expires = self.rules.as_ref().and_then(|rules| rules.expires);
         expires.is_some_and(|expires| OffsetDateTime::now_utc() >= expires)

@@ -319,7 +319,7 @@ pub(crate) struct BusyOutput {
     /// What is wrong and what to do.
     detail: String,
     /// What to send in `x-queue-token` when coming back; a place is kept for ten seconds
-    /// beyond the estimated wait.
+    /// beyond `Retry-After`, which is half a minute at most.
     queue_token: Option<String>,
     /// The place in the line, from 1.
     position: usize,

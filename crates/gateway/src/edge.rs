@@ -5,7 +5,7 @@
 //! the body was handed over, when the client left, when the handler panicked.
 
 pub(crate) mod address;
-mod audit;
+pub(crate) mod audit;
 pub(crate) mod cache;
 pub(crate) mod compression;
 pub(crate) mod cors;
@@ -215,7 +215,9 @@ fn admit(
             }
             passage.caller = Some(caller.clone());
             caller.may_enter(family)?;
-            if is_work(request.method(), family) && app.maintenance.load(Ordering::Relaxed) {
+            if is_work(request.method(), family, endpoint(request))
+                && app.maintenance.load(Ordering::Relaxed)
+            {
                 return Err(ApiError::Maintenance);
             }
             if !is_probe {
@@ -229,11 +231,23 @@ fn admit(
     }
 }
 
+/// The ends of routes that are asked with a POST and begin nothing, or end something.
+const READS: [&str; 7] = [
+    "/search",
+    "/count",
+    "/count_tokens",
+    "/cancel",
+    "/history",
+    "/namespaces",
+    "/state/checkpoint",
+];
+
 /// Whether a request begins something, which maintenance refuses. A WebSocket does not yet:
 /// what it asks for is refused by itself.
-fn is_work(method: &Method, family: Family) -> bool {
+fn is_work(method: &Method, family: Family, endpoint: &str) -> bool {
     matches!(family, Family::Student | Family::Models | Family::Graphs)
         && matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+        && !READS.iter().any(|read| endpoint.ends_with(read))
 }
 
 /// What was found out about a request on its way in.
@@ -378,7 +392,8 @@ impl Drop for Track {
         } else {
             tracing::info!(status, latency_ms, bytes, outcome, "request");
             self.app.count(took, status >= 500);
-            if status >= 500 {
+            // What is refused for a while is in the figures, and would push failures out.
+            if status >= 500 && status != 503 {
                 self.app.failures.note(&endpoint, status, self.id.as_str());
             }
         }

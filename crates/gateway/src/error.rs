@@ -220,7 +220,7 @@ impl ApiError {
         let known = match self {
             Self::RateLimited { after, .. } => Some(*after),
             Self::Maintenance => Some(Duration::from_secs(60)),
-            Self::StreamsBusy { place } => place.map(|place| place.wait),
+            Self::StreamsBusy { place } => place.map(|place| place.come_back),
             Self::Student(error) => error.retry_after(),
             Self::Embed(error) => error.retry_after(),
             _ => None,

@@ -116,8 +116,9 @@ pub(crate) struct App {
     pub(crate) openapi: Bytes,
     pub(crate) streams: Streams,
     pub(crate) hub: Hub,
-    /// WebSockets that are open.
+    /// WebSockets that are open, and how many more may be: as many as streams.
     pub(crate) sockets: TaskTracker,
+    pub(crate) socket_places: Arc<Semaphore>,
     /// Cancelled when nothing new begins.
     pub(crate) draining: CancellationToken,
     /// Cancelled when streams must come to an end.
@@ -207,8 +208,11 @@ impl Gateway {
             assets: Assets::new(),
             openapi: openapi.into(),
             streams: Streams::new(config.limits.streams),
-            hub: Hub::new(config.limits.streams),
+            hub: Hub::new(),
             sockets: TaskTracker::new(),
+            socket_places: Arc::new(Semaphore::new(
+                config.limits.streams.min(Semaphore::MAX_PERMITS),
+            )),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
             active: AtomicUsize::new(0),
@@ -362,6 +366,11 @@ impl Gateway {
         self.app.sockets.close();
         self.app.sockets.wait().await;
         self.app.hub.idle().await;
+    }
+
+    /// WebSockets and durable streams that have not ended.
+    pub(crate) fn left(&self) -> usize {
+        self.app.sockets.len() + self.app.hub.busy()
     }
 
     /// Tells open streams to come to an end.

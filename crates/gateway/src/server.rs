@@ -361,7 +361,7 @@ impl Accepting {
             };
             let _ = timeout(GOODBYE, goodbye).await;
         }
-        let cut = served.len();
+        let cut = served.len() + gateway.left();
         if cut > 0 {
             tracing::warn!(cut, "connections were cut at the deadline");
         }

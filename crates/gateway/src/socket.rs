@@ -20,7 +20,7 @@ use tokio::{
     select,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use yawc::{
     HttpWebSocket,
@@ -32,6 +32,11 @@ use crate::{
     body,
     config::LONGEST,
     dto::{ChatInput, PanelInput},
+    edge::{
+        address::Client,
+        audit,
+        rate::{self, Standings},
+    },
     error::ApiError,
     gateway::Shared,
     routes::student::{Who, call},
@@ -77,6 +82,7 @@ pub(crate) struct Connection {
     app: Shared,
     who: Who,
     asker: Asker,
+    client: Client,
     socket: HttpWebSocket,
     told: SelectAll<Told>,
     open: HashMap<Uuid, Open>,
@@ -84,8 +90,10 @@ pub(crate) struct Connection {
 
 /// A stream that this connection hears.
 struct Open {
-    _counted: OpenStream,
-    /// Ends the work when dropped, where it is bound to this connection.
+    _counted: Arc<OpenStream>,
+    /// Ends the work.
+    cancel: Option<CancellationToken>,
+    /// The same when dropped, where the work is bound to this connection.
     _bound: Option<DropGuard>,
 }
 
@@ -98,11 +106,18 @@ enum End {
 }
 
 impl Connection {
-    pub(crate) fn new(app: Shared, who: Who, asker: Asker, socket: HttpWebSocket) -> Self {
+    pub(crate) fn new(
+        app: Shared,
+        who: Who,
+        asker: Asker,
+        client: Client,
+        socket: HttpWebSocket,
+    ) -> Self {
         Self {
             app,
             who,
             asker,
+            client,
             socket,
             told: SelectAll::new(),
             open: HashMap::new(),
@@ -162,6 +177,13 @@ impl Connection {
                         )
                     }
                     Some(Said::Heartbeat | Said::Retry) => continue,
+                    Some(Said::Lost) => {
+                        let (error, end) = sse::lost();
+                        format!(
+                            r#"{{"stream":"{id}","event":"error","data":{},"end":{}}}"#,
+                            error.data, end.data
+                        )
+                    }
                     None => {
                         self.open.remove(&id);
                         continue;
@@ -172,7 +194,7 @@ impl Connection {
                         return End::Over;
                     }
                     silent += 1;
-                    beat_at += beat;
+                    beat_at = Instant::now() + beat;
                     match timeout(STALLED, self.socket.send(Frame::ping("lyceum"))).await {
                         Ok(Ok(())) => continue,
                         _ => return End::Over,
@@ -207,6 +229,9 @@ impl Connection {
             token: asked.queue_token,
             ..self.asker
         };
+        if asked.kind != "cancel" {
+            self.admit()?;
+        }
         match asked.kind.as_str() {
             "teach" => {
                 let input: ChatInput = body::parse(text)?;
@@ -232,13 +257,22 @@ impl Connection {
             }
             "resume" => {
                 let Named { stream, after } = body::parse(text)?;
+                if self.open.contains_key(&stream) {
+                    let detail = "this connection hears that stream already".to_owned();
+                    return Err(ApiError::Malformed { detail });
+                }
                 let source = self.app.hub.find(&self.who.0.0.scope, stream).await?;
-                let counted = self.counted(asker)?;
-                self.hear(stream, source, after, counted, None);
+                let counted = Arc::new(self.counted(asker)?);
+                self.hear(stream, source, after, counted, (None, None));
                 Ok(Some(stream))
             }
             "cancel" => {
                 let Named { stream, .. } = body::parse(text)?;
+                let own = self.open.get(&stream);
+                if let Some(cancel) = own.and_then(|open| open.cancel.as_ref()) {
+                    cancel.cancel();
+                    return Ok(None);
+                }
                 match self.app.hub.find(&self.who.0.0.scope, stream).await? {
                     Source::Here(journal) => journal.cancel.cancel(),
                     Source::Elsewhere { .. } => return Err(ApiError::NoStream),
@@ -255,12 +289,21 @@ impl Connection {
         }
     }
 
+    /// Whether a frame may ask for something: it counts like a request, and a key may have
+    /// expired since the connection was opened.
+    fn admit(&self) -> Result<(), ApiError> {
+        let (app, caller) = (&self.app, &self.who.0.0);
+        let (now, mut standings) = (app.uptime(), Standings::default());
+        caller.check_expiry()?;
+        app.addresses.take(self.client, now, &mut standings)?;
+        rate::take(caller.allowances(), now, &mut standings)?;
+        audit::frame(caller);
+        Ok(())
+    }
+
     fn counted(&self, asker: Asker) -> Result<OpenStream, ApiError> {
         if self.app.draining.is_cancelled() {
             return Err(ApiError::Closing);
-        }
-        if self.app.maintenance.load(Ordering::Relaxed) {
-            return Err(ApiError::Maintenance);
         }
         if self.open.len() >= MOST_STREAMS {
             let detail =
@@ -276,13 +319,17 @@ impl Connection {
         is_durable: bool,
         source: impl FnOnce() -> sse::Source<E>,
     ) -> Result<Uuid, ApiError> {
-        let counted = self.counted(asker)?;
-        let app = &self.app;
+        if self.app.maintenance.load(Ordering::Relaxed) {
+            return Err(ApiError::Maintenance);
+        }
+        let counted = Arc::new(self.counted(asker)?);
+        let (app, caller) = (&self.app, &self.who.0.0);
         let told = sse::written(source(), Pace::of(app), app.closing.clone());
-        let journal = app.hub.begin(self.who.0.0.scope.clone(), told)?;
-        let bound = (!is_durable).then(|| journal.cancel.clone().drop_guard());
-        let id = journal.id;
-        self.hear(id, Source::Here(journal), 0, counted, bound);
+        let held = (Arc::clone(&counted), app.cache.turn(caller));
+        let journal = app.hub.begin(caller.scope.clone(), is_durable, told, held);
+        let (id, cancel) = (journal.id, journal.cancel.clone());
+        let bound = (!is_durable).then(|| cancel.clone().drop_guard());
+        self.hear(id, Source::Here(journal), 0, counted, (Some(cancel), bound));
         Ok(id)
     }
 
@@ -291,8 +338,8 @@ impl Connection {
         id: Uuid,
         source: Source,
         after: u64,
-        counted: OpenStream,
-        bound: Option<DropGuard>,
+        counted: Arc<OpenStream>,
+        (cancel, bound): (Option<CancellationToken>, Option<DropGuard>),
     ) {
         let closing = self.app.closing.clone();
         let said = self.app.hub.read(source, after, LONGEST, closing);
@@ -303,6 +350,7 @@ impl Connection {
             id,
             Open {
                 _counted: counted,
+                cancel,
                 _bound: bound,
             },
         );

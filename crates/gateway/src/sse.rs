@@ -99,6 +99,9 @@ pub(crate) enum Said {
     Heartbeat,
     /// The server goes away: the client is to come back.
     Retry,
+    /// The rest is lost. It is no event of the stream and has no number, so that a client that
+    /// comes back misses nothing if the rest is found after all.
+    Lost,
 }
 
 impl Said {
@@ -108,6 +111,14 @@ impl Said {
             Self::Event(event) => event,
             Self::Heartbeat => return Bytes::from_static(b": \n\n"),
             Self::Retry => return Bytes::from_static(RETRY),
+            Self::Lost => {
+                let (error, end) = lost();
+                let text = format!(
+                    "event: error\ndata: {}\n\ndata: {}\n\n",
+                    error.data, end.data
+                );
+                return text.into();
+            }
         };
         let mut frame = String::with_capacity(data.len() + 48);
         let _ = writeln!(frame, "id: {id}");
@@ -182,6 +193,12 @@ pub(crate) fn written<E: Wire>(
         }
         yield Said::Event(events.end());
     }
+}
+
+/// What is said where the rest of a stream is lost; the numbers mean nothing.
+pub(crate) fn lost() -> (Event, Event) {
+    let mut events = Numbered::default();
+    (events.error(&ApiError::Cut), events.end())
 }
 
 /// Makes events and counts them.

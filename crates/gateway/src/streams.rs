@@ -127,15 +127,16 @@ pub(crate) struct OpenStream {
     began: Instant,
 }
 
-impl OpenStream {
-    /// Answers with these frames, for which it is open.
-    pub(crate) fn answer(self, frames: impl Stream<Item = Bytes> + Send + 'static) -> Response {
-        let frames = frames.map(move |frame| {
-            let _held = &self;
-            Ok::<_, Infallible>(frame)
-        });
-        (HEADERS, Body::from_stream(frames)).into_response()
-    }
+/// Answers with these frames, for which the stream is open.
+pub(crate) fn answer(
+    open: impl Send + 'static,
+    frames: impl Stream<Item = Bytes> + Send + 'static,
+) -> Response {
+    let frames = frames.map(move |frame| {
+        let _held = &open;
+        Ok::<_, Infallible>(frame)
+    });
+    (HEADERS, Body::from_stream(frames)).into_response()
 }
 
 impl Drop for OpenStream {

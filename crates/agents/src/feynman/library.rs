@@ -93,19 +93,24 @@ impl Archive for Feynman {
         scope: &Scope,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Page<SessionEntry>, TeachError> {
-        let after = after.and_then(place).and_then(|(created_at, id)| {
+    ) -> Result<Option<Page<SessionEntry>>, TeachError> {
+        let cursor = |text| {
+            let (created_at, id) = place(text)?;
             let id = SessionId::new(id).ok()?;
             Some(SessionCursor { created_at, id })
-        });
+        };
+        let after = match after.map(cursor) {
+            Some(None) => return Ok(None),
+            after => after.flatten(),
+        };
         let sessions = self.0.memory.sessions();
         let page = sessions.sessions(scope, after.as_ref(), limit).await;
         let page = page.map_err(stored)?;
         let last = page.last().filter(|_| page.len() == limit);
-        Ok(Page {
+        Ok(Some(Page {
             next: last.map(|last| mark(last.created_at, last.id.as_str())),
             items: page.iter().map(entry).collect(),
-        })
+        }))
     }
 
     async fn transcript(
@@ -216,19 +221,24 @@ impl Notebook for Feynman {
         scope: &Scope,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Page<MemoryEntry>, TeachError> {
-        let after = after.and_then(place).and_then(|(created_at, id)| {
+    ) -> Result<Option<Page<MemoryEntry>>, TeachError> {
+        let cursor = |text| {
+            let (created_at, id) = place(text)?;
             let id = MemoryId::new(id).ok()?;
             Some(MemoryCursor { created_at, id })
-        });
+        };
+        let after = match after.map(cursor) {
+            Some(None) => return Ok(None),
+            after => after.flatten(),
+        };
         let memories = self.0.memory.memories();
         let page = memories.list(scope, after.as_ref(), limit).await;
         let page = page.map_err(stored)?;
         let last = page.last().filter(|_| page.len() == limit);
-        Ok(Page {
+        Ok(Some(Page {
             next: last.map(|last| mark(last.created_at, last.id.as_str())),
             items: page.into_iter().map(remembered).collect(),
-        })
+        }))
     }
 
     async fn search(
@@ -269,7 +279,11 @@ impl Notebook for Feynman {
             ..NewMemory::new(old.kind, old.topic, text)
         };
         let new = self.0.memory.remember(&scope, new).await.map_err(storage)?;
-        memories.delete(&scope, &id).await.map_err(stored)?;
+        if !memories.delete(&scope, &id).await.map_err(stored)? {
+            // Somebody deleted or changed it meanwhile: what they wanted stands.
+            memories.delete(&scope, &new).await.map_err(stored)?;
+            return Ok(None);
+        }
         let new = memories.get(&scope, &new).await.map_err(stored)?;
         Ok(new.map(remembered))
     }

@@ -56,14 +56,14 @@ impl Feynman {
     /// [`TeachError::Storage`] when a store failed; it may be called again.
     pub async fn forget(&self, scope: &Scope) -> Result<bool, TeachError> {
         let _turn = self.0.turns.begin(scope).await;
-        let existed = self.0.memory.sessions().delete(scope).await;
-        let existed = existed.map_err(|error| storage(error.into()))?;
+        // In this order a call that broke off finds the conversation again when it is repeated.
         let forgotten = self.0.keeper.forget(scope).await;
         forgotten.map_err(|error| TeachError::Storage {
             retryable: error.is_retryable(),
             source: error.into(),
         })?;
-        Ok(existed)
+        let existed = self.0.memory.sessions().delete(scope).await;
+        existed.map_err(|error| storage(error.into()))
     }
 }
 

@@ -64,7 +64,10 @@ pub(crate) async fn respond(
         // The headers of the answer keep the connection alive, then comments do.
         Err(_elapsed) => None,
     };
-    Ok(open.answer(drive(first, events, writer, pace, app.closing.clone())))
+    Ok(crate::streams::answer(
+        open,
+        drive(first, events, writer, pace, app.closing.clone()),
+    ))
 }
 
 fn failed(error: ChatError) -> ApiError {

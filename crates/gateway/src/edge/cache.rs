@@ -171,9 +171,12 @@ impl Owners {
     }
 }
 
+/// The route of a turn.
+const TURN: &str = "/chat/stream";
+
 /// A write under way; dropping it is its end.
 #[derive(Debug)]
-pub(super) struct Write {
+pub(crate) struct Write {
     owner: Owner,
     pattern: Option<Pattern>,
     owners: Arc<Owners>,
@@ -217,9 +220,18 @@ impl ResponseCache {
 
     /// Notes that a request may change what its user sees, until it is dropped.
     pub(super) fn write(&self, request: &Request, endpoint: &str) -> Option<Write> {
-        self.kept.as_ref()?;
         let pattern = Pattern::of_write(request.method(), endpoint, request.uri().path())?;
-        let owner = owner(request.extensions().get::<Caller>());
+        self.begin(owner(request.extensions().get::<Caller>()), pattern)
+    }
+
+    /// The same of a turn that goes on after its request.
+    pub(crate) fn turn(&self, caller: &Caller) -> Option<Write> {
+        let pattern = Pattern::of_write(&Method::POST, TURN, TURN)?;
+        self.begin(owner(Some(caller)), pattern)
+    }
+
+    fn begin(&self, owner: Owner, pattern: Pattern) -> Option<Write> {
+        self.kept.as_ref()?;
         let mut owners = self.owners.lock();
         owners.entry(owner.clone()).or_default().under_way += 1;
         Some(Write {

@@ -3,6 +3,8 @@
 //! Invariant: a command answers with its id, also when it is refused. Deliberately absent:
 //! injecting a message into a run that goes on.
 
+use std::sync::atomic::Ordering;
+
 use axum::{Json, extract::Path, response::IntoResponse};
 use bytes::Bytes;
 use http::StatusCode;
@@ -17,7 +19,7 @@ use super::{
     runs::submit_body,
     states::Reader,
 };
-use crate::streams::RETRY;
+use crate::{error::ApiError, streams::RETRY};
 
 /// The most channels or namespaces that one subscription names.
 const NAMED: usize = 64;
@@ -75,6 +77,10 @@ pub(crate) async fn command(
     method: &str,
     params: &Map<String, Value>,
 ) -> Result<(Value, Option<u64>), No> {
+    let begins = matches!(method, "run.start" | "input.respond" | "state.fork");
+    if begins && asked.app.maintenance.load(Ordering::Relaxed) {
+        return Err(No("unavailable", ApiError::Maintenance.to_string()));
+    }
     match method {
         "run.start" => start(asked, thread, params).await,
         "input.respond" => respond(asked, thread, params).await,
@@ -366,5 +372,5 @@ pub(crate) async fn events(Path(thread): Path<String>, asked: Asked) -> Answer {
             yield Bytes::from(format!("id: {seq}\nevent: {method}\ndata: {text}\n\n"));
         }
     };
-    Ok(open.answer(stream))
+    Ok(crate::streams::answer(open, stream))
 }

@@ -73,7 +73,7 @@ pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
             }
         }
     };
-    Ok(open.answer(stream))
+    Ok(crate::streams::answer(open, stream))
 }
 
 /// The run that a reader comes back to, and its next event.

@@ -208,7 +208,7 @@ fn events(
         }
         leash.0 = None;
     };
-    open.answer(stream)
+    crate::streams::answer(open, stream)
 }
 
 /// The result of a run, once there is one.
@@ -358,7 +358,7 @@ pub(crate) async fn join_stream_alone(Path(run): Path<String>, asked: Asked) -> 
 fn follow_on(asked: &Asked, live: Option<Arc<Live>>) -> Answer {
     let open = asked.app.streams.open(asked.asker)?;
     let Some(live) = live else {
-        return Ok(open.answer(futures_util::stream::empty()));
+        return Ok(crate::streams::answer(open, futures_util::stream::empty()));
     };
     let last = asked
         .last_event

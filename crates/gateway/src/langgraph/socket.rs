@@ -112,7 +112,7 @@ impl Connection {
                         break;
                     }
                     silent += 1;
-                    beat_at += beat;
+                    beat_at = Instant::now() + beat;
                     Message::Ping(Bytes::new())
                 }
             };

@@ -28,6 +28,7 @@ use crate::{
     },
     error::ApiError,
     gateway::{App, Shared},
+    streams::Asker,
 };
 
 /// The largest part of a list.
@@ -39,7 +40,7 @@ pub(crate) struct Part {
     /// At most so many, 1 to 200; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
-    /// The `next` of the part before.
+    /// Where to go on: the `next` of a list, or the `next_before` of a conversation.
     #[param(max_length = 200)]
     before: Option<String>,
 }
@@ -62,6 +63,13 @@ fn part(query: Result<Query<Part>, QueryRejection>) -> Result<Part, ApiError> {
         detail: error.body_text(),
     })?;
     Ok(part)
+}
+
+fn no_cursor() -> ApiError {
+    ApiError::Invalid {
+        path: "before".to_owned(),
+        detail: "it is no `next` of a list: leave it out to begin at the newest".to_owned(),
+    }
 }
 
 fn session(id: Result<Path<String>, PathRejection>) -> Result<SessionId, ApiError> {
@@ -106,10 +114,11 @@ pub(crate) async fn sessions(
     let part = part(query)?;
     let scope = &who.0.0.scope;
     let archive = archive(&app)?;
-    let page = archive.sessions(scope, part.before.as_deref(), part.limit()?);
-    json(&SessionsOutput::from(
-        page.await.map_err(ApiError::Student)?,
-    ))
+    let page = archive
+        .sessions(scope, part.before.as_deref(), part.limit()?)
+        .await;
+    let page = page.map_err(ApiError::Student)?;
+    json(&SessionsOutput::from(page.ok_or_else(no_cursor)?))
 }
 
 /// A conversation with its last messages.
@@ -226,7 +235,8 @@ pub(crate) async fn memories(
     let page = notebook(&app)?
         .memories(scope, part.before.as_deref(), part.limit()?)
         .await;
-    json(&MemoriesOutput::from(page.map_err(ApiError::Student)?))
+    let page = page.map_err(ApiError::Student)?;
+    json(&MemoriesOutput::from(page.ok_or_else(no_cursor)?))
 }
 
 /// Find what is remembered.
@@ -328,7 +338,7 @@ pub(crate) async fn forget(
     done(gone.map_err(ApiError::Student)?, ApiError::NoMemory)
 }
 
-/// Everything that is kept of the caller, as JSON Lines.
+/// The conversations and memories of the caller, as JSON Lines.
 ///
 /// An object a line, named by its `type`: a `session` followed by its `message`s, then
 /// `memory`s. An export that breaks off in the middle ends the connection without an end.
@@ -340,11 +350,21 @@ pub(crate) async fn forget(
     responses(
         (status = 200, description = "The lines", content_type = "application/x-ndjson", body = String),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 503, description = "Too many streams are open, of which this is one", body = ErrorOutput),
     )
 )]
-pub(crate) async fn export(State(app): State<Shared>, who: Who) -> Result<Response, ApiError> {
-    let lines = archive(&app)?.export(who.0.0.scope);
-    let lines = lines.inspect_err(|error| tracing::warn!(%error, "an export broke off"));
+pub(crate) async fn export(
+    State(app): State<Shared>,
+    who: Who,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let archive = archive(&app)?;
+    let open = app.streams.open(Asker::of(&request))?;
+    let lines = archive.export(who.0.0.scope);
+    let lines = lines.inspect_err(move |error| {
+        let _open = &open;
+        tracing::warn!(%error, "an export broke off");
+    });
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (
@@ -362,8 +382,11 @@ pub(crate) struct Confirmation {
     confirm: Option<String>,
 }
 
-/// Erase everything that is kept of the caller: conversations, what the student knows,
-/// memories. It cannot be undone.
+/// Erase what is kept of the caller: conversations, what the student knows, memories, durable
+/// streams. It cannot be undone, and may be repeated where it broke off.
+///
+/// Not erased: what was stored under `/v1/responses` and in the LangGraph API, which have
+/// deletions of their own, and answers to an `Idempotency-Key`, which are kept for a day.
 #[utoipa::path(
     delete,
     path = "/export",
@@ -374,6 +397,7 @@ pub(crate) struct Confirmation {
         (status = 200, description = "What was erased", body = ErasedOutput),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
+        (status = 408, description = "It took too long: repeat it", body = ErrorOutput),
         (status = 422, description = "It is not confirmed", body = ErrorOutput),
         (status = 503, description = "Not now; what was erased until then stays erased", body = ErrorOutput),
     )
@@ -391,6 +415,7 @@ pub(crate) async fn erase(
         });
     }
     let archive = archive(&app)?;
+    app.hub.erase(&who.0.0.scope).await?;
     let erased = archive.erase(call(who, None, app.limits.request)).await;
     let erased = erased.map_err(ApiError::Student)?;
     json(&ErasedOutput {

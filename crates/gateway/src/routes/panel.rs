@@ -100,8 +100,9 @@ pub(crate) async fn panel_stream(
     let is_durable = input.is_durable();
     let discussion = input.check(&app.limits)?;
     let panel = find(&app)?;
+    let caller = who.0.0.clone();
     let call = call(who, Some(&discussion.session), app.limits.stream);
-    let durable = is_durable.then(|| call.scope.clone());
+    let durable = is_durable.then_some(&caller);
     streamed(&app, asker, durable, || panel.discuss(call, discussion))
 }
 

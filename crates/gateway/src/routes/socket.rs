@@ -1,5 +1,7 @@
 //! Streams over a WebSocket: `/ws`.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
@@ -9,6 +11,7 @@ use yawc::{CompressionLevel, Options, WebSocket};
 use super::student::Who;
 use crate::{
     dto::ErrorOutput,
+    edge::address::Peer,
     error::ApiError,
     gateway::Shared,
     socket::{Connection, MOST_BYTES},
@@ -36,6 +39,7 @@ use crate::{
         (status = 101, description = "The protocol is switched"),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 403, description = "Another site opened it on a server without keys", body = ErrorOutput),
+        (status = 503, description = "Too many are open; see Retry-After", body = ErrorOutput),
         (status = 426, description = "The request is not a WebSocket's", body = ErrorOutput),
     )
 )]
@@ -50,12 +54,23 @@ pub(crate) async fn connect(
         .with_compression_level(CompressionLevel::fast())
         .with_utf8();
     let asker = Asker::of(&request);
+    let place = Arc::clone(&app.socket_places).try_acquire_owned();
+    let place = place.map_err(|_| ApiError::Busy)?;
+    let peer = request.extensions().get::<Peer>().copied();
+    let client = app
+        .proxies
+        .client(peer.unwrap_or(Peer::Local), request.headers());
     let upgraded = WebSocket::upgrade_with_options(request, options);
     let (response, upgrade) = upgraded.map_err(|_| ApiError::NoUpgrade)?;
     let sockets = app.sockets.clone();
     sockets.spawn(async move {
+        let _place = place;
         match upgrade.await {
-            Ok(socket) => Connection::new(app, who, asker, socket).serve().await,
+            Ok(socket) => {
+                Connection::new(app, who, asker, client.into(), socket)
+                    .serve()
+                    .await
+            }
             Err(error) => tracing::debug!(%error, "a WebSocket did not open"),
         }
     });

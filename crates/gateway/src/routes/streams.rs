@@ -52,7 +52,7 @@ pub(crate) async fn resume(
     let told = app
         .hub
         .read(source, after, app.heartbeat(), app.closing.clone());
-    Ok(open.answer(told.map(|said| said.to_sse())))
+    Ok(crate::streams::answer(open, told.map(|said| said.to_sse())))
 }
 
 /// End the work behind a stream.

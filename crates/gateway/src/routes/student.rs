@@ -1,6 +1,9 @@
 //! Teaching the student: `/chat`, `/chat/stream`, `/memorize`.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -9,7 +12,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use http::{HeaderValue, header};
-use lyceum_core::{CallContext, Lesson, RequestId, Scope, SessionId, TeachEvent, TeachStream};
+use lyceum_core::{CallContext, Lesson, RequestId, SessionId, TeachEvent, TeachStream};
 use serde::Serialize;
 use tracing::Span;
 
@@ -102,8 +105,9 @@ pub(crate) async fn chat_stream(
     let input: ChatInput = body::json(request, &app.limits).await?;
     let is_durable = input.is_durable();
     let explanation = input.check(&app.limits)?;
+    let caller = who.0.0.clone();
     let call = call(who, Some(&explanation.session), app.limits.stream);
-    let durable = is_durable.then(|| call.scope.clone());
+    let durable = is_durable.then_some(&caller);
     streamed(&app, asker, durable, || {
         app.services.student.teach(call, explanation)
     })
@@ -164,26 +168,27 @@ pub(crate) fn call(
 
 /// Answers with the events of a source, which is asked for them only where a stream is free.
 /// A durable stream, whose user is named, goes on without its client and says where to go on
-/// with it.
+/// with it; it counts as open until its work is done.
 pub(super) fn streamed<E: Wire + 'static>(
     app: &App,
     asker: Asker,
-    durable: Option<Scope>,
+    durable: Option<&Caller>,
     source: impl FnOnce() -> Source<E>,
 ) -> Result<Response, ApiError> {
     // Only after the body was read: who sends it slowly must not keep others from streaming.
-    let open = app.streams.open(asker)?;
+    let open = Arc::new(app.streams.open(asker)?);
     let told = sse::written(source(), Pace::of(app), app.closing.clone());
-    let Some(scope) = durable else {
-        return Ok(open.answer(told.map(|said| said.to_sse())));
+    let Some(caller) = durable else {
+        return Ok(streams::answer(open, told.map(|said| said.to_sse())));
     };
-    let journal = app.hub.begin(scope, told)?;
+    let held = (Arc::clone(&open), app.cache.turn(caller));
+    let journal = app.hub.begin(caller.scope.clone(), true, told, held);
     let place = HeaderValue::try_from(format!("/streams/{}", journal.id));
     let journal = streams::Source::Here(journal);
     let told = app
         .hub
         .read(journal, 0, app.heartbeat(), app.closing.clone());
-    let mut response = open.answer(told.map(|said| said.to_sse()));
+    let mut response = streams::answer(open, told.map(|said| said.to_sse()));
     if let Ok(place) = place {
         response
             .headers_mut()

@@ -13,6 +13,13 @@ use uuid::Uuid;
 /// The most places in the line. Who comes after that is told to try again.
 const LONGEST_LINE: usize = 4_096;
 
+/// The most places of one owner, so that others find room in the line.
+const MOST_OF_ONE: usize = 256;
+
+/// The longest after which the holder of a place must show that it still waits, however long
+/// it will: a stream that becomes free early stands empty for no longer than this and [`GRACE`].
+const SHOWS: Duration = Duration::from_secs(30);
+
 /// How long a place is kept after the time at which its holder should have come back.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -47,6 +54,8 @@ pub(crate) struct Place {
     pub(crate) position: usize,
     /// When a stream is expected to be free.
     pub(crate) wait: Duration,
+    /// When to come back, which keeps the place.
+    pub(crate) come_back: Duration,
 }
 
 #[derive(Debug)]
@@ -103,11 +112,12 @@ impl Gate {
             self.open += 1;
             return Ok(());
         }
-        if known.is_none() && (self.line.len() >= LONGEST_LINE || self.capacity == 0) {
+        if known.is_none() && !self.has_room_for(asker.owner) {
             return Err(None);
         }
         let wait = self.wait(at + 1 - free);
-        let until = now + wait + GRACE;
+        let come_back = wait.min(SHOWS);
+        let until = now + come_back + GRACE;
         let token = match self.line.get_mut(at) {
             Some(waiting) => {
                 waiting.until = until;
@@ -127,7 +137,13 @@ impl Gate {
             token,
             position: at + 1,
             wait,
+            come_back,
         }))
+    }
+
+    fn has_room_for(&self, owner: usize) -> bool {
+        let own = self.line.iter().filter(|waiting| waiting.owner == owner);
+        self.capacity > 0 && self.line.len() < LONGEST_LINE && own.count() < MOST_OF_ONE
     }
 
     /// Counts a stream that ended.
@@ -204,7 +220,7 @@ mod tests {
         let gone = waits(&mut gate, asker(1, None), NOW);
         let next = waits(&mut gate, asker(2, None), NOW);
         gate.leave(Duration::from_secs(20));
-        let late = NOW + gone.wait + GRACE + Duration::from_millis(1);
+        let late = NOW + gone.come_back + GRACE + Duration::from_millis(1);
         gate.enter(&asker(2, next.token), Uuid::new_v4(), late)
             .unwrap();
         let again = waits(&mut gate, asker(1, gone.token), late);
@@ -249,6 +265,22 @@ mod tests {
         }
         let wait = waits(&mut gate, asker(1, None), NOW).wait.as_secs_f64();
         assert!((29.0..=30.0).contains(&wait), "{wait}");
+    }
+
+    #[test]
+    fn one_owner_never_takes_the_whole_line() {
+        let mut gate = Gate::new(1);
+        gate.enter(&asker(0, None), Uuid::new_v4(), NOW).unwrap();
+        for _ in 0..MOST_OF_ONE {
+            let place = waits(&mut gate, asker(1, None), NOW);
+            assert!(place.come_back <= SHOWS);
+        }
+        let more = gate.enter(&asker(1, None), Uuid::new_v4(), NOW);
+        assert_eq!(more, Err(None));
+        assert_eq!(
+            waits(&mut gate, asker(2, None), NOW).position,
+            MOST_OF_ONE + 1
+        );
     }
 
     #[test]

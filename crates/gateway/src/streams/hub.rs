@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::{
     journal::Journal,
-    stored::{Found, GONE, Stored},
+    stored::{GONE, Stored},
 };
 use crate::{
     error::ApiError,
@@ -50,7 +50,6 @@ const POLL: Duration = Duration::from_millis(500);
 /// The durable streams of a gateway.
 pub(crate) struct Hub {
     journals: Mutex<HashMap<Uuid, Arc<Journal>>>,
-    most_running: usize,
     tasks: TaskTracker,
     stored: OnceLock<Stored>,
 }
@@ -64,19 +63,13 @@ impl fmt::Debug for Hub {
 /// Where a reader finds a stream.
 pub(crate) enum Source {
     Here(Arc<Journal>),
-    Elsewhere {
-        scope: Scope,
-        id: Uuid,
-        found: Found,
-    },
+    Elsewhere { scope: Scope, id: Uuid },
 }
 
 impl Hub {
-    /// A hub in which at most so many streams are under way.
-    pub(crate) fn new(most_running: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             journals: Mutex::default(),
-            most_running,
             tasks: TaskTracker::new(),
             stored: OnceLock::new(),
         }
@@ -87,34 +80,34 @@ impl Hub {
         self.stored.get_or_init(|| Stored::new(records));
     }
 
-    /// Starts the work behind a stream and keeps what it tells.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiError::Busy`] when too many are under way.
+    /// Starts the work behind a stream and keeps what it tells; one that is not durable is
+    /// found by nobody else. `held` is dropped when the work ends, however long a reader stays.
     pub(crate) fn begin(
         &self,
         scope: Scope,
+        is_durable: bool,
         told: impl Stream<Item = Said> + Send + 'static,
-    ) -> Result<Arc<Journal>, ApiError> {
+        held: impl Send + 'static,
+    ) -> Arc<Journal> {
         let journal = Arc::new(Journal::new(scope));
-        {
+        let teller = Arc::clone(&journal);
+        let work = async move {
+            tell(teller, told).await;
+            drop(held);
+        };
+        self.tasks.spawn(work.in_current_span());
+        if is_durable {
             let mut journals = self.journals();
-            let running = journals.values().filter(|one| one.ended().is_none());
-            if running.count() >= self.most_running {
-                return Err(ApiError::Busy);
-            }
             make_room(&mut journals);
             journals.insert(journal.id, Arc::clone(&journal));
+            drop(journals);
+            if let Some(stored) = self.stored.get().cloned() {
+                let journal = Arc::clone(&journal);
+                let writing = async move { stored.follow(&journal).await };
+                self.tasks.spawn(writing.in_current_span());
+            }
         }
-        let teller = Arc::clone(&journal);
-        self.tasks.spawn(tell(teller, told).in_current_span());
-        if let Some(stored) = self.stored.get().cloned() {
-            let journal = Arc::clone(&journal);
-            let writing = async move { stored.follow(&journal).await };
-            self.tasks.spawn(writing.in_current_span());
-        }
-        Ok(journal)
+        journal
     }
 
     /// A user's stream.
@@ -133,13 +126,12 @@ impl Hub {
         let Some(stored) = self.stored.get() else {
             return Err(ApiError::NoStream);
         };
-        match stored.read(scope, id, 0).await {
-            Ok(Some(found)) => Ok(Source::Elsewhere {
+        match stored.is_there(scope, id).await {
+            Ok(true) => Ok(Source::Elsewhere {
                 scope: scope.clone(),
                 id,
-                found,
             }),
-            Ok(None) => Err(ApiError::NoStream),
+            Ok(false) => Err(ApiError::NoStream),
             Err(error) => Err(unreadable(&error)),
         }
     }
@@ -162,9 +154,9 @@ impl Hub {
                         yield said;
                     }
                 }
-                Source::Elsewhere { scope, id, found } => {
+                Source::Elsewhere { scope, id } => {
                     let Some(stored) = stored else { return };
-                    let told = elsewhere(stored, (scope, id), found, after, heartbeat, closing);
+                    let told = elsewhere(stored, (scope, id), after, heartbeat, closing);
                     pin_mut!(told);
                     while let Some(said) = told.next().await {
                         yield said;
@@ -179,6 +171,33 @@ impl Hub {
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();
+    }
+
+    /// How many are under way, or not stored yet.
+    pub(crate) fn busy(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Ends and removes a user's streams.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Busy`] where the stored ones cannot be removed now.
+    pub(crate) async fn erase(&self, scope: &Scope) -> Result<(), ApiError> {
+        self.journals().retain(|_, journal| {
+            let is_of = journal.is_of(scope);
+            if is_of {
+                journal.cancel.cancel();
+            }
+            !is_of
+        });
+        match self.stored.get() {
+            Some(stored) => stored
+                .erase(scope)
+                .await
+                .map_err(|error| unreadable(&error)),
+            None => Ok(()),
+        }
     }
 
     /// Forgets what has ended long ago.
@@ -218,7 +237,7 @@ async fn tell(journal: Arc<Journal>, told: impl Stream<Item = Said> + Send) {
                     break Some(ApiError::TooLong);
                 }
             }
-            Some(Said::Heartbeat | Said::Retry) => {}
+            Some(Said::Heartbeat | Said::Retry | Said::Lost) => {}
             None => break None,
         }
     };
@@ -266,32 +285,48 @@ fn here(
 fn elsewhere(
     stored: Stored,
     (scope, id): (Scope, Uuid),
-    mut found: Found,
     after: u64,
     heartbeat: Duration,
     closing: CancellationToken,
 ) -> impl Stream<Item = Said> + Send {
     stream! {
-        let mut last = after;
-        let mut seen = (found.revision, Moment::now());
+        let (mut next_part, mut last) = (0, 0);
+        let mut seen = (0, Moment::now());
         let mut beat_at = Moment::now() + heartbeat;
         loop {
-            for event in found.events.drain(..).filter(|event| event.id > after) {
-                last = last.max(event.id);
-                beat_at = Moment::now() + heartbeat;
-                yield Said::Event(event);
-            }
-            if found.over {
-                return;
-            }
-            if found.revision != seen.0 {
-                seen = (found.revision, Moment::now());
-            }
-            if seen.1.elapsed() > GONE {
-                let mut events = Numbered::after(last);
-                yield Said::Event(events.error(&ApiError::Cut));
-                yield Said::Event(events.end());
-                return;
+            match stored.read(&scope, id, next_part).await {
+                Ok(Some(found)) => {
+                    for event in found.events {
+                        if event.id != last + 1 {
+                            yield Said::Lost;
+                            return;
+                        }
+                        last = event.id;
+                        if event.id > after {
+                            beat_at = Moment::now() + heartbeat;
+                            yield Said::Event(event);
+                        }
+                    }
+                    next_part = found.next_part;
+                    if found.over {
+                        return;
+                    }
+                    if found.revision != seen.0 {
+                        seen = (found.revision, Moment::now());
+                    } else if seen.1.elapsed() > GONE {
+                        yield Said::Lost;
+                        return;
+                    }
+                }
+                Ok(None) => {
+                    yield Said::Lost;
+                    return;
+                }
+                // It may be read at the next look; until then nobody knows who lives.
+                Err(error) => {
+                    let _busy = unreadable(&error);
+                    seen.1 = Moment::now();
+                }
             }
             select! {
                 biased;
@@ -304,14 +339,6 @@ fn elsewhere(
             if Moment::now() >= beat_at {
                 beat_at = Moment::now() + heartbeat;
                 yield Said::Heartbeat;
-            }
-            // What cannot be read now may be read at the next look.
-            match stored.read(&scope, id, found.next_part).await {
-                Ok(Some(more)) => found = more,
-                Ok(None) => return,
-                Err(error) => {
-                    let _busy = unreadable(&error);
-                }
             }
         }
     }
@@ -337,13 +364,17 @@ fn make_room(journals: &mut HashMap<Uuid, Arc<Journal>>) {
     for ended in users.values_mut() {
         ended.sort_unstable_by(|one, other| other.cmp(one));
     }
+    let sum = |ended: Vec<Ended>| (ended.iter().map(|(.., bytes)| bytes).sum::<usize>(), ended);
+    let mut users: Vec<(usize, Vec<Ended>)> = users.into_values().map(sum).collect();
     while all > ENDED_BYTES {
-        let sum = |ended: &Vec<Ended>| ended.iter().map(|(.., bytes)| bytes).sum::<usize>();
-        let most = users.values_mut().max_by_key(|ended| sum(ended));
-        let Some((_, id, bytes)) = most.and_then(Vec::pop) else {
+        let Some((most, ended)) = users.iter_mut().max_by_key(|(sum, _)| *sum) else {
+            return;
+        };
+        let Some((_, id, bytes)) = ended.pop() else {
             return;
         };
         journals.remove(&id);
+        *most -= bytes;
         all -= bytes;
     }
 }

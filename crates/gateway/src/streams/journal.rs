@@ -16,6 +16,9 @@ use uuid::Uuid;
 
 use crate::sse::Event;
 
+/// What an event takes beside its data, about.
+const EVENT_BYTES: usize = 128;
+
 /// The events of one stream.
 pub(crate) struct Journal {
     pub(crate) id: Uuid,
@@ -53,7 +56,7 @@ impl Journal {
     }
 
     /// Whether it is this user's of this tenant.
-    pub(crate) fn is_of(&self, scope: &Scope) -> bool {
+    pub(super) fn is_of(&self, scope: &Scope) -> bool {
         self.scope.tenant == scope.tenant && self.scope.user == scope.user
     }
 
@@ -64,7 +67,7 @@ impl Journal {
     /// Keeps an event and gives the bytes kept by now.
     pub(super) fn push(&self, event: Event) -> usize {
         let mut kept = self.kept();
-        kept.bytes += event.data.len();
+        kept.bytes += event.data.len() + EVENT_BYTES;
         kept.events.push(event);
         let bytes = kept.bytes;
         drop(kept);

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lyceum_core::{Expect, RecordError, RecordStore, RecordWrite, Scope, TenantId};
+use lyceum_core::{Expect, RecordError, RecordList, RecordStore, RecordWrite, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,6 +25,12 @@ const ALIVE: Duration = Duration::from_secs(5);
 
 /// After so long without a touch the process that told the stream is taken for gone.
 pub(super) const GONE: Duration = Duration::from_secs(20);
+
+/// How often the last events are tried to be written.
+const LAST_TRIES: u32 = 10;
+
+/// How many streams of a user are erased before the next are looked for.
+const ERASED: usize = 100;
 
 /// How long a stream is kept after its end, in seconds.
 const KEPT_SECONDS: u64 = 10 * 60;
@@ -48,7 +54,7 @@ struct Head {
 pub(super) struct Stored(Arc<dyn RecordStore>);
 
 /// What a reader finds.
-pub(crate) struct Found {
+pub(super) struct Found {
     pub(super) events: Vec<Event>,
     pub(super) next_part: u32,
     pub(super) over: bool,
@@ -64,37 +70,57 @@ impl Stored {
     /// Writes what a journal tells, until its end. What cannot be written is lost for other
     /// processes only.
     pub(super) async fn follow(&self, journal: &Journal) {
-        let mut written = 0;
         let mut head = Head {
             parts: 0,
             over: false,
             expires: unix_seconds() + LONGEST_SECONDS,
             touched: 0,
         };
+        let mut written = 0;
+        // A part whose writing ended in doubt is written again as it was: somebody may have
+        // read it.
+        let mut in_doubt = None;
+        let mut last_tries = LAST_TRIES;
         loop {
+            // In this order nothing is told between the last look and the end.
+            let over = journal.ended().is_some();
+            let mut events = journal.since(written);
+            if let Some(count) = in_doubt {
+                events.truncate(count);
+            }
+            let is_all = written + events.len() as u64 == journal.last_id();
+            head.over = over && is_all;
+            if head.over {
+                head.expires = unix_seconds() + KEPT_SECONDS;
+            }
+            head.touched += 1;
+            match self.write(journal, &mut head, &events).await {
+                Ok(()) => {
+                    written += events.len() as u64;
+                    in_doubt = None;
+                    if head.over {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    failed(&error);
+                    in_doubt = Some(events.len());
+                    if over {
+                        last_tries -= 1;
+                        if last_tries == 0 {
+                            return;
+                        }
+                    }
+                    tokio::time::sleep(EVERY).await;
+                    continue;
+                }
+            }
             let _idle = tokio::time::timeout(ALIVE, journal.moved(written)).await;
             if journal.ended().is_none() {
                 tokio::select! {
                     () = tokio::time::sleep(EVERY) => {}
                     () = journal.finished() => {}
                 }
-            }
-            // In this order nothing is told between the last look and the end.
-            head.over = journal.ended().is_some();
-            let events = journal.since(written);
-            if head.over {
-                head.expires = unix_seconds() + KEPT_SECONDS;
-            }
-            head.touched += 1;
-            match self.write(journal, &mut head, &events).await {
-                Ok(()) => written += events.len() as u64,
-                Err(error) => {
-                    let error = error.source.as_ref() as &dyn std::error::Error;
-                    tracing::warn!(error, "a stream's events cannot be stored");
-                }
-            }
-            if head.over {
-                return;
             }
         }
     }
@@ -132,6 +158,33 @@ impl Stored {
         done.map(drop)
     }
 
+    /// Whether a user has this stream.
+    pub(super) async fn is_there(&self, scope: &Scope, id: Uuid) -> Result<bool, RecordError> {
+        let head = self.0.read(&scope.tenant, HEAD, &id.to_string()).await?;
+        Ok(head.is_some_and(|head| head.group == scope.user.as_str()))
+    }
+
+    /// Removes a user's streams.
+    pub(super) async fn erase(&self, scope: &Scope) -> Result<(), RecordError> {
+        let (user, tenant) = (Some(scope.user.as_str()), &scope.tenant);
+        loop {
+            let list = RecordList {
+                kind: HEAD,
+                group: user,
+                before: None,
+                limit: ERASED,
+            };
+            let heads = self.0.list(tenant, list).await?;
+            for head in &heads {
+                let parts = serde_json::from_str::<Head>(&head.body).map_or(0, |head| head.parts);
+                self.remove(tenant, &head.id, parts).await?;
+            }
+            if heads.len() < ERASED {
+                return Ok(());
+            }
+        }
+    }
+
     /// The events of a user's stream from a part on; `None` where there is no such stream.
     pub(super) async fn read(
         &self,
@@ -152,7 +205,9 @@ impl Stored {
             let Some(stored) = stored else {
                 return Ok(None);
             };
-            let told: Vec<Event> = serde_json::from_str(&stored.body).unwrap_or_default();
+            let Ok(told) = serde_json::from_str::<Vec<Event>>(&stored.body) else {
+                return Ok(None);
+            };
             events.extend(told);
         }
         Ok(Some(Found {
@@ -182,6 +237,11 @@ impl Stored {
         let writes = parts.chain([delete(HEAD, id.to_owned())]).collect();
         self.0.write(tenant, writes).await.map(drop)
     }
+}
+
+fn failed(error: &RecordError) {
+    let error = error.source.as_ref() as &dyn std::error::Error;
+    tracing::warn!(error, "a stream's events cannot be stored");
 }
 
 fn part(id: Uuid, number: u32) -> String {

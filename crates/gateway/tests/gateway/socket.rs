@@ -136,7 +136,18 @@ async fn a_durable_lesson_is_gone_on_with_over_another_socket() {
         .send(json!({"type": "resume", "ref": "b", "stream": stream, "after": 2}))
         .await;
     assert_eq!(client.next().await["ref"], "b");
-    let rest = client.until_end().await;
+    // Twice on one connection would be every event twice.
+    client
+        .send(json!({"type": "resume", "ref": "c", "stream": stream, "after": 0}))
+        .await;
+    let mut rest = client.until_end().await;
+    rest.retain(|one| match one["event"] == "refused" {
+        true => {
+            assert_eq!((&one["ref"], &one["status"]), (&json!("c"), &json!(400)));
+            false
+        }
+        false => true,
+    });
     let ids: Vec<u64> = rest.iter().map(|one| one["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [3, 4, 5, 6, 7, 8]);
 }
