@@ -112,11 +112,22 @@ async fn speak_mcp(options: &Options) -> Result<()> {
     let telemetry = telemetry(&resolved)?;
     let chosen = provider::choose(&resolved, &ProcessEnvironment).await?;
     let server = compose::compose(&resolved, &chosen, &telemetry).await?;
+    tokio::spawn(telemetry.clone().upkeep());
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone())?);
     server.run_mcp(stop).await?;
     telemetry.stop().await;
-    Ok(())
+    end_at_once()
+}
+
+/// Ends the process where a read of standard input may still wait in a thread, which the end of
+/// the runtime would wait for. Everything is stored and told by now.
+#[expect(
+    clippy::exit,
+    reason = "a read of standard input cannot be ended otherwise"
+)]
+fn end_at_once() -> ! {
+    std::process::exit(0)
 }
 
 /// The model's threads are sized from the environment when they start, so the program

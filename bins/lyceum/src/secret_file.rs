@@ -24,7 +24,7 @@ pub(crate) fn key_of(text: &str) -> Result<[u8; KEY_BYTES]> {
     let text = text.trim();
     let mut key = [0; KEY_BYTES];
     if text.len() != 2 * KEY_BYTES || !text.is_ascii() {
-        bail!("a key has 64 hexadecimal digits");
+        bail!("a key has 64 hexadecimal digits: `openssl rand -hex 32` makes one");
     }
     for (place, byte) in key.iter_mut().enumerate() {
         let digits = &text[2 * place..2 * place + 2];
@@ -51,20 +51,34 @@ pub(crate) fn key_in(file: &Path) -> Result<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
     OsRng.try_fill_bytes(&mut key)?;
     let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut options = fs::OpenOptions::new();
-    // Another process that made it meanwhile is not written over.
-    let made = options.write(true).create_new(true).mode(0o600).open(file);
-    let mut made = match made {
-        Ok(made) => made,
+    // It gets its name when it is whole, and takes the name of no other: neither a crash nor
+    // another process leaves a part of a key.
+    let draft = file.with_extension(format!("{}.new", std::process::id()));
+    let written = write_draft(&draft, &text).and_then(|()| fs::hard_link(&draft, file));
+    let removed = fs::remove_file(&draft);
+    match written {
+        Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let text = fs::read_to_string(file).with_context(named)?;
             return key_of(&text).with_context(named);
         }
         Err(error) => return Err(error).with_context(named),
-    };
-    made.write_all(text.as_bytes()).with_context(named)?;
-    made.sync_all().with_context(named)?;
+    }
+    removed.with_context(named)?;
     Ok(key)
+}
+
+fn write_draft(draft: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    // A draft of this name is left over from a process that ended.
+    let mut made = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(draft)?;
+    made.write_all(text.as_bytes())?;
+    made.sync_all()
 }
 
 #[cfg(test)]

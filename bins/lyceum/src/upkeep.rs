@@ -93,6 +93,10 @@ async fn verify(store: &Store, resolved: &Resolved) -> Result<()> {
 async fn missed(store: &Store, resolved: &Resolved) -> Result<u64> {
     let config = &resolved.config;
     let encoder = meaning::encoder(&config.memory.encoder);
+    if encoder.is_none() && config.memory.encoder != "off" {
+        let name = &config.memory.encoder;
+        bail!("the vectors cannot be looked at: memory.encoder {name:?} cannot be opened");
+    }
     let memory = store.memory(MemoryConfig::default(), encoder, &config.vectors)?;
     let Some(arm) = memory.meaning() else {
         return Ok(0);

@@ -5,12 +5,11 @@
 
 mod support;
 
-use std::{fmt::Write, fs};
+use std::fs;
 
-use lyceum_gateway::ApiKey;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::Server;
+use support::{Reply, Server, key_lines, send};
 
 const FIRST: &str = "Plants use sunlight to make food. The chlorophyll somehow turns light into energy, so the plant always grows.";
 const SECOND: &str = "Chlorophyll is a green pigment. It absorbs light because its electrons take up the energy of the photons.";
@@ -22,30 +21,6 @@ const ROUTES: [(Method, &str); 6] = [
     (Method::POST, "exam"),
     (Method::POST, "gaps/5/dismiss"),
 ];
-
-async fn send(server: &Server, key: &str, method: Method, path: &str, body: Value) -> Reply {
-    let request = reqwest::Client::new()
-        .request(method, format!("{}/{path}", server.url))
-        .bearer_auth(key)
-        .json(&body);
-    let answer = request.send().await.unwrap();
-    Reply {
-        status: answer.status(),
-        text: answer.text().await.unwrap(),
-    }
-}
-
-struct Reply {
-    status: StatusCode,
-    text: String,
-}
-
-impl Reply {
-    fn json(&self) -> Value {
-        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
-        serde_json::from_str(&self.text).unwrap()
-    }
-}
 
 async fn teach(server: &Server, key: &str, text: &str) -> Value {
     let body = json!({"topic": "Photosynthesis", "explanation": text, "session_id": "s-1"});
@@ -72,18 +47,9 @@ fn gaps(map: &Value, status: &str) -> Vec<u64> {
 
 /// Two people of one school, and one of another.
 fn config(dir: &std::path::Path) -> String {
-    let mut text = String::new();
-    for (user, tenant) in [("alice", "school"), ("bob", "school"), ("alice", "other")] {
-        let digest = ApiKey::digest(&format!("{user}@{tenant}"));
-        let digest: String = digest.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        let _ = write!(
-            text,
-            "[[auth.keys]]\nname = \"{user}-{tenant}\"\ntenant = \"{tenant}\"\nuser = \"{user}\"\nsha256 = \"{digest}\"\n\n"
-        );
-    }
+    let keys = [("alice", "school"), ("bob", "school"), ("alice", "other")];
+    let key = |(user, tenant)| key_lines(&format!("{user}@{tenant}"), tenant, user, "");
+    let text = keys.map(key).concat();
     let file = dir.join("lyceum.toml");
     fs::write(&file, text).unwrap();
     file.display().to_string()

@@ -5,7 +5,12 @@
 
 mod support;
 
-use std::process::Command;
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
 
 use lyceum_gateway::ApiKey;
 use serde_json::{Value, json};
@@ -99,4 +104,39 @@ async fn succeeds(mut command: Command) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stdout}\n{stderr}");
+}
+
+/// An agent that goes away without closing what the server reads must not keep it alive.
+#[test]
+fn on_standard_input_it_ends_when_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = lyceum()
+        .args(["mcp", "--provider", "offline", "--data-dir"])
+        .arg(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let hello = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    });
+    writeln!(input, "{hello}").unwrap();
+    let mut answer = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut answer).unwrap();
+    assert!(answer.contains("serverInfo"), "{answer}");
+    let pid = child.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(told.success());
+    // A server that does not end fails the test by the time it takes.
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait().unwrap().code()));
+    assert_eq!(end.recv_timeout(Duration::from_secs(30)), Ok(Some(0)));
+    drop(input);
 }

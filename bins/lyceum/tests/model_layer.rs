@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use lyceum_sim::{Fault, FaultRule, Rule, Running, SimConfig, Simulator};
 use serde_json::{Value, json};
-use support::{Server, run};
+use support::{Server, run, until};
 use tempfile::TempDir;
 
 const GAPS: &str = r#"{"gaps": []}"#;
@@ -82,15 +82,11 @@ async fn another_model_answers_when_the_main_one_is_down() {
         metrics.contains("llm_breaker_state{endpoint=\"openai/large\"} 2"),
         "{metrics}"
     );
-    // What a check found is told again for two seconds.
-    let mut health = get(&server, "/health").await;
-    for _ in 0..100 {
-        if health.contains("circuit breaker") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        health = get(&server, "/health").await;
-    }
+    let health = until(
+        || get(&server, "/health"),
+        |health| health.contains("circuit breaker"),
+    )
+    .await;
     assert!(health.contains("circuit breaker"), "{health}");
 }
 

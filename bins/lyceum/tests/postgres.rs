@@ -4,11 +4,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use lyceum_store_postgres::test_server::TestServer;
 use serde_json::{Value, json};
-use support::{Server, run};
+use support::{Server, run, until};
 
 fn start(address: &str) -> Server {
     let env = [
@@ -60,15 +58,7 @@ async fn two_servers_share_conversations_and_outlive_the_database() {
 
     // What was answered is still there after a crash of the database, without a restart.
     database.crash().unwrap();
-    // What a check found is told again for two seconds.
-    let mut ready = status(&one, "readyz").await;
-    for _ in 0..100 {
-        if ready == 503 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        ready = status(&one, "readyz").await;
-    }
+    let ready = until(|| status(&one, "readyz"), |&status| status == 503).await;
     assert_eq!(ready, 503, "it takes no more requests");
     assert_eq!(
         status(&one, "livez").await,

@@ -1,7 +1,7 @@
 //! The operator's port: the index of words, the statistics and the numbers of messages against
 //! the rows, and erasing.
 //!
-//! Invariant: an erased user's words are in no page of the file and of its log once the call
+//! Invariant: what this erases of a user is in no page of the file and of its log once the call
 //! returns: SQLite leaves deleted cells where they are, so the file is written anew.
 
 use std::{collections::BTreeMap, sync::Arc};

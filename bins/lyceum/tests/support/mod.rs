@@ -180,3 +180,62 @@ pub(crate) fn model() -> PathBuf {
     );
     model
 }
+
+/// An answer: its status and its text.
+pub(crate) struct Reply {
+    pub(crate) status: reqwest::StatusCode,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    /// The JSON of an answer that must be 200.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        assert_eq!(self.status, reqwest::StatusCode::OK, "{}", self.text);
+        serde_json::from_str(&self.text).unwrap()
+    }
+}
+
+/// Sends a request with a key, and with a body unless that is null.
+pub(crate) async fn send(
+    server: &Server,
+    key: &str,
+    method: reqwest::Method,
+    path: &str,
+    body: serde_json::Value,
+) -> Reply {
+    let url = format!("{}/{path}", server.url);
+    let mut request = reqwest::Client::new().request(method, url).bearer_auth(key);
+    if !body.is_null() {
+        request = request.json(&body);
+    }
+    let answer = request.send().await.unwrap();
+    Reply {
+        status: answer.status(),
+        text: answer.text().await.unwrap(),
+    }
+}
+
+/// The lines that configure a key, which is its own name.
+pub(crate) fn key_lines(key: &str, tenant: &str, user: &str, more: &str) -> String {
+    let digest = lyceum_gateway::ApiKey::digest(key);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "[[auth.keys]]\nname = \"{user}-{tenant}\"\ntenant = \"{tenant}\"\nuser = \"{user}\"\nsha256 = \"{digest}\"\n{more}\n"
+    )
+}
+
+/// Asks until the answer is as wanted, and gives the last one. What a health check found is told
+/// again for two seconds.
+pub(crate) async fn until<T, F: Future<Output = T>>(
+    ask: impl Fn() -> F,
+    wanted: impl Fn(&T) -> bool,
+) -> T {
+    for _ in 0..100 {
+        let answer = ask().await;
+        if wanted(&answer) {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    ask().await
+}

@@ -103,11 +103,7 @@ impl Keeper {
 ///
 /// [`ForgetError`] when the saver fails.
 pub async fn forget_knowledge(saver: Arc<dyn Saver>, scope: &Scope) -> Result<(), ForgetError> {
-    let keeper = Keeper::new(saver)?;
-    if keeper.load(scope).await? != Knowledge::default() {
-        keeper.save(scope, Knowledge::default()).await?;
-    }
-    Ok(())
+    Ok(Keeper::new(saver)?.forget(scope).await?)
 }
 
 /// Why what was taught could not be forgotten.
@@ -119,5 +115,5 @@ pub enum ForgetError {
     Workflow(#[from] CompileError),
     /// The thread could not be read or written.
     #[error("forget what was taught")]
-    Run(#[from] RunError),
+    Saver(#[from] SaverError),
 }

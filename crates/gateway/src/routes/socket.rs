@@ -69,7 +69,7 @@ pub(crate) async fn connect(
             Ok(socket) => {
                 Connection::new(app, who, asker, client.into(), socket)
                     .serve()
-                    .await
+                    .await;
             }
             Err(error) => tracing::debug!(%error, "a WebSocket did not open"),
         }

@@ -17,8 +17,10 @@ use super::{
     offer::{DISCUSS, EXAM, KNOWLEDGE, NOTES, REVIEW, TEACH, TEACH_BACK},
 };
 
-/// The longest text of one argument, in bytes.
-const MAX_TEXT: usize = 256 << 10;
+/// The longest topic and the longest other text of one argument, in bytes: what is longer could
+/// not be kept.
+const MAX_TOPIC: usize = 800;
+const MAX_TEXT: usize = 64 << 10;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,12 +137,19 @@ fn read<T: DeserializeOwned>(given: Value) -> Result<T, Refusal> {
 }
 
 fn checked(name: &str, text: &str) -> Result<(), Refusal> {
+    let most = match name {
+        "topic" => MAX_TOPIC,
+        _ => MAX_TEXT,
+    };
     if text.trim().is_empty() {
-        return Err(Refusal::Arguments(format!("{name} is empty")));
-    }
-    if text.len() > MAX_TEXT {
         return Err(Refusal::Arguments(format!(
-            "{name} has over {MAX_TEXT} bytes"
+            "{name} is empty: say something"
+        )));
+    }
+    if text.len() > most {
+        return Err(Refusal::Arguments(format!(
+            "{name} has {} bytes: at most {most} are allowed",
+            text.len()
         )));
     }
     Ok(())
@@ -190,6 +199,12 @@ fn lesson_told(lesson: &Lesson) -> CallToolResult {
         .map(|(at, question)| format!("{}. {question}\n", at + 1))
         .collect();
     text.push_str(&format!("session: {}", lesson.session));
+    if !lesson.degraded.is_empty() {
+        text.push_str(&format!(
+            "\nmissing while answering: {}",
+            lesson.degraded.join(", ")
+        ));
+    }
     let data = json!({
         "session": lesson.session,
         "questions": lesson.questions,
