@@ -6,6 +6,7 @@
 mod library;
 mod panel;
 mod pupil;
+pub(crate) mod refusals;
 
 use lyceum_core::{
     Conversation, Explanation, Gap, Lesson, Memorized, Role, SessionId, ToolTrace, Turn, Usage,

@@ -24,7 +24,7 @@ use crate::{
     body,
     dto::{
         ErasedOutput, ErrorOutput, FoundOutput, MEMORY_BYTES, MemoriesOutput, MemoryEdit,
-        MemoryOutput, MemoryQuery, QUERY_BYTES, SessionsOutput, TranscriptOutput,
+        MemoryOutput, MemoryQuery, QUERY_BYTES, SessionsOutput, TranscriptOutput, refusals,
     },
     error::ApiError,
     gateway::{App, Shared},
@@ -101,9 +101,8 @@ fn done(is_there: bool, missing: ApiError) -> Result<Response, ApiError> {
     params(Part),
     responses(
         (status = 200, description = "A part of the list", body = SessionsOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 422, description = "A parameter is wrong", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Reading,
     )
 )]
 pub(crate) async fn sessions(
@@ -130,10 +129,9 @@ pub(crate) async fn sessions(
     params(("id" = String, Path, description = "The conversation"), Part),
     responses(
         (status = 200, description = "The conversation", body = TranscriptOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
         (status = 422, description = "A parameter is wrong", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Reading,
     )
 )]
 pub(crate) async fn transcript(
@@ -168,10 +166,8 @@ pub(crate) async fn transcript(
     params(("id" = String, Path, description = "The conversation")),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn delete_session(
@@ -195,10 +191,8 @@ pub(crate) async fn delete_session(
     params(("id" = String, Path, description = "The conversation")),
     responses(
         (status = 204, description = "It is completed"),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn complete(
@@ -220,9 +214,8 @@ pub(crate) async fn complete(
     params(Part),
     responses(
         (status = 200, description = "A part of the list", body = MemoriesOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 422, description = "A parameter is wrong", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Reading,
     )
 )]
 pub(crate) async fn memories(
@@ -248,13 +241,8 @@ pub(crate) async fn memories(
     request_body(content = MemoryQuery, example = json!({ "query": "photosynthesis" })),
     responses(
         (status = 200, description = "What was found, best first", body = FoundOutput),
-        (status = 400, description = "The body is no JSON", body = ErrorOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
-        (status = 413, description = "The body is too large", body = ErrorOutput),
-        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
-        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Body,
+        refusals::Writing,
     )
 )]
 pub(crate) async fn search(
@@ -289,14 +277,9 @@ pub(crate) async fn search(
     request_body(content = MemoryEdit, example = json!({ "text": "Chlorophyll absorbs red light." })),
     responses(
         (status = 200, description = "The memory in its place", body = MemoryOutput),
-        (status = 400, description = "The body is no JSON", body = ErrorOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such memory", body = ErrorOutput),
-        (status = 413, description = "The body is too large", body = ErrorOutput),
-        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
-        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Body,
+        refusals::Writing,
     )
 )]
 pub(crate) async fn edit(
@@ -322,10 +305,8 @@ pub(crate) async fn edit(
     params(("id" = String, Path, description = "The memory")),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such memory", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn forget(

@@ -12,7 +12,7 @@ use lyceum_core::{Panel, PanelEvent};
 use super::student::{Who, call, json, streamed};
 use crate::{
     body,
-    dto::{BusyOutput, ErrorOutput, PanelInput, PanelOutput},
+    dto::{BusyOutput, ErrorOutput, PanelInput, PanelOutput, refusals},
     error::ApiError,
     gateway::{App, Shared},
     streams::Asker,
@@ -31,8 +31,6 @@ use crate::{
     responses(
         (status = 200, description = "The report and everything that was said", body = PanelOutput),
         (status = 400, description = "The body is no JSON", body = ErrorOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The server has no panel", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 413, description = "The body is too large", body = ErrorOutput),
@@ -40,8 +38,8 @@ use crate::{
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
         (status = 502, description = "The model provider failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
         (status = 504, description = "The model did not answer in time", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn panel(
@@ -79,15 +77,11 @@ pub(crate) async fn panel(
     })),
     responses(
         (status = 200, description = "The discussion as it happens", content_type = "text/event-stream", body = String),
-        (status = 400, description = "The body is no JSON", body = ErrorOutput),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The server has no panel", body = ErrorOutput),
-        (status = 408, description = "The body did not arrive in time", body = ErrorOutput),
-        (status = 413, description = "The body is too large", body = ErrorOutput),
-        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
-        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 503, description = "Too many streams are open; come back after Retry-After with the `queue_token` in x-queue-token", body = BusyOutput),
+        refusals::Body,
     )
 )]
 pub(crate) async fn panel_stream(

@@ -19,7 +19,7 @@ use crate::{
     body,
     dto::{
         ErrorOutput, ExamInput, ExamOutput, KnowledgeOutput, ReviewOutput, TeachBackInput,
-        TeachBackOutput,
+        TeachBackOutput, refusals,
     },
     error::ApiError,
     gateway::{App, Shared},
@@ -57,13 +57,11 @@ pub(crate) struct Written {
             (KnowledgeOutput = "application/json"),
             (String = "text/markdown"),
         )),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn knowledge(
@@ -95,13 +93,11 @@ pub(crate) async fn knowledge(
     params(("id" = String, Path, description = "The conversation")),
     responses(
         (status = 200, description = "The concepts, most urgent first", body = ReviewOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn review(
@@ -124,13 +120,11 @@ pub(crate) async fn review(
     params(("id" = String, Path, description = "The conversation")),
     responses(
         (status = 200, description = "The notes", content_type = "text/markdown", body = String),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn notes(
@@ -154,8 +148,6 @@ pub(crate) async fn notes(
     responses(
         (status = 200, description = "The topic as the student understood it", body = TeachBackOutput),
         (status = 400, description = "The body is no JSON", body = ErrorOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 413, description = "The body is too large", body = ErrorOutput),
@@ -163,8 +155,8 @@ pub(crate) async fn notes(
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
         (status = 502, description = "The model provider failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
         (status = 504, description = "The model did not answer in time", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn teach_back(
@@ -192,8 +184,6 @@ pub(crate) async fn teach_back(
     responses(
         (status = 200, description = "The answer", body = ExamOutput),
         (status = 400, description = "The body is no JSON", body = ErrorOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 413, description = "The body is too large", body = ErrorOutput),
@@ -201,8 +191,8 @@ pub(crate) async fn teach_back(
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
         (status = 502, description = "The model provider failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
         (status = 504, description = "The model did not answer in time", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn exam(
@@ -228,13 +218,11 @@ pub(crate) async fn exam(
     params(("id" = String, Path, description = "The conversation"), ("gap" = u32, Path, description = "The number of the gap's node")),
     responses(
         (status = 200, description = "The map as it is now", body = KnowledgeOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn dismiss(

@@ -19,7 +19,9 @@ use tracing::Span;
 use crate::{
     auth::Caller,
     body,
-    dto::{BusyOutput, ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput},
+    dto::{
+        BusyOutput, ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput, refusals,
+    },
     error::ApiError,
     gateway::{App, Shared},
     sse::{self, Pace, Source, Wire},
@@ -42,16 +44,14 @@ pub(crate) type Who = (Extension<Caller>, Extension<RequestId>);
     responses(
         (status = 200, description = "The student's questions", body = ChatOutput),
         (status = 400, description = "The body is no JSON", body = ErrorOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 413, description = "The body is too large", body = ErrorOutput),
         (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
         (status = 502, description = "The model provider failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
         (status = 504, description = "The model did not answer in time", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn chat(
@@ -86,14 +86,10 @@ pub(crate) async fn chat(
     })),
     responses(
         (status = 200, description = "The lesson as it happens", content_type = "text/event-stream", body = String),
-        (status = 400, description = "The body is no JSON", body = ErrorOutput),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
-        (status = 408, description = "The body did not arrive in time", body = ErrorOutput),
-        (status = 413, description = "The body is too large", body = ErrorOutput),
-        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
-        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 503, description = "Too many streams are open; come back after Retry-After with the `queue_token` in x-queue-token", body = BusyOutput),
+        refusals::Body,
     )
 )]
 pub(crate) async fn chat_stream(
@@ -129,14 +125,12 @@ pub(crate) async fn chat_stream(
     responses(
         (status = 200, description = "The stored summary", body = MemorizeOutput),
         (status = 400, description = "The body is no JSON", body = ErrorOutput),
-        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
-        (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
         (status = 413, description = "The body is too large", body = ErrorOutput),
         (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
         (status = 500, description = "The server failed", body = ErrorOutput),
-        (status = 503, description = "Not now; see Retry-After", body = ErrorOutput),
+        refusals::Writing,
     )
 )]
 pub(crate) async fn memorize(
