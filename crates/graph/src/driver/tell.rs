@@ -21,16 +21,15 @@ pub(super) struct Written<S: State> {
 /// Events that wait for their places in the stream, in order. It borrows nothing of the
 /// driver, which other threads must not look at while they wait.
 struct Ready<S: State, E> {
-    events: Option<Arc<Events<S, E>>>,
+    events: Arc<Events<S, E>>,
     step: u64,
     kinds: [Option<EventKind<S, E>>; 2],
 }
 
 impl<S: State, E: Send + 'static> Ready<S, E> {
     async fn send(self) {
-        let Some(events) = self.events else { return };
         for kind in self.kinds.into_iter().flatten() {
-            events.send(self.step, kind).await;
+            self.events.send(self.step, kind).await;
         }
     }
 }
@@ -61,12 +60,20 @@ where
     ) -> impl Future<Output = ()> + Send + use<S, C, E> {
         let is_told = kinds.iter().any(Option::is_some);
         let events = self.events.clone().filter(|_| is_told);
-        let ready = Ready {
-            events,
-            step,
-            kinds,
-        };
-        ready.send()
+        // Boxed, because most runs tell nobody anything, and all would be as large.
+        let told = events.map(|events| {
+            let ready = Ready {
+                events,
+                step,
+                kinds,
+            };
+            Box::pin(ready.send())
+        });
+        async move {
+            if let Some(told) = told {
+                told.await;
+            }
+        }
     }
 
     pub(super) fn current(&self) -> CheckpointId {
