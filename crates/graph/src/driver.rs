@@ -52,19 +52,21 @@ pub(crate) struct Nested<S: State> {
 }
 
 /// Drives one run to its end, and stores what is left to store however it ends.
-pub(crate) async fn drive<S, C, E>(
+pub(crate) fn drive<S, C, E>(
     graph: Graph<S, C, E>,
     begin: Begin<S>,
     run: Arc<RunContext<C, E>>,
     events: Option<Arc<Events<S, E>>>,
-) -> Result<Output<S>, RunError>
+) -> impl Future<Output = Result<Output<S>, RunError>> + Send
 where
     S: State,
     C: Send + Sync + 'static,
     E: Send + 'static,
 {
     let mut parts = Parts::new(graph, run, events);
-    parts.drive(Some(begin)).await
+    // Boxed, because runs begin once and wait for long.
+    let begin = Some(Box::new(begin));
+    async move { parts.drive(begin).await }
 }
 
 /// The same for a subgraph, as the work of a task. What an attempt leaves when it fails or is
@@ -89,7 +91,7 @@ where
         None => {
             let mut parts = Parts::new(graph, run, events);
             parts.driver.started = Some(Vec::new());
-            (parts, Some(Begin::Nested(begin())))
+            (parts, Some(Box::new(Begin::Nested(begin()))))
         }
     };
     let parts = Some(parts);
@@ -175,12 +177,12 @@ where
     }
 
     /// Drives the run from its beginning, or from where it was left.
-    async fn drive(&mut self, begin: Option<Begin<S>>) -> Result<Output<S>, RunError> {
+    async fn drive(&mut self, begin: Option<Box<Begin<S>>>) -> Result<Output<S>, RunError> {
         let Self { driver, ended } = self;
         let watch = RunWatch::start(&driver.run);
         let begun = match begin {
             // Boxed, because runs begin once and wait for long.
-            Some(begin) => Box::pin(driver.begin(begin)).await,
+            Some(begin) => Box::pin(driver.begin(*begin)).await,
             None => driver.go_on().await,
         };
         let result = match begun {

@@ -12,7 +12,9 @@ use std::{
     task::Poll,
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt as _, StreamExt as _, future::Either, stream::FuturesUnordered,
+};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +41,8 @@ pub(super) struct Ended<S: State> {
 
 impl<S: State> Default for Ended<S> {
     fn default() -> Self {
-        let (now, later) = Default::default();
+        // Most steps are one task.
+        let (now, later) = (VecDeque::with_capacity(1), VecDeque::new());
         Self { now, later }
     }
 }
@@ -243,6 +246,23 @@ where
         running: &mut FuturesUnordered<F>,
     ) -> Result<Option<F::Output>, RunError>
     where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        // Boxed, because a run without a thread and a limit would be as large.
+        if self.journal.is_some() || self.step_ends.is_some() {
+            return Box::pin(self.wait_with_care(running)).await;
+        }
+        let cancel = &self.run.config.cancel;
+        Ok(cancel.run_until_cancelled(running.next()).await.flatten())
+    }
+
+    /// The same, while the lease is renewed and the step's time runs out.
+    async fn wait_with_care<F>(
+        &mut self,
+        running: &mut FuturesUnordered<F>,
+    ) -> Result<Option<F::Output>, RunError>
+    where
         F: Future,
     {
         let cancel = self.run.config.cancel.clone();
@@ -250,13 +270,11 @@ where
         let limit = self.run.config.step_time_limit.unwrap_or_default();
         let late = || RunError::StepTimeLimit { step, limit };
         let Some(journal) = &mut self.journal else {
-            let done = cancel.run_until_cancelled(running.next());
-            return match ends {
-                None => Ok(done.await.flatten()),
-                Some(ends) => match tokio::time::timeout_at(ends, done).await {
-                    Ok(done) => Ok(done.flatten()),
-                    Err(_elapsed) => Err(late()),
-                },
+            return tokio::select! {
+                biased;
+                () = cancel.cancelled() => Ok(None),
+                done = running.next() => Ok(done),
+                () = at(ends) => Err(late()),
             };
         };
         // Three chances to renew before the lease ends.
@@ -279,13 +297,26 @@ where
         }
     }
 
-    async fn settle(
+    fn settle<'a>(
+        &'a mut self,
+        task: &'a TaskState,
+        outcome: Outcome<S>,
+    ) -> impl Future<Output = Result<Progress, RunError>> + Send + 'a {
+        match outcome {
+            Outcome::Done(command) => Either::Left(self.finish(task, command)),
+            // Boxed, because few tasks end so and all would be as large.
+            other => Either::Right(Box::pin(self.settle_unfinished(task, other))),
+        }
+    }
+
+    /// Settles a task that has not ended well.
+    async fn settle_unfinished(
         &mut self,
         task: &TaskState,
         outcome: Outcome<S>,
     ) -> Result<Progress, RunError> {
         let command = match outcome {
-            Outcome::Done(command) => return self.finish(task, command).await,
+            Outcome::Done(command) => command,
             Outcome::Interrupted => {
                 self.paused |= task.memo().paused;
                 let interrupts = std::mem::take(&mut task.memo().interrupts);
@@ -338,35 +369,42 @@ where
         self.finish(task, command).await
     }
 
-    async fn finish(
-        &mut self,
-        task: &TaskState,
+    /// Merges what a task wrote at once, and stores and tells it when it is polled.
+    fn finish<'a>(
+        &'a mut self,
+        task: &'a TaskState,
         command: Command<S>,
-    ) -> Result<Progress, RunError> {
+    ) -> impl Future<Output = Result<Progress, RunError>> + Send + 'a {
         // A node that failed and was taken over has been told of.
         let is_rescued = command.rescue.is_some();
         let written = self
             .written(command.update.as_ref())
-            .filter(|_| !is_rescued);
+            .filter(|_| !is_rescued)
+            .map(Box::new);
         let finished = self.machine.finish(task.index, command);
-        let is_merged = match &finished {
-            Ok(progress) => matches!(progress, Progress::Planned | Progress::Done),
-            // Only the run's patience ended: the merged step is good, and can be resumed.
-            Err(RunError::StepLimit { .. }) => true,
-            Err(_) => false,
-        };
-        let stored = match is_merged {
-            true => self.checkpoint(Source::Step).await?,
-            false => None,
-        };
-        if is_merged {
-            self.observe_merged();
+        async move {
+            let is_merged = match &finished {
+                Ok(progress) => matches!(progress, Progress::Planned | Progress::Done),
+                // Only the run's patience ended: the merged step is good, and can be resumed.
+                Err(RunError::StepLimit { .. }) => true,
+                Err(_) => false,
+            };
+            let stored = match (is_merged, &self.journal) {
+                // Boxed, because a run without a thread would be as large.
+                (true, Some(_)) => Box::pin(self.checkpoint(Source::Step)).await?,
+                _ => None,
+            };
+            if is_merged {
+                self.observe_merged();
+            }
+            let told = self.tell_written(task, written.map(|written| *written));
+            let merged = is_merged.then(|| self.tell_merged(stored));
+            told.await;
+            if let Some(merged) = merged {
+                merged.await;
+            }
+            finished
         }
-        self.tell_written(task, written).await;
-        if is_merged {
-            self.tell_merged(stored).await;
-        }
-        finished
     }
 
     /// Records why a task failed, for readers of the thread. When that fails too, the run

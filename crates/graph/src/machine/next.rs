@@ -154,6 +154,8 @@ impl<S: State> Machine<S> {
     pub(super) fn open_slots(&mut self) {
         self.open = self.tasks.len();
         self.slots.clear();
+        // Exactly: a slot is large, and most steps are one task.
+        self.slots.reserve_exact(self.open);
         self.slots.resize_with(self.open, || Slot::Open);
     }
 }
