@@ -12,9 +12,7 @@ use std::{
     task::Poll,
 };
 
-use futures_util::{
-    FutureExt as _, StreamExt as _, future::Either, stream::FuturesUnordered,
-};
+use futures_util::{FutureExt as _, StreamExt as _, future::Either, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
