@@ -14,6 +14,7 @@ mod questions;
 mod react;
 mod structured;
 mod summarise;
+pub mod team;
 mod tone;
 
 pub use consolidate::Consolidator;

@@ -32,6 +32,7 @@ static PROMPTS: LazyLock<Environment<'static>> = LazyLock::new(|| {
         ("panel_critic", include_str!("prompts/panel_critic.md")),
         ("panel_host", include_str!("prompts/panel_host.md")),
         ("panel_reporter", include_str!("prompts/panel_reporter.md")),
+        ("team_lead", include_str!("prompts/team_lead.md")),
     ] {
         // A template that does not compile is left out; rendering it then fails, as the tests see.
         let _ = prompts.add_template(name, source);
@@ -160,6 +161,14 @@ mod tests {
             (
                 "panel_reporter",
                 json!({"topic": "Tides", "claims": ["The moon pulls."], "objections": ["How?"], "rulings": ["1. OPEN"]}),
+            ),
+            (
+                "team_lead",
+                json!({"instructions": "You lead.", "members": ["north", "south"], "last": false}),
+            ),
+            (
+                "team_lead",
+                json!({"instructions": "You lead.", "members": ["north"], "last": true}),
             ),
         ];
         let rendered: Vec<String> = cases
