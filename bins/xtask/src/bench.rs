@@ -5,9 +5,11 @@
 //! times on a busy machine say little; who reads them decides.
 
 mod build;
+mod gateway;
 mod in_process;
 mod process;
 mod smoke;
+mod users;
 
 use std::{
     ffi::OsString,
@@ -20,7 +22,7 @@ use serde::Serialize;
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark: smoke, graph, llm, memory, queue, tools.
+    /// Which benchmark: smoke, gateway, graph, llm, memory, queue, tools.
     name: String,
     /// Handed to the benchmark, e.g. `--quick`, `--only CASE`, `--python PATH`; `-- --help`
     /// lists what it takes.
@@ -38,8 +40,9 @@ enum Bench {
 }
 
 /// Every benchmark, under the name that runs it.
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("smoke", Bench::Programs(smoke::run)),
+    ("gateway", Bench::Programs(gateway::run)),
     ("graph", Bench::InProcess),
     ("llm", Bench::InProcess),
     ("memory", Bench::InProcess),

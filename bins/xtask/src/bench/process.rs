@@ -40,19 +40,8 @@ impl Running {
         environment: &[(&str, &str)],
         log: &Path,
     ) -> Result<Self> {
-        command.env_clear().envs(environment.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(File::create(log)?);
-        let started = Instant::now();
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        // From here on the process ends with this value.
-        let mut running = Self {
-            child,
-            started,
-            address: String::new(),
-        };
+        command.stdout(Stdio::piped());
+        let mut running = Self::spawn(command, environment, log, String::new())?;
         let stdout = running.child.stdout.take().context("no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         running.address = loop {
@@ -67,6 +56,42 @@ impl Running {
         // A full pipe would stop a program that goes on to talk.
         thread::spawn(move || lines.for_each(drop));
         Ok(running)
+    }
+
+    /// Starts a program that was told where to listen and may say anything.
+    pub(super) fn start_at(
+        command: &mut Command,
+        environment: &[(&str, &str)],
+        log: &Path,
+        port: u16,
+    ) -> Result<Self> {
+        command.stdout(Stdio::null());
+        Self::spawn(command, environment, log, format!("127.0.0.1:{port}"))
+    }
+
+    /// From here on the process ends with this value.
+    fn spawn(
+        command: &mut Command,
+        environment: &[(&str, &str)],
+        log: &Path,
+        address: String,
+    ) -> Result<Self> {
+        command.env_clear().envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stderr(File::create(log)?);
+        let started = Instant::now();
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self {
+            child,
+            started,
+            address,
+        })
+    }
+
+    /// Where it listens, as `HOST:PORT`.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Where it listens.

@@ -6,21 +6,16 @@
 //! Everything is as the README's first command has it: conversations are kept durably, the
 //! log is written, memory is consolidated in the background.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use serde::Deserialize;
-use tempfile::TempDir;
+use anyhow::Result;
 
 use super::{
     Figures,
     build::Programs,
-    process::{Memory, Running},
+    process::Memory,
     say,
+    users::{Seen, Stage, Users, find, home, median, megabytes, server},
 };
 
 /// Starts of which the median counts.
@@ -28,7 +23,7 @@ const STARTS: usize = 7;
 /// How long a freshly started server is left alone before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long users talk before it counts: connections, caches and statements are made.
-const WARM_UP_SECONDS: u64 = 2;
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// What the users of one case do, and what its figures should be.
 #[derive(Debug)]
@@ -108,21 +103,14 @@ fn start(figures: &Figures, programs: &Programs) -> Result<()> {
 
 /// A server with a hosted model, and users who talk to it.
 fn under_load(figures: &Figures, programs: &Programs, case: &Case) -> Result<()> {
-    let name = case.name;
-    say(&format!("{name}: {} s", WARM_UP_SECONDS + case.seconds));
-    let home = home(programs)?;
-    let mut command = Command::new(&programs.sim);
-    let provider = Running::start(command.arg("serve"), &[], &home.path().join("provider.log"))?;
-    let base_url = format!("{}/v1", provider.url());
-    let environment = [
-        ("OPENAI_API_KEY", "x"),
-        ("OPENAI_BASE_URL", base_url.as_str()),
-    ];
-    let mut server = server(programs, &home, &environment)?;
-    server.answers("/health")?;
-    let warm_up = load(programs, &server, case, WARM_UP_SECONDS)?;
+    let (name, users) = (case.name, Users::of(case.endpoint, case.users));
+    let time = Duration::from_secs(case.seconds);
+    say(&format!("{name}: {} s", (WARM_UP + time).as_secs()));
+    let stage = Stage::set(programs, &[], &[])?;
+    let (server, url) = (&stage.server, stage.server.url());
+    let warm_up = users.talk(programs, &url, WARM_UP)?;
     let before = server.cpu()?;
-    let seen = load(programs, &server, case, case.seconds)?;
+    let seen = users.talk(programs, &url, time)?;
     let cpu = server.cpu()? - before;
     // A wrong answer is wrong at any time.
     for metric in ["mixed_up", "errors"] {
@@ -139,68 +127,4 @@ fn under_load(figures: &Figures, programs: &Programs, case: &Case) -> Result<()>
     figures.print(name, "server_cpu", micros, "us", None)?;
     let peak = megabytes(server.memory(Memory::Peak)?);
     figures.print(name, "peak_memory", peak, "MB", None)
-}
-
-/// A folder for one server's data, on the disk that holds the program: where temporary files
-/// are kept in memory, a durable commit would cost nothing.
-fn home(programs: &Programs) -> Result<TempDir> {
-    let beside = programs.lyceum.parent().context("a program in no folder")?;
-    Ok(tempfile::tempdir_in(beside)?)
-}
-
-/// A server on a free port that knows nothing of this machine's keys, models and settings.
-fn server(programs: &Programs, home: &TempDir, environment: &[(&str, &str)]) -> Result<Running> {
-    let mut command = Command::new(&programs.lyceum);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
-    command.arg(home.path().join("data"));
-    // Nothing listens on port 9: an Ollama of this machine is not asked.
-    let nobody = [("OLLAMA_HOST", "127.0.0.1:9")];
-    let environment = [environment, &nobody].concat();
-    Running::start(&mut command, &environment, &home.path().join("server.log"))
-}
-
-/// One figure as `lyceum-sim load` prints it.
-#[derive(Debug, Deserialize)]
-struct Seen {
-    metric: String,
-    value: f64,
-    unit: String,
-}
-
-/// What the users saw. Failed requests are figures, not an error.
-fn load(programs: &Programs, server: &Running, case: &Case, seconds: u64) -> Result<Vec<Seen>> {
-    let output = Command::new(&programs.sim)
-        .args(["load", "--target", &server.url()])
-        .args(["--endpoint", case.endpoint])
-        .args(["--users", &case.users.to_string()])
-        .args(["--duration", &format!("{seconds}s")])
-        .env_clear()
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let seen: Vec<Seen> = text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
-    if seen.is_empty() {
-        bail!("lyceum-sim load ended with {} and no figure", output.status);
-    }
-    Ok(seen)
-}
-
-fn find<'a>(seen: &'a [Seen], metric: &str) -> Result<&'a Seen> {
-    let found = seen.iter().find(|figure| figure.metric == metric);
-    found.with_context(|| format!("lyceum-sim load said nothing of {metric}"))
-}
-
-/// Megabytes of 10^6 bytes.
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
-}
-
-/// The middle one of an odd number of values.
-fn median<T: Ord + Copy>(values: &mut [T]) -> T {
-    values.sort_unstable();
-    values[values.len() / 2]
 }
