@@ -205,7 +205,10 @@ impl Admission {
                 }
                 self.deadlines[place.band].insert((deadline, index));
             }
-            self.forecast.arrived(place.ahead, now);
+            // Who comes in behind everybody else overtakes nobody.
+            if place.ahead + 1 < self.order.len() {
+                self.forecast.arrived(place.ahead, now);
+            }
             if let Some(entry) = self.order.get_mut(index) {
                 entry.payload.forecast = outlook.likely.unwrap_or(NEVER);
             }

@@ -12,7 +12,7 @@ const MEMORY: f64 = 20e9;
 /// A call advances at least at this share of the rate at the front.
 const SLOWEST: f64 = 0.05;
 
-/// Arrivals by the rank at which they came in, fading over time.
+/// Arrivals that overtook somebody, by the rank at which they came in, fading over time.
 #[derive(Debug, Default)]
 pub(crate) struct Inflow {
     counts: [f64; OCTAVES],
@@ -21,7 +21,7 @@ pub(crate) struct Inflow {
 }
 
 impl Inflow {
-    /// Notes an arrival that came in at this rank.
+    /// Notes an arrival that came in at this rank, before others.
     pub(crate) fn arrived(&mut self, rank: usize, now: u64) {
         self.began.get_or_insert(now);
         let passed = now.saturating_sub(self.updated) as f64;

@@ -182,6 +182,35 @@ async fn what_cannot_start_before_its_deadline_is_refused_or_expires() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_that_comes_at_once_is_told_the_wait_it_will_have() {
+    let queue = per_minute(500);
+    let comes = Instant::now();
+    let crowd = (0..500).map(|n| {
+        let mut ask = ask("school", &format!("{n}"));
+        ask.deadline = Some(comes + Duration::from_secs(75));
+        queue.enqueue(ask).unwrap()
+    });
+    let crowd: Vec<_> = crowd.collect();
+    let told = crowd
+        .last()
+        .unwrap()
+        .position()
+        .unwrap()
+        .estimated_wait
+        .unwrap();
+    let all = crowd.into_iter().map(|waiter| async {
+        waiter.await.unwrap().settle(usage(100, 50));
+    });
+    futures::future::join_all(all).await;
+    let real = comes.elapsed().as_secs_f64();
+    assert!((45.0..62.0).contains(&real), "{real}");
+    assert!(
+        (told.as_secs_f64() / real - 1.0).abs() < 0.2,
+        "{told:?} instead of {real}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_conversation_is_cancelled_as_a_whole() {
     let queue = one_at_a_time();
     let busy = start(&queue).await;
