@@ -11,136 +11,23 @@
 //! backend needs; and knowing that a whole record or a newest checkpoint was taken away, or
 //! replaced by an older one of the same place, which needs a memory outside the backend.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD as BASE64};
-use chacha20poly1305::{
-    Key, KeyInit as _, XChaCha20Poly1305, XNonce,
-    aead::{Aead as _, OsRng, Payload, rand_core::RngCore as _},
-};
 use futures_util::{FutureExt as _, future::BoxFuture};
+pub use lyceum_vault::{KeyRing, OpenError};
+use lyceum_vault::{SealError, place};
 
 use crate::saver::{
     Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, Record, Saved, Saver, SaverError,
     ThreadId, Value, ValueRef,
 };
 
-/// The form of what is stored: this byte, the key's id, the nonce, the sealed bytes.
-const FORM: u8 = 1;
-const ID_BYTES: usize = size_of::<u32>();
-const NONCE_BYTES: usize = 24;
-
-/// The keys of an [`Encrypted`] saver: it writes with the newest, and reads with all.
-///
-/// To rotate, make a ring of a new key with the old ones behind it. A key may go when no
-/// checkpoint that was written with it is left.
-#[derive(Clone)]
-pub struct KeyRing {
-    newest: (u32, XChaCha20Poly1305),
-    old: BTreeMap<u32, XChaCha20Poly1305>,
-}
-
-impl KeyRing {
-    /// A ring of one key of 32 random bytes. The id is stored in the clear; it is never
-    /// given to another key.
-    #[must_use]
-    pub fn new(id: u32, key: &[u8; 32]) -> Self {
-        Self {
-            newest: (id, XChaCha20Poly1305::new(Key::from_slice(key))),
-            old: BTreeMap::new(),
-        }
-    }
-
-    /// Adds a key to read with.
-    #[must_use]
-    pub fn and_old(mut self, id: u32, key: &[u8; 32]) -> Self {
-        let cipher = XChaCha20Poly1305::new(Key::from_slice(key));
-        self.old.insert(id, cipher);
-        self
-    }
-
-    fn get(&self, id: u32) -> Option<&XChaCha20Poly1305> {
-        let (newest, cipher) = &self.newest;
-        Some(cipher)
-            .filter(|_| *newest == id)
-            .or_else(|| self.old.get(&id))
-    }
-
-    fn seal(&self, place: &[u8], plain: &[u8]) -> Result<Vec<u8>, SaverError> {
-        let (id, cipher) = &self.newest;
-        let mut nonce = [0; NONCE_BYTES];
-        OsRng
-            .try_fill_bytes(&mut nonce)
-            .map_err(|source| SaverError::Backend {
-                source: source.to_string().into(),
-            })?;
-        let payload = Payload {
-            msg: plain,
-            aad: place,
-        };
-        let sealed = cipher
-            .encrypt(XNonce::from_slice(&nonce), payload)
-            .map_err(|_opaque| SaverError::Backend {
-                source: OpenError::Refused.into(),
-            })?;
-        let mut bytes = Vec::with_capacity(1 + ID_BYTES + NONCE_BYTES + sealed.len());
-        bytes.push(FORM);
-        bytes.extend(id.to_le_bytes());
-        bytes.extend(nonce);
-        bytes.extend(sealed);
-        Ok(bytes)
-    }
-
-    fn open(&self, place: &[u8], bytes: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let (FORM, rest) = bytes
-            .split_first()
-            .ok_or(OpenError::Form)
-            .map(|(f, r)| (*f, r))?
-        else {
-            return Err(OpenError::Form);
-        };
-        let (id, rest) = rest.split_first_chunk().ok_or(OpenError::Form)?;
-        let (nonce, sealed) = rest
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(OpenError::Form)?;
-        let id = u32::from_le_bytes(*id);
-        let cipher = self.get(id).ok_or(OpenError::UnknownKey { id })?;
-        let payload = Payload {
-            msg: sealed,
-            aad: place,
-        };
-        cipher
-            .decrypt(XNonce::from_slice(nonce), payload)
-            .map_err(|_opaque| OpenError::Refused)
-    }
-}
-
-/// Shows which keys there are, not the keys.
-impl fmt::Debug for KeyRing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyRing")
-            .field("newest", &self.newest.0)
-            .field("old", &self.old.keys())
-            .finish()
-    }
-}
-
-/// Why stored bytes were refused; the source of [`SaverError::Corrupt`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// They were sealed with a key that the ring does not have.
-    #[error("open what key {id} has sealed: the ring has no such key")]
-    UnknownKey {
-        /// The key's id.
-        id: u32,
-    },
-    /// They were changed, or moved from another place.
-    #[error("open sealed bytes: they were changed or moved")]
-    Refused,
-    /// They were not written by this saver.
-    #[error("open stored bytes: they were never sealed")]
-    Form,
+/// What becomes of bytes that were never sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsealed {
+    Refuse,
+    Read,
 }
 
 /// Seals what another saver keeps.
@@ -156,14 +43,35 @@ pub enum OpenError {
 pub struct Encrypted<S> {
     saver: S,
     keys: Arc<KeyRing>,
+    unsealed: Unsealed,
 }
 
 impl<S: Saver> Encrypted<S> {
     /// Seals what goes into a saver, with these keys.
     #[must_use]
     pub fn new(saver: S, keys: KeyRing) -> Self {
-        let keys = Arc::new(keys);
-        Self { saver, keys }
+        Self {
+            saver,
+            keys: Arc::new(keys),
+            unsealed: Unsealed::Refuse,
+        }
+    }
+
+    /// Reads what was stored before there were keys, too. Whoever can write to the saver can then
+    /// put clear values in the place of sealed ones: for a change-over, not for good.
+    #[must_use]
+    pub fn reading_unsealed(self) -> Self {
+        Self {
+            unsealed: Unsealed::Read,
+            ..self
+        }
+    }
+
+    fn opened(&self, place: &[u8], bytes: &[u8]) -> Result<Vec<u8>, OpenError> {
+        match self.keys.open(place, bytes) {
+            Err(OpenError::Form) if self.unsealed == Unsealed::Read => Ok(bytes.to_vec()),
+            opened => opened,
+        }
     }
 
     fn seal(&self, thread: &ThreadId, batch: &Batch) -> Result<Batch, SaverError> {
@@ -172,7 +80,8 @@ impl<S: Saver> Encrypted<S> {
                 key: value.key.clone(),
                 bytes: self
                     .keys
-                    .seal(&place_of_value(thread, &value.key), &value.bytes)?,
+                    .seal(&place_of_value(thread, &value.key), &value.bytes)
+                    .map_err(unsealable)?,
             })
         });
         let records = batch.records.iter().map(|record| {
@@ -180,14 +89,16 @@ impl<S: Saver> Encrypted<S> {
                 key: record.key.clone(),
                 bytes: self
                     .keys
-                    .seal(&place_of_record(thread, record), &record.bytes)?,
+                    .seal(&place_of_record(thread, record), &record.bytes)
+                    .map_err(unsealable)?,
                 ..*record
             })
         });
         let heads = batch.checkpoints.iter().map(|head| {
             let sealed = self
                 .keys
-                .seal(&place_of_head(thread, head), head.plan.as_bytes())?;
+                .seal(&place_of_head(thread, head), head.plan.as_bytes())
+                .map_err(unsealable)?;
             let plan = BASE64.encode(sealed);
             Ok(Checkpoint {
                 plan,
@@ -203,24 +114,23 @@ impl<S: Saver> Encrypted<S> {
 
     fn open_head(&self, thread: &ThreadId, head: &mut Checkpoint) -> Result<(), SaverError> {
         let place = place_of_head(thread, head);
-        let opened = BASE64
-            .decode(&head.plan)
-            .map_err(|_not_base64| OpenError::Form)
-            .and_then(|sealed| self.keys.open(&place, &sealed))
-            .and_then(|plan| String::from_utf8(plan).map_err(|_not_text| OpenError::Form));
+        // What is no Base64 was never sealed, and its first byte says so too.
+        let sealed = BASE64.decode(&head.plan);
+        let sealed = sealed.unwrap_or_else(|_not_base64| head.plan.clone().into_bytes());
+        let opened = self.opened(&place, &sealed);
+        let opened =
+            opened.and_then(|plan| String::from_utf8(plan).map_err(|_not_text| OpenError::Form));
         head.plan = opened.map_err(|error| corrupt(thread, error))?;
         Ok(())
     }
 
     fn open(&self, thread: &ThreadId, saved: &mut Saved) -> Result<(), SaverError> {
         for Value { key, bytes } in &mut saved.values {
-            let opened = self.keys.open(&place_of_value(thread, key), bytes);
+            let opened = self.opened(&place_of_value(thread, key), bytes);
             *bytes = opened.map_err(|error| corrupt(thread, error))?;
         }
         for record in &mut saved.records {
-            let opened = self
-                .keys
-                .open(&place_of_record(thread, record), &record.bytes);
+            let opened = self.opened(&place_of_record(thread, record), &record.bytes);
             record.bytes = opened.map_err(|error| corrupt(thread, error))?;
         }
         self.open_head(thread, &mut saved.checkpoint)
@@ -234,14 +144,10 @@ fn corrupt(thread: &ThreadId, error: OpenError) -> SaverError {
     }
 }
 
-/// Spells a place without two places spelt alike: each part comes after its length.
-fn place(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut place = vec![kind];
-    for part in parts {
-        place.extend((part.len() as u64).to_le_bytes());
-        place.extend(*part);
+fn unsealable(error: SealError) -> SaverError {
+    SaverError::Backend {
+        source: error.into(),
     }
-    place
 }
 
 fn place_of_value(thread: &ThreadId, key: &ValueRef) -> Vec<u8> {

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Map
+//!
+//! [`KeyRing`] seals bytes at a [`place`]. [`Masters`] makes and opens the [`Wrapped`] keys of a
+//! tenant; [`TenantKeys`] is what they open to.
+//!
+//! Invariant: no key is ever shown or left in freed memory by this crate's own types.
+//! Deliberately absent: where keys are kept, and any decision when to change them.
+
+mod masters;
+mod ring;
+mod tenant;
+
+pub use masters::{Clear, Masters, Wrapped};
+pub use ring::{KeyRing, OpenError, SealError, place};
+pub use tenant::TenantKeys;
