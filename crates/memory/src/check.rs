@@ -101,6 +101,16 @@ pub struct Erased {
     pub sessions: u64,
     /// Memories, their words and vectors.
     pub memories: u64,
+    /// Records of the server's own; of a whole tenant only.
+    pub records: u64,
+}
+
+impl Erased {
+    /// Whether there was nothing to forget.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Checks and mends a store, and erases from it. All calls are the operator's and see all scopes.
@@ -124,4 +134,7 @@ pub trait StoreCheck: Send + Sync + fmt::Debug {
     /// memories, their words and vectors. Once it returns nothing of it is in a file that the
     /// store writes; older copies are not its own.
     async fn erase(&self, whose: &Whose) -> Result<Erased, StoreError>;
+
+    /// Leaves nothing of what was deleted by other calls in a file that the store writes.
+    async fn forget_deleted(&self) -> Result<(), StoreError>;
 }

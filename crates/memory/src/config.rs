@@ -126,6 +126,16 @@ impl Limits {
         if memory.text.trim().is_empty() {
             return Err(MemoryError::Empty { what: "memory" });
         }
+        count(
+            "superseded memories",
+            memory.supersedes.len(),
+            self.memories,
+        )?;
+        if let (Some(from), Some(to)) = (memory.valid_from, memory.valid_to)
+            && to <= from
+        {
+            return Err(MemoryError::Validity { from, to });
+        }
         match memory.importance {
             0.0..=1.0 => Ok(()),
             value => Err(MemoryError::Importance { value }),

@@ -7,7 +7,7 @@ use std::{error::Error, time::Duration};
 
 use lyceum_core::EmbedError;
 
-use crate::{JobId, TurnId};
+use crate::{JobId, Timestamp, TurnId};
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -61,6 +61,18 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
+    /// A row's sealed content does not open: it was changed, put there from another row, or its
+    /// key is gone. No other row is concerned.
+    #[error("open {table} {row}")]
+    Sealed {
+        /// The table.
+        table: &'static str,
+        /// The row, by the names its owner knows.
+        row: String,
+        /// What is known of it.
+        #[source]
+        source: Source,
+    },
     /// The store was shut down.
     #[error("use the store: it is closed")]
     Closed,
@@ -95,6 +107,7 @@ impl StoreError {
             Self::Dimensions { .. } => "dimensions",
             Self::NoSpace => "no_space",
             Self::Corrupt { .. } => "corrupt",
+            Self::Sealed { .. } => "sealed",
             Self::Closed => "closed",
             Self::Internal { .. } => "internal",
         }
@@ -146,6 +159,14 @@ pub enum MemoryError {
         /// What was given.
         value: f32,
     },
+    /// A memory is over before it begins.
+    #[error("accept a memory that holds from {} to {} ms: it ends before it begins", from.0, to.0)]
+    Validity {
+        /// When it would begin.
+        from: Timestamp,
+        /// When it would end.
+        to: Timestamp,
+    },
     /// The store did not answer in time.
     #[error("get an answer from the store within {after:?}")]
     Timeout {
@@ -177,6 +198,7 @@ impl MemoryError {
             Self::TooLong { .. } => "too_long",
             Self::Empty { .. } => "empty",
             Self::Importance { .. } => "importance",
+            Self::Validity { .. } => "validity",
             Self::Timeout { .. } => "timeout",
         }
     }

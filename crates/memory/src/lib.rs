@@ -22,12 +22,14 @@ mod fusion;
 mod ids;
 mod in_memory;
 mod job;
+mod keys;
 pub mod lexical;
 mod memory;
 mod record;
 mod said;
 mod session;
 pub mod transfer;
+mod validity;
 mod vectors;
 mod waiting;
 mod worker;
@@ -47,6 +49,7 @@ pub use job::{
     Claim, ClaimRequest, ClaimedJob, DeadJob, FailedJob, JobResults, JobStore, Lease, NewJob,
     VANISHED,
 };
+pub use keys::{KeyState, Progress, StoreKeys};
 pub use memory::{Context, ContextLimits, Memory};
 pub use record::{
     Beside, MemoryCursor, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
@@ -57,4 +60,5 @@ pub use session::{
     NewMessage, NewTurn, Saved, Session, SessionArchive, SessionCursor, SessionStore,
     StoredMessage, Summary,
 };
+pub use validity::{AsOf, Recorded, Superseded, Times};
 pub use vectors::{Near, NewVector, Unembedded, VectorCount, VectorSpace, VectorStore};

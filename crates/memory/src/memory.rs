@@ -225,7 +225,8 @@ impl Memory {
         Ok(memory.id)
     }
 
-    /// Deletes completed sessions whose last turn is older than `idle`, and says how many.
+    /// Deletes completed sessions whose last turn is older than `idle`, and says which, so that
+    /// what is kept beside them can go too.
     /// Sessions with unfinished jobs stay until these are done.
     ///
     /// # Errors
@@ -235,14 +236,15 @@ impl Memory {
     /// # Cancel safety
     ///
     /// It can be dropped between any two batches and called again.
-    pub async fn expire(&self, idle: Duration) -> Result<usize, MemoryError> {
+    pub async fn expire(&self, idle: Duration) -> Result<Vec<Scope>, MemoryError> {
         let batch = self.limits().page;
-        let mut total = 0;
+        let mut all = Vec::new();
         loop {
             let expired = self.sessions.expire(idle, batch).await?;
-            total += expired;
-            if expired < batch {
-                return Ok(total);
+            let is_last = expired.len() < batch;
+            all.extend(expired);
+            if is_last {
+                return Ok(all);
             }
         }
     }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{MemoryId, StoreError, Timestamp};
+use crate::{AsOf, MemoryId, Recorded, StoreError, Superseded, Timestamp};
 
 /// What a memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,6 +75,20 @@ pub struct NewMemory {
     pub importance: f32,
     /// When it came to be; `None` for the moment of storing.
     pub created_at: Option<Timestamp>,
+    /// From when on it is the case; `None` from when it came to be, or was stored if that is earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_from: Option<Timestamp>,
+    /// From when on it is the case no longer; `None` where no end is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_to: Option<Timestamp>,
+    /// The memories whose place it takes, of the same user and agent: they stay stored, and are
+    /// no longer the case from where this one begins. One that was superseded before, or is not
+    /// there, stays as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supersedes: Vec<MemoryId>,
+    /// How another store recorded it, for imports; `None` for a memory that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
 }
 
 impl NewMemory {
@@ -89,6 +103,10 @@ impl NewMemory {
             context: String::new(),
             importance: 0.5,
             created_at: None,
+            valid_from: None,
+            valid_to: None,
+            supersedes: Vec::new(),
+            recorded: None,
         }
     }
 
@@ -101,6 +119,7 @@ impl NewMemory {
 
 /// A stored memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub struct MemoryRecord {
     /// Its id.
     pub id: MemoryId,
@@ -119,6 +138,53 @@ pub struct MemoryRecord {
     pub session: Option<SessionId>,
     /// When it came to be.
     pub created_at: Timestamp,
+    /// From when on it is the case.
+    pub valid_from: Timestamp,
+    /// From when on it is the case no longer, where that was said when it was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_to: Option<Timestamp>,
+    /// Since when it is known.
+    pub recorded_at: Timestamp,
+    /// What took its place, where something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Superseded>,
+}
+
+/// A memory as it was written, perhaps before it had two axes of time.
+#[derive(Deserialize)]
+struct Written {
+    id: MemoryId,
+    kind: MemoryKind,
+    topic: String,
+    text: String,
+    #[serde(default)]
+    context: String,
+    importance: f32,
+    session: Option<SessionId>,
+    created_at: Timestamp,
+    valid_from: Option<Timestamp>,
+    valid_to: Option<Timestamp>,
+    recorded_at: Option<Timestamp>,
+    superseded: Option<Superseded>,
+}
+
+impl From<Written> for MemoryRecord {
+    fn from(written: Written) -> Self {
+        Self {
+            id: written.id,
+            kind: written.kind,
+            topic: written.topic,
+            text: written.text,
+            context: written.context,
+            importance: written.importance,
+            session: written.session,
+            created_at: written.created_at,
+            valid_from: written.valid_from.unwrap_or(written.created_at),
+            valid_to: written.valid_to,
+            recorded_at: written.recorded_at.unwrap_or(written.created_at),
+            superseded: written.superseded,
+        }
+    }
 }
 
 /// A memory that a search found.
@@ -184,7 +250,7 @@ impl From<&MemoryRecord> for MemoryCursor {
 #[async_trait]
 pub trait MemoryStore: Send + Sync + fmt::Debug {
     /// Stores a memory; a search finds it as soon as this returns. Idempotent on the id:
-    /// the first content stays. Says whether it was new.
+    /// the first content stays, and nothing is superseded again. Says whether it was new.
     async fn put(&self, scope: &Scope, memory: &NewMemory) -> Result<bool, StoreError>;
 
     /// The memory; `None` where the scope has none of this id.
@@ -197,8 +263,9 @@ pub trait MemoryStore: Send + Sync + fmt::Debug {
         ids: &[MemoryId],
     ) -> Result<Vec<MemoryRecord>, StoreError>;
 
-    /// The `limit` memories that fit the query's words best, best first, newer first among
-    /// equals; see [`lexical`](crate::lexical) for how words are found and weighed.
+    /// The `limit` memories that hold now and fit the query's words best, best first, newer first
+    /// among equals; see [`lexical`](crate::lexical) for how words are found and weighed. Those
+    /// that hold no longer count as memories without these words.
     async fn search(
         &self,
         scope: &Scope,
@@ -206,12 +273,21 @@ pub trait MemoryStore: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Recollection>, StoreError>;
 
+    /// The same of the memories that held at another point.
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError>;
+
     /// For each of the ids that names an [`Episode`](MemoryKind::Episode) of a session, the
-    /// episodes of that session stored directly before and after it, where there are such: the
-    /// one before first, in the order of the ids. Others have none.
+    /// episodes of that session stored directly before and after it, where there are such and
+    /// they hold now: the one before first, in the order of the ids. Others have none.
     async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError>;
 
-    /// Up to `limit` memories after the cursor, newest first.
+    /// Up to `limit` memories after the cursor, newest first, whether they hold or not.
     async fn list(
         &self,
         scope: &Scope,
@@ -219,6 +295,15 @@ pub trait MemoryStore: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<MemoryRecord>, StoreError>;
 
-    /// Deletes the memory; says whether there was one.
+    /// The same of the memories that held at a point.
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError>;
+
+    /// Deletes the memory; says whether there was one. What it superseded stays so.
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError>;
 }

@@ -72,6 +72,15 @@ impl NewTurn {
             if let Some(at) = memory.created_at {
                 text(&format!("created at {}", at.0));
             }
+            if let Some(at) = memory.valid_from {
+                text(&format!("valid from {}", at.0));
+            }
+            if let Some(at) = memory.valid_to {
+                text(&format!("valid to {}", at.0));
+            }
+            for id in &memory.supersedes {
+                text(&format!("supersedes {id}"));
+            }
         }
         text("jobs");
         for job in &self.jobs {
@@ -201,8 +210,8 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     async fn delete(&self, scope: &Scope) -> Result<bool, StoreError>;
 
     /// Deletes up to `limit` completed sessions of all scopes whose last turn is older than
-    /// `idle`, and says how many. The operator's clean-up: the one call without a scope.
-    async fn expire(&self, idle: Duration, limit: usize) -> Result<usize, StoreError>;
+    /// `idle`, and says which. The operator's clean-up: the one call without a scope.
+    async fn expire(&self, idle: Duration, limit: usize) -> Result<Vec<Scope>, StoreError>;
 }
 
 /// Takes sessions from elsewhere.

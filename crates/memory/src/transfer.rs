@@ -226,15 +226,7 @@ async fn remember(
     memory: MemoryRecord,
 ) -> Result<bool, TransferError> {
     let mut scope = scope.clone();
-    scope.session = memory.session;
-    let new = NewMemory {
-        id: memory.id,
-        kind: memory.kind,
-        topic: memory.topic,
-        text: memory.text,
-        context: memory.context,
-        importance: memory.importance,
-        created_at: Some(memory.created_at),
-    };
+    scope.session.clone_from(&memory.session);
+    let new = NewMemory::from(memory);
     Ok(store.put(&scope, &new).await?)
 }

@@ -135,7 +135,7 @@ pub trait VectorStore: Send + Sync + fmt::Debug {
         vectors: &[NewVector],
     ) -> Result<usize, StoreError>;
 
-    /// The `limit` memories of the scope's owner whose vectors are nearest to the query, and
+    /// The `limit` memories of the scope's owner that hold now and whose vectors are nearest to the query, and
     /// those of `also` that have a vector; each once, nearest first, by id among equals. The
     /// comparison is exact.
     ///

@@ -12,7 +12,7 @@ use lyceum_core::{
     Scrubber, SessionId, Usage, UserId, Vector,
 };
 use lyceum_memory::{
-    Beside, Context, ContextLimits, InMemory, Languages, Meaning, Memory, MemoryConfig,
+    AsOf, Beside, Context, ContextLimits, InMemory, Languages, Meaning, Memory, MemoryConfig,
     MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, NewMessage, NewTurn,
     Recollection, StoreError, TurnId,
 };
@@ -224,6 +224,15 @@ impl MemoryStore for Broken {
             false => Err(StoreError::Closed),
         }
     }
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        _: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        self.search(scope, query, limit).await
+    }
     async fn beside(&self, _: &Scope, _: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
         Err(StoreError::Closed)
     }
@@ -234,6 +243,15 @@ impl MemoryStore for Broken {
         limit: usize,
     ) -> Result<Vec<MemoryRecord>, StoreError> {
         self.memories.list(scope, after, limit).await
+    }
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        self.memories.list_as_of(scope, as_of, after, limit).await
     }
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
         self.memories.delete(scope, id).await

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use lyceum_core::{Role, Scope, SessionId};
 use lyceum_memory::{
-    Beside, Claim, Clock, ContextLimits, FailedJob, InMemory, JobResults, Limits, Memory,
+    AsOf, Beside, Claim, Clock, ContextLimits, FailedJob, InMemory, JobResults, Limits, Memory,
     MemoryConfig, MemoryCursor, MemoryError, MemoryId, MemoryKind, MemoryRecord, MemoryStore,
     NewJob, NewMemory, NewMessage, NewTurn, Recollection, StoreError, Summary, Timestamp, TurnId,
     VANISHED,
@@ -123,6 +123,16 @@ impl MemoryStore for Faulty {
         self.fault().await?;
         self.store.search(scope, query, limit).await
     }
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        self.fault().await?;
+        self.store.search_as_of(scope, as_of, query, limit).await
+    }
     async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
         self.fault().await?;
         self.store.beside(scope, ids).await
@@ -135,6 +145,16 @@ impl MemoryStore for Faulty {
     ) -> Result<Vec<MemoryRecord>, StoreError> {
         self.fault().await?;
         self.store.list(scope, after, limit).await
+    }
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        self.fault().await?;
+        self.store.list_as_of(scope, as_of, after, limit).await
     }
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
         self.fault().await?;
@@ -432,10 +452,10 @@ async fn idle_completed_sessions_are_removed_in_batches() {
         memory.sessions().complete(scope).await.unwrap();
     }
     let half_an_hour = Duration::from_secs(1800);
-    assert_eq!(memory.expire(half_an_hour).await.unwrap(), 0);
+    assert_eq!(memory.expire(half_an_hour).await.unwrap(), []);
     tokio::time::advance(half_an_hour + Duration::from_millis(1)).await;
     memory.save_turn(&sessions[0], turn(&[])).await.unwrap();
-    assert_eq!(memory.expire(half_an_hour).await.unwrap(), 4);
+    assert_eq!(memory.expire(half_an_hour).await.unwrap().len(), 4);
     assert!(
         memory
             .sessions()

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use lyceum_core::Scope;
 use lyceum_memory::{
-    Beside, Change, Checked, Claim, ClaimRequest, Clock, DeadJob, Erased, FailedJob, InMemory,
-    JobId, JobResults, JobStore, Lease, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, Near,
-    NewMemory, NewTurn, NewVector, Recollection, Saved, Session, SessionArchive, SessionCursor,
-    SessionStore, StoreCheck, StoreError, StoredMessage, SystemClock, Unembedded, VectorCount,
-    VectorSpace, VectorStore, Whose,
+    AsOf, Beside, Change, Checked, Claim, ClaimRequest, Clock, DeadJob, Erased, FailedJob,
+    InMemory, JobId, JobResults, JobStore, Lease, MemoryCursor, MemoryId, MemoryRecord,
+    MemoryStore, Near, NewMemory, NewTurn, NewVector, Recollection, Saved, Session, SessionArchive,
+    SessionCursor, SessionStore, StoreCheck, StoreError, StoredMessage, SystemClock, Unembedded,
+    VectorCount, VectorSpace, VectorStore, Whose,
 };
 use tokio::sync::RwLock;
 
@@ -164,7 +164,7 @@ impl SessionStore for JsonStore {
             .await
     }
 
-    async fn expire(&self, idle: Duration, limit: usize) -> Outcome<usize> {
+    async fn expire(&self, idle: Duration, limit: usize) -> Outcome<Vec<Scope>> {
         self.change(move |held| now(held.expire(idle, limit))).await
     }
 }
@@ -208,6 +208,17 @@ impl MemoryStore for JsonStore {
             .await
     }
 
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Outcome<Vec<Recollection>> {
+        let inner = self.inner.read().await;
+        inner.held.search_as_of(scope, as_of, query, limit).await
+    }
+
     async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Outcome<Vec<Beside>> {
         self.inner.read().await.held.beside(scope, ids).await
     }
@@ -219,6 +230,17 @@ impl MemoryStore for JsonStore {
         limit: usize,
     ) -> Outcome<Vec<MemoryRecord>> {
         self.inner.read().await.held.list(scope, after, limit).await
+    }
+
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Outcome<Vec<MemoryRecord>> {
+        let inner = self.inner.read().await;
+        inner.held.list_as_of(scope, as_of, after, limit).await
     }
 
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Outcome<bool> {
@@ -360,5 +382,9 @@ impl StoreCheck for JsonStore {
     async fn erase(&self, whose: &Whose) -> Outcome<Erased> {
         let whose = whose.clone();
         self.change(move |held| now(held.erase(&whose))).await
+    }
+
+    async fn forget_deleted(&self) -> Outcome<()> {
+        Ok(())
     }
 }

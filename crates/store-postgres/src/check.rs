@@ -316,4 +316,8 @@ impl StoreCheck for PostgresStore {
         })
         .await
     }
+
+    async fn forget_deleted(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -6,13 +6,16 @@
 //! newest memories of each word, up to a bound; words that more memories hold decide only where
 //! a query has no others.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
-    Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
-    StoreError,
+    AsOf, Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory,
+    Recollection, StoreError, Superseded, Timestamp,
     lexical::{Corpus, Document, query_terms},
 };
 use tokio_postgres::Row;
@@ -24,16 +27,51 @@ use crate::{
     row::{id, limit_of, text, time, unsigned},
     scope::Owner,
     text::stored,
-    words::{self, COMMON, COMMON_SHARE, POSTINGS, Words, postings},
+    words::{self, COMMON, COMMON_SHARE, POSTINGS, POSTINGS_AS_OF, Words, postings},
 };
 
 /// How many memories of equal score are looked at beyond the limit, to put the newest first.
 const TIES: usize = 100;
 
-macro_rules! memory {
-    ($which:literal) => {
+/// Whether a memory holds at a point of both axes.
+macro_rules! holds {
+    ($of:literal, $valid:literal, $known:literal) => {
         concat!(
-            "SELECT name, kind, topic, text, importance, session, created_at, context \
+            "(",
+            $of,
+            "recorded_at <= ",
+            $known,
+            " AND ",
+            $of,
+            "valid_from <= ",
+            $valid,
+            " AND (",
+            $of,
+            "valid_to IS NULL OR ",
+            $of,
+            "valid_to > ",
+            $valid,
+            ") AND NOT (",
+            $of,
+            "superseded_at IS NOT NULL AND ",
+            $of,
+            "superseded_at <= ",
+            $known,
+            " AND ",
+            $of,
+            "superseded_from <= ",
+            $valid,
+            "))"
+        )
+    };
+}
+pub(crate) use holds;
+
+macro_rules! memory {
+    ($which:expr) => {
+        concat!(
+            "SELECT name, kind, topic, text, importance, session, created_at, context, \
+                valid_from, valid_to, recorded_at, superseded_by, superseded_at, superseded_from \
             FROM lyceum.memory \
             WHERE owner = (SELECT id FROM lyceum.owner \
                 WHERE tenant = $1 AND user_id = $2 AND agent = $3) ",
@@ -46,7 +84,9 @@ const GET: &str = memory!("AND name = $4");
 
 /// A join, because the plan for an array of unknown length may read all that the owner has.
 pub(crate) const GET_MANY: &str = "\
-    SELECT m.name, m.kind, m.topic, m.text, m.importance, m.session, m.created_at, m.context \
+    SELECT m.name, m.kind, m.topic, m.text, m.importance, m.session, m.created_at, m.context, \
+        m.valid_from, m.valid_to, m.recorded_at, m.superseded_by, m.superseded_at, \
+        m.superseded_from \
     FROM (SELECT DISTINCT name FROM unnest($4::text[]) AS given (name)) asked \
     JOIN lyceum.memory m ON m.name = asked.name AND m.owner = (SELECT id FROM lyceum.owner \
         WHERE tenant = $1 AND user_id = $2 AND agent = $3)";
@@ -57,16 +97,41 @@ pub(crate) const LIST: &str = memory!("ORDER BY created_at DESC, name DESC LIMIT
 pub(crate) const LIST_AFTER: &str =
     memory!("AND (created_at, name) < ($5, $6) ORDER BY created_at DESC, name DESC LIMIT $4");
 
+/// A page of those that held at a point; the first page begins behind everything.
+const LIST_AS_OF: &str = memory!(concat!(
+    "AND (created_at, name) < ($5, $6) AND ",
+    holds!("", "$7::bigint", "$8::bigint"),
+    " ORDER BY created_at DESC, name DESC LIMIT $4"
+));
+
+/// Above every name, because names are ASCII.
+const LAST_NAME: &str = "\u{7f}";
+
 /// The first of several of one id is stored, and those that are there already stay.
 const INSERT: &str = "\
     INSERT INTO lyceum.memory \
-        (tenant, owner, name, kind, topic, text, importance, session, created_at, context) \
+        (tenant, owner, name, kind, topic, text, importance, session, created_at, context, \
+        valid_from, valid_to, recorded_at, superseded_by, superseded_at, superseded_from, bounded) \
     SELECT $1, $2, m.name, m.kind, m.topic, m.text, m.importance, $3, \
-        coalesce(m.created_at, clock.now), m.context \
+        t.created_at, m.context, t.valid_from, m.valid_to, t.recorded_at, m.superseded_by, \
+        m.superseded_at, m.superseded_from, m.valid_to IS NOT NULL \
+            OR m.superseded_at IS NOT NULL OR t.valid_from > t.recorded_at \
     FROM (SELECT lyceum.now_ms() AS now) clock, \
         unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::real[], $9::bigint[], \
-        $10::text[]) AS m (name, kind, topic, text, importance, created_at, context) \
+        $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[], \
+        $16::bigint[]) AS m (name, kind, topic, text, importance, created_at, context, valid_from, \
+        valid_to, recorded_at, superseded_by, superseded_at, superseded_from), \
+        LATERAL (SELECT coalesce(m.created_at, clock.now), coalesce(m.recorded_at, clock.now), \
+            coalesce(m.valid_from, least(coalesce(m.created_at, clock.now), \
+                coalesce(m.recorded_at, clock.now)))) AS t (created_at, recorded_at, valid_from) \
     ON CONFLICT (owner, name) DO NOTHING RETURNING id, name";
+
+/// The place of memories is taken by one that was stored just now.
+const SUPERSEDE: &str = "\
+    UPDATE lyceum.memory old SET superseded_by = new.name, superseded_at = new.recorded_at, \
+        superseded_from = new.valid_from, bounded = true \
+    FROM lyceum.memory new WHERE new.owner = $1 AND new.name = $2 AND old.owner = $1 \
+        AND old.name = ANY ($3::text[]) AND old.superseded_at IS NULL AND old.id <> new.id";
 
 const DELETE: &str = "\
     DELETE FROM lyceum.memory m USING lyceum.owner o \
@@ -82,21 +147,24 @@ const FOUND: &str = "\
 
 /// What was said directly before and after each memory: two steps in the index of its session.
 /// `OFFSET 0` keeps the look-up of the memory itself apart, which else may go through all episodes.
-pub(crate) const BESIDE: &str = "\
-    SELECT n.name, n.topic, n.text, n.importance, n.created_at, m.name \
+pub(crate) const BESIDE: &str = concat!(
+    "SELECT n.name, n.topic, n.text, n.importance, n.created_at, m.name \
     FROM unnest($4::text[]) WITH ORDINALITY AS asked (name, place) \
     CROSS JOIN LATERAL (SELECT id, owner, name, session, kind FROM lyceum.memory \
         WHERE name = asked.name AND owner = (SELECT id FROM lyceum.owner \
             WHERE tenant = $1 AND user_id = $2 AND agent = $3) OFFSET 0) m \
     CROSS JOIN LATERAL ( \
-        (SELECT id, name, topic, text, importance, created_at FROM lyceum.memory \
+        (SELECT * FROM lyceum.memory \
             WHERE owner = m.owner AND session = m.session AND kind = 'episode' AND id < m.id \
             ORDER BY id DESC LIMIT 1) \
         UNION ALL \
-        (SELECT id, name, topic, text, importance, created_at FROM lyceum.memory \
+        (SELECT * FROM lyceum.memory \
             WHERE owner = m.owner AND session = m.session AND kind = 'episode' AND id > m.id \
             ORDER BY id LIMIT 1) \
-    ) n WHERE m.kind = 'episode' ORDER BY asked.place, n.id";
+    ) n WHERE m.kind = 'episode' AND ",
+    holds!("n.", "(SELECT lyceum.now_ms())", "(SELECT lyceum.now_ms())"),
+    " ORDER BY asked.place, n.id"
+);
 
 /// Stores the memories whose ids the owner does not have, and says how many those were; inside
 /// a transaction. The owner's row is locked last of all, and only shortly.
@@ -126,7 +194,24 @@ pub(crate) async fn insert(
         .iter()
         .map(|memory| stored(&memory.context))
         .collect();
-    let params: [Param<'_>; 10] = [
+    let time = |of: fn(&NewMemory) -> Option<Timestamp>| -> Vec<Option<i64>> {
+        memories.iter().map(|one| of(one).map(|at| at.0)).collect()
+    };
+    let past = |one: &NewMemory| one.recorded.as_ref()?.superseded.clone();
+    let (from, to) = (time(|one| one.valid_from), time(|one| one.valid_to));
+    let recorded = time(|one| one.recorded.as_ref().map(|recorded| recorded.at));
+    let past: Vec<Option<Superseded>> = memories.iter().map(past).collect();
+    let past_by: Vec<Option<&str>> = past
+        .iter()
+        .map(|past| past.as_ref().map(|past| past.by.as_str()))
+        .collect();
+    let past_time = |of: fn(&Superseded) -> Timestamp| -> Vec<Option<i64>> {
+        past.iter()
+            .map(|past| past.as_ref().map(|past| of(past).0))
+            .collect()
+    };
+    let (past_at, past_from) = (past_time(|past| past.at), past_time(|past| past.from));
+    let params: [Param<'_>; 16] = [
         &tenant,
         &owner,
         &origin,
@@ -137,6 +222,12 @@ pub(crate) async fn insert(
         &importance,
         &times,
         &contexts,
+        &from,
+        &to,
+        &recorded,
+        &past_by,
+        &past_at,
+        &past_from,
     ];
     let rows = session.query(INSERT, &params).await?;
     let mut first: HashMap<&str, &NewMemory> = HashMap::new();
@@ -148,6 +239,10 @@ pub(crate) async fn insert(
         let (id, name): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
         if let Some(memory) = first.get(name) {
             words.add(id, Document::new(&memory.searched()));
+            if !memory.supersedes.is_empty() {
+                let old: Vec<&str> = memory.supersedes.iter().map(MemoryId::as_str).collect();
+                session.execute(SUPERSEDE, &[&owner, &name, &old]).await?;
+            }
         }
     }
     words.store(session, tenant, owner).await?;
@@ -178,6 +273,7 @@ async fn delete(session: &Session, owner: Owner<'_>, name: &str) -> Result<bool,
 async fn search(
     session: &Session,
     owner: Owner<'_>,
+    as_of: Option<AsOf>,
     query: &str,
     limit: usize,
 ) -> Result<Vec<Recollection>, Failure> {
@@ -190,8 +286,15 @@ async fn search(
     if terms.is_empty() || limit == 0 {
         return Ok(Vec::new());
     }
-    let params: [Param<'_>; 6] = [&tenant, &user, &agent, &terms, &COMMON, &COMMON_SHARE];
-    let rows = session.ask(owner.whose(), POSTINGS, &params).await?;
+    let mut params: Vec<Param<'_>> = vec![&tenant, &user, &agent, &terms, &COMMON, &COMMON_SHARE];
+    let sql = match &as_of {
+        None => POSTINGS,
+        Some(AsOf { valid, known }) => {
+            params.extend([&valid.0 as Param<'_>, &known.0]);
+            POSTINGS_AS_OF
+        }
+    };
+    let rows = session.ask(owner.whose(), sql, &params).await?;
     let Some(any) = rows.first() else {
         return Ok(Vec::new());
     };
@@ -200,10 +303,17 @@ async fn search(
         total_length: unsigned(any.try_get(1)?),
     };
     let (mut telling, mut common) = (Vec::new(), Vec::new());
+    // The first row says which do not hold.
+    let absent: Option<Vec<i64>> = any.try_get(5)?;
+    let absent: HashSet<i64> = absent.into_iter().flatten().collect();
     for row in &rows {
-        match postings(row)? {
-            (postings, true) => telling.push(postings),
-            (postings, false) => common.push(postings),
+        let (mut postings, are_all) = postings(row)?;
+        if !absent.is_empty() {
+            postings.retain(|posting| !absent.contains(&posting.document));
+        }
+        let list = if are_all { &mut telling } else { &mut common };
+        if !postings.is_empty() {
+            list.push(postings);
         }
     }
     // Words that many memories hold tell little; they decide only where there are no others.
@@ -240,6 +350,17 @@ fn record(row: &Row) -> Result<MemoryRecord, Failure> {
             .map_err(Failure::corrupt)?,
         created_at: time(row, 6)?,
         context: text(row, 7)?,
+        valid_from: time(row, 8)?,
+        valid_to: row.try_get::<_, Option<i64>>(9)?.map(Timestamp),
+        recorded_at: time(row, 10)?,
+        superseded: match row.try_get::<_, Option<i64>>(12)? {
+            None => None,
+            Some(at) => Some(Superseded {
+                by: id(row, 11, MemoryId::new)?,
+                at: Timestamp(at),
+                from: time(row, 13)?,
+            }),
+        },
     })
 }
 
@@ -304,7 +425,21 @@ impl MemoryStore for PostgresStore {
     ) -> Result<Vec<Recollection>, StoreError> {
         let owner = Owner::new(scope);
         self.call("search", |session: Held| async move {
-            search(&session, owner, query, limit).await
+            search(&session, owner, None, query, limit).await
+        })
+        .await
+    }
+
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        let owner = Owner::new(scope);
+        self.call("search_as_of", |session: Held| async move {
+            search(&session, owner, Some(as_of), query, limit).await
         })
         .await
     }
@@ -364,6 +499,34 @@ impl MemoryStore for PostgresStore {
                     session.ask(owner.whose(), LIST_AFTER, &params).await?
                 }
             };
+            rows.iter().map(record).collect()
+        })
+        .await
+    }
+
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let (owner, limit) = (Owner::new(scope), limit_of(limit));
+        let (age, name) = match after {
+            Some(MemoryCursor { created_at, id }) => (created_at.0, id.as_str()),
+            None => (i64::MAX, LAST_NAME),
+        };
+        self.call("list_memories_as_of", |session: Held| async move {
+            let Owner {
+                tenant,
+                user,
+                agent,
+            } = owner;
+            let AsOf { valid, known } = as_of;
+            let params: [Param<'_>; 8] = [
+                &tenant, &user, &agent, &limit, &age, &name, &valid.0, &known.0,
+            ];
+            let rows = session.ask(owner.whose(), LIST_AS_OF, &params).await?;
             rows.iter().map(record).collect()
         })
         .await

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lyceum_core::{Role, Scope, SessionId};
+use lyceum_core::{AgentId, Role, Scope, SessionId, TenantId, UserId};
 use lyceum_memory::{
     NewTurn, Saved, Session, SessionCursor, SessionStore, StoreError, StoredMessage, Summary,
     TurnId,
@@ -103,8 +103,10 @@ macro_rules! delete {
             ), worked AS ( \
                 DELETE FROM lyceum.job j USING doomed WHERE j.session = doomed.id \
             ), gone AS ( \
-                DELETE FROM lyceum.session s USING doomed WHERE s.id = doomed.id RETURNING 1 \
-            ) SELECT count(*) FROM gone"
+                DELETE FROM lyceum.session s USING doomed WHERE s.id = doomed.id \
+                RETURNING s.owner, s.name \
+            ) SELECT o.tenant, o.user_id, o.agent, gone.name \
+            FROM gone JOIN lyceum.owner o ON o.id = gone.owner"
         )
     };
 }
@@ -329,15 +331,22 @@ impl SessionStore for PostgresStore {
     }
 
     /// Also makes the partitions of the coming months, so that they are there in time.
-    async fn expire(&self, idle: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn expire(&self, idle: Duration, limit: usize) -> Result<Vec<Scope>, StoreError> {
         self.make_partitions().await?;
         let (idle, limit) = (millis(idle), limit_of(limit));
         self.call("expire", |session: Held| async move {
             let rows = session
                 .ask(Whose::Operator, EXPIRE, &[&idle, &limit])
                 .await?;
-            let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-            Ok(usize::try_from(count).unwrap_or(0))
+            let scope = |row: &Row| {
+                Ok(Scope {
+                    tenant: id(row, 0, TenantId::new)?,
+                    user: id(row, 1, UserId::new)?,
+                    agent: id(row, 2, AgentId::new)?,
+                    session: Some(id(row, 3, SessionId::new)?),
+                })
+            };
+            rows.iter().map(scope).collect()
         })
         .await
     }

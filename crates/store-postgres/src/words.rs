@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use crate::{
     error::Failure,
+    memories::holds,
     pool::{Param, Session, Whose},
     row::text,
 };
@@ -25,18 +26,37 @@ const COUNT: &str = "\
 const UNINDEX: &str =
     "DELETE FROM lyceum.posting WHERE owner = $1 AND term = ANY ($2) AND memory = $3";
 
-/// For each word the memories that hold it, the newest first, one more than the bound at most.
-pub(crate) const POSTINGS: &str = "\
-    SELECT o.documents, o.total_length, p.memories, p.counts, p.lengths \
-    FROM lyceum.owner o CROSS JOIN unnest($4::text[]) AS asked (term) \
-    CROSS JOIN LATERAL ( \
-        SELECT array_agg(memory) AS memories, array_agg(count) AS counts, \
-            array_agg(length) AS lengths \
-        FROM (SELECT memory, count, length FROM lyceum.posting \
-            WHERE owner = o.id AND term = asked.term ORDER BY memory DESC \
-            LIMIT greatest($5, o.documents / $6) + 1) newest \
-    ) p \
-    WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND p.memories IS NOT NULL";
+/// For each word the memories that hold it, the newest first, one more than the bound at most;
+/// and in the first row those of the owner's memories that do not hold at a point.
+macro_rules! postings {
+    ($absent:expr) => {
+        concat!(
+            "SELECT o.documents, o.total_length, p.memories, p.counts, p.lengths, \
+                CASE WHEN row_number() OVER () = 1 THEN (SELECT array_agg(m.id) \
+                    FROM lyceum.memory m WHERE m.owner = o.id AND ",
+            $absent,
+            ") END \
+            FROM lyceum.owner o CROSS JOIN unnest($4::text[]) AS asked (term) \
+            CROSS JOIN LATERAL ( \
+                SELECT array_agg(memory) AS memories, array_agg(count) AS counts, \
+                    array_agg(length) AS lengths \
+                FROM (SELECT memory, count, length FROM lyceum.posting \
+                    WHERE owner = o.id AND term = asked.term ORDER BY memory DESC \
+                    LIMIT greatest($5, o.documents / $6) + 1) newest \
+            ) p \
+            WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND p.memories IS NOT NULL"
+        )
+    };
+}
+
+pub(crate) const POSTINGS: &str = postings!(concat!(
+    "m.bounded AND NOT ",
+    holds!("m.", "(SELECT lyceum.now_ms())", "(SELECT lyceum.now_ms())")
+));
+
+/// The same at another point than the present.
+pub(crate) const POSTINGS_AS_OF: &str =
+    postings!(concat!("NOT ", holds!("m.", "$7::bigint", "$8::bigint")));
 
 /// A term is common when more memories of its owner hold it than this …
 pub(crate) const COMMON: i64 = 1_024;

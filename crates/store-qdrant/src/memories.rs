@@ -9,7 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lyceum_core::Scope;
 use lyceum_memory::{
-    Beside, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, NewMemory, Recollection, StoreError,
+    AsOf, Beside, MemoryCursor, MemoryId, MemoryRecord, MemoryStore, NewMemory, Recollection,
+    StoreError,
 };
 
 use crate::QdrantVectors;
@@ -56,6 +57,17 @@ impl MemoryStore for QdrantMemories {
         self.memories.search(scope, query, limit).await
     }
 
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        let memories = &self.memories;
+        memories.search_as_of(scope, as_of, query, limit).await
+    }
+
     async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
         self.memories.beside(scope, ids).await
     }
@@ -67,6 +79,17 @@ impl MemoryStore for QdrantMemories {
         limit: usize,
     ) -> Result<Vec<MemoryRecord>, StoreError> {
         self.memories.list(scope, after, limit).await
+    }
+
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let memories = &self.memories;
+        memories.list_as_of(scope, as_of, after, limit).await
     }
 
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {

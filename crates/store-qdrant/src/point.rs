@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use lyceum_core::{AgentId, Scope, TenantId, UserId};
-use lyceum_memory::{MemoryId, MemoryRecord, VectorSpace};
+use lyceum_memory::{MemoryId, MemoryRecord, VectorSpace, Whose};
 use qdrant_client::qdrant::{Condition, Filter, PointId, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -74,6 +74,14 @@ pub(crate) fn owned_by(scope: &Scope) -> Filter {
         Condition::matches(USER, scope.user.as_str().to_owned()),
         Condition::matches(AGENT, scope.agent.as_str().to_owned()),
     ])
+}
+
+/// Only what belongs to a tenant, or to one of its users.
+pub(crate) fn of(whose: &Whose) -> Filter {
+    let tenant = Condition::matches(TENANT, whose.tenant.as_str().to_owned());
+    let user = whose.user.iter();
+    let user = user.map(|user| Condition::matches(USER, user.as_str().to_owned()));
+    Filter::must(std::iter::once(tenant).chain(user))
 }
 
 /// Only this memory of the scope's owner, whatever its space.

@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use lyceum_core::Scope;
 use lyceum_memory::{
-    MemoryId, MemoryRecord, MemoryStore, Near, NewVector, StoreError, Unembedded, VectorCount,
-    VectorSpace, VectorStore,
+    AsOf, Clock as _, MemoryId, MemoryRecord, MemoryStore, Near, NewVector, StoreError,
+    SystemClock, Unembedded, VectorCount, VectorSpace, VectorStore, Whose,
 };
 use qdrant_client::{
     Qdrant, QdrantError,
@@ -38,6 +38,8 @@ use crate::{
 const PAGE: u32 = 256;
 /// How often a search is repeated because of points without a row.
 const ROUNDS: usize = 3;
+/// The most points that a search asks for, where many memories hold no longer.
+const MOST_ASKED: usize = 4_096;
 
 /// A [`VectorStore`] in Qdrant. Needs a tokio runtime with time.
 pub struct QdrantVectors {
@@ -45,6 +47,7 @@ pub struct QdrantVectors {
     options: QdrantOptions,
     truth: Arc<dyn VectorStore>,
     memories: Arc<dyn MemoryStore>,
+    clock: SystemClock,
     /// Collections known to be there.
     known: Mutex<HashSet<String>>,
 }
@@ -89,6 +92,7 @@ impl QdrantVectors {
             options,
             truth,
             memories,
+            clock: SystemClock::default(),
             known: Mutex::default(),
         })
     }
@@ -143,23 +147,56 @@ impl QdrantVectors {
         Ok(found)
     }
 
+    /// Deletes the vectors of a tenant, or of one of its users, in all spaces; says how many they
+    /// were.
+    ///
+    /// # Errors
+    ///
+    /// The server's failure; what was deleted until then is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be dropped at any time and called again.
+    pub async fn erase(&self, whose: &Whose) -> Result<u64, StoreError> {
+        let mut erased = 0;
+        for name in self.collections().await? {
+            let chosen = point::of(whose);
+            let count = CountPointsBuilder::new(&name)
+                .filter(chosen.clone())
+                .exact(true);
+            let counted = match self.client.count(count).await {
+                Err(error) if is_missing(&error) => continue,
+                counted => counted.map_err(failure)?,
+            };
+            erased += counted.result.map_or(0, |counted| counted.count);
+            self.delete(name, chosen).await?;
+        }
+        Ok(erased)
+    }
+
     /// Forgets a memory's vectors in all spaces.
     pub(crate) async fn forget(&self, scope: &Scope, id: &MemoryId) -> Result<(), StoreError> {
-        let all = self.client.list_collections().await.map_err(failure)?;
-        let start = format!("{}_", self.options.prefix);
-        for collection in all.collections {
-            if collection.name.starts_with(&start) {
-                let chosen = point::of_memory(scope, id);
-                let delete = DeletePointsBuilder::new(collection.name)
-                    .points(chosen)
-                    .wait(true);
-                match self.client.delete_points(delete).await {
-                    Err(error) if !is_missing(&error) => return Err(failure(error)),
-                    _ => {}
-                }
-            }
+        for name in self.collections().await? {
+            self.delete(name, point::of_memory(scope, id)).await?;
         }
         Ok(())
+    }
+
+    /// The names of the collections of all spaces.
+    async fn collections(&self) -> Result<Vec<String>, StoreError> {
+        let all = self.client.list_collections().await.map_err(failure)?;
+        let start = format!("{}_", self.options.prefix);
+        let names = all.collections.into_iter().map(|one| one.name);
+        Ok(names.filter(|name| name.starts_with(&start)).collect())
+    }
+
+    /// Deletes the points that a filter leaves. A collection that is gone has none.
+    async fn delete(&self, name: String, chosen: Filter) -> Result<(), StoreError> {
+        let delete = DeletePointsBuilder::new(name).points(chosen).wait(true);
+        match self.client.delete_points(delete).await {
+            Err(error) if !is_missing(&error) => Err(failure(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The name of the space's collection, which is there then.
@@ -258,7 +295,7 @@ impl QdrantVectors {
         scope: &Scope,
         points: Vec<ScoredPoint>,
         into: &mut HashMap<MemoryId, Near>,
-    ) -> Result<Vec<PointId>, StoreError> {
+    ) -> Result<(Vec<PointId>, usize), StoreError> {
         let mut named = Vec::with_capacity(points.len());
         for point in points {
             let beside = Beside::read(&point.payload)?;
@@ -269,9 +306,11 @@ impl QdrantVectors {
             named.push((point, beside));
         }
         let rows = self.rows(named.iter().map(|(_, beside)| beside)).await?;
-        let mut orphans = Vec::new();
+        let (mut orphans, mut past) = (Vec::new(), 0);
+        let now = AsOf::at(self.clock.now());
         for (point, beside) in named {
             match rows.of(&beside) {
+                Some(row) if !row.holds(now) => past += 1,
                 Some(row) => {
                     let near = Near {
                         id: row.id.clone(),
@@ -286,7 +325,7 @@ impl QdrantVectors {
                 None => orphans.extend(point.id),
             }
         }
-        Ok(orphans)
+        Ok((orphans, past))
     }
 
     /// Poison is ignored: every change is complete.
@@ -362,12 +401,14 @@ impl VectorStore for QdrantVectors {
         }
         let name = self.collection(space).await?;
         let mut found = HashMap::new();
+        // Those that hold no longer take places of others, too.
+        let mut asked = limit;
         for _ in 0..ROUNDS {
             let mut points = match limit {
                 0 => Vec::new(),
                 _ => {
                     let own = point::owned_by(scope);
-                    self.search(&name, query, own, limit).await?
+                    self.search(&name, query, own, asked).await?
                 }
             };
             if !also.is_empty() {
@@ -377,10 +418,13 @@ impl VectorStore for QdrantVectors {
                 points.extend(self.search(&name, query, these, also.len()).await?);
             }
             found.clear();
-            let orphans = self.read(scope, points, &mut found).await?;
-            if orphans.is_empty() {
+            let got = points.len();
+            let (orphans, past) = self.read(scope, points, &mut found).await?;
+            let is_all = past == 0 || got < asked || found.len() >= limit;
+            if orphans.is_empty() && is_all {
                 break;
             }
+            asked = asked.saturating_add(past).saturating_mul(2).min(MOST_ASKED);
             // They took the places of others.
             self.remove(&name, orphans).await?;
         }

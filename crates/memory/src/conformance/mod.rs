@@ -9,6 +9,7 @@ mod jobs;
 mod memories;
 mod sessions;
 mod transfers;
+mod validity;
 mod vectors;
 
 use std::{fmt, time::Duration};
@@ -67,6 +68,7 @@ impl From<StoreError> for Violation {
 pub async fn verify(subject: &dyn Subject) -> Result<(), Violation> {
     sessions::verify(subject).await?;
     memories::verify(subject).await?;
+    validity::verify(subject).await?;
     beside::verify(subject).await?;
     jobs::verify(subject).await?;
     transfers::verify(subject).await

@@ -21,6 +21,7 @@ pub async fn verify_vectors(
     let space = space();
     what_is_stored_waits(memories, vectors, &space).await?;
     the_nearest_are_the_references(memories, vectors).await?;
+    what_is_superseded_is_not_near(memories, vectors).await?;
     shapes_are_checked(memories, vectors).await?;
     strangers_see_nothing(memories, vectors).await
 }
@@ -122,6 +123,31 @@ async fn what_is_stored_waits(
         waiting(store, space, &scope).await?.len(),
         3,
     )
+}
+
+async fn what_is_superseded_is_not_near(
+    memories: &dyn MemoryStore,
+    store: &dyn VectorStore,
+) -> Result<(), Violation> {
+    let (scope, space) = (fresh_scope(), space());
+    let all: Vec<String> = (0..40).map(|n| format!("m{n}")).collect();
+    let mut vectors = Vec::new();
+    for (n, name) in (0_i16..).zip(&all) {
+        memories.put(&scope, &memory(name)?).await?;
+        vectors.push(vector(&scope, name, [1.0, f32::from(n), 0.0, 0.0])?);
+    }
+    store.set_vectors(&space, &vectors).await?;
+    let first = &all[..38];
+    let ids = first.iter().map(|name| id(MemoryId::new(name)));
+    let successor = NewMemory {
+        supersedes: ids.collect::<Result<_, _>>()?,
+        ..memory("new")?
+    };
+    memories.put(&scope, &successor).await?;
+    let also = [id(MemoryId::new("m1"))?];
+    let near = store.nearest(&scope, &space, &[1.0, 0.0, 0.0, 0.0], 2, &also);
+    let rule = "what is superseded is not near, and hides nothing that is";
+    same(rule, names(&near.await?), ["m38", "m39"])
 }
 
 async fn the_nearest_are_the_references(

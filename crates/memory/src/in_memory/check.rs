@@ -80,6 +80,10 @@ impl StoreCheck for InMemory {
         }
         Ok(erased)
     }
+
+    async fn forget_deleted(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 impl super::State {

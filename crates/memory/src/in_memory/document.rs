@@ -164,17 +164,8 @@ impl State {
             self.sessions.insert((owner, id), row);
         }
         for record in document.memories {
-            let at = record.created_at;
-            let memory = NewMemory {
-                id: record.id,
-                kind: record.kind,
-                topic: record.topic,
-                text: record.text,
-                context: record.context,
-                importance: record.importance,
-                created_at: Some(at),
-            };
-            self.put(&scope, &memory, at);
+            let at = record.recorded_at;
+            self.put(&scope, &NewMemory::from(record), at);
         }
         for job in document.jobs {
             self.jobs.push(jobs::Row {

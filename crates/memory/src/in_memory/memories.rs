@@ -5,8 +5,8 @@ use lyceum_core::Scope;
 
 use super::{InMemory, Owner, State};
 use crate::{
-    Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
-    StoreError, Timestamp,
+    AsOf, Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory,
+    Recollection, StoreError, Superseded, Times, Timestamp,
     lexical::{Corpus, Document, Posting, query_terms},
 };
 
@@ -50,6 +50,12 @@ impl State {
         if shelf.find(&memory.id).is_some() {
             return false;
         }
+        let Times {
+            created_at,
+            recorded_at,
+            valid_from,
+        } = memory.times(now);
+        let recorded = memory.recorded.as_ref();
         let record = MemoryRecord {
             id: memory.id.clone(),
             kind: memory.kind,
@@ -58,12 +64,90 @@ impl State {
             context: memory.context.clone(),
             importance: memory.importance,
             session: scope.session.clone(),
-            created_at: memory.created_at.unwrap_or(now),
+            created_at,
+            valid_from,
+            valid_to: memory.valid_to,
+            recorded_at,
+            superseded: recorded.and_then(|recorded| recorded.superseded.clone()),
         };
+        let mut changed = vec![scope.session.clone()];
+        for (old, _) in &mut shelf.0 {
+            if old.superseded.is_none() && memory.supersedes.contains(&old.id) {
+                old.superseded = Some(Superseded {
+                    by: memory.id.clone(),
+                    at: recorded_at,
+                    from: valid_from,
+                });
+                changed.push(old.session.clone());
+            }
+        }
         let document = Document::new(&memory.searched());
         shelf.0.push((record, document));
-        self.touch(&Owner::from(scope), scope.session.as_ref());
+        for session in &changed {
+            self.touch(&Owner::from(scope), session.as_ref());
+        }
         true
+    }
+
+    /// Those of the owner's memories that fit the words and held then.
+    fn search(&self, scope: &Scope, as_of: AsOf, query: &str, limit: usize) -> Vec<Recollection> {
+        let Some(Shelf(shelf)) = self.memories.get(&scope.into()) else {
+            return Vec::new();
+        };
+        let corpus = Corpus {
+            documents: shelf.len() as u64,
+            total_length: shelf.iter().map(|(_, d)| u64::from(d.length)).sum(),
+        };
+        let holding = || {
+            let numbered = (0..).zip(shelf);
+            numbered.filter(|(_, (record, _))| record.holds(as_of))
+        };
+        let terms = query_terms(query)
+            .iter()
+            .map(|term| {
+                let holders = holding().filter_map(|(document, (_, of))| {
+                    let &count = of.terms.get(term)?;
+                    Some(Posting {
+                        document,
+                        count,
+                        length: of.length,
+                    })
+                });
+                holders.collect()
+            })
+            .collect();
+        let scores = corpus.rank(terms, limit);
+        let mut found: Vec<Recollection> = holding()
+            .filter_map(|(document, (record, _))| {
+                let score = scores.get(document)?;
+                Some(recollection(record, score))
+            })
+            .collect();
+        found.sort_by(Recollection::by_rank);
+        found.truncate(limit);
+        found
+    }
+
+    /// A page of those of the owner's memories that are wanted.
+    fn list(
+        &self,
+        scope: &Scope,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+        is_wanted: impl Fn(&MemoryRecord) -> bool,
+    ) -> Vec<MemoryRecord> {
+        let place = |record: &MemoryRecord| (record.created_at, record.id.clone());
+        let shelf = self.memories.get(&scope.into());
+        let mut records: Vec<MemoryRecord> = shelf
+            .into_iter()
+            .flat_map(Shelf::records)
+            .filter(|r| after.is_none_or(|at| place(r) < (at.created_at, at.id.clone())))
+            .filter(|record| is_wanted(record))
+            .cloned()
+            .collect();
+        records.sort_by_key(|record| std::cmp::Reverse(place(record)));
+        records.truncate(limit);
+        records
     }
 }
 
@@ -98,48 +182,29 @@ impl MemoryStore for InMemory {
         query: &str,
         limit: usize,
     ) -> Result<Vec<Recollection>, StoreError> {
-        let state = self.state();
-        let Some(Shelf(shelf)) = state.memories.get(&scope.into()) else {
-            return Ok(Vec::new());
-        };
-        let corpus = Corpus {
-            documents: shelf.len() as u64,
-            total_length: shelf.iter().map(|(_, d)| u64::from(d.length)).sum(),
-        };
-        let terms = query_terms(query)
-            .iter()
-            .map(|term| {
-                let holders = (0..).zip(shelf).filter_map(|(document, (_, of))| {
-                    let &count = of.terms.get(term)?;
-                    Some(Posting {
-                        document,
-                        count,
-                        length: of.length,
-                    })
-                });
-                holders.collect()
-            })
-            .collect();
-        let scores = corpus.rank(terms, limit);
-        let mut found: Vec<Recollection> = (0..)
-            .zip(shelf)
-            .filter_map(|(document, (record, _))| {
-                let score = scores.get(document)?;
-                Some(recollection(record, score))
-            })
-            .collect();
-        found.sort_by(Recollection::by_rank);
-        found.truncate(limit);
-        Ok(found)
+        let now = AsOf::at(self.now());
+        Ok(self.state().search(scope, now, query, limit))
+    }
+
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        Ok(self.state().search(scope, as_of, query, limit))
     }
 
     async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
+        let now = AsOf::at(self.now());
         let state = self.state();
         let Some(shelf) = state.memories.get(&scope.into()) else {
             return Ok(Vec::new());
         };
         let of = |id: &MemoryId| {
-            let beside = shelf.beside(id).map(|record| Beside {
+            let holding = shelf.beside(id).filter(|record| record.holds(now));
+            let beside = holding.map(|record| Beside {
                 of: id.clone(),
                 memory: recollection(record, 0.0),
             });
@@ -154,18 +219,18 @@ impl MemoryStore for InMemory {
         after: Option<&MemoryCursor>,
         limit: usize,
     ) -> Result<Vec<MemoryRecord>, StoreError> {
-        let place = |record: &MemoryRecord| (record.created_at, record.id.clone());
-        let state = self.state();
-        let shelf = state.memories.get(&scope.into());
-        let mut records: Vec<MemoryRecord> = shelf
-            .into_iter()
-            .flat_map(|Shelf(rows)| rows.iter().map(|(record, _)| record))
-            .filter(|r| after.is_none_or(|at| place(r) < (at.created_at, at.id.clone())))
-            .cloned()
-            .collect();
-        records.sort_by_key(|record| std::cmp::Reverse(place(record)));
-        records.truncate(limit);
-        Ok(records)
+        Ok(self.state().list(scope, after, limit, |_| true))
+    }
+
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let held = |record: &MemoryRecord| record.holds(as_of);
+        Ok(self.state().list(scope, after, limit, held))
     }
 
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {

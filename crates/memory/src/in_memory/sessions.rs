@@ -143,7 +143,7 @@ impl SessionStore for InMemory {
         Ok(state.sessions.remove(&key).is_some())
     }
 
-    async fn expire(&self, idle: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn expire(&self, idle: Duration, limit: usize) -> Result<Vec<Scope>, StoreError> {
         let cutoff = self.now().before(idle);
         let mut state = self.state();
         let expired: Vec<(Owner, SessionId)> = state
@@ -158,7 +158,8 @@ impl SessionStore for InMemory {
             state.sessions.remove(key);
             state.touch(&key.0, Some(&key.1));
         }
-        Ok(expired.len())
+        let scope = |(owner, session): (Owner, SessionId)| owner.scope().with_session(session);
+        Ok(expired.into_iter().map(scope).collect())
     }
 }
 

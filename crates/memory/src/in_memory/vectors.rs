@@ -7,8 +7,8 @@ use lyceum_core::Scope;
 
 use super::{InMemory, Owner};
 use crate::{
-    MemoryId, MemoryRecord, Near, NewVector, StoreError, Unembedded, VectorCount, VectorSpace,
-    VectorStore,
+    AsOf, MemoryId, MemoryRecord, Near, NewVector, StoreError, Unembedded, VectorCount,
+    VectorSpace, VectorStore,
     dense::{dot, normalized},
 };
 
@@ -100,6 +100,7 @@ impl VectorStore for InMemory {
         let Some(query) = normalized(query) else {
             return Ok(Vec::new());
         };
+        let now = AsOf::at(self.now());
         let (state, owner) = (self.state(), Owner::from(scope));
         let (Some(shelf), Some(vectors)) = (state.memories.get(&owner), state.vectors.get(space))
         else {
@@ -107,6 +108,7 @@ impl VectorStore for InMemory {
         };
         let mut all: Vec<Near> = shelf
             .records()
+            .filter(|record| record.holds(now))
             .filter_map(|record| {
                 let vector = vectors.get(&(owner.clone(), record.id.clone()))?.as_ref()?;
                 Some(near(record, dot(&query, vector)))
