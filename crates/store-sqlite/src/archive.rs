@@ -2,13 +2,20 @@
 
 use async_trait::async_trait;
 use lyceum_core::Scope;
-use lyceum_memory::{Session, SessionArchive, StoreError, StoredMessage};
-use rusqlite::{Connection, params};
+use lyceum_memory::{Session, SessionArchive, StoreError, StoredMessage, Summary};
+use rusqlite::params;
 
-use crate::{SqliteStore, error::Failure, row::integer, scope::SessionKey};
+use crate::{
+    SqliteStore,
+    error::Failure,
+    row::integer,
+    scope::SessionKey,
+    sealed::Db,
+    sessions::{kept, message_at, session_at},
+};
 
 fn restore(
-    connection: &Connection,
+    connection: &Db<'_>,
     key: &SessionKey,
     session: &Session,
     messages: &[StoredMessage],
@@ -16,31 +23,41 @@ fn restore(
     if key.find(connection)?.is_some() {
         return Ok(false);
     }
-    let owner = key.owner.ensure(connection)?;
-    let (summary, upto) = match &session.summary {
-        Some(summary) => (Some(&summary.text), integer(summary.upto_seq)),
-        None => (None, 0),
+    let home = key.owner.ensure(connection)?;
+    let (owner, texts) = (home.id, &home.texts);
+    let at = |upto, text| session_at(&key.owner, &key.name, upto, |at| kept(texts, at, text));
+    let (topic, sealed_topic) = at(None, session.topic.as_str())?;
+    let (summary, upto, sealed_summary) = match &session.summary {
+        Some(Summary { upto_seq, text }) => {
+            let upto = integer(*upto_seq);
+            let (summary, sealed) = at(Some(upto), text.as_str())?;
+            (Some(summary), upto, sealed)
+        }
+        None => (None, 0, None),
     };
     connection
         .prepare_cached(
             "INSERT INTO session (owner, name, topic, messages, completed, summary, \
-             summary_upto, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             summary_upto, created_at, updated_at, sealed_topic, sealed_summary) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             owner,
             key.name,
-            session.topic,
+            topic,
             integer(messages.len() as u64),
             session.completed,
             summary,
             upto,
             session.created_at.0,
-            session.updated_at.0
+            session.updated_at.0,
+            sealed_topic,
+            sealed_summary
         ])?;
     let id = connection.last_insert_rowid();
     let mut message = connection.prepare_cached(
-        "INSERT INTO message (session, seq, turn, role, content, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO message (session, seq, turn, role, content, created_at, sealed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     let mut turn = connection.prepare_cached(
         "INSERT INTO turn (session, name, first_seq, last_seq) VALUES (?1, ?2, ?3, ?3) \
@@ -48,14 +65,12 @@ fn restore(
     )?;
     for (seq, stored) in (1_i64..).zip(messages) {
         let (name, role) = (stored.turn_id.as_str(), stored.role.as_str());
-        message.execute(params![
-            id,
-            seq,
-            name,
-            role,
-            stored.content,
-            stored.created_at.0
-        ])?;
+        let of = (seq, name, role, stored.created_at.0);
+        let (content, sealed) = message_at(&key.owner, &key.name, of, |at| {
+            kept(texts, at, &stored.content)
+        })?;
+        let at = stored.created_at.0;
+        message.execute(params![id, seq, name, role, content, at, sealed])?;
         turn.execute(params![id, name, seq])?;
     }
     Ok(true)

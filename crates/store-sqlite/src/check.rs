@@ -8,17 +8,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use lyceum_core::{AgentId, Scope, TenantId, UserId};
-use lyceum_memory::{
-    Checked, Erased, StoreCheck, StoreError, Whose,
-    lexical::{Document, Posting},
-};
+use lyceum_memory::{Checked, Erased, StoreCheck, StoreError, Whose, lexical::Posting};
 use rusqlite::{Connection, params};
 
 use crate::{
     SqliteStore,
     error::{Failure, classify},
-    memories, postings,
+    memories, postings, resealing,
     row::{id_at, limit_of, unsigned},
+    scope::{Home, Owner},
+    sealed::{Db, sealed_row},
     vectors,
 };
 
@@ -42,7 +41,7 @@ const BROKEN_SESSIONS: &str = "\
                 AND m.seq BETWEEN t.first_seq AND t.last_seq) <> t.last_seq - t.first_seq + 1) \
     FROM session AS s";
 
-fn verify(connection: &Connection) -> Result<Checked, Failure> {
+fn verify(connection: &Db<'_>) -> Result<Checked, Failure> {
     let mut checked = Checked::default();
     let count = |sql: &str| connection.query_row(sql, [], |row| Ok(unsigned(row.get(0)?)));
     checked.owners = count(
@@ -62,11 +61,30 @@ fn verify(connection: &Connection) -> Result<Checked, Failure> {
         checked.fault("rows", format!("{strays} belong to nothing"));
     }
     sessions(connection, &mut checked)?;
-    let mut owners = connection.prepare("SELECT id, documents, total_length FROM owner")?;
+    let mut owners =
+        connection.prepare("SELECT id, documents, total_length, tenant, user, agent FROM owner")?;
     let mut rows = owners.query([])?;
     while let Some(row) = rows.next()? {
         let counts = (unsigned(row.get(1)?), unsigned(row.get(2)?));
-        owner(connection, row.get(0)?, counts, &mut checked)?;
+        let of = Owner {
+            tenant: row.get(3)?,
+            user: row.get(4)?,
+            agent: row.get(5)?,
+        };
+        let texts = connection.texts(&of.tenant)?;
+        let (id, owner_of) = (row.get(0)?, of);
+        let home = Home {
+            id,
+            owner: owner_of,
+            texts,
+        };
+        match owner(connection, &home, counts, &mut checked) {
+            Err(Failure::Sqlite(error)) if sealed_row(&error).is_some() => {
+                checked.fault("sealed", error.to_string());
+            }
+            other => other?,
+        }
+        conversations(connection, &home, &mut checked)?;
     }
     let unowned = "SELECT count(*) FROM posting WHERE owner NOT IN (SELECT id FROM owner)";
     let unowned = count(unowned)?;
@@ -74,6 +92,11 @@ fn verify(connection: &Connection) -> Result<Checked, Failure> {
         checked.fault("words", format!("{unowned} rows belong to nobody"));
     }
     spaces(connection, &mut checked)?;
+    if connection.keys.masters().is_some() {
+        for row in resealing::refused_beside(connection)? {
+            checked.fault("sealed", format!("{row}: it does not open"));
+        }
+    }
     Ok(checked)
 }
 
@@ -104,20 +127,27 @@ fn sessions(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<
 
 /// Compares an owner's words with its memories. Holds the words of one owner at a time.
 fn owner(
-    connection: &Connection,
-    owner: i64,
+    connection: &Db<'_>,
+    home: &Home,
     (documents, total_length): (u64, u64),
     checked: &mut Checked,
-) -> rusqlite::Result<()> {
+) -> Result<(), Failure> {
+    let owner = home.id;
     let (mut wanted, mut there, mut length) = (Words::new(), 0, 0);
-    let mut memories = connection.prepare_cached(
-        "SELECT id, topic, text, context FROM memory WHERE owner = ?1 ORDER BY id",
-    )?;
-    let mut rows = memories.query([owner])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        let texts: [String; 3] = [row.get(1)?, row.get(2)?, row.get(3)?];
-        let document = Document::new(&texts.each_ref().map(String::as_str));
+    let mut sealed = Vec::new();
+    let words = home.words(connection)?;
+    memories::each(connection, home, |id, opened| {
+        let texts = match opened {
+            Ok(texts) => texts,
+            Err(error) => match sealed_row(&error) {
+                Some(row) => {
+                    sealed.push(row.to_string());
+                    return Ok(());
+                }
+                None => return Err(error.into()),
+            },
+        };
+        let document = words.document(&texts.each_ref().map(String::as_str));
         there += 1;
         length += u64::from(document.length);
         for (term, count) in document.terms {
@@ -126,6 +156,10 @@ fn owner(
                 .or_default()
                 .push((id, count, document.length));
         }
+        Ok(())
+    })?;
+    for row in sealed {
+        checked.fault("sealed", format!("{row}: it does not open"));
     }
     checked.memories += there;
     if (documents, total_length) != (there, length) {
@@ -174,11 +208,28 @@ fn owner(
     Ok(())
 }
 
+/// Sealed messages, topics and summaries that do not open. What is clear needs no look.
+fn conversations(connection: &Db<'_>, home: &Home, checked: &mut Checked) -> Result<(), Failure> {
+    if home.texts.keys().is_none() {
+        return Ok(());
+    }
+    let mut refused = Vec::new();
+    resealing::each_session(connection, home, |session| {
+        refused.extend(session.refused(connection)?);
+        Ok(())
+    })?;
+    for row in refused {
+        checked.fault("sealed", format!("{row}: it does not open"));
+    }
+    Ok(())
+}
+
 /// Vectors of a wrong shape, and memories that no embedder will be asked for.
 fn spaces(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<()> {
     let mut all = connection.prepare(
         "SELECT s.model, \
-            (SELECT count(*) FROM vector WHERE space = s.id AND length(data) <> 4 * s.dimensions), \
+            (SELECT count(*) FROM vector WHERE space = s.id AND length(data) NOT IN \
+                (4 * s.dimensions, 4 * s.dimensions + 45)), \
             (SELECT count(*) FROM memory AS m WHERE m.id <= s.upto AND NOT EXISTS \
                 (SELECT 1 FROM vector WHERE memory = m.id AND space = s.id)), \
             (SELECT count(*) FROM vector AS v JOIN memory AS m ON m.id = v.memory \
@@ -202,16 +253,23 @@ fn spaces(connection: &Connection, checked: &mut Checked) -> rusqlite::Result<()
     Ok(())
 }
 
-fn rebuild(connection: &Connection) -> Result<(), Failure> {
+fn rebuild(connection: &Db<'_>) -> Result<(), Failure> {
     memories::rebuild(connection)?;
     connection.execute_batch(
         "UPDATE session SET messages = \
             (SELECT coalesce(max(seq), 0) FROM message WHERE session = session.id); \
          DELETE FROM vector WHERE EXISTS (SELECT 1 FROM vector_space AS s \
-            WHERE s.id = vector.space AND length(vector.data) <> 4 * s.dimensions); \
+            WHERE s.id = vector.space \
+            AND length(vector.data) NOT IN (4 * s.dimensions, 4 * s.dimensions + 45)); \
          UPDATE vector_space SET upto = 0;",
     )?;
     Ok(())
+}
+
+/// Destroys a tenant's keys, so that nothing that they sealed can be read again, here or in a copy
+/// of the file that was made without its keys.
+fn destroy_keys(connection: &Connection, tenant: &str) -> rusqlite::Result<usize> {
+    connection.execute("DELETE FROM tenant_key WHERE tenant = ?1", [tenant])
 }
 
 fn erase(connection: &Connection, whose: &Whose) -> Result<Erased, Failure> {
@@ -234,10 +292,32 @@ fn erase(connection: &Connection, whose: &Whose) -> Result<Erased, Failure> {
         delete("DELETE FROM owner WHERE id = ?1")?;
     }
     if user.is_none() {
-        connection.execute("DELETE FROM record WHERE tenant = ?1", [tenant])?;
+        let sql = "DELETE FROM record WHERE tenant = ?1";
+        erased.records = connection.execute(sql, [tenant])? as u64;
     }
     vectors::after_deletion(connection)?;
     Ok(erased)
+}
+
+impl SqliteStore {
+    /// Writes the file anew, so that nothing is left of what was deleted or written over.
+    pub(crate) async fn forget_pages(&self) -> Result<(), StoreError> {
+        self.maintain("forget", |connection| {
+            let failed = |error| classify(&Arc::new(error));
+            connection.execute_batch("VACUUM").map_err(failed)?;
+            // One who reads what was there before keeps it in the log.
+            let is_read: bool = connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+                .map_err(failed)?;
+            match is_read {
+                false => Ok(()),
+                true => Err(StoreError::Unavailable {
+                    source: "the erased is still being read; erase again".into(),
+                }),
+            }
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -283,6 +363,17 @@ impl StoreCheck for SqliteStore {
 
     async fn erase(&self, whose: &Whose) -> Result<Erased, StoreError> {
         let (whose, matrices) = (whose.clone(), self.matrices());
+        if whose.user.is_none() {
+            let tenant = whose.tenant.clone();
+            let keys = Arc::clone(self.keys());
+            // First, and by itself: whatever comes between, nothing is readable from here on.
+            self.write("destroy_keys", move |connection, _| {
+                destroy_keys(connection, tenant.as_str())?;
+                keys.forget();
+                Ok(())
+            })
+            .await?;
+        }
         let erased = self
             .write("erase", move |connection, _| {
                 let erased = erase(connection, &whose)?;
@@ -290,21 +381,11 @@ impl StoreCheck for SqliteStore {
                 Ok(erased)
             })
             .await?;
-        self.maintain("forget", |connection| {
-            let failed = |error| classify(&Arc::new(error));
-            connection.execute_batch("VACUUM").map_err(failed)?;
-            // One who reads what was there before keeps it in the log.
-            let is_read: bool = connection
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-                .map_err(failed)?;
-            match is_read {
-                false => Ok(()),
-                true => Err(StoreError::Unavailable {
-                    source: "the erased is still being read; erase again".into(),
-                }),
-            }
-        })
-        .await?;
+        self.forget_pages().await?;
         Ok(erased)
+    }
+
+    async fn forget_deleted(&self) -> Result<(), StoreError> {
+        self.forget_pages().await
     }
 }

@@ -6,6 +6,8 @@ use std::{io, path::PathBuf, sync::Arc};
 use lyceum_memory::StoreError;
 use rusqlite::ErrorCode;
 
+use crate::sealed::{SealedRow, sealed_row};
+
 /// Why the file could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,6 +63,37 @@ pub enum OpenError {
         found: u32,
         /// The newest format that this program knows.
         known: u32,
+    },
+    /// The texts are sealed, and no key was given.
+    #[error("read {path}: it is encrypted; say where its key is with privacy.encryption_key_file")]
+    KeyNeeded {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The texts are sealed with another key.
+    #[error(
+        "read {path}: the encryption key is not the one it was written with ({tenant}: {source}); \
+         give that one, or name it among privacy.encryption_old_key_files"
+    )]
+    WrongKey {
+        /// The file.
+        path: PathBuf,
+        /// The tenant whose key does not open.
+        tenant: String,
+        /// What is known of it.
+        #[source]
+        source: lyceum_vault::OpenError,
+    },
+    /// A key was given, and texts are clear.
+    #[error(
+        "read {path}: what it holds of {tenants} tenants is not encrypted, or not wholly; \
+         run `lyceum memory encrypt`"
+    )]
+    NotSealed {
+        /// The file.
+        path: PathBuf,
+        /// How many tenants are concerned.
+        tenants: u64,
     },
     /// The disk is full.
     #[error("prepare {path}: no space is left on its disk; free some and start again")]
@@ -135,6 +168,13 @@ impl From<Failure> for StoreError {
 /// a transaction, so it is shared too.
 pub(crate) fn classify(error: &Arc<rusqlite::Error>) -> StoreError {
     let source = Box::new(Arc::clone(error));
+    if let Some(SealedRow { table, row, why }) = sealed_row(error) {
+        return StoreError::Sealed {
+            table,
+            row: row.clone(),
+            source: why.clone().into(),
+        };
+    }
     match &**error {
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::DiskFull => StoreError::NoSpace,

@@ -4,18 +4,25 @@
 //! void and nobody else's writes are ever waited for.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use lyceum_memory::{Timestamp, lexical};
+use lyceum_vault::Clear;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig};
 
-use crate::{OpenError, memories};
+use crate::{
+    OpenError, Unsealed,
+    error::Failure,
+    memories,
+    sealed::{Db, Keys},
+};
 
 /// The formats in order; a file's `user_version` says how many of them it has.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
@@ -25,6 +32,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0007.sql"),
     include_str!("migrations/0008.sql"),
     include_str!("migrations/0009.sql"),
+    include_str!("migrations/0010.sql"),
 ];
 
 /// Marks the file as ours: "Lyce" in ASCII.
@@ -87,14 +95,22 @@ pub(crate) fn writer(
     path: &Path,
     max_bytes: Option<u64>,
     now: Timestamp,
+    (keys, unsealed): (&Keys, Unsealed),
 ) -> Result<Connection, OpenError> {
     let failed = |error| OpenError::from_sqlite(path.to_owned(), error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     prepare(&connection).map_err(failed)?;
     check(&connection, path)?;
+    check_keys(&connection, path, (keys, unsealed))?;
     durable(&connection, max_bytes).map_err(failed)?;
-    migrate(&mut connection, now).map_err(failed)?;
+    migrate(&mut connection, now, keys).map_err(|failure| match failure {
+        Failure::Sqlite(error) => failed(error),
+        Failure::Store(source) => OpenError::Engine {
+            path: path.to_owned(),
+            source: source.into(),
+        },
+    })?;
     Ok(connection)
 }
 
@@ -173,7 +189,68 @@ fn durable(connection: &Connection, max_bytes: Option<u64>) -> rusqlite::Result<
     Ok(())
 }
 
-fn migrate(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> {
+/// Refuses a file whose texts these keys do not open, before anything is written to it.
+fn check_keys(
+    connection: &Connection,
+    path: &Path,
+    (keys, unsealed): (&Keys, Unsealed),
+) -> Result<(), OpenError> {
+    let failed = |error| OpenError::from_sqlite(path.to_owned(), error);
+    let path = path.to_owned();
+    let has = |name: &str| {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+        connection
+            .query_row(sql, [name], |row| row.get::<_, i64>(0))
+            .map(|count| count > 0)
+    };
+    let with = |name: &str| has(name).map_err(failed);
+    let db = Db { connection, keys };
+    let mut sealed = BTreeSet::new();
+    if with("tenant_key")? {
+        let tenants = names(connection, "SELECT DISTINCT tenant FROM tenant_key");
+        for tenant in tenants.map_err(failed)? {
+            let Some(masters) = keys.masters() else {
+                return Err(OpenError::KeyNeeded { path });
+            };
+            let wrapped = db.wrapped(&tenant).map_err(failed)?;
+            match masters.open(&tenant, &wrapped) {
+                Ok(opened) if opened.clear() == Clear::Refused => drop(sealed.insert(tenant)),
+                Ok(_) => {}
+                Err(source) => {
+                    return Err(OpenError::WrongKey {
+                        path,
+                        tenant,
+                        source,
+                    });
+                }
+            }
+        }
+    }
+    if keys.masters().is_none() || unsealed == Unsealed::Open {
+        return Ok(());
+    }
+    let mut clear = BTreeSet::new();
+    for (table, sql) in [
+        ("owner", "SELECT DISTINCT tenant FROM owner"),
+        ("record", "SELECT DISTINCT tenant FROM record"),
+    ] {
+        if with(table)? {
+            clear.extend(names(connection, sql).map_err(failed)?);
+        }
+    }
+    match clear.difference(&sealed).count() as u64 {
+        0 => Ok(()),
+        tenants => Err(OpenError::NotSealed { path, tenants }),
+    }
+}
+
+fn names(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
+    let mut select = connection.prepare(sql)?;
+    let names = select.query_map([], |row| row.get(0))?;
+    names.collect()
+}
+
+fn migrate(connection: &mut Connection, now: Timestamp, keys: &Keys) -> Result<(), Failure> {
     let have: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for (version, migration) in (1_u32..).zip(MIGRATIONS) {
         if version <= have {
@@ -193,7 +270,8 @@ fn migrate(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> 
         .optional()?;
     let wanted = lexical::VERSION.to_string();
     if words.as_deref() != Some(&wanted) {
-        memories::rebuild(&transaction)?;
+        let connection = &transaction;
+        memories::rebuild(&Db { connection, keys })?;
         transaction.execute(
             "REPLACE INTO meta (key, value) VALUES ('lexical', ?1)",
             [&wanted],
@@ -208,5 +286,5 @@ fn migrate(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> 
         "UPDATE thread SET leased_until = 0 WHERE leased_until > 0",
         [],
     )?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }

@@ -18,7 +18,9 @@ use crate::{
     error::Failure,
     memories,
     row::{id_at, integer, limit_of, unsigned},
-    scope::Owner,
+    scope::{Home, Owner},
+    sealed::{At, Db, Texts},
+    sessions::{kept, session_at},
 };
 
 pub(crate) const NEXT: &str = "\
@@ -26,18 +28,19 @@ pub(crate) const NEXT: &str = "\
     ORDER BY due_at, id LIMIT 1";
 
 pub(crate) const DEAD: &str = "\
-    SELECT name, kind, payload, attempts, reason, due_at FROM job \
-    WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
-    AND phase = 2 ORDER BY due_at DESC, id LIMIT ?4";
+    SELECT j.name, j.kind, j.payload, j.attempts, j.reason, j.due_at, j.sealed, \
+        (SELECT name FROM session WHERE id = j.session) FROM job AS j \
+    WHERE j.owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
+    AND j.phase = 2 ORDER BY j.due_at DESC, j.id LIMIT ?4";
 
 const CLAIMED: &str = "\
     SELECT j.name, o.tenant, o.user, o.agent, s.name, j.epoch, j.due_at, j.kind, j.payload, \
-        j.attempts, j.created_at \
+        j.attempts, j.created_at, j.sealed \
     FROM job j JOIN session s ON s.id = j.session JOIN owner o ON o.id = j.owner \
     WHERE j.id = ?1";
 
 const HELD: &str = "\
-    SELECT j.id, j.owner, j.session \
+    SELECT j.id, j.session \
     FROM job j JOIN session s ON s.id = j.session JOIN owner o ON o.id = j.owner \
     WHERE j.name = ?1 AND j.phase = 1 AND j.epoch = ?2 AND j.due_at > ?3 \
     AND o.tenant = ?4 AND o.user = ?5 AND o.agent = ?6 AND s.name = ?7";
@@ -47,31 +50,48 @@ const DIE: &str = "UPDATE job SET phase = 2, due_at = ?2, reason = ?3 WHERE id =
 /// Adds jobs that are due at once.
 pub(crate) fn insert(
     connection: &Connection,
-    owner: i64,
-    session: i64,
+    home: &Home,
+    (session, session_name): (i64, &str),
     jobs: &[NewJob],
     now: Timestamp,
-) -> rusqlite::Result<()> {
+) -> Result<(), Failure> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO job (name, session, owner, kind, payload, due_at, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+        "INSERT INTO job (name, session, owner, kind, payload, due_at, created_at, sealed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)",
     )?;
     for job in jobs {
         let (name, payload) = (JobId::random(), job.payload.to_string());
+        let of = (session_name, name.as_str(), job.kind.as_str());
+        let (payload, sealed) = job_at(&home.owner, of, |at| kept(&home.texts, at, &payload))?;
         insert.execute(params![
             name.as_str(),
             session,
-            owner,
+            home.id,
             job.kind,
             payload,
-            now.0
+            now.0,
+            sealed
         ])?;
     }
     Ok(())
 }
 
+/// Where the payload of a job stands.
+pub(crate) fn job_at<T>(
+    owner: &Owner,
+    (session, name, kind): (&str, &str, &str),
+    then: impl FnOnce(At<'_>) -> T,
+) -> T {
+    then(At {
+        table: "job",
+        column: "sealed",
+        row: &[&owner.user, &owner.agent, session, name],
+        rest: &[kind],
+    })
+}
+
 fn claim(
-    connection: &Connection,
+    connection: &Db<'_>,
     kinds: &[String],
     lease: Duration,
     max_attempts: u32,
@@ -107,13 +127,28 @@ fn claim(
             .execute(params![id, now.after(lease).0])?;
         let job = connection
             .prepare_cached(CLAIMED)?
-            .query_row([id], claimed)?;
+            .query_row([id], |row| claimed(row, connection))??;
         return Ok(Claim::Job(Box::new(job)));
     }
 }
 
-fn claimed(row: &Row<'_>) -> rusqlite::Result<ClaimedJob> {
-    Ok(ClaimedJob {
+/// The engine's failure outside, the keys' inside.
+fn claimed(row: &Row<'_>, db: &Db<'_>) -> rusqlite::Result<Result<ClaimedJob, Failure>> {
+    let owner = Owner {
+        tenant: row.get(1)?,
+        user: row.get(2)?,
+        agent: row.get(3)?,
+    };
+    let texts = match db.texts(&owner.tenant) {
+        Ok(texts) => texts,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let (name, session, kind): (String, String, String) = (row.get(0)?, row.get(4)?, row.get(7)?);
+    let (sealed, clear) = (row.get(11)?, [row.get(8)?]);
+    let [payload] = job_at(&owner, (&session, &name, &kind), |at| {
+        texts.open(at, sealed, clear)
+    })?;
+    Ok(Ok(ClaimedJob {
         lease: Lease {
             job: id_at(row, 0, JobId::new)?,
             scope: Scope {
@@ -125,33 +160,37 @@ fn claimed(row: &Row<'_>) -> rusqlite::Result<ClaimedJob> {
             epoch: unsigned(row.get(5)?),
             until: Timestamp(row.get(6)?),
         },
-        kind: row.get(7)?,
-        payload: json_at(row, 8)?,
+        kind,
+        payload: json(&payload)?,
         attempts: row.get(9)?,
         created_at: Timestamp(row.get(10)?),
-    })
+    }))
 }
 
-fn dead(row: &Row<'_>) -> rusqlite::Result<DeadJob> {
+fn dead(row: &Row<'_>, owner: &Owner, texts: &Texts) -> rusqlite::Result<DeadJob> {
+    let (name, kind, session): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(7)?);
+    let (sealed, clear) = (row.get(6)?, [row.get(2)?]);
+    let [payload] = job_at(owner, (&session, &name, &kind), |at| {
+        texts.open(at, sealed, clear)
+    })?;
     Ok(DeadJob {
         id: id_at(row, 0, JobId::new)?,
-        kind: row.get(1)?,
-        payload: json_at(row, 2)?,
+        kind,
+        payload: json(&payload)?,
         attempts: row.get(3)?,
         reason: row.get(4)?,
         died_at: Timestamp(row.get(5)?),
     })
 }
 
-fn json_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Value> {
-    serde_json::from_str(&row.get::<_, String>(at)?)
-        .map_err(|error| Error::FromSqlConversionFailure(at, Type::Text, error.into()))
+fn json(text: &str) -> rusqlite::Result<Value> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::FromSqlConversionFailure(0, Type::Text, error.into()))
 }
 
 /// The rows of a job whose lease is valid.
 struct Held {
     job: i64,
-    owner: i64,
     session: i64,
 }
 
@@ -178,8 +217,7 @@ fn held(connection: &Connection, lease: &Lease, now: Timestamp) -> Result<Held, 
             |row| {
                 Ok(Held {
                     job: row.get(0)?,
-                    owner: row.get(1)?,
-                    session: row.get(2)?,
+                    session: row.get(1)?,
                 })
             },
         )
@@ -192,33 +230,34 @@ fn held(connection: &Connection, lease: &Lease, now: Timestamp) -> Result<Held, 
 }
 
 fn complete(
-    connection: &Connection,
+    connection: &Db<'_>,
     lease: &Lease,
     results: &JobResults,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let Held {
-        job,
-        owner,
-        session,
-    } = held(connection, lease, now)?;
+    let Held { job, session } = held(connection, lease, now)?;
+    let home = Owner::new(&lease.scope).ensure(connection)?;
     connection
         .prepare_cached("DELETE FROM job WHERE id = ?1")?
         .execute([job])?;
     let origin = lease.scope.session.as_ref().map(SessionId::as_str);
     for memory in &results.memories {
-        memories::insert(connection, owner, origin, memory, now)?;
+        memories::insert(connection, &home, origin, memory, now)?;
     }
+    let origin = origin.unwrap_or_default();
     if let Some(Summary { upto_seq, text }) = &results.summary {
+        let upto = integer(*upto_seq);
+        let (text, sealed) = session_at(&home.owner, origin, Some(upto), |at| {
+            kept(&home.texts, at, text)
+        })?;
         connection
             .prepare_cached(
-                "UPDATE session SET summary = ?2, summary_upto = ?3 \
+                "UPDATE session SET summary = ?2, summary_upto = ?3, sealed_summary = ?4 \
                  WHERE id = ?1 AND summary_upto < ?3",
             )?
-            .execute(params![session, text, integer(*upto_seq)])?;
+            .execute(params![session, text, upto, sealed])?;
     }
-    insert(connection, owner, session, &results.jobs, now)?;
-    Ok(())
+    insert(connection, &home, (session, origin), &results.jobs, now)
 }
 
 #[async_trait]
@@ -285,9 +324,12 @@ impl JobStore for SqliteStore {
                 user,
                 agent,
             } = &owner;
+            let texts = connection.texts(tenant)?;
             Ok(connection
                 .prepare_cached(DEAD)?
-                .query_map(params![tenant, user, agent, limit_of(limit)], dead)?
+                .query_map(params![tenant, user, agent, limit_of(limit)], |row| {
+                    dead(row, &owner, &texts)
+                })?
                 .collect::<Result<_, _>>()?)
         })
         .await

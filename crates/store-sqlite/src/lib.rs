@@ -7,7 +7,8 @@
 //!
 //! Invariant: what was acknowledged is on the disk (`synchronous=FULL`), leases aside, which
 //! end with the process; and no statement
-//! touches a row except through its tenant, user and agent.
+//! touches a row except through its tenant, user and agent. With keys no text of a session, a
+//! memory, a job or a record is in the file in the clear.
 //! Deliberately absent: several processes on one file; scaling out is another store's work.
 
 mod archive;
@@ -22,8 +23,12 @@ mod memories;
 mod postings;
 mod readers;
 mod records;
+mod resealing;
+mod rotate;
 mod row;
+mod saver;
 mod scope;
+mod sealed;
 mod sessions;
 mod store;
 #[cfg(test)]
@@ -32,4 +37,4 @@ mod vectors;
 mod writer;
 
 pub use error::OpenError;
-pub use store::{SqliteOptions, SqliteStore};
+pub use store::{Encryption, SqliteOptions, SqliteStore, Unsealed};

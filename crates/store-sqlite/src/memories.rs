@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
-    Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory, Recollection,
-    StoreError, Timestamp,
-    lexical::{Corpus, Document, query_terms},
+    AsOf, Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory,
+    Recollection, StoreError, Superseded, Times, Timestamp,
+    lexical::{Corpus, query_terms},
 };
 use rusqlite::{Connection, Error, OptionalExtension, Row, params, types::Type};
 
@@ -22,22 +22,77 @@ use crate::{
     error::Failure,
     postings::{self, Held},
     row::{LAST_NAME, id_at, limit_of, unsigned},
-    scope::Owner,
+    scope::{Home, Owner},
+    sealed::{At, Db, Texts, Words, sealed_row},
     vectors,
 };
 
 /// How many memories of equal score are looked at beyond the limit, to put the newest first.
 const TIES: usize = 100;
 
-pub(crate) const LIST: &str = "\
-    SELECT name, kind, topic, text, importance, session, created_at, context FROM memory \
-    WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
-    AND (created_at, name) < (?4, ?5) ORDER BY created_at DESC, name DESC LIMIT ?6";
+/// The columns of a memory's texts: what is sealed or clear, and what is sealed with it.
+macro_rules! columns {
+    () => {
+        "name, kind, topic, text, importance, session, created_at, context, valid_from, valid_to, \
+         recorded_at, sealed"
+    };
+}
+pub(crate) use columns;
 
-const GET: &str = "\
-    SELECT name, kind, topic, text, importance, session, created_at, context FROM memory \
-    WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
-    AND name = ?4";
+/// Whether a memory holds at a point: the first parameter is the valid moment, the second the
+/// known one.
+macro_rules! holds {
+    ($valid:literal, $known:literal) => {
+        concat!(
+            "(recorded_at <= ",
+            $known,
+            " AND valid_from <= ",
+            $valid,
+            " AND (valid_to IS NULL OR valid_to > ",
+            $valid,
+            ") AND NOT (superseded_at IS NOT NULL \
+            AND superseded_at <= ",
+            $known,
+            " AND superseded_from <= ",
+            $valid,
+            "))"
+        )
+    };
+}
+pub(crate) use holds;
+
+macro_rules! record {
+    ($which:expr) => {
+        concat!(
+            "SELECT ", columns!(), ", superseded_by, superseded_at, superseded_from FROM memory \
+            WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) ",
+            $which
+        )
+    };
+}
+
+pub(crate) const LIST: &str =
+    record!("AND (created_at, name) < (?4, ?5) ORDER BY created_at DESC, name DESC LIMIT ?6");
+
+pub(crate) const LIST_AS_OF: &str = record!(concat!(
+    "AND (created_at, name) < (?4, ?5) AND ",
+    holds!("?7", "?8"),
+    " ORDER BY created_at DESC, name DESC LIMIT ?6"
+));
+
+const GET: &str = record!("AND name = ?4");
+
+/// The memories of an owner that do not hold now; few, as a rule.
+pub(crate) const PAST: &str = concat!(
+    "SELECT id FROM memory WHERE owner = ?1 AND bounded = 1 AND NOT ",
+    holds!("?2", "?3")
+);
+
+/// Those that did not hold at another point, which may be nearly all.
+const ABSENT: &str = concat!(
+    "SELECT id FROM memory WHERE owner = ?1 AND NOT ",
+    holds!("?2", "?3")
+);
 
 const PLACE: &str = "\
     SELECT id, session FROM memory \
@@ -46,7 +101,7 @@ const PLACE: &str = "\
 macro_rules! beside {
     ($which:literal) => {
         concat!(
-            "SELECT name, topic, text, importance, created_at FROM memory \
+            "SELECT ", columns!(), ", ", holds!("?4", "?4"), " FROM memory \
             WHERE owner = ?1 AND session = ?2 AND kind = 'episode' AND session IS NOT NULL AND ",
             $which
         )
@@ -56,35 +111,174 @@ macro_rules! beside {
 pub(crate) const BEFORE: &str = beside!("id < ?3 ORDER BY id DESC LIMIT 1");
 pub(crate) const AFTER: &str = beside!("id > ?3 ORDER BY id LIMIT 1");
 
+/// What a row says beside its texts, for good; sealed with them.
+struct Said<'a> {
+    name: &'a str,
+    kind: &'a str,
+    importance: f32,
+    session: Option<&'a str>,
+    times: Times,
+    valid_to: Option<Timestamp>,
+}
+
+impl Said<'_> {
+    fn at<T>(&self, owner: &Owner, then: impl FnOnce(At<'_>) -> T) -> T {
+        let Times {
+            created_at,
+            recorded_at,
+            valid_from,
+        } = self.times;
+        let numbers = format!(
+            "{:08x} {} {} {} {:?}",
+            self.importance.to_bits(),
+            created_at.0,
+            recorded_at.0,
+            valid_from.0,
+            self.valid_to.map(|end| end.0)
+        );
+        let session = self.session.map_or("", |session| session);
+        then(At {
+            table: "memory",
+            column: "sealed",
+            row: &[&owner.user, &owner.agent, self.name],
+            rest: &[self.kind, session, &numbers],
+        })
+    }
+}
+
+/// A memory's row with its texts as they are stored, from [`columns`].
+pub(crate) struct Stored {
+    pub(crate) name: String,
+    kind: String,
+    clear: [String; 3],
+    pub(crate) importance: f32,
+    session: Option<String>,
+    times: Times,
+    valid_to: Option<Timestamp>,
+    pub(crate) sealed: Option<Vec<u8>>,
+}
+
+impl Stored {
+    /// Reads the columns, the first of which stands at `at`.
+    pub(crate) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            name: row.get(at)?,
+            kind: row.get(at + 1)?,
+            clear: [row.get(at + 2)?, row.get(at + 3)?, row.get(at + 7)?],
+            importance: row.get(at + 4)?,
+            session: row.get(at + 5)?,
+            times: Times {
+                created_at: Timestamp(row.get(at + 6)?),
+                recorded_at: Timestamp(row.get(at + 10)?),
+                valid_from: Timestamp(row.get(at + 8)?),
+            },
+            valid_to: row.get::<_, Option<i64>>(at + 9)?.map(Timestamp),
+            sealed: row.get(at + 11)?,
+        })
+    }
+
+    fn said(&self) -> Said<'_> {
+        Said {
+            name: &self.name,
+            kind: &self.kind,
+            importance: self.importance,
+            session: self.session.as_deref(),
+            times: self.times,
+            valid_to: self.valid_to,
+        }
+    }
+
+    /// Topic, text and context.
+    pub(crate) fn open(&mut self, owner: &Owner, texts: &Texts) -> rusqlite::Result<[String; 3]> {
+        let (sealed, clear) = (self.sealed.take(), std::mem::take(&mut self.clear));
+        self.said().at(owner, |at| texts.open(at, sealed, clear))
+    }
+
+    /// The same texts sealed anew.
+    pub(crate) fn reseal(
+        &self,
+        owner: &Owner,
+        texts: &Texts,
+        words: &[String; 3],
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let words = words.each_ref().map(String::as_str);
+        self.said().at(owner, |at| texts.seal(at, &words))
+    }
+
+    pub(crate) fn created_at(&self) -> Timestamp {
+        self.times.created_at
+    }
+}
+
 /// Stores a memory where the owner has none of its id; says whether it did.
 pub(crate) fn insert(
-    connection: &Connection,
-    owner: i64,
+    db: &Db<'_>,
+    home: &Home,
     session: Option<&str>,
     memory: &NewMemory,
     now: Timestamp,
-) -> rusqlite::Result<bool> {
-    let created_at = memory.created_at.unwrap_or(now).0;
-    let new = connection
+) -> Result<bool, Failure> {
+    let times = memory.times(now);
+    let said = Said {
+        name: memory.id.as_str(),
+        kind: memory.kind.as_str(),
+        importance: memory.importance,
+        session,
+        times,
+        valid_to: memory.valid_to,
+    };
+    let texts = [&*memory.topic, &memory.text, &memory.context];
+    let sealed = said.at(&home.owner, |at| home.texts.seal(at, &texts))?;
+    let [topic, text, context] = if sealed.is_some() { [""; 3] } else { texts };
+    let recorded = memory.recorded.as_ref();
+    let past = recorded.and_then(|recorded| recorded.superseded.as_ref());
+    let bounded =
+        memory.valid_to.is_some() || past.is_some() || times.valid_from > times.recorded_at;
+    let new = db
         .prepare_cached(
             "INSERT INTO memory \
-             (owner, name, kind, topic, text, importance, session, created_at, context) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (owner, name) DO NOTHING",
+             (owner, name, kind, topic, text, importance, session, created_at, context, \
+             valid_from, valid_to, recorded_at, superseded_by, superseded_at, superseded_from, \
+             bounded, sealed) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+             ON CONFLICT (owner, name) DO NOTHING",
         )?
         .execute(params![
-            owner,
+            home.id,
             memory.id.as_str(),
             memory.kind.as_str(),
-            memory.topic,
-            memory.text,
+            topic,
+            text,
             memory.importance,
             session,
-            created_at,
-            memory.context
+            times.created_at.0,
+            context,
+            times.valid_from.0,
+            memory.valid_to.map(|end| end.0),
+            times.recorded_at.0,
+            past.map(|past| past.by.as_str()),
+            past.map(|past| past.at.0),
+            past.map(|past| past.from.0),
+            bounded,
+            sealed
         ])?;
     if new > 0 {
-        let id = connection.last_insert_rowid();
-        index(connection, owner, id, &Document::new(&memory.searched()))?;
+        let id = db.last_insert_rowid();
+        index(db, home.id, id, &home.words(db)?, &memory.searched())?;
+        let mut supersede = db.prepare_cached(
+            "UPDATE memory SET superseded_by = ?3, superseded_at = ?4, superseded_from = ?5, \
+             bounded = 1 WHERE owner = ?1 AND name = ?2 AND superseded_at IS NULL AND id <> ?6",
+        )?;
+        for old in &memory.supersedes {
+            supersede.execute(params![
+                home.id,
+                old.as_str(),
+                memory.id.as_str(),
+                times.recorded_at.0,
+                times.valid_from.0,
+                id
+            ])?;
+        }
     }
     Ok(new > 0)
 }
@@ -93,34 +287,47 @@ fn index(
     connection: &Connection,
     owner: i64,
     memory: i64,
-    document: &Document,
+    words: &Words,
+    texts: &[&str; 3],
 ) -> rusqlite::Result<()> {
-    postings::add(connection, owner, memory, document)?;
+    let document = words.document(texts);
+    postings::add(connection, owner, memory, &document)?;
     count(connection, owner, 1, i64::from(document.length))
 }
 
 /// Removes a memory and its words; says whether there was one.
-fn delete(connection: &Connection, owner: i64, name: &str) -> rusqlite::Result<bool> {
-    let row: Option<(i64, [String; 3])> = connection
-        .prepare_cached(
-            "SELECT id, topic, text, context FROM memory WHERE owner = ?1 AND name = ?2",
-        )?
-        .query_row(params![owner, name], |row| {
-            Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?]))
+fn delete(db: &Db<'_>, home: &Home, name: &str) -> Result<bool, Failure> {
+    let row = db
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            ", id FROM memory WHERE owner = ?1 AND name = ?2"
+        ))?
+        .query_row(params![home.id, name], |row| {
+            Ok((Stored::read(row, 0)?, row.get::<_, i64>(12)?))
         })
         .optional()?;
-    let Some((id, texts)) = row else {
+    let Some((mut stored, id)) = row else {
         return Ok(false);
     };
     // The words are found again the way they were found first: an index by memory would cost
     // more on every write than this on a rare deletion.
-    let document = Document::new(&texts.each_ref().map(String::as_str));
-    postings::remove(connection, owner, id, &document)?;
-    connection
-        .prepare_cached("DELETE FROM memory WHERE id = ?1")?
+    let length = match stored.open(&home.owner, &home.texts) {
+        Ok(texts) => {
+            let document = home
+                .words(db)?
+                .document(&texts.each_ref().map(String::as_str));
+            postings::remove(db, home.id, id, &document)?;
+            document.length
+        }
+        // What does not open can still be got rid of.
+        Err(error) if sealed_row(&error).is_some() => postings::purge(db, home.id, id)?,
+        Err(error) => return Err(error.into()),
+    };
+    db.prepare_cached("DELETE FROM memory WHERE id = ?1")?
         .execute([id])?;
-    count(connection, owner, -1, -i64::from(document.length))?;
-    vectors::after_deletion(connection)?;
+    count(db, home.id, -1, -i64::from(length))?;
+    vectors::after_deletion(db)?;
     Ok(true)
 }
 
@@ -135,53 +342,114 @@ fn count(connection: &Connection, owner: i64, documents: i64, length: i64) -> ru
 }
 
 /// Makes the index of all words anew, after the rules of finding them changed.
-pub(crate) fn rebuild(connection: &Connection) -> rusqlite::Result<()> {
-    connection
-        .execute_batch("DELETE FROM posting; UPDATE owner SET documents = 0, total_length = 0;")?;
-    let mut all =
-        connection.prepare("SELECT owner, id, topic, text, context FROM memory ORDER BY id")?;
-    let mut rows = all.query([])?;
+pub(crate) fn rebuild(db: &Db<'_>) -> Result<(), Failure> {
+    db.execute_batch("DELETE FROM posting")?;
+    let mut owners = db.prepare("SELECT id, tenant, user, agent FROM owner")?;
+    let mut rows = owners.query([])?;
     while let Some(row) = rows.next()? {
-        let texts: [String; 3] = [row.get(2)?, row.get(3)?, row.get(4)?];
-        index(
-            connection,
-            row.get(0)?,
-            row.get(1)?,
-            &Document::new(&texts.each_ref().map(String::as_str)),
-        )?;
+        let owner = Owner {
+            tenant: row.get(1)?,
+            user: row.get(2)?,
+            agent: row.get(3)?,
+        };
+        let texts = db.texts(&owner.tenant)?;
+        let id = row.get(0)?;
+        rebuild_owner(db, &Home { id, owner, texts })?;
     }
     Ok(())
 }
 
+/// Makes the index of an owner's words anew. A memory that does not open is left out of it.
+pub(crate) fn rebuild_owner(db: &Db<'_>, home: &Home) -> Result<(), Failure> {
+    db.execute("DELETE FROM posting WHERE owner = ?1", [home.id])?;
+    db.execute(
+        "UPDATE owner SET documents = 0, total_length = 0 WHERE id = ?1",
+        [home.id],
+    )?;
+    let words = home.words(db)?;
+    each(db, home, |id, opened| {
+        match opened {
+            Ok(texts) => {
+                let texts = texts.each_ref().map(String::as_str);
+                index(db, home.id, id, &words, &texts)?;
+            }
+            Err(error) if sealed_row(&error).is_some() => {
+                tracing::error!(%error, "a memory is left out of the index: it does not open");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    })
+}
+
+/// Reads the texts of all memories of an owner, in the order of their storing.
+pub(crate) fn each(
+    db: &Db<'_>,
+    home: &Home,
+    mut then: impl FnMut(i64, rusqlite::Result<[String; 3]>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut all = db.prepare_cached(concat!(
+        "SELECT ",
+        columns!(),
+        ", id FROM memory WHERE owner = ?1 ORDER BY id"
+    ))?;
+    let mut rows = all.query([home.id])?;
+    while let Some(row) = rows.next()? {
+        let mut stored = Stored::read(row, 0)?;
+        let opened = stored.open(&home.owner, &home.texts);
+        then(row.get(12)?, opened)?;
+    }
+    Ok(())
+}
+
+/// The memories of an owner that a search passes over.
+fn absent(db: &Db<'_>, owner: i64, sql: &str, as_of: AsOf) -> rusqlite::Result<BTreeSet<i64>> {
+    let mut ids = db.prepare_cached(sql)?;
+    let params = params![owner, as_of.valid.0, as_of.known.0];
+    let ids = ids.query_map(params, |row| row.get(0))?;
+    ids.collect()
+}
+
 fn search(
-    connection: &Connection,
+    db: &Db<'_>,
     owner: &Owner,
+    (passed, as_of): (&str, AsOf),
     query: &str,
     limit: usize,
 ) -> Result<Vec<Recollection>, Failure> {
-    let Some(owner) = owner.find(connection)? else {
+    let Some(home) = owner.home(db)? else {
         return Ok(Vec::new());
     };
-    let corpus = connection
-        .prepare_cached("SELECT documents, total_length FROM owner WHERE id = ?1")?
+    let owner = home.id;
+    let (corpus, version) = db
+        .prepare_cached("SELECT documents, total_length, words_key FROM owner WHERE id = ?1")?
         .query_row([owner], |row| {
-            Ok(Corpus {
+            let corpus = Corpus {
                 documents: unsigned(row.get(0)?),
                 total_length: unsigned(row.get(1)?),
-            })
+            };
+            Ok((corpus, row.get(2)?))
         })?;
+    let words = home.texts.words(owner, version)?;
+    let absent = absent(db, owner, passed, as_of)?;
     let (mut telling, mut common) = (Vec::new(), Vec::new());
     for term in query_terms(query) {
-        match postings::of_term(connection, owner, &term, corpus.documents)? {
-            Held::By(postings) if postings.is_empty() => {}
-            Held::By(postings) => telling.push(postings),
-            Held::ByMany(newest) => common.push(newest),
+        let held = postings::of_term(db, owner, &words.term(term), corpus.documents)?;
+        let (list, mut postings) = match held {
+            Held::By(postings) => (&mut telling, postings),
+            Held::ByMany(newest) => (&mut common, newest),
+        };
+        if !absent.is_empty() {
+            postings.retain(|posting| !absent.contains(&posting.document));
+        }
+        if !postings.is_empty() {
+            list.push(postings);
         }
     }
     // Words that many memories hold tell little; they decide only where there are no others.
     let scores = corpus.rank(if telling.is_empty() { common } else { telling }, limit);
-    let mut known = connection
-        .prepare_cached("SELECT name, created_at, importance FROM memory WHERE id = ?1")?;
+    let mut known =
+        db.prepare_cached("SELECT name, created_at, importance FROM memory WHERE id = ?1")?;
     let mut found = Vec::new();
     for (id, score) in scores.best(limit, TIES) {
         let recollection = known.query_row([id], |row| {
@@ -199,14 +467,15 @@ fn search(
     found.sort_by(|(_, one), (_, other)| one.by_rank(other));
     found.truncate(limit);
     // Only now, because many may have been equal and texts are long.
-    let mut words = connection.prepare_cached("SELECT topic, text FROM memory WHERE id = ?1")?;
+    let mut texts =
+        db.prepare_cached(concat!("SELECT ", columns!(), " FROM memory WHERE id = ?1"))?;
     let complete = |(id, recollection): (i64, Recollection)| {
-        words.query_row([id], |row| {
-            Ok(Recollection {
-                topic: row.get(0)?,
-                text: row.get(1)?,
-                ..recollection
-            })
+        let mut stored = texts.query_row([id], |row| Stored::read(row, 0))?;
+        let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
+        Ok(Recollection {
+            topic,
+            text,
+            ..recollection
         })
     };
     Ok(found
@@ -216,66 +485,120 @@ fn search(
 }
 
 fn beside(
-    connection: &Connection,
+    db: &Db<'_>,
     owner: &Owner,
     ids: &[MemoryId],
+    now: Timestamp,
 ) -> Result<Vec<Beside>, Failure> {
-    let Some(owner) = owner.find(connection)? else {
+    let Some(home) = owner.home(db)? else {
         return Ok(Vec::new());
     };
-    let mut place = connection.prepare_cached(PLACE)?;
-    let mut sides = [
-        connection.prepare_cached(BEFORE)?,
-        connection.prepare_cached(AFTER)?,
-    ];
+    let mut place = db.prepare_cached(PLACE)?;
+    let mut sides = [db.prepare_cached(BEFORE)?, db.prepare_cached(AFTER)?];
     let mut found = Vec::new();
     for of in ids {
         let place: Option<(i64, String)> = place
-            .query_row(params![owner, of.as_str()], |row| {
+            .query_row(params![home.id, of.as_str()], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .optional()?;
         let Some((id, session)) = place else { continue };
         for side in &mut sides {
             let memory = side
-                .query_row(params![owner, session, id], |row| {
-                    Ok(Recollection {
-                        id: id_at(row, 0, MemoryId::new)?,
-                        topic: row.get(1)?,
-                        text: row.get(2)?,
-                        score: 0.0,
-                        importance: row.get(3)?,
-                        created_at: Timestamp(row.get(4)?),
-                    })
+                .query_row(params![home.id, session, id, now.0], |row| {
+                    Ok((Stored::read(row, 0)?, row.get::<_, bool>(12)?))
                 })
                 .optional()?;
-            found.extend(memory.map(|memory| Beside {
-                of: of.clone(),
-                memory,
-            }));
+            let Some((mut stored, true)) = memory else {
+                continue;
+            };
+            let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
+            let memory = Recollection {
+                id: MemoryId::new(stored.name.as_str()).map_err(damaged)?,
+                topic,
+                text,
+                score: 0.0,
+                importance: stored.importance,
+                created_at: stored.created_at(),
+            };
+            let of = of.clone();
+            found.push(Beside { of, memory });
         }
     }
     Ok(found)
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<MemoryRecord> {
-    let kind: String = row.get(1)?;
-    let session: Option<String> = row.get(5)?;
+fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::FromSqlConversionFailure(0, Type::Text, error.into())
+}
+
+fn record(row: &Row<'_>, owner: &Owner, texts: &Texts) -> rusqlite::Result<MemoryRecord> {
+    let mut stored = Stored::read(row, 0)?;
+    let [topic, text, context] = stored.open(owner, texts)?;
+    let superseded = match row.get::<_, Option<i64>>(13)? {
+        Some(at) => Some(Superseded {
+            by: id_at(row, 12, MemoryId::new)?,
+            at: Timestamp(at),
+            from: Timestamp(row.get(14)?),
+        }),
+        None => None,
+    };
     Ok(MemoryRecord {
-        id: id_at(row, 0, MemoryId::new)?,
-        kind: kind
-            .parse::<MemoryKind>()
-            .map_err(|error| Error::FromSqlConversionFailure(1, Type::Text, error.into()))?,
-        topic: row.get(2)?,
-        text: row.get(3)?,
-        importance: row.get(4)?,
-        session: match session {
-            Some(_) => Some(id_at(row, 5, SessionId::new)?),
-            None => None,
-        },
-        created_at: Timestamp(row.get(6)?),
-        context: row.get(7)?,
+        id: MemoryId::new(stored.name).map_err(damaged)?,
+        kind: stored.kind.parse::<MemoryKind>().map_err(damaged)?,
+        topic,
+        text,
+        context,
+        importance: stored.importance,
+        session: stored
+            .session
+            .map(SessionId::new)
+            .transpose()
+            .map_err(damaged)?,
+        created_at: stored.times.created_at,
+        valid_from: stored.times.valid_from,
+        valid_to: stored.valid_to,
+        recorded_at: stored.times.recorded_at,
+        superseded,
     })
+}
+
+/// A page of the owner's memories, of those that held at a point where one is given.
+fn list(
+    db: &Db<'_>,
+    owner: &Owner,
+    as_of: Option<AsOf>,
+    (age, name): (i64, &str),
+    limit: i64,
+) -> Result<Vec<MemoryRecord>, Failure> {
+    let texts = db.texts(&owner.tenant)?;
+    let Owner {
+        tenant,
+        user,
+        agent,
+    } = owner;
+    let read = |row: &Row<'_>| record(row, owner, &texts);
+    let records = match as_of {
+        None => db
+            .prepare_cached(LIST)?
+            .query_map(params![tenant, user, agent, age, name, limit], read)?
+            .collect::<rusqlite::Result<_>>(),
+        Some(AsOf { valid, known }) => db
+            .prepare_cached(LIST_AS_OF)?
+            .query_map(
+                params![tenant, user, agent, age, name, limit, valid.0, known.0],
+                read,
+            )?
+            .collect(),
+    };
+    Ok(records?)
+}
+
+fn cursor(after: Option<&MemoryCursor>) -> (i64, String) {
+    match after {
+        Some(cursor) => (cursor.created_at.0, cursor.id.to_string()),
+        None => (i64::MAX, LAST_NAME.to_owned()),
+    }
 }
 
 #[async_trait]
@@ -283,28 +606,17 @@ impl MemoryStore for SqliteStore {
     async fn put(&self, scope: &Scope, memory: &NewMemory) -> Result<bool, StoreError> {
         let (owner, memory) = (Owner::new(scope), memory.clone());
         let session = scope.session.clone();
-        self.write("put_memory", move |connection, now| {
-            let owner = owner.ensure(connection)?;
+        self.write("put_memory", move |db, now| {
+            let home = owner.ensure(db)?;
             let session = session.as_ref().map(SessionId::as_str);
-            Ok(insert(connection, owner, session, &memory, now)?)
+            insert(db, &home, session, &memory, now)
         })
         .await
     }
 
     async fn get(&self, scope: &Scope, id: &MemoryId) -> Result<Option<MemoryRecord>, StoreError> {
-        let (owner, id) = (Owner::new(scope), id.clone());
-        self.read("get_memory", move |connection| {
-            let Owner {
-                tenant,
-                user,
-                agent,
-            } = &owner;
-            Ok(connection
-                .prepare_cached(GET)?
-                .query_row(params![tenant, user, agent, id.as_str()], record)
-                .optional()?)
-        })
-        .await
+        let all = self.get_many(scope, std::slice::from_ref(id)).await?;
+        Ok(all.into_iter().next())
     }
 
     async fn get_many(
@@ -313,17 +625,20 @@ impl MemoryStore for SqliteStore {
         ids: &[MemoryId],
     ) -> Result<Vec<MemoryRecord>, StoreError> {
         let (owner, ids) = (Owner::new(scope), ids.to_vec());
-        self.read("get_memories", move |connection| {
+        self.read("get_memories", move |db| {
+            let texts = db.texts(&owner.tenant)?;
             let Owner {
                 tenant,
                 user,
                 agent,
             } = &owner;
             let ids: BTreeSet<&str> = ids.iter().map(MemoryId::as_str).collect();
-            let mut get = connection.prepare_cached(GET)?;
+            let mut get = db.prepare_cached(GET)?;
             let mut found = Vec::new();
             for id in ids {
-                let row = get.query_row(params![tenant, user, agent, id], record);
+                let row = get.query_row(params![tenant, user, agent, id], |row| {
+                    record(row, &owner, &texts)
+                });
                 found.extend(row.optional()?);
             }
             Ok(found)
@@ -338,15 +653,30 @@ impl MemoryStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Recollection>, StoreError> {
         let (owner, query) = (Owner::new(scope), query.to_owned());
-        self.read("search", move |connection| {
-            search(connection, &owner, &query, limit)
+        let now = AsOf::at(self.now());
+        self.read("search", move |db| {
+            search(db, &owner, (PAST, now), &query, limit)
+        })
+        .await
+    }
+
+    async fn search_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<Recollection>, StoreError> {
+        let (owner, query) = (Owner::new(scope), query.to_owned());
+        self.read("search_as_of", move |db| {
+            search(db, &owner, (ABSENT, as_of), &query, limit)
         })
         .await
     }
 
     async fn beside(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Vec<Beside>, StoreError> {
-        let (owner, ids) = (Owner::new(scope), ids.to_vec());
-        self.read("beside", move |connection| beside(connection, &owner, &ids))
+        let (owner, ids, now) = (Owner::new(scope), ids.to_vec(), self.now());
+        self.read("beside", move |db| beside(db, &owner, &ids, now))
             .await
     }
 
@@ -356,35 +686,32 @@ impl MemoryStore for SqliteStore {
         after: Option<&MemoryCursor>,
         limit: usize,
     ) -> Result<Vec<MemoryRecord>, StoreError> {
-        let owner = Owner::new(scope);
-        let (age, name) = match after {
-            Some(cursor) => (cursor.created_at.0, cursor.id.to_string()),
-            None => (i64::MAX, LAST_NAME.to_owned()),
-        };
-        self.read("list_memories", move |connection| {
-            let Owner {
-                tenant,
-                user,
-                agent,
-            } = &owner;
-            Ok(connection
-                .prepare_cached(LIST)?
-                .query_map(
-                    params![tenant, user, agent, age, name, limit_of(limit)],
-                    record,
-                )?
-                .collect::<Result<_, _>>()?)
+        let (owner, (age, name)) = (Owner::new(scope), cursor(after));
+        self.read("list_memories", move |db| {
+            list(db, &owner, None, (age, &name), limit_of(limit))
+        })
+        .await
+    }
+
+    async fn list_as_of(
+        &self,
+        scope: &Scope,
+        as_of: AsOf,
+        after: Option<&MemoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<MemoryRecord>, StoreError> {
+        let (owner, (age, name)) = (Owner::new(scope), cursor(after));
+        self.read("list_memories_as_of", move |db| {
+            list(db, &owner, Some(as_of), (age, &name), limit_of(limit))
         })
         .await
     }
 
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
         let (owner, id) = (Owner::new(scope), id.clone());
-        self.write("delete_memory", move |connection, _| {
-            let Some(owner) = owner.find(connection)? else {
-                return Ok(false);
-            };
-            Ok(delete(connection, owner, id.as_str())?)
+        self.write("delete_memory", move |db, _| match owner.home(db)? {
+            Some(home) => delete(db, &home, id.as_str()),
+            None => Ok(false),
         })
         .await
     }

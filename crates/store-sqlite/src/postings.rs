@@ -109,6 +109,27 @@ pub(crate) fn remove(
     Ok(())
 }
 
+/// Removes the words of a memory that nobody can read any more, going through all of its owner's;
+/// gives the memory's length.
+pub(crate) fn purge(connection: &Connection, owner: i64, memory: i64) -> rusqlite::Result<u32> {
+    let mut all = connection
+        .prepare("SELECT term, first, entries FROM posting WHERE owner = ?1 AND first <= ?2")?;
+    let mut rows = all.query([owner, memory])?;
+    let (mut held, mut length) = (Document::default(), 0);
+    while let Some(row) = rows.next()? {
+        let mut postings = Vec::new();
+        decode(row.get(1)?, row.get_ref(2)?.as_blob()?, &mut postings)?;
+        let own = postings.iter().find(|posting| posting.document == memory);
+        if let Some(own) = own {
+            length = own.length;
+            held.terms.insert(row.get(0)?, own.count);
+        }
+    }
+    drop(rows);
+    remove(connection, owner, memory, &held)?;
+    Ok(length)
+}
+
 /// The memories of the owner that hold the term, in no particular order. `documents` is how
 /// many the owner has; it bounds what a common term costs.
 pub(crate) fn of_term(

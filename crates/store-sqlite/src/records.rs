@@ -9,18 +9,34 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     SqliteStore,
+    error::Failure,
     row::{id_at, integer, limit_of, unsigned},
+    sealed::{At, Texts},
+    sessions::kept,
 };
 
-const COLUMNS: &str = "name, grouped, seq, revision, body";
+const COLUMNS: &str = "name, grouped, seq, revision, body, sealed, kind";
 
-fn record_at(row: &Row<'_>) -> rusqlite::Result<Record> {
+/// Where the body of a record stands.
+pub(crate) fn body_at<T>((kind, id): (&str, &str), then: impl FnOnce(At<'_>) -> T) -> T {
+    then(At {
+        table: "record",
+        column: "body",
+        row: &[kind, id],
+        rest: &[],
+    })
+}
+
+fn record_at(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record> {
+    let (id, kind): (String, String) = (row.get(0)?, row.get(6)?);
+    let (sealed, clear) = (row.get(5)?, [row.get(4)?]);
+    let [body] = body_at((&kind, &id), |at| texts.open(at, sealed, clear))?;
     Ok(Record {
-        id: row.get(0)?,
+        id,
         group: row.get(1)?,
         seq: unsigned(row.get(2)?),
         revision: unsigned(row.get(3)?),
-        body: row.get(4)?,
+        body,
     })
 }
 
@@ -51,7 +67,12 @@ fn is_met(
     })
 }
 
-fn apply(connection: &Connection, tenant: &TenantId, write: &RecordWrite) -> rusqlite::Result<()> {
+fn apply(
+    connection: &Connection,
+    tenant: &TenantId,
+    texts: &Texts,
+    write: &RecordWrite,
+) -> Result<(), Failure> {
     match write {
         RecordWrite::Delete { kind, id } => connection
             .prepare_cached("DELETE FROM record WHERE tenant = ?1 AND kind = ?2 AND name = ?3")?
@@ -62,13 +83,18 @@ fn apply(connection: &Connection, tenant: &TenantId, write: &RecordWrite) -> rus
             group,
             body,
             ..
-        } => connection
-            .prepare_cached(
-                "INSERT INTO record (tenant, kind, name, grouped, revision, body) \
-                 VALUES (?1, ?2, ?3, ?4, 1, ?5) ON CONFLICT (tenant, kind, name) DO UPDATE SET \
-                 grouped = excluded.grouped, body = excluded.body, revision = revision + 1",
-            )?
-            .execute(params![tenant.as_str(), kind, id, group, body])?,
+        } => {
+            let (body, sealed) = body_at((kind, id), |at| kept(texts, at, body))?;
+            connection
+                .prepare_cached(
+                    "INSERT INTO record (tenant, kind, name, grouped, revision, body, sealed) \
+                     VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6) \
+                     ON CONFLICT (tenant, kind, name) DO UPDATE SET \
+                     grouped = excluded.grouped, body = excluded.body, \
+                     sealed = excluded.sealed, revision = revision + 1",
+                )?
+                .execute(params![tenant.as_str(), kind, id, group, body, sealed])?
+        }
     };
     Ok(())
 }
@@ -94,8 +120,14 @@ impl RecordStore for SqliteStore {
                     return Ok(false);
                 }
             }
+            let is_put = |write: &RecordWrite| matches!(write, RecordWrite::Put { .. });
+            // Deleting alone makes no key.
+            let texts = match writes.iter().any(is_put) {
+                true => connection.texts_to_write(tenant.as_str())?,
+                false => connection.texts(tenant.as_str())?,
+            };
             for write in &writes {
-                apply(connection, &tenant, write)?;
+                apply(connection, &tenant, &texts, write)?;
             }
             Ok(true)
         });
@@ -113,7 +145,10 @@ impl RecordStore for SqliteStore {
             let mut select = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM record WHERE tenant = ?1 AND kind = ?2 AND name = ?3"
             ))?;
-            let found = select.query_row(params![tenant.as_str(), kind, id], record_at);
+            let texts = connection.texts(tenant.as_str())?;
+            let found = select.query_row(params![tenant.as_str(), kind, id], |row| {
+                record_at(row, &texts)
+            });
             Ok(found.optional()?)
         });
         read.await.map_err(failed)
@@ -128,6 +163,7 @@ impl RecordStore for SqliteStore {
         let (before, limit) = (list.before.map_or(i64::MAX, integer), limit_of(list.limit));
         let group = list.group.map(str::to_owned);
         let listed = SqliteStore::read(self, "list_records", move |connection| {
+            let texts = connection.texts(tenant.as_str())?;
             let rows = match group {
                 Some(group) => connection
                     .prepare_cached(&format!(
@@ -136,7 +172,7 @@ impl RecordStore for SqliteStore {
                     ))?
                     .query_map(
                         params![tenant.as_str(), kind, group, before, limit],
-                        record_at,
+                        |row| record_at(row, &texts),
                     )?
                     .collect::<rusqlite::Result<_>>(),
                 None => connection
@@ -144,7 +180,9 @@ impl RecordStore for SqliteStore {
                         "SELECT {COLUMNS} FROM record WHERE tenant = ?1 AND kind = ?2 \
                          AND seq < ?3 ORDER BY seq DESC LIMIT ?4"
                     ))?
-                    .query_map(params![tenant.as_str(), kind, before, limit], record_at)?
+                    .query_map(params![tenant.as_str(), kind, before, limit], |row| {
+                        record_at(row, &texts)
+                    })?
                     .collect(),
             };
             Ok(rows?)
@@ -157,10 +195,14 @@ impl RecordStore for SqliteStore {
             let mut select = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS}, tenant FROM record WHERE kind = ?1 ORDER BY seq"
             ))?;
-            let rows = select.query_map([kind], |row| {
-                Ok((id_at(row, 5, TenantId::new)?, record_at(row)?))
-            })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
+            let mut rows = select.query([kind])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let tenant = id_at(row, 7, TenantId::new)?;
+                let texts = connection.texts(tenant.as_str())?;
+                all.push((tenant, record_at(row, &texts)?));
+            }
+            Ok(all)
         });
         listed.await.map_err(failed)
     }

@@ -7,6 +7,11 @@ use lyceum_core::{Scope, SessionId};
 use lyceum_memory::StoreError;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::{
+    error::Failure,
+    sealed::{Db, Texts, Words},
+};
+
 /// The tenant, user and agent that rows belong to.
 #[derive(Debug, Clone)]
 pub(crate) struct Owner {
@@ -34,15 +39,50 @@ impl Owner {
             .optional()
     }
 
-    /// The owner's row, made where it is absent.
-    pub(crate) fn ensure(&self, connection: &Connection) -> rusqlite::Result<i64> {
-        if let Some(id) = self.find(connection)? {
-            return Ok(id);
-        }
-        connection
-            .prepare_cached("INSERT INTO owner (tenant, user, agent) VALUES (?1, ?2, ?3)")?
-            .execute(params![self.tenant, self.user, self.agent])?;
-        Ok(connection.last_insert_rowid())
+    /// The owner's row and how its texts are read, where anything was ever stored for it.
+    pub(crate) fn home(&self, db: &Db<'_>) -> Result<Option<Home>, Failure> {
+        let Some(id) = self.find(db)? else {
+            return Ok(None);
+        };
+        let owner = self.clone();
+        let texts = db.texts(&self.tenant)?;
+        Ok(Some(Home { id, owner, texts }))
+    }
+
+    /// The same to write to, made where it is absent.
+    pub(crate) fn ensure(&self, db: &Db<'_>) -> Result<Home, Failure> {
+        let texts = db.texts_to_write(&self.tenant)?;
+        let id = match self.find(db)? {
+            Some(id) => id,
+            None => {
+                let key = texts.keys().map_or(0, |keys| keys.newest());
+                db.prepare_cached(
+                    "INSERT INTO owner (tenant, user, agent, words_key) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![self.tenant, self.user, self.agent, key])?;
+                db.last_insert_rowid()
+            }
+        };
+        let owner = self.clone();
+        Ok(Home { id, owner, texts })
+    }
+}
+
+/// An owner's row, and how its texts are read and written.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    pub(crate) id: i64,
+    pub(crate) owner: Owner,
+    pub(crate) texts: Texts,
+}
+
+impl Home {
+    /// How the owner's words are written in the index.
+    pub(crate) fn words(&self, db: &Db<'_>) -> Result<Words, Failure> {
+        let version = db
+            .prepare_cached("SELECT words_key FROM owner WHERE id = ?1")?
+            .query_row([self.id], |row| row.get(0))?;
+        self.texts.words(self.id, version)
     }
 }
 

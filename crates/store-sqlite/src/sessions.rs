@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lyceum_core::{Role, Scope, SessionId};
+use lyceum_core::{AgentId, Role, Scope, SessionId, TenantId, UserId};
 use lyceum_memory::{
     NewTurn, Saved, Session, SessionCursor, SessionStore, StoreError, StoredMessage, Summary,
     Timestamp, TurnId,
@@ -16,23 +16,24 @@ use crate::{
     jobs, memories,
     row::{LAST_NAME, id_at, integer, limit_of, unsigned},
     scope::{Owner, SessionKey},
+    sealed::{At, Db, Texts},
 };
 
 pub(crate) const MESSAGES: &str = "\
-    SELECT seq, turn, role, content, created_at FROM message \
+    SELECT seq, turn, role, content, created_at, sealed FROM message \
     WHERE session = (SELECT s.id FROM owner o JOIN session s ON s.owner = o.id \
         WHERE o.tenant = ?1 AND o.user = ?2 AND o.agent = ?3 AND s.name = ?4) \
     AND seq < ?5 ORDER BY seq DESC LIMIT ?6";
 
 pub(crate) const SESSIONS: &str = "\
-    SELECT name, topic, messages, summary, summary_upto, completed, created_at, updated_at \
-    FROM session \
+    SELECT name, topic, messages, summary, summary_upto, completed, created_at, updated_at, \
+        sealed_topic, sealed_summary FROM session \
     WHERE owner = (SELECT id FROM owner WHERE tenant = ?1 AND user = ?2 AND agent = ?3) \
     AND (created_at, name) < (?4, ?5) ORDER BY created_at DESC, name DESC LIMIT ?6";
 
 const SESSION: &str = "\
     SELECT s.name, s.topic, s.messages, s.summary, s.summary_upto, s.completed, s.created_at, \
-        s.updated_at \
+        s.updated_at, s.sealed_topic, s.sealed_summary \
     FROM owner o JOIN session s ON s.owner = o.id \
     WHERE o.tenant = ?1 AND o.user = ?2 AND o.agent = ?3 AND s.name = ?4";
 
@@ -40,15 +41,79 @@ pub(crate) const EXPIRE: &str = "\
     DELETE FROM session WHERE id IN (SELECT s.id FROM session s \
         WHERE s.completed = 1 AND s.updated_at < ?1 \
         AND NOT EXISTS (SELECT 1 FROM job j WHERE j.session = s.id AND j.phase < 2) \
-        ORDER BY s.updated_at LIMIT ?2)";
+        ORDER BY s.updated_at LIMIT ?2) \
+    RETURNING (SELECT tenant FROM owner AS o WHERE o.id = owner), \
+        (SELECT user FROM owner AS o WHERE o.id = owner), \
+        (SELECT agent FROM owner AS o WHERE o.id = owner), name";
+
+/// Where a session's topic and summary stand; what a summary covers is sealed with it.
+pub(crate) fn session_at<T>(
+    owner: &Owner,
+    name: &str,
+    upto: Option<i64>,
+    then: impl FnOnce(At<'_>) -> T,
+) -> T {
+    let covers = upto.map(|upto| upto.to_string());
+    let rest = covers.as_deref();
+    then(At {
+        table: "session",
+        column: if rest.is_some() { "summary" } else { "topic" },
+        row: &[&owner.user, &owner.agent, name],
+        rest: rest.as_slice(),
+    })
+}
+
+/// Where a message stands.
+pub(crate) fn message_at<T>(
+    owner: &Owner,
+    session: &str,
+    (seq, turn, role, created_at): (i64, &str, &str, i64),
+    then: impl FnOnce(At<'_>) -> T,
+) -> T {
+    then(At {
+        table: "message",
+        column: "sealed",
+        row: &[&owner.user, &owner.agent, session, &seq.to_string()],
+        rest: &[turn, role, &created_at.to_string()],
+    })
+}
+
+/// Where the digest of a turn stands.
+pub(crate) fn turn_at<T>(
+    owner: &Owner,
+    session: &str,
+    turn: &str,
+    then: impl FnOnce(At<'_>) -> T,
+) -> T {
+    then(At {
+        table: "turn",
+        column: "digest",
+        row: &[&owner.user, &owner.agent, session, turn],
+        rest: &[],
+    })
+}
+
+/// The length of a digest.
+pub(crate) const DIGEST: usize = 32;
+
+/// A text for its clear column, and sealed for the other.
+pub(crate) fn kept<'a>(
+    texts: &Texts,
+    at: At<'_>,
+    text: &'a str,
+) -> Result<(&'a str, Option<Vec<u8>>), Failure> {
+    let sealed = texts.seal(at, &[text])?;
+    Ok((if sealed.is_some() { "" } else { text }, sealed))
+}
 
 fn append(
-    connection: &Connection,
+    connection: &Db<'_>,
     key: &SessionKey,
     turn: &NewTurn,
     now: Timestamp,
 ) -> Result<Saved, Failure> {
-    let owner = key.owner.ensure(connection)?;
+    let home = key.owner.ensure(connection)?;
+    let (owner, texts) = (home.id, &home.texts);
     let known: Option<(i64, i64)> = connection
         .prepare_cached("SELECT id, messages FROM session WHERE owner = ?1 AND name = ?2")?
         .query_row(params![owner, key.name], |row| {
@@ -58,36 +123,40 @@ fn append(
     let (session, before) = match known {
         Some(known) => known,
         None => {
+            let (topic, sealed) = session_at(&key.owner, &key.name, None, |at| {
+                kept(texts, at, &turn.topic)
+            })?;
             connection
                 .prepare_cached(
-                    "INSERT INTO session (owner, name, topic, created_at, updated_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?4)",
+                    "INSERT INTO session (owner, name, topic, created_at, updated_at, \
+                     sealed_topic) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
                 )?
-                .execute(params![owner, key.name, turn.topic, now.0])?;
+                .execute(params![owner, key.name, topic, now.0, sealed])?;
             (connection.last_insert_rowid(), 0)
         }
     };
     let digest = turn.digest();
-    if let Some(saved) = replayed(connection, session, turn, digest)? {
+    if let Some(saved) = replayed(connection, (session, key), texts, turn, digest)? {
         return Ok(saved);
     }
     let name = turn.turn_id.as_str();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO message (session, seq, turn, role, content, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO message (session, seq, turn, role, content, created_at, sealed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     let mut last = before;
     for message in &turn.messages {
         last += 1;
-        insert.execute(params![
-            session,
-            last,
-            name,
-            message.role.as_str(),
-            message.content,
-            now.0
-        ])?;
+        let role = message.role.as_str();
+        let of = (last, name, role, now.0);
+        let (content, sealed) = message_at(&key.owner, &key.name, of, |at| {
+            kept(texts, at, &message.content)
+        })?;
+        insert.execute(params![session, last, name, role, content, now.0, sealed])?;
     }
+    let digest = turn_at(&key.owner, &key.name, name, |at| {
+        texts.seal_bytes(at, digest.to_vec())
+    })?;
     connection
         .prepare_cached(
             "INSERT INTO turn (session, name, first_seq, last_seq, digest) \
@@ -100,9 +169,9 @@ fn append(
         )?
         .execute(params![session, last, now.0])?;
     for memory in &turn.memories {
-        memories::insert(connection, owner, Some(&key.name), memory, now)?;
+        memories::insert(connection, &home, Some(&key.name), memory, now)?;
     }
-    jobs::insert(connection, owner, session, &turn.jobs, now)?;
+    jobs::insert(connection, &home, (session, &key.name), &turn.jobs, now)?;
     Ok(Saved {
         first_seq: unsigned(before + 1),
         last_seq: unsigned(last),
@@ -112,9 +181,10 @@ fn append(
 
 fn replayed(
     connection: &Connection,
-    session: i64,
+    (session, key): (i64, &SessionKey),
+    texts: &Texts,
     turn: &NewTurn,
-    digest: [u8; 32],
+    digest: [u8; DIGEST],
 ) -> Result<Option<Saved>, Failure> {
     let stored = connection
         .prepare_cached(
@@ -126,20 +196,34 @@ fn replayed(
                 last_seq: unsigned(row.get(1)?),
                 replayed: true,
             };
-            Ok((saved, row.get::<_, Option<[u8; 32]>>(2)?))
+            let known: Option<Vec<u8>> = row.get(2)?;
+            let open = |bytes: Vec<u8>| {
+                turn_at(&key.owner, &key.name, turn.turn_id.as_str(), |at| {
+                    texts.open_bytes(at, &bytes, DIGEST)
+                })
+            };
+            Ok((saved, known.map(open).transpose()?))
         })
         .optional()?;
     match stored {
         None => Ok(None),
-        Some((saved, known)) if known.is_none_or(|known| known == digest) => Ok(Some(saved)),
+        Some((saved, known)) if known.as_ref().is_none_or(|known| *known == digest) => {
+            Ok(Some(saved))
+        }
         Some(_) => Err(Failure::Store(StoreError::TurnConflict {
             turn: turn.turn_id.clone(),
         })),
     }
 }
 
-fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
+fn message(row: &Row<'_>, key: &SessionKey, texts: &Texts) -> rusqlite::Result<StoredMessage> {
     let role: String = row.get(2)?;
+    let turn: String = row.get(1)?;
+    let of = (row.get(0)?, turn.as_str(), role.as_str(), row.get(4)?);
+    let (sealed, clear) = (row.get(5)?, [row.get(3)?]);
+    let [content] = message_at(&key.owner, &key.name, of, |at| {
+        texts.open(at, sealed, clear)
+    })?;
     let known = [Role::System, Role::User, Role::Assistant, Role::Tool];
     let role = known.into_iter().find(|known| known.as_str() == role);
     Ok(StoredMessage {
@@ -150,20 +234,32 @@ fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
             "role".into(),
             rusqlite::types::Type::Text,
         ))?,
-        content: row.get(3)?,
+        content,
         created_at: Timestamp(row.get(4)?),
     })
 }
 
-fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
-    let upto_seq = unsigned(row.get(4)?);
+fn session(row: &Row<'_>, owner: &Owner, texts: &Texts) -> rusqlite::Result<Session> {
+    let name: String = row.get(0)?;
+    let (sealed, clear) = (row.get(8)?, [row.get(1)?]);
+    let [topic] = session_at(owner, &name, None, |at| texts.open(at, sealed, clear))?;
+    let upto: i64 = row.get(4)?;
+    let summary = match row.get::<_, Option<String>>(3)? {
+        None => None,
+        Some(clear) => {
+            let sealed = row.get(9)?;
+            let [text] = session_at(owner, &name, Some(upto), |at| {
+                texts.open(at, sealed, [clear])
+            })?;
+            let upto_seq = unsigned(upto);
+            Some(Summary { upto_seq, text })
+        }
+    };
     Ok(Session {
         id: id_at(row, 0, SessionId::new)?,
-        topic: row.get(1)?,
+        topic,
         messages: unsigned(row.get(2)?),
-        summary: row
-            .get::<_, Option<String>>(3)?
-            .map(|text| Summary { upto_seq, text }),
+        summary,
         completed: row.get(5)?,
         created_at: Timestamp(row.get(6)?),
         updated_at: Timestamp(row.get(7)?),
@@ -194,11 +290,12 @@ impl SessionStore for SqliteStore {
                 user,
                 agent,
             } = &key.owner;
+            let texts = connection.texts(tenant)?;
             let mut messages = connection
                 .prepare_cached(MESSAGES)?
                 .query_map(
                     params![tenant, user, agent, key.name, before, limit_of(limit)],
-                    message,
+                    |row| message(row, &key, &texts),
                 )?
                 .collect::<Result<Vec<_>, _>>()?;
             messages.reverse();
@@ -215,9 +312,12 @@ impl SessionStore for SqliteStore {
                 user,
                 agent,
             } = &key.owner;
+            let texts = connection.texts(tenant)?;
             Ok(connection
                 .prepare_cached(SESSION)?
-                .query_row(params![tenant, user, agent, key.name], session)
+                .query_row(params![tenant, user, agent, key.name], |row| {
+                    session(row, &key.owner, &texts)
+                })
                 .optional()?)
         })
         .await
@@ -240,11 +340,12 @@ impl SessionStore for SqliteStore {
                 user,
                 agent,
             } = &owner;
+            let texts = connection.texts(tenant)?;
             Ok(connection
                 .prepare_cached(SESSIONS)?
                 .query_map(
                     params![tenant, user, agent, age, name, limit_of(limit)],
-                    session,
+                    |row| session(row, &owner, &texts),
                 )?
                 .collect::<Result<_, _>>()?)
         })
@@ -276,11 +377,19 @@ impl SessionStore for SqliteStore {
         .await
     }
 
-    async fn expire(&self, idle: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn expire(&self, idle: Duration, limit: usize) -> Result<Vec<Scope>, StoreError> {
         self.write("expire", move |connection, now| {
             let cutoff = now.before(idle).0;
             let mut delete = connection.prepare_cached(EXPIRE)?;
-            Ok(delete.execute(params![cutoff, limit_of(limit)])?)
+            let gone = delete.query_map(params![cutoff, limit_of(limit)], |row| {
+                Ok(Scope {
+                    tenant: id_at(row, 0, TenantId::new)?,
+                    user: id_at(row, 1, UserId::new)?,
+                    agent: id_at(row, 2, AgentId::new)?,
+                    session: Some(id_at(row, 3, SessionId::new)?),
+                })
+            })?;
+            Ok(gone.collect::<Result<_, _>>()?)
         })
         .await
     }

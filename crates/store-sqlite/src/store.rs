@@ -7,6 +7,7 @@ use std::{
 };
 
 use lyceum_memory::{Clock, StoreError, SystemClock, Timestamp};
+use lyceum_vault::Masters;
 use rusqlite::Connection;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     file,
     inbox::IfFull,
     readers::Readers,
+    sealed::{Db, Keys},
     vectors::Matrices,
     writer::{Survives, Thread, Writer},
 };
@@ -35,6 +37,26 @@ pub struct SqliteOptions {
     pub slow: Duration,
     /// Where the time comes from. Default the machine's.
     pub clock: Arc<dyn Clock>,
+    /// With what texts are sealed. Default none: they are kept in the clear.
+    pub encryption: Option<Encryption>,
+}
+
+/// With what the texts of a file are sealed.
+#[derive(Debug, Clone)]
+pub struct Encryption {
+    /// The master keys, which are not in the file.
+    pub masters: Masters,
+    /// Whether a file that is not sealed wholly is opened: to seal it, and for nothing else.
+    pub unsealed: Unsealed,
+}
+
+/// What becomes of a file that is not sealed wholly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsealed {
+    /// It is refused as it is.
+    Refuse,
+    /// It is opened, to be sealed.
+    Open,
 }
 
 impl Default for SqliteOptions {
@@ -45,6 +67,7 @@ impl Default for SqliteOptions {
             max_bytes: None,
             slow: Duration::from_millis(250),
             clock: Arc::new(SystemClock::default()),
+            encryption: None,
         }
     }
 }
@@ -58,6 +81,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     matrices: Arc<Matrices>,
+    keys: Arc<Keys>,
     slow: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -72,7 +96,13 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let lock = file::lock(path)?;
-        let connection = file::writer(path, options.max_bytes, options.clock.now())?;
+        let (masters, unsealed) = match options.encryption {
+            Some(Encryption { masters, unsealed }) => (Some(masters), unsealed),
+            None => (None, Unsealed::Refuse),
+        };
+        let keys = Arc::new(Keys::new(masters));
+        let now = options.clock.now();
+        let connection = file::writer(path, options.max_bytes, now, (&keys, unsealed))?;
         let waiting = options.waiting.max(1);
         let (readers, handles) = Readers::spawn(path, options.readers.max(1), waiting)?;
         let clock = options.clock.clone();
@@ -91,9 +121,16 @@ impl SqliteStore {
             writer,
             readers,
             matrices: Arc::default(),
+            keys,
             slow: options.slow,
             clock,
         })
+    }
+
+    /// Whether texts are sealed before they are stored.
+    #[must_use]
+    pub fn is_encrypting(&self) -> bool {
+        self.keys.masters().is_some()
     }
 
     /// Ends the threads, merges the log into the file and closes it. Calls that came before
@@ -113,9 +150,11 @@ impl SqliteStore {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         name: &'static str,
-        write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+        write: impl FnOnce(&Db<'_>, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let written = self.writer.write(Survives::Power, IfFull::Refuse, write);
+        let written = self
+            .writer
+            .write(Survives::Power, IfFull::Refuse, self.with_keys(write));
         self.timed(name, written).await
     }
 
@@ -123,9 +162,11 @@ impl SqliteStore {
     pub(crate) async fn write_in_turn<T: Send + 'static>(
         &self,
         name: &'static str,
-        write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+        write: impl FnOnce(&Db<'_>, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let written = self.writer.write(Survives::Power, IfFull::Wait, write);
+        let written = self
+            .writer
+            .write(Survives::Power, IfFull::Wait, self.with_keys(write));
         self.timed(name, written).await
     }
 
@@ -135,9 +176,11 @@ impl SqliteStore {
     pub(crate) async fn write_for_now<T: Send + 'static>(
         &self,
         name: &'static str,
-        write: impl FnOnce(&Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+        write: impl FnOnce(&Db<'_>, Timestamp) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let written = self.writer.write(Survives::Process, IfFull::Wait, write);
+        let written = self
+            .writer
+            .write(Survives::Process, IfFull::Wait, self.with_keys(write));
         self.timed(name, written).await
     }
 
@@ -155,9 +198,9 @@ impl SqliteStore {
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         name: &'static str,
-        read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        read: impl FnOnce(&Db<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.readers.read(IfFull::Refuse, read))
+        self.timed(name, self.readers.read(IfFull::Refuse, self.reading(read)))
             .await
     }
 
@@ -165,10 +208,37 @@ impl SqliteStore {
     pub(crate) async fn read_in_turn<T: Send + 'static>(
         &self,
         name: &'static str,
-        read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        read: impl FnOnce(&Db<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.timed(name, self.readers.read(IfFull::Wait, read))
+        self.timed(name, self.readers.read(IfFull::Wait, self.reading(read)))
             .await
+    }
+
+    fn with_keys<T, W: FnOnce(&Db<'_>, Timestamp) -> T>(
+        &self,
+        write: W,
+    ) -> impl FnOnce(&Connection, Timestamp) -> T + use<T, W> {
+        let keys = Arc::clone(&self.keys);
+        move |connection, now| {
+            let keys = &keys;
+            write(&Db { connection, keys }, now)
+        }
+    }
+
+    fn reading<T, R: FnOnce(&Db<'_>) -> T>(
+        &self,
+        read: R,
+    ) -> impl FnOnce(&Connection) -> T + use<T, R> {
+        let keys = Arc::clone(&self.keys);
+        move |connection| {
+            let keys = &keys;
+            read(&Db { connection, keys })
+        }
+    }
+
+    /// The keys that texts are sealed with.
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// The present.

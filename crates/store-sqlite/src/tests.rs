@@ -104,7 +104,7 @@ async fn commits_are_durable_and_keys_enforced() {
 async fn only_what_dies_with_the_process_is_not_synced() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
-    let level = |connection: &Connection, _| {
+    let level = |connection: &sealed::Db<'_>, _| {
         Ok(connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
     };
     assert_eq!(store.write_for_now("light", level).await.unwrap(), 1);

@@ -23,8 +23,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::{
     SqliteStore,
     error::Failure,
+    memories::{Stored, columns, holds},
     row::{id_at, integer, limit_of, unsigned},
-    scope::Owner,
+    scope::{Home, Owner},
+    sealed::{At, Db, sealed_row},
 };
 
 /// What all kept matrices may occupy: two owners of 80,000 memories in 384 dimensions.
@@ -34,22 +36,48 @@ const KEPT_BYTES: usize = 256 * 1024 * 1024;
 const SLACK: usize = 16;
 
 pub(crate) const NEW_ROWS: &str = "\
-    SELECT id, data FROM vector WHERE space = ?1 AND owner = ?2 AND id > ?3 ORDER BY id";
+    SELECT id, data, memory FROM vector WHERE space = ?1 AND owner = ?2 AND id > ?3 ORDER BY id";
 
 pub(crate) const WAITING: &str = "\
-    SELECT m.id, o.tenant, o.user, o.agent, m.name, m.topic, m.text, m.context \
+    SELECT o.tenant, o.user, o.agent, m.name, m.kind, m.topic, m.text, m.importance, m.session, \
+        m.created_at, m.context, m.valid_from, m.valid_to, m.recorded_at, m.sealed, m.id \
     FROM memory AS m JOIN owner AS o ON o.id = m.owner WHERE m.id > ?2 \
     AND NOT EXISTS (SELECT 1 FROM vector WHERE memory = m.id AND space = ?1) \
     ORDER BY m.id LIMIT ?3";
 
-const BY_ROW: &str = "\
-    SELECT m.name, m.topic, m.text, m.importance, m.created_at, v.data \
-    FROM vector AS v JOIN memory AS m ON m.id = v.memory WHERE v.id = ?1";
+macro_rules! near {
+    ($now:literal, $from:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", v.data, v.memory, v.space, ",
+            holds!($now, $now),
+            " FROM ",
+            $from
+        )
+    };
+}
 
-const BY_NAME: &str = "\
-    SELECT m.name, m.topic, m.text, m.importance, m.created_at, v.data \
-    FROM memory AS m JOIN vector AS v ON v.memory = m.id AND v.space = ?1 \
-    WHERE m.owner = ?2 AND m.name = ?3";
+const BY_ROW: &str = near!(
+    "?2",
+    "vector AS v JOIN memory AS m ON m.id = v.memory WHERE v.id = ?1"
+);
+
+const BY_NAME: &str = near!(
+    "?4",
+    "memory AS m JOIN vector AS v ON v.memory = m.id AND v.space = ?1 \
+     WHERE m.owner = ?2 AND m.name = ?3"
+);
+
+/// Where a vector stands.
+pub(crate) fn vector_at<T>(space: i64, memory: i64, then: impl FnOnce(At<'_>) -> T) -> T {
+    then(At {
+        table: "vector",
+        column: "data",
+        row: &[&memory.to_string(), &space.to_string()],
+        rest: &[],
+    })
+}
 
 /// The matrices of the owners that were asked for last.
 #[derive(Debug, Default)]
@@ -78,9 +106,10 @@ impl Matrices {
     fn of(
         &self,
         connection: &Connection,
-        (space, owner): (i64, i64),
+        (space, home): (i64, &Home),
         dimensions: usize,
     ) -> rusqlite::Result<Matrix> {
+        let owner = home.id;
         let known = self.kept().by_owner.get(&(space, owner)).cloned();
         let mut entry = known.unwrap_or_else(|| Entry {
             matrix: Matrix::new(dimensions),
@@ -92,7 +121,10 @@ impl Matrices {
         while let Some(row) = rows.next()? {
             entry.upto = row.get(0)?;
             if let Some(data) = row.get_ref(1)?.as_bytes_or_null()? {
-                entry.matrix.push(entry.upto, numbers(data));
+                let data = vector_at(space, row.get(2)?, |at| {
+                    home.texts.open_bytes(at, data, 4 * dimensions)
+                })?;
+                entry.matrix.push(entry.upto, numbers(&data));
             }
         }
         drop(rows);
@@ -174,11 +206,7 @@ pub(crate) fn after_deletion(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn set(
-    connection: &Connection,
-    space: &VectorSpace,
-    vectors: &[NewVector],
-) -> Result<usize, Failure> {
+fn set(connection: &Db<'_>, space: &VectorSpace, vectors: &[NewVector]) -> Result<usize, Failure> {
     let (space, upto) = ensure(connection, space)?;
     let mut memory =
         connection.prepare_cached("SELECT id FROM memory WHERE owner = ?1 AND name = ?2")?;
@@ -187,9 +215,10 @@ fn set(
     )?;
     let mut settled = 0;
     for new in vectors {
-        let Some(owner) = Owner::new(&new.scope).find(connection)? else {
+        let Some(home) = Owner::new(&new.scope).home(connection)? else {
             continue;
         };
+        let owner = home.id;
         let id: Option<i64> = memory
             .query_row(params![owner, new.id.as_str()], |row| row.get(0))
             .optional()?;
@@ -197,6 +226,8 @@ fn set(
             let vector = new.vector.as_deref().and_then(normalized);
             let data: Option<Vec<u8>> =
                 vector.map(|all| all.into_iter().flat_map(f32::to_le_bytes).collect());
+            let seal = |data| vector_at(space, id, |at| home.texts.seal_bytes(at, data));
+            let data = data.map(seal).transpose()?;
             replace.execute(params![space, owner, id, data])?;
             settled += 1;
         }
@@ -204,7 +235,7 @@ fn set(
     // Up to here everything is settled; the next question starts there.
     let next: Option<i64> = connection
         .prepare_cached(WAITING)?
-        .query_row(params![space, upto, 1], |row| row.get(0))
+        .query_row(params![space, upto, 1], |row| row.get(15))
         .optional()?;
     let upto = match next {
         Some(first) => first - 1,
@@ -218,54 +249,66 @@ fn set(
     Ok(settled)
 }
 
-fn near(row: &Row<'_>, query: &[f32]) -> rusqlite::Result<Option<Near>> {
-    let Some(data) = row.get_ref(5)?.as_bytes_or_null()? else {
+/// The memory of a row beside the query; `None` where it has no vector or does not hold now.
+fn near(row: &Row<'_>, home: &Home, query: &[f32]) -> rusqlite::Result<Option<Near>> {
+    let data = row.get_ref(12)?.as_bytes_or_null()?;
+    let (Some(data), true) = (data, row.get(15)?) else {
         return Ok(None);
     };
-    let vector: Vec<f32> = numbers(data).collect();
+    let data = vector_at(row.get(14)?, row.get(13)?, |at| {
+        home.texts.open_bytes(at, data, 4 * query.len())
+    })?;
+    let vector: Vec<f32> = numbers(&data).collect();
+    let mut stored = Stored::read(row, 0)?;
+    let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
     Ok(Some(Near {
         id: id_at(row, 0, MemoryId::new)?,
-        topic: row.get(1)?,
-        text: row.get(2)?,
-        importance: row.get(3)?,
-        created_at: Timestamp(row.get(4)?),
+        topic,
+        text,
+        importance: stored.importance,
+        created_at: stored.created_at(),
         similarity: dot(query, &vector),
     }))
 }
 
 fn nearest(
-    connection: &Connection,
+    connection: &Db<'_>,
     matrices: &Matrices,
-    (owner, space): (&Owner, &VectorSpace),
+    (owner, space, now): (&Owner, &VectorSpace, Timestamp),
     query: &[f32],
     (limit, also): (usize, &[MemoryId]),
 ) -> Result<Vec<Near>, Failure> {
-    let (Some(owner), Some((id, _))) = (owner.find(connection)?, find(connection, space)?) else {
+    let (Some(home), Some((id, _))) = (owner.home(connection)?, find(connection, space)?) else {
         return Ok(Vec::new());
     };
     let mut by_row = connection.prepare_cached(BY_ROW)?;
     let mut found: Vec<Near> = Vec::new();
-    // A second time, from the file alone, where too much of what was kept is gone from it.
-    for is_fresh in [false, true] {
-        let matrix = matrices.of(connection, (id, owner), space.dimensions)?;
-        let rows = matrix.nearest(query, limit.saturating_add(SLACK));
-        let looked_at = rows.len();
+    let (mut asked, mut is_fresh) = (limit.saturating_add(SLACK), false);
+    loop {
+        let matrix = matrices.of(connection, (id, &home), space.dimensions)?;
+        let rows = matrix.nearest(query, asked);
+        let (looked_at, mut gone) = (rows.len(), 0);
         found.clear();
         for (row, _) in rows {
-            found.extend(
-                by_row
-                    .query_row([row], |row| near(row, query))
-                    .optional()?
-                    .flatten(),
-            );
+            let memory = by_row.query_row(params![row, now.0], |row| near(row, &home, query));
+            match memory.optional()? {
+                Some(memory) => found.extend(memory),
+                None => gone += 1,
+            }
         }
-        if found.len() == looked_at || is_fresh {
+        if gone > 0 && !is_fresh {
+            // A second time, from the file alone, where too much of what was kept is gone from it.
+            matrices.forget((id, home.id));
+            is_fresh = true;
+            if found.len() < limit {
+                continue;
+            }
+        }
+        // Those that hold no longer take places of others: more are looked at.
+        if found.len() >= limit || looked_at < asked {
             break;
         }
-        matrices.forget((id, owner));
-        if found.len() >= limit {
-            break;
-        }
+        asked = asked.saturating_mul(4);
     }
     let order = |a: &Near, b: &Near| {
         let similarity = b.similarity.total_cmp(&a.similarity);
@@ -276,7 +319,8 @@ fn nearest(
     let mut by_name = connection.prepare_cached(BY_NAME)?;
     for name in also {
         if found.iter().all(|near| near.id != *name) {
-            let row = by_name.query_row(params![id, owner, name.as_str()], |row| near(row, query));
+            let params = params![id, home.id, name.as_str(), now.0];
+            let row = by_name.query_row(params, |row| near(row, &home, query));
             found.extend(row.optional()?.flatten());
         }
     }
@@ -295,21 +339,38 @@ impl VectorStore for SqliteStore {
         self.read("unembedded", move |connection| {
             let (space, upto) = find(connection, &space)?.unwrap_or((0, 0));
             let mut waiting = connection.prepare_cached(WAITING)?;
-            let rows = waiting.query_map(params![space, upto, limit_of(limit)], |row| {
-                Ok(Unembedded {
+            let mut rows = waiting.query(params![space, upto, limit_of(limit)])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let owner = Owner {
+                    tenant: row.get(0)?,
+                    user: row.get(1)?,
+                    agent: row.get(2)?,
+                };
+                let texts = connection.texts(&owner.tenant)?;
+                let [topic, text, context] = match Stored::read(row, 3)?.open(&owner, &texts) {
+                    Ok(texts) => texts,
+                    // It waits until somebody looks after it, and keeps no other waiting.
+                    Err(error) if sealed_row(&error).is_some() => {
+                        tracing::error!(%error, "a memory gets no vector: it does not open");
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                found.push(Unembedded {
                     scope: Scope {
-                        tenant: id_at(row, 1, TenantId::new)?,
-                        user: id_at(row, 2, UserId::new)?,
-                        agent: id_at(row, 3, AgentId::new)?,
+                        tenant: id_at(row, 0, TenantId::new)?,
+                        user: id_at(row, 1, UserId::new)?,
+                        agent: id_at(row, 2, AgentId::new)?,
                         session: None,
                     },
-                    id: id_at(row, 4, MemoryId::new)?,
-                    topic: row.get(5)?,
-                    text: row.get(6)?,
-                    context: row.get(7)?,
-                })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+                    id: id_at(row, 3, MemoryId::new)?,
+                    topic,
+                    text,
+                    context,
+                });
+            }
+            Ok(found)
         })
         .await
     }
@@ -342,12 +403,12 @@ impl VectorStore for SqliteStore {
             return Ok(Vec::new());
         };
         let (owner, space, also) = (Owner::new(scope), space.clone(), also.to_vec());
-        let matrices = self.matrices();
+        let (matrices, now) = (self.matrices(), self.now());
         self.read("nearest", move |connection| {
             nearest(
                 connection,
                 &matrices,
-                (&owner, &space),
+                (&owner, &space, now),
                 &query,
                 (limit, &also),
             )
