@@ -20,20 +20,25 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use lyceum_core::{
-    CallContext, Conversation, Explanation, Lesson, Memorized, Role, Student, TeachError,
+    CallContext, Conversation, Explanation, Lesson, Memorized, Role, Scope, Student, TeachError,
     TeachEvent, TeachStream, Tone, Tool, ToolSource, Turn,
 };
 use lyceum_graph::{MemorySaver, Saver};
-use lyceum_memory::{Memory, MemoryError, MemoryKind, NewMemory, NewMessage, NewTurn, TurnId};
+use lyceum_memory::{
+    Memory, MemoryError, MemoryId, MemoryKind, MemoryRecord, NewMemory, NewMessage, NewTurn, TurnId,
+};
 
 use crate::{
     Mind, ReActLimits, consolidate,
-    knowledge::keeper::Keeper,
+    knowledge::keeper::{Keeper, Savers},
     metrics::Watched,
     summarise::{Talk, summarise},
 };
 use graph::{LessonState, Progress, Workflow};
 use turns::Turns;
+
+/// Matches among which an earlier summary of the same conversation is looked for.
+const EARLIER: usize = 50;
 
 pub use graph::WorkflowError;
 
@@ -130,9 +135,9 @@ impl Feynman {
         tools: Arc<dyn ToolSource>,
         memory: Memory,
         config: FeynmanConfig,
-        saver: Arc<dyn Saver>,
+        savers: impl Into<Savers>,
     ) -> Result<Self, WorkflowError> {
-        let keeper = Keeper::new(saver)?;
+        let keeper = Keeper::new(savers.into())?;
         let workflow = Workflow::new(
             mind.clone(),
             tools,
@@ -152,6 +157,27 @@ impl Feynman {
 }
 
 impl Inner {
+    /// The summaries of the scope's conversation that hold at present, as far as a look at the
+    /// best matches finds them.
+    async fn earlier_summaries(
+        &self,
+        scope: &Scope,
+        topic: &str,
+    ) -> Result<Vec<MemoryId>, MemoryError> {
+        if scope.session.is_none() {
+            return Ok(Vec::new());
+        }
+        let memories = self.memory.memories();
+        let hits = memories.search(scope, topic, EARLIER).await?;
+        let ids: Vec<MemoryId> = hits.into_iter().map(|hit| hit.id).collect();
+        let all = memories.get_many(scope, &ids).await?;
+        let is_earlier = |one: &MemoryRecord| {
+            one.kind == MemoryKind::Summary && one.session == scope.session && one.topic == topic
+        };
+        let earlier = all.into_iter().filter(is_earlier);
+        Ok(earlier.map(|one| one.id).collect())
+    }
+
     /// Stores the turn. The words were said already, so a store that fails does not take
     /// them back: the result says that they were not kept.
     async fn keep(&self, call: &CallContext, state: &mut LessonState) {
@@ -275,7 +301,11 @@ impl Student for Feynman {
         let scope = call.scope.clone();
         let talk = Talk::new(&topic, &history);
         let summary = summarise(&inner.mind, call, talk).await;
-        let memory = NewMemory::new(MemoryKind::Summary, topic, summary.text.clone());
+        let earlier = inner.earlier_summaries(&scope, &topic).await;
+        let memory = NewMemory {
+            supersedes: earlier.map_err(storage)?,
+            ..NewMemory::new(MemoryKind::Summary, topic, summary.text.clone())
+        };
         let id = inner.memory.remember(&scope, memory).await.map_err(storage);
         let id = id.inspect_err(|error| watched.failed(error))?;
         // What is memorised is over, until another turn opens it again: once it was idle for a

@@ -20,7 +20,9 @@ mod tone;
 pub use consolidate::Consolidator;
 pub use feynman::{Feynman, FeynmanConfig, WorkflowError};
 pub use gaps::{GapError, parse_gaps};
-pub use knowledge::keeper::{ForgetError, forget_knowledge};
+pub use knowledge::keeper::{
+    ForgetError, Savers, forget_knowledge, knowledge_thread, reseal_knowledge, sweep_knowledge,
+};
 pub use mind::Mind;
 pub use questions::parse_questions;
 pub use react::{

@@ -69,8 +69,8 @@ pub use knowledge::{
     Review, ReviewItem, TeachBack, Tone, Verdict,
 };
 pub use library::{
-    Archive, Erased, Export, MemoryEntry, Notebook, Page, Remembered, SessionEntry, Transcript,
-    Utterance,
+    Archive, Erased, Export, MemoryEntry, Moment, Notebook, Page, Remembered, SessionEntry,
+    Transcript, Utterance, Validity,
 };
 pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
 pub use panel::{Discussion, Panel, PanelEvent, PanelReport, PanelStream, PanelTurn};

@@ -129,6 +129,32 @@ pub struct MemoryEntry {
     pub score: Option<f64>,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,
+    /// When it holds; `None` where a search does not tell.
+    pub validity: Option<Validity>,
+}
+
+/// When a memory holds, and since when that is known. All are milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validity {
+    /// From when on it is the case.
+    pub from_ms: i64,
+    /// From when on it is the case no longer; `None` where no end is known.
+    pub to_ms: Option<i64>,
+    /// Since when it is known.
+    pub recorded_at_ms: i64,
+    /// The memory that took its place.
+    pub superseded_by: Option<String>,
+    /// Since when that is known.
+    pub superseded_at_ms: Option<i64>,
+}
+
+/// A point on both axes of time, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// What was the case then …
+    pub valid_ms: i64,
+    /// … as far as it was known at this moment.
+    pub known_ms: i64,
 }
 
 /// What a search found.
@@ -148,18 +174,22 @@ pub struct Remembered {
 /// repeated.
 #[async_trait]
 pub trait Notebook: Send + Sync + fmt::Debug {
-    /// Up to `limit` memories after the cursor, newest first; `None` for a cursor that is none.
+    /// Up to `limit` memories after the cursor, newest first, of those that held at a moment
+    /// where one is given, else of all; `None` for a cursor that is none.
     async fn memories(
         &self,
         scope: &Scope,
+        then: Option<Moment>,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Option<Page<MemoryEntry>>, TeachError>;
 
-    /// The memories that fit best.
+    /// The memories that fit best, of those that hold now, or held at a moment: these are found
+    /// by their words alone.
     async fn search(
         &self,
         scope: &Scope,
+        then: Option<Moment>,
         query: &str,
         limit: usize,
     ) -> Result<Remembered, TeachError>;

@@ -13,12 +13,12 @@ use std::{
 use async_stream::try_stream;
 use async_trait::async_trait;
 use lyceum_core::{
-    Archive, CallContext, Erased, Export, MemoryEntry, Notebook, Page, Remembered, Scope,
-    SessionEntry, SessionId, TeachError, Transcript, Utterance,
+    Archive, CallContext, Erased, Export, MemoryEntry, Moment, Notebook, Page, Remembered, Scope,
+    SessionEntry, SessionId, TeachError, Transcript, Utterance, Validity,
 };
 use lyceum_memory::{
-    MemoryCursor, MemoryError, MemoryId, MemoryRecord, NewMemory, Recollection, Session,
-    SessionCursor, StoreError, Timestamp,
+    AsOf, MemoryCursor, MemoryError, MemoryId, MemoryRecord, NewMemory, Recollection, Recorded,
+    Session, SessionCursor, StoreError, Timestamp,
     transfer::{self, TransferError},
 };
 
@@ -62,7 +62,28 @@ fn entry(session: &Session) -> SessionEntry {
     }
 }
 
+/// When it is over, as far as is known now: at its end, or where its successor begins.
+fn ends(memory: &MemoryRecord) -> Option<i64> {
+    let replaced = memory.superseded.as_ref().map(|past| past.from.0);
+    let said = memory.valid_to.map(|end| end.0);
+    said.into_iter().chain(replaced).min()
+}
+
+fn point(then: Moment) -> AsOf {
+    AsOf {
+        valid: Timestamp(then.valid_ms),
+        known: Timestamp(then.known_ms),
+    }
+}
+
 fn remembered(memory: MemoryRecord) -> MemoryEntry {
+    let validity = Validity {
+        from_ms: memory.valid_from.0,
+        to_ms: ends(&memory),
+        recorded_at_ms: memory.recorded_at.0,
+        superseded_by: memory.superseded.as_ref().map(|past| past.by.to_string()),
+        superseded_at_ms: memory.superseded.as_ref().map(|past| past.at.0),
+    };
     MemoryEntry {
         id: memory.id.to_string(),
         kind: Some(memory.kind.as_str()),
@@ -71,6 +92,7 @@ fn remembered(memory: MemoryRecord) -> MemoryEntry {
         importance: Some(memory.importance),
         score: None,
         created_at_ms: memory.created_at.0,
+        validity: Some(validity),
     }
 }
 
@@ -83,6 +105,7 @@ fn recalled(found: Recollection) -> MemoryEntry {
         importance: None,
         score: Some(found.score),
         created_at_ms: found.created_at.0,
+        validity: None,
     }
 }
 
@@ -219,6 +242,7 @@ impl Notebook for Feynman {
     async fn memories(
         &self,
         scope: &Scope,
+        then: Option<Moment>,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Option<Page<MemoryEntry>>, TeachError> {
@@ -232,7 +256,14 @@ impl Notebook for Feynman {
             after => after.flatten(),
         };
         let memories = self.0.memory.memories();
-        let page = memories.list(scope, after.as_ref(), limit).await;
+        let page = match then.map(point) {
+            Some(then) => {
+                memories
+                    .list_as_of(scope, then, after.as_ref(), limit)
+                    .await
+            }
+            None => memories.list(scope, after.as_ref(), limit).await,
+        };
         let page = page.map_err(stored)?;
         let last = page.last().filter(|_| page.len() == limit);
         Ok(Some(Page {
@@ -244,14 +275,23 @@ impl Notebook for Feynman {
     async fn search(
         &self,
         scope: &Scope,
+        then: Option<Moment>,
         query: &str,
         limit: usize,
     ) -> Result<Remembered, TeachError> {
-        let found = self.0.memory.find(scope, query, limit).await;
-        let found = found.map_err(stored)?;
+        let Some(then) = then.map(point) else {
+            let found = self.0.memory.find(scope, query, limit).await;
+            let found = found.map_err(stored)?;
+            return Ok(Remembered {
+                memories: found.memories.into_iter().map(recalled).collect(),
+                degraded: found.degraded,
+            });
+        };
+        let memories = self.0.memory.memories();
+        let found = memories.search_as_of(scope, then, query, limit).await;
         Ok(Remembered {
-            memories: found.memories.into_iter().map(recalled).collect(),
-            degraded: found.degraded,
+            memories: found.map_err(stored)?.into_iter().map(recalled).collect(),
+            degraded: Vec::new(),
         })
     }
 
@@ -276,6 +316,13 @@ impl Notebook for Feynman {
             context: old.context,
             importance: old.importance,
             created_at: Some(old.created_at),
+            valid_from: Some(old.valid_from),
+            valid_to: old.valid_to,
+            // What is corrected was known as long as what was wrong.
+            recorded: Some(Recorded {
+                at: old.recorded_at,
+                superseded: old.superseded,
+            }),
             ..NewMemory::new(old.kind, old.topic, text)
         };
         let new = self.0.memory.remember(&scope, new).await.map_err(storage)?;

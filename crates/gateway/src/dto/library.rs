@@ -84,6 +84,21 @@ pub(crate) struct MemoryOutput {
     score: Option<f64>,
     /// When it came to be, in RFC 3339.
     created_at: String,
+    /// From when on it is the case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_from: Option<String>,
+    /// From when on it is the case no longer, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_to: Option<String>,
+    /// Since when it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<String>,
+    /// The memory that took its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    superseded_by: Option<String>,
+    /// Since when that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    superseded_at: Option<String>,
 }
 
 /// Memories, newest first.
@@ -104,6 +119,10 @@ pub(crate) struct MemoryQuery {
     /// At most so many, 1 to 100; default 10.
     #[schema(minimum = 1, maximum = 100)]
     pub(crate) limit: Option<u32>,
+    /// Only what was the case at this moment, in RFC 3339; default now.
+    pub(crate) as_of: Option<String>,
+    /// As far as it was known at this moment, in RFC 3339; default now.
+    pub(crate) known_at: Option<String>,
 }
 
 /// What was found, best first.
@@ -179,7 +198,14 @@ impl From<Transcript> for TranscriptOutput {
 
 impl From<MemoryEntry> for MemoryOutput {
     fn from(entry: MemoryEntry) -> Self {
+        let validity = entry.validity;
+        let told = validity.as_ref();
         Self {
+            valid_from: told.map(|times| rfc3339(times.from_ms)),
+            valid_to: told.and_then(|times| times.to_ms).map(rfc3339),
+            recorded_at: told.map(|times| rfc3339(times.recorded_at_ms)),
+            superseded_at: told.and_then(|times| times.superseded_at_ms).map(rfc3339),
+            superseded_by: validity.and_then(|times| times.superseded_by),
             id: entry.id,
             kind: entry.kind,
             topic: entry.topic,

@@ -15,8 +15,9 @@ use axum::{
 };
 use futures_util::TryStreamExt;
 use http::{StatusCode, header};
-use lyceum_core::{Archive, Notebook, SessionId};
+use lyceum_core::{Archive, Moment, Notebook, SessionId};
 use serde::Deserialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::IntoParams;
 
 use super::student::{Who, call, json};
@@ -57,7 +58,45 @@ impl Part {
     }
 }
 
-fn part(query: Result<Query<Part>, QueryRejection>) -> Result<Part, ApiError> {
+/// A part of the list of memories.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct MemoryPart {
+    /// At most so many, 1 to 200; default 50.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+    /// Where to go on: the `next` of a list.
+    #[param(max_length = 200)]
+    before: Option<String>,
+    /// Only what was the case at this moment, in RFC 3339; default all that is stored, or now
+    /// where `known_at` is given.
+    #[param(max_length = 40)]
+    as_of: Option<String>,
+    /// As far as it was known at this moment, in RFC 3339; default now.
+    #[param(max_length = 40)]
+    known_at: Option<String>,
+}
+
+/// The point on both axes of time that a request names, where it names one.
+fn moment(as_of: Option<&str>, known_at: Option<&str>) -> Result<Option<Moment>, ApiError> {
+    if as_of.is_none() && known_at.is_none() {
+        return Ok(None);
+    }
+    let now = OffsetDateTime::now_utc();
+    let read = |path: &str, text: Option<&str>| {
+        let time = text.map_or(Ok(now), |text| OffsetDateTime::parse(text, &Rfc3339));
+        let time = time.map_err(|error| ApiError::Invalid {
+            path: path.to_owned(),
+            detail: format!("it is no time in RFC 3339, such as 2026-01-31T12:00:00Z: {error}"),
+        })?;
+        Ok((time.unix_timestamp_nanos() / 1_000_000) as i64)
+    };
+    Ok(Some(Moment {
+        valid_ms: read("as_of", as_of)?,
+        known_ms: read("known_at", known_at)?,
+    }))
+}
+
+fn part<P>(query: Result<Query<P>, QueryRejection>) -> Result<P, ApiError> {
     let Query(part) = query.map_err(|error| ApiError::Invalid {
         path: "query".to_owned(),
         detail: error.body_text(),
@@ -211,7 +250,7 @@ pub(crate) async fn complete(
     path = "/memories",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(Part),
+    params(MemoryPart),
     responses(
         (status = 200, description = "A part of the list", body = MemoriesOutput),
         (status = 422, description = "A parameter is wrong", body = ErrorOutput),
@@ -221,12 +260,19 @@ pub(crate) async fn complete(
 pub(crate) async fn memories(
     State(app): State<Shared>,
     who: Who,
-    query: Result<Query<Part>, QueryRejection>,
+    query: Result<Query<MemoryPart>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let part = part(query)?;
+    let MemoryPart {
+        limit,
+        before,
+        as_of,
+        known_at,
+    } = part(query)?;
+    let then = moment(as_of.as_deref(), known_at.as_deref())?;
+    let part = Part { limit, before };
     let scope = &who.0.0.scope;
     let page = notebook(&app)?
-        .memories(scope, part.before.as_deref(), part.limit()?)
+        .memories(scope, then, part.before.as_deref(), part.limit()?)
         .await;
     let page = page.map_err(ApiError::Student)?;
     json(&MemoriesOutput::from(page.ok_or_else(no_cursor)?))
@@ -261,8 +307,9 @@ pub(crate) async fn search(
             });
         }
     };
+    let then = moment(input.as_of.as_deref(), input.known_at.as_deref())?;
     let found = notebook(&app)?
-        .search(&who.0.0.scope, &input.query, limit)
+        .search(&who.0.0.scope, then, &input.query, limit)
         .await;
     json(&FoundOutput::from(found.map_err(ApiError::Student)?))
 }
