@@ -73,8 +73,27 @@ pub(crate) enum MemoryCommand {
         #[arg(value_name = "FILE")]
         input: PathBuf,
     },
-    /// Delete all that is stored of a tenant or of one of its users, for good.
+    /// Encrypt a store that was in the clear until now, with `privacy.encryption_key_file`. Goes on
+    /// where an earlier run was cut off.
+    Encrypt(StoreOptions),
+    /// Give every tenant a new key and encrypt all anew with it; wrap the keys with the newest
+    /// master key. Goes on where an earlier run was cut off.
+    RotateKey(RotateOptions),
+    /// Delete all that is stored of a tenant or of one of its users, for good. A tenant's key is
+    /// destroyed first.
     Erase(EraseOptions),
+}
+
+/// The flags of `memory rotate-key`.
+#[derive(Debug, Args)]
+pub(crate) struct RotateOptions {
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// Only wrap the keys with the newest master key: quick, and what they encrypted stays as it
+    /// is.
+    #[arg(long)]
+    pub wrap_only: bool,
 }
 
 /// Which store a command works on.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use lyceum_agents::{Consolidator, Feynman, FeynmanConfig, Mind};
+use lyceum_agents::{Consolidator, Feynman, FeynmanConfig, Mind, Savers, forget_knowledge};
 use lyceum_core::{Student, Tool};
 use lyceum_gateway::{Address, Bound, Gateway, Info, Services, langgraph::Platform};
 use lyceum_llm::Ledger;
@@ -88,7 +88,8 @@ impl Server {
             background.spawn(consolidator.run(stop_background.clone()));
         }
         background.spawn(meaning::embed(self.memory.clone(), stop_background.clone()));
-        background.spawn(clean(self.memory, stop_background.clone()));
+        let savers = self.store.savers();
+        background.spawn(clean(self.memory, savers, stop_background.clone()));
         background.spawn(edge::forget(
             self.bound.gateway().clone(),
             stop_background.clone(),
@@ -198,7 +199,7 @@ pub(crate) async fn compose(
             graded: config.student.graded,
             react: seats::limits(config, name.as_deref())?,
         },
-        store.saver(),
+        store.savers(),
     )?;
     let health = Health::default();
     health.register(
@@ -284,16 +285,25 @@ fn describe_metrics() {
     lyceum_agents::metrics::describe();
 }
 
-/// Removes completed conversations that nobody used for a while, until it is cancelled.
-async fn clean(memory: Memory, stop: CancellationToken) {
+/// Removes completed conversations that nobody used for a while, and what was taught in them,
+/// until it is cancelled.
+async fn clean(memory: Memory, savers: Savers, stop: CancellationToken) {
     while stop
         .run_until_cancelled(tokio::time::sleep(CLEAN_EVERY))
         .await
         .is_some()
     {
         match memory.expire(IDLE).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "removed completed conversations"),
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => {
+                for scope in &gone {
+                    // A failure leaves a thread, which `lyceum memory rebuild` finds.
+                    if let Err(error) = forget_knowledge(savers.clone(), scope).await {
+                        tracing::warn!(%error, "what was taught in a conversation stays");
+                    }
+                }
+                tracing::info!(removed = gone.len(), "removed completed conversations");
+            }
             Err(error) => tracing::warn!(error = %error, "cannot remove completed conversations"),
         }
     }

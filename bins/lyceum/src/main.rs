@@ -17,6 +17,7 @@ mod models;
 mod operator;
 mod privacy;
 mod provider;
+mod rotate;
 mod seats;
 mod secret_file;
 mod spend;
@@ -143,7 +144,8 @@ fn with_free_cores() -> Result<()> {
     Err(std::os::unix::process::CommandExt::exec(&mut again)).context("start this program again")
 }
 
-fn telemetry(resolved: &Resolved) -> Result<Telemetry> {
+/// Logs, metrics and traces as configured.
+pub(crate) fn telemetry(resolved: &Resolved) -> Result<Telemetry> {
     let log = &resolved.config.log;
     let default = if std::io::stderr().is_terminal() {
         LogFormat::Text

@@ -1,10 +1,12 @@
-//! What keeps personal data and secrets out of logs and away from models that make vectors.
+//! What keeps personal data and secrets out of logs and away from models that make vectors, and
+//! the keys that what is stored is encrypted with.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lyceum_core::Scrubber;
 use lyceum_redact::{AuditKey, Redactor};
+use lyceum_vault::Masters;
 use secrecy::ExposeSecret as _;
 
 use crate::{config::Resolved, secret_file};
@@ -36,6 +38,27 @@ pub(crate) fn for_embedding(resolved: &Resolved) -> Result<Option<Arc<dyn Scrubb
         None => secret_file::key_in(&resolved.data_dir.join(KEY_FILE))?,
     };
     Ok(Some(Arc::new(Redactor::with_audit(AuditKey::new(&key)))))
+}
+
+/// The master keys that what is stored is encrypted with, where it is.
+///
+/// # Errors
+///
+/// When a key's file is absent, can be read by others, or holds something else.
+pub(crate) fn masters(resolved: &Resolved) -> Result<Option<Masters>> {
+    let privacy = &resolved.config.privacy;
+    let newest = match (&privacy.encryption_key_file, &privacy.encryption_key) {
+        (Some(file), _) => secret_file::key_at(file)?,
+        (None, Some(key)) => {
+            secret_file::key_of(key.expose_secret()).context("privacy.encryption_key")?
+        }
+        (None, None) => return Ok(None),
+    };
+    let mut masters = Masters::new(&newest);
+    for file in &privacy.encryption_old_key_files {
+        masters = masters.and_old(&secret_file::key_at(file)?);
+    }
+    Ok(Some(masters))
 }
 
 #[cfg(test)]

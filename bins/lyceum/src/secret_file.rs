@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -66,6 +66,26 @@ pub(crate) fn key_in(file: &Path) -> Result<[u8; KEY_BYTES]> {
     }
     removed.with_context(named)?;
     Ok(key)
+}
+
+/// The key in a file that somebody made: it is never made here, as losing it loses all that it
+/// encrypted, and others than its owner must not be able to read it.
+///
+/// # Errors
+///
+/// When the file is absent, holds something else, or others may read it.
+pub(crate) fn key_at(file: &Path) -> Result<[u8; KEY_BYTES]> {
+    let named = || {
+        let file = file.display();
+        format!("use the key in {file}; `openssl rand -hex 32` makes one")
+    };
+    let mode = fs::metadata(file).with_context(named)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        let file = file.display();
+        bail!("others may read the key in {file}: `chmod 600 {file}` keeps it its owner's");
+    }
+    let text = fs::read_to_string(file).with_context(named)?;
+    key_of(&text).with_context(named)
 }
 
 fn write_draft(draft: &Path, text: &str) -> io::Result<()> {

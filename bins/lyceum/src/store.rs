@@ -3,20 +3,24 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
+use lyceum_agents::Savers;
 use lyceum_core::{Embedder, RecordStore};
 use lyceum_gateway::langgraph::{Platform, Served};
-use lyceum_graph::Saver;
+use lyceum_graph::{Saver, Threads};
 use lyceum_memory::{
     JobStore, Languages, Meaning, Memory, MemoryConfig, MemoryStore, SessionArchive, SessionStore,
-    StoreCheck, VectorSpace, VectorStore,
+    StoreCheck, StoreKeys, VectorSpace, VectorStore,
 };
 use lyceum_store_json::JsonStore;
 use lyceum_store_postgres::PostgresStore;
 use lyceum_store_qdrant::{QdrantMemories, QdrantVectors};
-use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
+use lyceum_store_sqlite::{Encryption, SqliteOptions, SqliteStore, Unsealed};
 use secrecy::ExposeSecret as _;
 
-use crate::config::{Resolved, StoreKind, Vectors, VectorsKind};
+use crate::{
+    config::{Resolved, StoreKind, Vectors, VectorsKind},
+    privacy,
+};
 
 /// The store's file inside the data directory.
 const DATABASE: &str = "lyceum.db";
@@ -65,6 +69,11 @@ impl Store {
     ///
     /// What stands in the way, in words for the person who started the program.
     pub(crate) async fn open(resolved: &Resolved) -> Result<(Self, String)> {
+        Self::open_as(resolved, Unsealed::Refuse).await
+    }
+
+    /// The same of a file that is not encrypted wholly, to encrypt it.
+    pub(crate) async fn open_as(resolved: &Resolved, unsealed: Unsealed) -> Result<(Self, String)> {
         let config = &resolved.config.store;
         // What is spent is kept there in either case.
         make(&resolved.data_dir)?;
@@ -75,14 +84,15 @@ impl Store {
                 Ok((Self::Postgres(Arc::new(store)), place))
             }
             (StoreKind::Json, _) => {
-                let (folder, file) = (resolved.data_dir.join(FOLDER), open(resolved)?.0);
+                let folder = resolved.data_dir.join(FOLDER);
+                let file = open(resolved, unsealed)?.0;
                 let store = JsonStore::open(&folder)?;
                 let place = folder.display().to_string();
                 Ok((Self::Json(Arc::new(store), file), place))
             }
             // Without an address the configuration would have been refused.
             (StoreKind::Postgres, None) | (StoreKind::Sqlite, _) => {
-                let (store, place) = open(resolved)?;
+                let (store, place) = open(resolved, unsealed)?;
                 Ok((Self::Sqlite(store), place))
             }
         }
@@ -115,12 +125,8 @@ impl Store {
             ));
         };
         let (memories, arm): (Arc<dyn MemoryStore>, Arc<dyn VectorStore>) =
-            match (vectors.kind, &vectors.url) {
-                (VectorsKind::Qdrant, Some(url)) => {
-                    let (address, options) = (url.as_str().into(), vectors.options());
-                    let rows = ports.memories.clone();
-                    let arm =
-                        QdrantVectors::new(&address, options, beside, rows).context("[vectors]")?;
+            match qdrant(vectors, &beside, &ports.memories)? {
+                Some(arm) => {
                     let arm = Arc::new(arm);
                     check(Arc::clone(&arm), VectorSpace::of(&encoder));
                     (
@@ -128,8 +134,7 @@ impl Store {
                         arm,
                     )
                 }
-                // Without an address the configuration would have been refused.
-                _ => (ports.memories, beside),
+                None => (ports.memories, beside),
             };
         let memory = Memory::new(ports.sessions, memories, ports.jobs, config);
         Ok(memory.with_meaning(Meaning::new(arm, encoder, Languages::Spaced)))
@@ -153,11 +158,47 @@ impl Store {
         }
     }
 
-    /// What keeps the threads of graphs.
-    pub(crate) fn saver(&self) -> Arc<dyn Saver> {
+    /// What keeps the threads of each tenant's knowledge.
+    pub(crate) fn savers(&self) -> Savers {
+        match self {
+            Self::Sqlite(store) | Self::Json(_, store) => {
+                let store = store.clone();
+                Savers::by_tenant(move |tenant| store.saver_of(tenant))
+            }
+            Self::Postgres(store) => Savers::from(store.clone() as Arc<dyn Saver>),
+        }
+    }
+
+    /// What lists the threads of graphs.
+    pub(crate) fn threads(&self) -> Arc<dyn Threads> {
         match self {
             Self::Sqlite(store) | Self::Json(_, store) => store.clone(),
             Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// Whether what is stored is encrypted.
+    pub(crate) fn is_encrypting(&self) -> bool {
+        match self {
+            Self::Sqlite(store) | Self::Json(_, store) => store.is_encrypting(),
+            Self::Postgres(_) => false,
+        }
+    }
+
+    /// What changes the keys that the store encrypts with, where it does.
+    pub(crate) fn keys(&self) -> Option<Arc<dyn StoreKeys>> {
+        match self {
+            Self::Sqlite(store) => Some(store.clone()),
+            Self::Json(..) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// The vectors beside the store, where a server keeps them.
+    pub(crate) fn qdrant(&self, vectors: &Vectors) -> Result<Option<QdrantVectors>> {
+        let ports = self.ports();
+        match ports.vectors {
+            Some(beside) => qdrant(vectors, &beside, &ports.memories),
+            None => Ok(None),
         }
     }
 
@@ -188,10 +229,29 @@ impl Store {
     }
 }
 
-fn open(resolved: &Resolved) -> Result<(Arc<SqliteStore>, String)> {
+fn open(resolved: &Resolved, unsealed: Unsealed) -> Result<(Arc<SqliteStore>, String)> {
     let file = resolved.data_dir.join(DATABASE);
-    let store = SqliteStore::open(&file, SqliteOptions::default())?;
+    let masters = privacy::masters(resolved)?;
+    let options = SqliteOptions {
+        encryption: masters.map(|masters| Encryption { masters, unsealed }),
+        ..SqliteOptions::default()
+    };
+    let store = SqliteStore::open(&file, options)?;
     Ok((Arc::new(store), file.display().to_string()))
+}
+
+/// Without an address the configuration would have been refused.
+fn qdrant(
+    vectors: &Vectors,
+    beside: &Arc<dyn VectorStore>,
+    rows: &Arc<dyn MemoryStore>,
+) -> Result<Option<QdrantVectors>> {
+    let (VectorsKind::Qdrant, Some(url)) = (vectors.kind, &vectors.url) else {
+        return Ok(None);
+    };
+    let (address, options) = (url.as_str().into(), vectors.options());
+    let made = QdrantVectors::new(&address, options, beside.clone(), rows.clone());
+    made.map(Some).context("[vectors]")
 }
 
 /// Compares Qdrant with the rows in the background, once.

@@ -1,29 +1,38 @@
 //! `lyceum memory`: checks, mends, moves and forgets what is stored.
 //!
-//! Invariant: over the embedded stores it runs only while no server does, as both lock the file;
+//! Invariant: a command that did nothing of what it was asked for fails. Over the embedded stores it runs only while no server does, as both lock the file;
 //! over PostgreSQL it runs beside servers. Nothing is erased without `--yes`.
 
 use std::{
+    collections::HashSet,
     fs::{File, OpenOptions},
     io::{BufReader, BufWriter},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use lyceum_agents::{knowledge_thread, sweep_knowledge};
 use lyceum_core::{AgentId, Scope, TenantId, UserId};
-use lyceum_memory::{Checked, Erased, MemoryConfig, SessionCursor, Whose, transfer};
+use lyceum_graph::ThreadId;
+use lyceum_memory::{Checked, Erased, MemoryConfig, Session, SessionCursor, Whose, transfer};
+use lyceum_observe::Telemetry;
+use lyceum_store_sqlite::Unsealed;
 
 use crate::{
     banner,
     cli::{EraseOptions, MemoryCommand, Owner, StoreOptions},
     config::{self, Resolved},
-    meaning,
+    meaning, rotate,
     store::Store,
 };
 
 /// Sessions and owners read at a time.
 const PAGE: usize = 200;
+
+/// How long a thread must not have been written where servers run beside this command.
+const BESIDE_SERVERS: Duration = Duration::from_secs(60 * 60);
 
 /// Runs the command.
 ///
@@ -44,11 +53,27 @@ pub(crate) async fn run(command: &MemoryCommand) -> Result<()> {
             owner,
             input,
         } => on(store, async |store, _| import(store, owner, input).await).await,
+        MemoryCommand::Encrypt(options) => {
+            let opened = opened(options, Unsealed::Open).await?;
+            opened
+                .run(async |store, _| rotate::encrypt(store).await)
+                .await
+        }
+        MemoryCommand::RotateKey(options) => {
+            let wrap_only = options.wrap_only;
+            on(&options.store, async |store, _| {
+                rotate::rotate(store, wrap_only).await
+            })
+            .await
+        }
         MemoryCommand::Erase(options) => {
             if !options.yes {
                 bail!("erasing cannot be undone: repeat the command with --yes");
             }
-            on(&options.store, async |store, _| erase(store, options).await).await
+            on(&options.store, async |store, resolved| {
+                erase(store, resolved, options).await
+            })
+            .await
         }
     }
 }
@@ -58,13 +83,37 @@ async fn on(
     options: &StoreOptions,
     act: impl AsyncFnOnce(&Store, &Resolved) -> Result<()>,
 ) -> Result<()> {
+    opened(options, Unsealed::Refuse).await?.run(act).await
+}
+
+/// A store that a command works on.
+struct Opened {
+    resolved: Resolved,
+    store: Store,
+    telemetry: Telemetry,
+}
+
+async fn opened(options: &StoreOptions, unsealed: Unsealed) -> Result<Opened> {
     let settings = config::load(options.config.as_deref(), options.overrides())?;
     let resolved = config::resolve(settings)?;
-    let (store, place) = Store::open(&resolved).await?;
+    // What the store logs is told on standard error, from its opening on.
+    let telemetry = crate::telemetry(&resolved)?;
+    let (store, place) = Store::open_as(&resolved, unsealed).await?;
     banner::say(&format!("Store: {place}"))?;
-    let done = act(&store, &resolved).await;
-    store.close().await;
-    done
+    Ok(Opened {
+        resolved,
+        store,
+        telemetry,
+    })
+}
+
+impl Opened {
+    async fn run(self, act: impl AsyncFnOnce(&Store, &Resolved) -> Result<()>) -> Result<()> {
+        let done = act(&self.store, &self.resolved).await;
+        self.store.close().await;
+        self.telemetry.stop().await;
+        done
+    }
 }
 
 async fn verify(store: &Store, resolved: &Resolved) -> Result<()> {
@@ -118,6 +167,12 @@ async fn missed(store: &Store, resolved: &Resolved) -> Result<u64> {
 async fn rebuild(store: &Store, resolved: &Resolved) -> Result<()> {
     for check in store.checks() {
         check.rebuild().await?;
+    }
+    let swept = sweep(store).await?;
+    if swept > 0 {
+        banner::say(&format!(
+            "Forgot what was taught in {swept} conversations that are there no longer."
+        ))?;
     }
     if missed(store, resolved).await? > 0 {
         let config = &resolved.config;
@@ -174,7 +229,7 @@ async fn import(store: &Store, owner: &Owner, input: &Path) -> Result<()> {
     ))
 }
 
-async fn erase(store: &Store, options: &EraseOptions) -> Result<()> {
+async fn erase(store: &Store, resolved: &Resolved, options: &EraseOptions) -> Result<()> {
     let whose = Whose {
         tenant: TenantId::new(&options.tenant).context("--tenant")?,
         user: match &options.user {
@@ -182,33 +237,59 @@ async fn erase(store: &Store, options: &EraseOptions) -> Result<()> {
             None => None,
         },
     };
-    forget_knowledge(store, &whose).await?;
+    // A server that cannot be reached keeps nothing of the rest.
+    let vectors = match store.qdrant(&resolved.config.vectors)? {
+        Some(qdrant) => qdrant.erase(&whose).await,
+        None => Ok(0),
+    };
     let mut erased = Erased::default();
     for check in store.checks() {
         let more = check.erase(&whose).await?;
         erased.sessions += more.sessions;
         erased.memories += more.memories;
+        erased.records += more.records;
+    }
+    // Those of the conversations that are gone now, and of those that went before.
+    sweep(store).await?;
+    let is_nothing = erased.is_nothing() && vectors.as_ref().is_ok_and(|count| *count == 0);
+    if is_nothing {
+        let user = whose.user.as_ref();
+        let user = user
+            .map(|user| format!(", user {user}"))
+            .unwrap_or_default();
+        bail!("nothing is stored of tenant {}{user}", whose.tenant);
     }
     banner::say(&format!(
         "Erased {} sessions and {} memories.",
         erased.sessions, erased.memories
-    ))
+    ))?;
+    if erased.records > 0 {
+        banner::say(&format!("Erased {} records.", erased.records))?;
+    }
+    let vectors = vectors.context(
+        "the rows are erased, their vectors in Qdrant are not: repeat this once it can be reached",
+    )?;
+    match vectors {
+        0 => Ok(()),
+        vectors => banner::say(&format!("Erased {vectors} vectors in Qdrant.")),
+    }
 }
 
-/// What was taught in each conversation stands on a thread of its own.
-async fn forget_knowledge(store: &Store, whose: &Whose) -> Result<()> {
+/// The scopes of all conversations.
+pub(crate) async fn conversations(store: &Store) -> Result<Vec<Scope>> {
     let (checks, ports) = (store.checks(), store.ports());
+    let mut all = Vec::new();
     let Some(check) = checks.first() else {
-        return Ok(());
+        return Ok(all);
     };
     let mut after = None;
     loop {
         let owners = check.owners(after.as_ref(), PAGE).await?;
         let Some(last) = owners.last() else {
-            return Ok(());
+            return Ok(all);
         };
         after = Some(last.clone());
-        for owner in owners.into_iter().filter(|owner| whose.has(owner)) {
+        for owner in owners {
             let mut cursor: Option<SessionCursor> = None;
             loop {
                 let sessions = ports
@@ -217,11 +298,28 @@ async fn forget_knowledge(store: &Store, whose: &Whose) -> Result<()> {
                     .await?;
                 let Some(last) = sessions.last() else { break };
                 cursor = Some(SessionCursor::from(last));
-                for session in sessions {
-                    let scope = owner.clone().with_session(session.id);
-                    lyceum_agents::forget_knowledge(store.saver(), &scope).await?;
-                }
+                let of = |session: Session| owner.clone().with_session(session.id);
+                all.extend(sessions.into_iter().map(of));
             }
         }
     }
+}
+
+/// Forgets what was taught in conversations that are there no longer, and leaves no page of it.
+pub(crate) async fn sweep(store: &Store) -> Result<u64> {
+    let living = conversations(store).await?;
+    let living: HashSet<ThreadId> = living.iter().filter_map(knowledge_thread).collect();
+    // A server beside this command may be in the middle of a conversation's first turn.
+    let idle = match store {
+        Store::Postgres(_) => BESIDE_SERVERS,
+        Store::Sqlite(_) | Store::Json(..) => Duration::ZERO,
+    };
+    let threads = store.threads();
+    let swept = sweep_knowledge(&*threads, idle, |thread| living.contains(thread)).await?;
+    if swept > 0 {
+        for check in store.checks() {
+            check.forget_deleted().await?;
+        }
+    }
+    Ok(swept)
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
 
 use serde_json::{Value, json};
 use support::{Server, lyceum};
@@ -118,6 +118,12 @@ async fn a_store_is_kept_up(kind: &str) {
     assert!(!holding(&data, PLANTED).is_empty());
     let hesitant = memory(&data, kind, &["erase", "--tenant", "local"]);
     assert!(!hesitant.status.success() && said(&hesitant).contains("--yes"));
+    let mistyped = memory(&data, kind, &["erase", "--tenant", "locl", "--yes"]);
+    let text = said(&mistyped);
+    assert!(
+        !mistyped.status.success() && text.contains("nothing is stored of tenant locl"),
+        "{text}"
+    );
     let erase = ["erase", "--tenant", "local", "--user", "local", "--yes"];
     let erased = memory(&data, kind, &erase);
     let text = said(&erased);
@@ -143,6 +149,140 @@ async fn a_store_is_kept_up(kind: &str) {
         "{}",
         said(&verified)
     );
+}
+
+/// A file with a key, which only its owner may read.
+fn key_file(folder: &Path, name: &str, digits: &str) -> String {
+    let file = folder.join(name);
+    fs::write(&file, digits.repeat(32)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+/// Runs `lyceum memory …` with these keys, the newest first.
+fn sealed(data: &Path, keys: &[&str], arguments: &[&str]) -> Output {
+    let mut command = lyceum();
+    command
+        .arg("memory")
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data);
+    if let Some((newest, old)) = keys.split_first() {
+        command.env("LYCEUM_PRIVACY__ENCRYPTION_KEY_FILE", newest);
+        if !old.is_empty() {
+            let old = serde_json::to_string(old).unwrap();
+            command.env("LYCEUM_PRIVACY__ENCRYPTION_OLD_KEY_FILES", old);
+        }
+    }
+    command.output().unwrap()
+}
+
+fn stop(server: Server) -> tempfile::TempDir {
+    server.signal("TERM");
+    let (code, errors, dir) = server.wait();
+    assert_eq!(code, Some(0), "{errors}");
+    dir
+}
+
+#[tokio::test]
+async fn a_clear_store_is_encrypted_rotated_and_erased() {
+    let keys = tempfile::tempdir().unwrap();
+    let old = key_file(keys.path(), "old.key", "0a");
+    let new = key_file(keys.path(), "new.key", "0b");
+    let server = Server::start(&["--provider", "offline"], &[]);
+    let text = format!("A {PLANTED} is a fish, because its fins are like legs.");
+    chat(&server, "lesson", &text).await;
+    let knowledge = known(&server, "lesson").await;
+    let dir = stop(server);
+    let data = dir.path().join("data");
+    assert!(!holding(&data, PLANTED).is_empty());
+
+    let early = sealed(&data, &[&old], &["verify"]);
+    assert!(
+        said(&early).contains("lyceum memory encrypt"),
+        "{}",
+        said(&early)
+    );
+    let done = sealed(&data, &[&old], &["encrypt"]);
+    assert!(done.status.success(), "{}", said(&done));
+    assert_eq!(holding(&data, PLANTED), Vec::<String>::new());
+    let without = sealed(&data, &[], &["verify"]);
+    assert!(
+        said(&without).contains("encryption_key_file"),
+        "{}",
+        said(&without)
+    );
+    let wrong = sealed(&data, &[&new], &["verify"]);
+    assert!(
+        !wrong.status.success() && said(&wrong).contains("is not the one"),
+        "{}",
+        said(&wrong)
+    );
+
+    let env = [("LYCEUM_PRIVACY__ENCRYPTION_KEY_FILE", old.as_str())];
+    let server = Server::start_in(dir, &["--provider", "offline"], &env);
+    assert_eq!(
+        known(&server, "lesson").await,
+        knowledge,
+        "what was taught is known"
+    );
+    chat(&server, "lesson", "It was thought to be extinct.").await;
+    chat(&server, "second", &format!("The {PLANTED} lives deep.")).await;
+    let knowledge = known(&server, "lesson").await;
+    let dir = stop(server);
+    let data = dir.path().join("data");
+    assert_eq!(holding(&data, PLANTED), Vec::<String>::new());
+
+    let done = sealed(&data, &[&new, &old], &["rotate-key"]);
+    assert!(done.status.success(), "{}", said(&done));
+    let gone = sealed(&data, &[&old], &["verify"]);
+    assert!(!gone.status.success(), "the old key opens nothing");
+    let verified = sealed(&data, &[&new], &["verify"]);
+    assert!(said(&verified).contains("Sound."), "{}", said(&verified));
+    let env = [("LYCEUM_PRIVACY__ENCRYPTION_KEY_FILE", new.as_str())];
+    let server = Server::start_in(dir, &["--provider", "offline"], &env);
+    assert_eq!(
+        known(&server, "lesson").await,
+        knowledge,
+        "what was taught is known"
+    );
+    let dir = stop(server);
+    let data = dir.path().join("data");
+
+    let file = dir.path().join("export.jsonl");
+    let file = file.to_str().unwrap();
+    let exported = sealed(&data, &[&new], &["export", file]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    assert!(fs::read_to_string(file).unwrap().contains(PLANTED));
+    let erased = sealed(&data, &[&new], &["erase", "--tenant", "local", "--yes"]);
+    assert!(
+        said(&erased).contains("Erased 2 sessions"),
+        "{}",
+        said(&erased)
+    );
+    let again = sealed(&data, &[&new], &["erase", "--tenant", "local", "--yes"]);
+    assert!(!again.status.success() && said(&again).contains("nothing is stored"));
+    let imported = sealed(&data, &[&new], &["import", file]);
+    assert!(imported.status.success(), "{}", said(&imported));
+    assert_eq!(holding(&data, PLANTED), Vec::<String>::new());
+    assert!(said(&sealed(&data, &[&new], &["verify"])).contains("Sound."));
+}
+
+/// What the student knows of a conversation.
+async fn known(server: &Server, session: &str) -> Value {
+    let url = format!("{}/sessions/{session}/knowledge", server.url);
+    let response = reqwest::get(url).await.unwrap();
+    assert!(response.status().is_success());
+    response.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_key_that_others_may_read_is_refused() {
+    let keys = tempfile::tempdir().unwrap();
+    let key = key_file(keys.path(), "a.key", "0a");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = sealed(keys.path(), &[&key], &["verify"]);
+    assert!(said(&refused).contains("chmod 600"), "{}", said(&refused));
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         }
     }
     store(&config.store)?;
+    encryption(&config)?;
     vectors(&config)?;
     model(&config.model)?;
     queue(&config.queue)?;
@@ -151,6 +152,36 @@ fn store(store: &Store) -> Result<(), ConfigError> {
             detail: "an address is given, but the kind has none: set it to `postgres`".to_owned(),
         }),
         _ => Ok(()),
+    }
+}
+
+fn encryption(config: &Config) -> Result<(), ConfigError> {
+    let privacy = &config.privacy;
+    let invalid = |key, detail: &str| {
+        Err(ConfigError::Invalid {
+            key,
+            detail: detail.to_owned(),
+        })
+    };
+    if privacy.encryption_key_file.is_some() && privacy.encryption_key.is_some() {
+        let detail = "is given as a file and as itself: give one of them";
+        return invalid("privacy.encryption_key", detail);
+    }
+    if !privacy.is_encrypting() {
+        return match privacy.encryption_old_key_files.is_empty() {
+            true => Ok(()),
+            false => invalid(
+                "privacy.encryption_old_key_files",
+                "old keys are given, and none that is used now: set privacy.encryption_key_file",
+            ),
+        };
+    }
+    match config.store.kind {
+        StoreKind::Sqlite => Ok(()),
+        StoreKind::Json | StoreKind::Postgres => invalid(
+            "privacy.encryption_key_file",
+            "only store.kind `sqlite` encrypts what it stores: leave it out, or use that one",
+        ),
     }
 }
 
