@@ -1,9 +1,11 @@
 //! `bench memory`: whether what was said is found again, and what finding costs.
 //!
 //! Conversations are saved and searched as an application does it, over the embedded store; no
-//! model judges. A figure is the mean share of a question's evidence that was found.
+//! model judges. A figure of finding is the mean share of a question's evidence that was found;
+//! what encryption costs is measured beside it.
 
 mod conversations;
+mod encryption;
 mod locomo;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +38,7 @@ pub struct Args {
 pub fn run(options: &Options, args: &Args) -> Result<()> {
     let figures = Figures::of("memory");
     figures.machine(&Machine::look(&options.data)?)?;
+    encryption::run(figures, options)?;
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join(LOCOMO);
     let file = args.locomo.as_ref().unwrap_or(&default);
     match (file.is_file(), &args.locomo) {
