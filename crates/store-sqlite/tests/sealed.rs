@@ -296,7 +296,7 @@ async fn changed_and_exchanged_rows_are_refused_by_name() {
         // A bit, a cut, clear text in its place.
         (
             format!(
-                "UPDATE memory SET sealed = substr(sealed, 1, length(sealed) - 1) || x'00' WHERE id = {one}"
+                "UPDATE memory SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || x'00' AS BLOB) WHERE id = {one}"
             ),
             memory,
         ),
@@ -464,6 +464,8 @@ async fn a_clear_file_is_sealed_by_steps_that_may_be_cut_off() {
     let mut before = Vec::new();
     for one in &whose {
         fill(&store, one).await;
+    }
+    for one in &whose {
         before.push(told(&store, one).await.unwrap());
     }
     store.close().await;
