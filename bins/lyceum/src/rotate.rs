@@ -61,9 +61,9 @@ fn keys(store: &Store) -> Result<Arc<dyn StoreKeys>> {
 }
 
 async fn change(store: &Store, keys: &Arc<dyn StoreKeys>) -> Result<()> {
+    let tenants = keys.begin_keys().await?;
     // Threads of conversations that are gone are nobody's: no key would be theirs.
     upkeep::sweep(store).await?;
-    let tenants = keys.begin_keys().await?;
     banner::say(&format!("New keys for {tenants} tenants."))?;
     let (mut progress, mut told) = (Progress::default(), 0);
     while let Some(next) = keys.reseal(progress).await? {

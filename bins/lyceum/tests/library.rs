@@ -232,3 +232,59 @@ async fn an_operator_sees_the_server_and_puts_it_into_maintenance() {
         .await
         .json();
 }
+
+#[tokio::test]
+async fn a_later_summary_supersedes_the_earlier_and_the_past_is_asked_for() {
+    let (server, me) = (start(), "alice");
+    let mut stored = Vec::new();
+    for text in [
+        "Tides follow the moon.",
+        "Tides follow the moon and the sun.",
+    ] {
+        let body = json!({
+            "topic": "Tides",
+            "session_id": "sea",
+            "conversation_history": [{ "role": "user", "content": text }],
+        });
+        let made = send(&server, me, Method::POST, "memorize", body)
+            .await
+            .json();
+        stored.push(made["memory_id"].as_str().unwrap().to_owned());
+    }
+    let all = get(&server, me, "memories").await;
+    let one = |id: &str| {
+        let all = all["memories"].as_array().unwrap().iter();
+        all.clone().find(|one| one["id"] == id).unwrap().clone()
+    };
+    let (old, new) = (one(&stored[0]), one(&stored[1]));
+    assert_eq!(old["superseded_by"], json!(stored[1]), "{all}");
+    assert_eq!(old["valid_to"], new["valid_from"], "{all}");
+    assert_eq!(new["superseded_by"], Value::Null, "{all}");
+    let ids = |page: &Value| -> Vec<String> {
+        let all = page["memories"].as_array().unwrap().iter();
+        all.map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let query = json!({ "query": "tides moon" });
+    let found = send(&server, me, Method::POST, "memories/search", query)
+        .await
+        .json();
+    assert_eq!(ids(&found), [stored[1].clone()], "only what holds now");
+    let then = old["recorded_at"].as_str().unwrap();
+    let past = get(
+        &server,
+        me,
+        &format!("memories?as_of={then}&known_at={then}"),
+    )
+    .await;
+    assert_eq!(ids(&past), [stored[0].clone()]);
+    let query = json!({ "query": "tides moon", "as_of": then, "known_at": then });
+    let found = send(&server, me, Method::POST, "memories/search", query)
+        .await
+        .json();
+    assert_eq!(ids(&found), [stored[0].clone()]);
+    let earlier = get(&server, me, "memories?as_of=2001-01-01T00:00:00Z").await;
+    assert_eq!(ids(&earlier), Vec::<String>::new());
+    let wrong = status(&server, me, Method::GET, "memories?as_of=yesterday").await;
+    assert_eq!(wrong, 422);
+}
