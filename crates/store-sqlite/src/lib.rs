@@ -20,6 +20,7 @@ mod inbox;
 mod items;
 mod jobs;
 mod memories;
+mod memory_row;
 mod postings;
 mod readers;
 mod records;
@@ -29,6 +30,7 @@ mod row;
 mod saver;
 mod scope;
 mod sealed;
+mod search;
 mod sessions;
 mod store;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The memory port: rows, the index of their words, and the search over it.
+//! The memory port: rows and the index of their words; `search` has what is found.
 //!
 //! The index of words (`postings`) is one per owner instead of FTS5's one per file. FTS5 counts words over
 //! the whole file, so a search would cost time in proportion to all tenants' memories and one
@@ -12,54 +12,21 @@ use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
     AsOf, Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory,
-    Recollection, StoreError, Superseded, Times, Timestamp,
-    lexical::{Corpus, query_terms},
+    Recollection, StoreError, Superseded, Timestamp,
 };
 use rusqlite::{Connection, Error, OptionalExtension, Row, params, types::Type};
 
 use crate::{
     SqliteStore,
     error::Failure,
-    postings::{self, Held},
-    row::{LAST_NAME, id_at, limit_of, unsigned},
+    memory_row::{Said, Stored, columns, holds},
+    postings,
+    row::{LAST_NAME, id_at, limit_of},
     scope::{Home, Owner},
-    sealed::{At, Db, Texts, Words, sealed_row},
+    sealed::{Db, Texts, Words, sealed_row},
+    search::{ABSENT, PAST, beside, search},
     vectors,
 };
-
-/// How many memories of equal score are looked at beyond the limit, to put the newest first.
-const TIES: usize = 100;
-
-/// The columns of a memory's texts: what is sealed or clear, and what is sealed with it.
-macro_rules! columns {
-    () => {
-        "name, kind, topic, text, importance, session, created_at, context, valid_from, valid_to, \
-         recorded_at, sealed"
-    };
-}
-pub(crate) use columns;
-
-/// Whether a memory holds at a point: the first parameter is the valid moment, the second the
-/// known one.
-macro_rules! holds {
-    ($valid:literal, $known:literal) => {
-        concat!(
-            "(recorded_at <= ",
-            $known,
-            " AND valid_from <= ",
-            $valid,
-            " AND (valid_to IS NULL OR valid_to > ",
-            $valid,
-            ") AND NOT (superseded_at IS NOT NULL \
-            AND superseded_at <= ",
-            $known,
-            " AND superseded_from <= ",
-            $valid,
-            "))"
-        )
-    };
-}
-pub(crate) use holds;
 
 macro_rules! record {
     ($which:expr) => {
@@ -81,134 +48,6 @@ pub(crate) const LIST_AS_OF: &str = record!(concat!(
 ));
 
 const GET: &str = record!("AND name = ?4");
-
-/// The memories of an owner that do not hold now; few, as a rule.
-pub(crate) const PAST: &str = concat!(
-    "SELECT id FROM memory WHERE owner = ?1 AND bounded = 1 AND NOT ",
-    holds!("?2", "?3")
-);
-
-/// Those that did not hold at another point, which may be nearly all.
-const ABSENT: &str = concat!(
-    "SELECT id FROM memory WHERE owner = ?1 AND NOT ",
-    holds!("?2", "?3")
-);
-
-const PLACE: &str = "\
-    SELECT id, session FROM memory \
-    WHERE owner = ?1 AND name = ?2 AND kind = 'episode' AND session IS NOT NULL";
-
-macro_rules! beside {
-    ($which:literal) => {
-        concat!(
-            "SELECT ", columns!(), ", ", holds!("?4", "?4"), " FROM memory \
-            WHERE owner = ?1 AND session = ?2 AND kind = 'episode' AND session IS NOT NULL AND ",
-            $which
-        )
-    };
-}
-
-pub(crate) const BEFORE: &str = beside!("id < ?3 ORDER BY id DESC LIMIT 1");
-pub(crate) const AFTER: &str = beside!("id > ?3 ORDER BY id LIMIT 1");
-
-/// What a row says beside its texts, for good; sealed with them.
-struct Said<'a> {
-    name: &'a str,
-    kind: &'a str,
-    importance: f32,
-    session: Option<&'a str>,
-    times: Times,
-    valid_to: Option<Timestamp>,
-}
-
-impl Said<'_> {
-    fn at<T>(&self, owner: &Owner, then: impl FnOnce(At<'_>) -> T) -> T {
-        let Times {
-            created_at,
-            recorded_at,
-            valid_from,
-        } = self.times;
-        let numbers = format!(
-            "{:08x} {} {} {} {:?}",
-            self.importance.to_bits(),
-            created_at.0,
-            recorded_at.0,
-            valid_from.0,
-            self.valid_to.map(|end| end.0)
-        );
-        let session = self.session.map_or("", |session| session);
-        then(At {
-            table: "memory",
-            column: "sealed",
-            row: &[&owner.user, &owner.agent, self.name],
-            rest: &[self.kind, session, &numbers],
-        })
-    }
-}
-
-/// A memory's row with its texts as they are stored, from [`columns`].
-pub(crate) struct Stored {
-    pub(crate) name: String,
-    kind: String,
-    clear: [String; 3],
-    pub(crate) importance: f32,
-    session: Option<String>,
-    times: Times,
-    valid_to: Option<Timestamp>,
-    pub(crate) sealed: Option<Vec<u8>>,
-}
-
-impl Stored {
-    /// Reads the columns, the first of which stands at `at`.
-    pub(crate) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Self> {
-        Ok(Self {
-            name: row.get(at)?,
-            kind: row.get(at + 1)?,
-            clear: [row.get(at + 2)?, row.get(at + 3)?, row.get(at + 7)?],
-            importance: row.get(at + 4)?,
-            session: row.get(at + 5)?,
-            times: Times {
-                created_at: Timestamp(row.get(at + 6)?),
-                recorded_at: Timestamp(row.get(at + 10)?),
-                valid_from: Timestamp(row.get(at + 8)?),
-            },
-            valid_to: row.get::<_, Option<i64>>(at + 9)?.map(Timestamp),
-            sealed: row.get(at + 11)?,
-        })
-    }
-
-    fn said(&self) -> Said<'_> {
-        Said {
-            name: &self.name,
-            kind: &self.kind,
-            importance: self.importance,
-            session: self.session.as_deref(),
-            times: self.times,
-            valid_to: self.valid_to,
-        }
-    }
-
-    /// Topic, text and context.
-    pub(crate) fn open(&mut self, owner: &Owner, texts: &Texts) -> rusqlite::Result<[String; 3]> {
-        let (sealed, clear) = (self.sealed.take(), std::mem::take(&mut self.clear));
-        self.said().at(owner, |at| texts.open(at, sealed, clear))
-    }
-
-    /// The same texts sealed anew.
-    pub(crate) fn reseal(
-        &self,
-        owner: &Owner,
-        texts: &Texts,
-        words: &[String; 3],
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        let words = words.each_ref().map(String::as_str);
-        self.said().at(owner, |at| texts.seal(at, &words))
-    }
-
-    pub(crate) fn created_at(&self) -> Timestamp {
-        self.times.created_at
-    }
-}
 
 /// Stores a memory where the owner has none of its id; says whether it did.
 pub(crate) fn insert(
@@ -402,133 +241,7 @@ pub(crate) fn each(
     Ok(())
 }
 
-/// The memories of an owner that a search passes over.
-fn absent(db: &Db<'_>, owner: i64, sql: &str, as_of: AsOf) -> rusqlite::Result<BTreeSet<i64>> {
-    let mut ids = db.prepare_cached(sql)?;
-    let params = params![owner, as_of.valid.0, as_of.known.0];
-    let ids = ids.query_map(params, |row| row.get(0))?;
-    ids.collect()
-}
-
-fn search(
-    db: &Db<'_>,
-    owner: &Owner,
-    (passed, as_of): (&str, AsOf),
-    query: &str,
-    limit: usize,
-) -> Result<Vec<Recollection>, Failure> {
-    let Some(home) = owner.home(db)? else {
-        return Ok(Vec::new());
-    };
-    let owner = home.id;
-    let (corpus, version) = db
-        .prepare_cached("SELECT documents, total_length, words_key FROM owner WHERE id = ?1")?
-        .query_row([owner], |row| {
-            let corpus = Corpus {
-                documents: unsigned(row.get(0)?),
-                total_length: unsigned(row.get(1)?),
-            };
-            Ok((corpus, row.get(2)?))
-        })?;
-    let words = home.texts.words(owner, version)?;
-    let absent = absent(db, owner, passed, as_of)?;
-    let (mut telling, mut common) = (Vec::new(), Vec::new());
-    for term in query_terms(query) {
-        let held = postings::of_term(db, owner, &words.term(term), corpus.documents)?;
-        let (list, mut postings) = match held {
-            Held::By(postings) => (&mut telling, postings),
-            Held::ByMany(newest) => (&mut common, newest),
-        };
-        if !absent.is_empty() {
-            postings.retain(|posting| !absent.contains(&posting.document));
-        }
-        if !postings.is_empty() {
-            list.push(postings);
-        }
-    }
-    // Words that many memories hold tell little; they decide only where there are no others.
-    let scores = corpus.rank(if telling.is_empty() { common } else { telling }, limit);
-    let mut known =
-        db.prepare_cached("SELECT name, created_at, importance FROM memory WHERE id = ?1")?;
-    let mut found = Vec::new();
-    for (id, score) in scores.best(limit, TIES) {
-        let recollection = known.query_row([id], |row| {
-            Ok(Recollection {
-                id: id_at(row, 0, MemoryId::new)?,
-                topic: String::new(),
-                text: String::new(),
-                score,
-                importance: row.get(2)?,
-                created_at: Timestamp(row.get(1)?),
-            })
-        })?;
-        found.push((id, recollection));
-    }
-    found.sort_by(|(_, one), (_, other)| one.by_rank(other));
-    found.truncate(limit);
-    // Only now, because many may have been equal and texts are long.
-    let mut texts =
-        db.prepare_cached(concat!("SELECT ", columns!(), " FROM memory WHERE id = ?1"))?;
-    let complete = |(id, recollection): (i64, Recollection)| {
-        let mut stored = texts.query_row([id], |row| Stored::read(row, 0))?;
-        let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
-        Ok(Recollection {
-            topic,
-            text,
-            ..recollection
-        })
-    };
-    Ok(found
-        .into_iter()
-        .map(complete)
-        .collect::<rusqlite::Result<_>>()?)
-}
-
-fn beside(
-    db: &Db<'_>,
-    owner: &Owner,
-    ids: &[MemoryId],
-    now: Timestamp,
-) -> Result<Vec<Beside>, Failure> {
-    let Some(home) = owner.home(db)? else {
-        return Ok(Vec::new());
-    };
-    let mut place = db.prepare_cached(PLACE)?;
-    let mut sides = [db.prepare_cached(BEFORE)?, db.prepare_cached(AFTER)?];
-    let mut found = Vec::new();
-    for of in ids {
-        let place: Option<(i64, String)> = place
-            .query_row(params![home.id, of.as_str()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        let Some((id, session)) = place else { continue };
-        for side in &mut sides {
-            let memory = side
-                .query_row(params![home.id, session, id, now.0], |row| {
-                    Ok((Stored::read(row, 0)?, row.get::<_, bool>(12)?))
-                })
-                .optional()?;
-            let Some((mut stored, true)) = memory else {
-                continue;
-            };
-            let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
-            let memory = Recollection {
-                id: MemoryId::new(stored.name.as_str()).map_err(damaged)?,
-                topic,
-                text,
-                score: 0.0,
-                importance: stored.importance,
-                created_at: stored.created_at(),
-            };
-            let of = of.clone();
-            found.push(Beside { of, memory });
-        }
-    }
-    Ok(found)
-}
-
-fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(crate) fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::FromSqlConversionFailure(0, Type::Text, error.into())
 }
 

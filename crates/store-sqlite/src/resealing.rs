@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use crate::{
     error::Failure,
     jobs::job_at,
-    memories::{Stored, columns},
+    memory_row::{Stored, columns},
     records::body_at,
     scope::{Home, Owner},
     sealed::{At, Db, Texts, sealed_row},

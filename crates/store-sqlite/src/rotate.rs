@@ -155,7 +155,7 @@ fn end(db: &Db<'_>) -> Result<u64, Failure> {
 #[async_trait]
 impl StoreKeys for SqliteStore {
     async fn key_state(&self) -> Result<KeyState, StoreError> {
-        self.read("key_state", |db| state(db)).await
+        self.read("key_state", state).await
     }
 
     async fn wrap_keys(&self) -> Result<u64, StoreError> {

@@ -28,11 +28,14 @@ pub(crate) const OVERHEAD: usize = 1 + 4 + 24 + 16;
 /// Tenants whose opened keys are kept.
 const KEPT: usize = 4_096;
 
+/// Keys that were opened, by their tenant and what they were wrapped as.
+type Opened = HashMap<(String, Vec<Wrapped>), Arc<TenantKeys>>;
+
 /// The master keys, where there are any, and the keys that were opened with them.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     masters: Option<Masters>,
-    opened: Mutex<HashMap<(String, Vec<Wrapped>), Arc<TenantKeys>>>,
+    opened: Mutex<Opened>,
 }
 
 impl Keys {
@@ -73,7 +76,7 @@ impl Keys {
         self.opened().clear();
     }
 
-    fn opened(&self) -> MutexGuard<'_, HashMap<(String, Vec<Wrapped>), Arc<TenantKeys>>> {
+    fn opened(&self) -> MutexGuard<'_, Opened> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,7 +23,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::{
     SqliteStore,
     error::Failure,
-    memories::{Stored, columns, holds},
+    memory_row::{Stored, columns, holds},
     row::{id_at, integer, limit_of, unsigned},
     scope::{Home, Owner},
     sealed::{At, Db, sealed_row},
