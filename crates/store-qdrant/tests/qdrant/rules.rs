@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use lyceum_core::{Scope, TenantId, Vector};
+use lyceum_core::{Scope, TenantId, UserId, Vector};
 use lyceum_memory::{
     InMemory, MemoryId, MemoryKind, MemoryStore, NewMemory, NewVector, VectorSpace, VectorStore,
-    conformance,
+    Whose, conformance,
 };
 use lyceum_store_qdrant::{QdrantMemories, QdrantOptions, QdrantVectors};
 
@@ -209,4 +209,24 @@ async fn a_check_removes_orphans_and_has_what_is_missing_made_again() {
     assert!(both.vectors.reconcile(&space()).await.unwrap().rebuilding);
     let waiting = both.vectors.unembedded(&space(), 9).await.unwrap();
     assert_eq!(waiting.len(), 3, "all are made again");
+}
+
+#[tokio::test]
+async fn a_tenant_is_erased_and_no_other() {
+    let (server, address) = StandIn::start().await;
+    let both = both(&address, QdrantOptions::default());
+    let (acme, other) = (scope("acme"), scope("other"));
+    both.store(&acme, "a", [1.0, 0.0, 0.0]).await;
+    both.store(&acme, "b", [0.0, 1.0, 0.0]).await;
+    both.store(&other, "a", [1.0, 0.0, 0.0]).await;
+    let mut whose = Whose {
+        tenant: acme.tenant.clone(),
+        user: Some(UserId::new("nobody").unwrap()),
+    };
+    assert_eq!(both.vectors.erase(&whose).await.unwrap(), 0);
+    whose.user = None;
+    assert_eq!(both.vectors.erase(&whose).await.unwrap(), 2);
+    assert_eq!(server.points(), 1);
+    assert_eq!(both.nearest(&other, 9).await, ["a"]);
+    assert_eq!(both.vectors.erase(&whose).await.unwrap(), 0);
 }

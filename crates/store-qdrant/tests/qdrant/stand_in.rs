@@ -365,7 +365,11 @@ impl ps::Points for StandIn {
         self.works().await?;
         let request = request.into_inner();
         self.within(&request.collection_name, |collection| {
-            let count = collection.points.len() as u64;
+            let points = collection.points.iter();
+            let filter = request.filter.as_ref();
+            let count = points
+                .filter(|(id, point)| matches(filter, id, point))
+                .count() as u64;
             Ok(Response::new(q::CountResponse {
                 result: Some(q::CountResult { count }),
                 ..q::CountResponse::default()
