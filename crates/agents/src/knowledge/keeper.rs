@@ -27,9 +27,12 @@ const PREFIX: &str = "knowledge-";
 /// Threads that are listed at a time.
 const PAGE: usize = 256;
 
+/// Finds the saver of a tenant.
+type Of = dyn Fn(&TenantId) -> Arc<dyn Saver> + Send + Sync;
+
 /// What keeps the threads of each tenant.
 #[derive(Clone)]
-pub struct Savers(Arc<dyn Fn(&TenantId) -> Arc<dyn Saver> + Send + Sync>);
+pub struct Savers(Arc<Of>);
 
 impl Savers {
     /// A saver for each tenant, e.g. one that seals with the tenant's own key.
