@@ -16,7 +16,7 @@ use support::Server;
 
 /// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
 /// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, tools, exported spans,
-/// alerts, very large requests.
+/// alerts, very large requests, embedding models.
 const NOT_EXERCISED: &[&str] = &[
     "agent_questions_rejected_total",
     "agent_summarised_tokens_total",
@@ -41,6 +41,10 @@ const NOT_EXERCISED: &[&str] = &[
     "llm_cost_alerts_total",
     "llm_cache_lookups_total",
     "llm_cache_failures_total",
+    "llm_embeddings_total",
+    "llm_embedding_duration_seconds",
+    "llm_embedding_texts_total",
+    "llm_embedding_tokens_total",
     "lyceum_queue_ledger_linked",
     "lyceum_queue_ledger_replicas",
     "lyceum_queue_ledger_failed_total",

@@ -221,10 +221,10 @@ async fn cancelling_a_conversation_ends_its_waiting_calls() {
     let mut first = ask(&model);
     first.next().await;
     let session = SessionId::new("s").unwrap();
-    let scope = Scope::local().with_session(session.clone());
+    let scope = Scope::local().with_session(session);
     let mut second = model.stream(CallContext::new(scope.clone()), hello());
     second.next().await;
-    assert_eq!(queue.cancel_conversation(&scope.tenant, &session), 1);
+    assert_eq!(queue.cancel_conversation(&scope), 1);
     assert_eq!(
         ChatAnswer::collect(second).await.unwrap_err().label(),
         "shed"

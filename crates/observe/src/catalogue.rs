@@ -113,6 +113,10 @@ const fn seconds(name: &'static str, labels: Labels, help: &'static str) -> Metr
     row(name, Kind::Histogram, Some(Unit::Seconds), labels, help)
 }
 
+const fn ratio(name: &'static str, labels: Labels, help: &'static str) -> MetricSpec {
+    row(name, Kind::Histogram, None, labels, help)
+}
+
 const fn tokens(name: &'static str, help: &'static str) -> MetricSpec {
     row(name, Kind::Histogram, None, &[], help)
 }
@@ -162,6 +166,10 @@ const LLM: &[MetricSpec] = &[
     counter("llm_over_budget_total", &["budget"], "Model calls that a budget did not cover."),
     counter("llm_cache_lookups_total", &["outcome"], "Requests that the answer cache may serve by outcome."),
     counter("llm_cache_failures_total", &["operation"], "Failures of the answer cache by operation."),
+    counter("llm_embeddings_total", &["model", "status"], "Calls of embedding models by model and status."),
+    seconds("llm_embedding_duration_seconds", &["model"], "Time of calls of embedding models by model, waiting included."),
+    counter("llm_embedding_texts_total", &["model"], "Texts that embedding models were given."),
+    counter("llm_embedding_tokens_total", &["model"], "Tokens that embedding models read."),
 ];
 
 #[rustfmt::skip]
@@ -182,6 +190,8 @@ const QUEUE: &[MetricSpec] = &[
     gauge("lyceum_queue_running", &["queue"], "Calls let through by a queue and not yet settled."),
     counter("lyceum_queue_admitted_total", &["queue", "band"], "Calls let through by a queue."),
     seconds("lyceum_queue_wait_seconds", &["queue", "band"], "Wait of calls let through by a queue."),
+    ratio("lyceum_queue_forecast_error_ratio", &["queue"], "Error of foretold waits as a multiple of the wait."),
+    ratio("lyceum_queue_reservation_error_ratio", &["queue"], "Error of reserved tokens as a multiple of those used."),
     counter("lyceum_queue_shed_total", &["queue", "reason"], "Calls refused by a queue or gone unsent."),
     counter("lyceum_queue_throttled_total", &["queue"], "Refusals by the upstream for rate or load."),
     gauge("lyceum_queue_ledger_linked", &["queue"], "1 while the shared quota ledger answers."),

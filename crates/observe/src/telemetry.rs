@@ -24,6 +24,9 @@ const SECONDS: [f64; 20] = [
     30.0, 45.0, 60.0, 90.0, 180.0,
 ];
 
+/// Buckets of every histogram named `*_ratio`: of errors as multiples of what was right.
+const RATIOS: [f64; 10] = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0];
+
 /// Buckets of every histogram named `*_tokens`: the powers of four that OpenTelemetry's
 /// GenAI conventions advise for `gen_ai.client.token.usage`.
 const TOKENS: [f64; 14] = [
@@ -207,6 +210,7 @@ fn recorder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(suffix("_seconds"), &SECONDS)?
         .set_buckets_for_metric(suffix("_tokens"), &TOKENS)?
+        .set_buckets_for_metric(suffix("_ratio"), &RATIOS)?
         .set_buckets_for_metric(suffix("_bytes"), &BYTES)
 }
 

@@ -10,7 +10,7 @@ mod waiting;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use lyceum_core::{QueuePosition, Scope, SessionId, TenantId, Usage};
+use lyceum_core::{QueuePosition, Scope, Usage};
 
 use crate::{
     Ask, Estimate, ObservedLimits, QueueConfig, QueueSnapshot, QuotaUse, Refused,
@@ -38,12 +38,23 @@ pub(crate) struct Ticket {
     pub(crate) band: usize,
     /// How long the call waited, in nanoseconds.
     pub(crate) waited: u64,
+    /// How long it was to wait by what was known on arrival; [`NEVER`] where nothing was.
+    forecast: u64,
 }
+
+/// Waits below this, in nanoseconds, say nothing about forecasts that anybody minds.
+const FORETOLD: u64 = 1_000_000_000;
 
 impl Ticket {
     /// The tokens set aside.
     pub(crate) fn reserved(&self) -> u64 {
         self.hold.cost.input.saturating_add(self.hold.cost.output)
+    }
+
+    /// How far the wait that was foretold was off, as a multiple of the real one.
+    pub(crate) fn forecast_error(&self) -> Option<f64> {
+        let forecast = known(self.forecast).filter(|_| self.waited > FORETOLD)?;
+        Some(forecast.abs_diff(self.waited) as f64 / self.waited as f64)
     }
 }
 
@@ -172,6 +183,7 @@ impl Admission {
                 shared: None,
                 band,
                 waited: 0,
+                forecast: NEVER,
             }));
         }
         if self.order.len() >= self.config.capacity {
@@ -322,6 +334,7 @@ impl Admission {
             shared: None,
             band,
             waited,
+            forecast: waiting.forecast,
         })
     }
 
@@ -335,8 +348,11 @@ impl Admission {
     }
 
     /// Takes all waiting calls of a conversation out and names their owners.
-    pub(crate) fn cancel(&mut self, tenant: &TenantId, session: &SessionId) -> Vec<Owner> {
-        let found = self.order.conversation(tenant, session);
+    pub(crate) fn cancel(&mut self, scope: &Scope) -> Vec<Owner> {
+        let (tenant, user) = (scope.tenant.clone(), scope.user.clone());
+        let found = self
+            .order
+            .conversation(&(tenant, user, scope.session.clone()));
         found
             .into_iter()
             .filter_map(|index| self.remove(index))

@@ -123,7 +123,7 @@ impl Shared {
         let due = loop {
             match state.admission.next(now) {
                 Decision::Grant(owner, ticket) => {
-                    self.metrics.admitted(ticket.band, ticket.waited);
+                    self.metrics.admitted(&ticket);
                     state.finish(owner, Stage::Granted(Box::new(ticket)), wakers);
                 }
                 Decision::Ask(owner, index, need) => {
@@ -163,7 +163,7 @@ impl Shared {
                 };
                 match ticket {
                     Some(ticket) => {
-                        self.metrics.admitted(ticket.band, ticket.waited);
+                        self.metrics.admitted(&ticket);
                         state.finish(id.owner, Stage::Granted(Box::new(ticket)), &mut wakers);
                     }
                     // It left while the ledger was asked.

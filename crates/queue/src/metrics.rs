@@ -13,7 +13,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::order::BANDS;
+use crate::{admission::Ticket, order::BANDS};
 
 /// Gauge, labels `queue`, `band`: calls that wait.
 pub const WAITING: &str = "lyceum_queue_waiting";
@@ -23,6 +23,12 @@ pub const RUNNING: &str = "lyceum_queue_running";
 pub const ADMITTED_TOTAL: &str = "lyceum_queue_admitted_total";
 /// Histogram, seconds, labels `queue`, `band`: how long calls waited that were let through.
 pub const WAIT_SECONDS: &str = "lyceum_queue_wait_seconds";
+/// Histogram, label `queue`: how far the wait foretold on arrival was off, as a multiple of
+/// the wait, of calls let through that waited for more than a second.
+pub const FORECAST_ERROR: &str = "lyceum_queue_forecast_error_ratio";
+/// Histogram, label `queue`: how far the tokens set aside were off, as a multiple of those
+/// used, of calls whose usage is known.
+pub const RESERVATION_ERROR: &str = "lyceum_queue_reservation_error_ratio";
 /// Counter, labels `queue`, `reason`: calls that were refused or left unsent.
 pub const SHED_TOTAL: &str = "lyceum_queue_shed_total";
 /// Counter, label `queue`: refusals by the upstream for rate or load.
@@ -56,6 +62,14 @@ pub fn describe() {
         metrics::Unit::Seconds,
         "Wait of calls let through by a queue."
     );
+    describe_histogram!(
+        FORECAST_ERROR,
+        "Error of foretold waits as a multiple of the wait."
+    );
+    describe_histogram!(
+        RESERVATION_ERROR,
+        "Error of reserved tokens as a multiple of those used."
+    );
     describe_counter!(SHED_TOTAL, "Calls refused by a queue or gone unsent.");
     describe_counter!(
         THROTTLED_TOTAL,
@@ -75,6 +89,8 @@ pub(crate) struct QueueMetrics {
     running: Gauge,
     admitted: [Counter; BANDS],
     wait: [Histogram; BANDS],
+    forecast_error: Histogram,
+    reservation_error: Histogram,
     shed: [Counter; REASONS.len()],
     throttled: Counter,
 }
@@ -89,6 +105,8 @@ impl QueueMetrics {
                 .map(|band| counter!(ADMITTED_TOTAL, "queue" => name(), "band" => band)),
             wait: BAND_NAMES
                 .map(|band| histogram!(WAIT_SECONDS, "queue" => name(), "band" => band)),
+            forecast_error: histogram!(FORECAST_ERROR, "queue" => name()),
+            reservation_error: histogram!(RESERVATION_ERROR, "queue" => name()),
             shed: REASONS.map(|reason| counter!(SHED_TOTAL, "queue" => name(), "reason" => reason)),
             throttled: counter!(THROTTLED_TOTAL, "queue" => name()),
         }
@@ -102,10 +120,21 @@ impl QueueMetrics {
         self.running.set(f64::from(running));
     }
 
-    /// A call of this band was let through after `waited` nanoseconds.
-    pub(crate) fn admitted(&self, band: usize, waited: u64) {
-        self.admitted[band].increment(1);
-        self.wait[band].record(waited as f64 / 1e9);
+    /// A call was let through.
+    pub(crate) fn admitted(&self, ticket: &Ticket) {
+        self.admitted[ticket.band].increment(1);
+        self.wait[ticket.band].record(ticket.waited as f64 / 1e9);
+        if let Some(error) = ticket.forecast_error() {
+            self.forecast_error.record(error);
+        }
+    }
+
+    /// A call for which `reserved` tokens were set aside used so many.
+    pub(crate) fn settled(&self, reserved: u64, used: u64) {
+        if used > 0 {
+            let error = reserved.abs_diff(used) as f64 / used as f64;
+            self.reservation_error.record(error);
+        }
     }
 
     /// Calls were refused or left the queue unsent.

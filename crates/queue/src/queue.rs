@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use lyceum_core::{QueuePosition, SessionId, TenantId, Usage};
+use lyceum_core::{QueuePosition, Scope, Usage};
 use slab::Slab;
 use tokio::sync::Notify;
 
@@ -122,7 +122,7 @@ impl Queue {
             Ok(Admitted::Now(ticket)) => {
                 shared.report(&state);
                 drop(state);
-                shared.metrics.admitted(ticket.band, ticket.waited);
+                shared.metrics.admitted(&ticket);
                 Ok(Waiter::ready(self.reservation(ticket)))
             }
             Ok(Admitted::Waiting(index)) => {
@@ -141,11 +141,12 @@ impl Queue {
         }
     }
 
-    /// Cancels every waiting call of a conversation and returns their number. Calls that
-    /// were let through go on.
-    pub fn cancel_conversation(&self, tenant: &TenantId, session: &SessionId) -> usize {
+    /// Cancels every waiting call of a scope's conversation, or of what its user asks outside
+    /// of any where it names none, and returns their number. Calls that were let through go
+    /// on.
+    pub fn cancel_conversation(&self, scope: &Scope) -> usize {
         let mut state = self.shared.lock();
-        let cancelled = state.admission.cancel(tenant, session);
+        let cancelled = state.admission.cancel(scope);
         let mut wakers = Vec::new();
         for owner in &cancelled {
             state.finish(*owner, Stage::Failed(WaitError::Cancelled), &mut wakers);
@@ -274,6 +275,10 @@ impl Queue {
 
     pub(crate) fn end(&self, ticket: Ticket, end: End<'_>) {
         let now = self.shared.now();
+        if let End::Used(usage) = end {
+            let metrics = &self.shared.metrics;
+            metrics.settled(ticket.reserved(), usage.total().0);
+        }
         let mut state = self.shared.lock();
         let ended = match end {
             End::Used(usage) => state.admission.settle(ticket, usage, now),

@@ -4,13 +4,16 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
+    time::Duration,
 };
 
-use lyceum_core::{Scope, Usage};
+use lyceum_core::{Scope, Tokens, Usage};
 use lyceum_queue::{Ask, Estimate, Queue, QueueConfig, Quotas, metrics as names};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 
-/// Keeps counters and gauges by their full name.
+/// Keeps counters, gauges and the numbers of values of histograms by their full name.
 #[derive(Default)]
 struct Kept(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
@@ -33,6 +36,15 @@ impl Kept {
     }
 }
 
+/// The number of values.
+struct Values(Arc<AtomicU64>);
+
+impl HistogramFn for Values {
+    fn record(&self, _: f64) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Recorder for Kept {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -43,8 +55,8 @@ impl Recorder for Kept {
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
         Gauge::from_arc(self.cell(key))
     }
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Values(self.cell(key))))
     }
 }
 
@@ -82,4 +94,39 @@ async fn lengths_admissions_and_losses_are_recorded_under_the_queues_name() {
     assert_eq!(kept.counter(names::SHED_TOTAL, "queue=main,reason=left"), 1);
     queue.throttled(None);
     assert_eq!(kept.counter(names::THROTTLED_TOTAL, "queue=main"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_foretold_and_set_aside_is_compared_with_what_came() {
+    let kept = Kept::default();
+    let quotas = Quotas {
+        concurrency: Some(1),
+        ..Quotas::default()
+    };
+    let config = QueueConfig {
+        quotas,
+        ..QueueConfig::default()
+    };
+    let queue = metrics::with_local_recorder(&kept, || Queue::named("main", config));
+    let ask = || Ask::new(Scope::local(), Estimate::new(10, 10));
+    let used = Usage {
+        input: Tokens(10),
+        ..Usage::default()
+    };
+    let errors = || {
+        [names::FORECAST_ERROR, names::RESERVATION_ERROR]
+            .map(|name| kept.counter(name, "queue=main"))
+    };
+    let first = queue.enqueue(ask()).unwrap().await.unwrap();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    first.settle(used);
+    assert_eq!(errors(), [0, 1], "it did not wait");
+    let second = queue.enqueue(ask()).unwrap().await.unwrap();
+    let third = queue.enqueue(ask()).unwrap();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    second.settle(used);
+    let third = third.await.unwrap();
+    assert_eq!(errors(), [1, 2]);
+    drop(third);
+    assert_eq!(errors(), [1, 2], "nobody knows what it used");
 }

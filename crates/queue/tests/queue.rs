@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use lyceum_core::{Priority, Scope, SessionId, TenantId, Tokens, Usage};
+use lyceum_core::{Priority, Scope, SessionId, TenantId, Tokens, Usage, UserId};
 use lyceum_queue::{
     Ask, Estimate, ObservedLimit, ObservedLimits, Queue, QueueConfig, Quotas, Refused, Reservation,
     WaitError,
@@ -218,14 +218,17 @@ async fn a_conversation_is_cancelled_as_a_whole() {
         .map(|_| queue.enqueue(ask("t", "gone")).unwrap())
         .collect();
     let stays = queue.enqueue(ask("t", "stays")).unwrap();
-    let session = SessionId::new("gone").unwrap();
-    let tenant = TenantId::new("t").unwrap();
-    assert_eq!(queue.cancel_conversation(&tenant, &session), 3);
+    // Another user of the tenant may call a conversation the same.
+    let mut namesake = ask("t", "gone");
+    namesake.scope.user = UserId::new("another").unwrap();
+    let namesake = queue.enqueue(namesake).unwrap();
+    assert_eq!(queue.cancel_conversation(&ask("t", "gone").scope), 3);
     for waiter in gone {
         assert_eq!(waiter.await.unwrap_err(), WaitError::Cancelled);
     }
     drop(busy);
-    assert!(stays.await.is_ok());
+    drop(stays.await.unwrap());
+    assert!(namesake.await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

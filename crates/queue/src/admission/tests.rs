@@ -6,7 +6,7 @@ use lyceum_core::{Priority, Scope, SessionId, TenantId, Tokens, Usage};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{OutputCounted, Quotas};
+use crate::{ObservedLimit, OutputCounted, Quotas};
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -45,6 +45,9 @@ enum Step {
     },
     Leave(usize),
     Throttle(u64),
+    /// The upstream reports a quota of this kind, which others use too by this share of
+    /// what is left, and that it is whole again after this time.
+    Observe(usize, f64, Option<u64>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -63,6 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u8, 0..4_u8).prop_map(|(tenant, session)| Step::Cancel { tenant, session }),
         1 => any::<usize>().prop_map(Step::Leave),
         1 => (0..5 * SECOND).prop_map(Step::Throttle),
+        2 => (0..4_usize, 0.0..=1.0, prop::option::of(0..MINUTE))
+            .prop_map(|(kind, share, reset)| Step::Observe(kind, share, reset)),
     ]
 }
 
@@ -184,9 +189,9 @@ impl World {
                 self.admission.refund(ticket, self.now);
             }
             Step::Cancel { tenant, session } => {
-                let tenant = TenantId::new(tenant.to_string()).unwrap();
-                let session = SessionId::new(session.to_string()).unwrap();
-                for owner in self.admission.cancel(&tenant, &session) {
+                let one = Estimate::new(1, 1);
+                let scope = ask(tenant, session, Priority::Normal, one).scope;
+                for owner in self.admission.cancel(&scope) {
                     assert!(self.waiting.remove(&owner).is_some());
                     assert!(self.outcomes.insert(owner));
                 }
@@ -198,9 +203,40 @@ impl World {
                 assert!(self.outcomes.insert(owner));
             }
             Step::Throttle(pause) => self.admission.throttled(pause, self.now),
+            Step::Observe(kind, share, reset) => self.observe(kind, share, reset),
             Step::Settle(..) | Step::Drop(_) | Step::Refund(_) | Step::Leave(_) => {}
         }
         self.decide();
+    }
+
+    /// Tells what an upstream would say that counts what calls make when they arrive.
+    fn observe(&mut self, kind: usize, foreign: f64, reset: Option<u64>) {
+        let quotas = self.quotas;
+        let limits = [
+            quotas.requests,
+            quotas.tokens,
+            quotas.input_tokens,
+            quotas.output_tokens,
+        ];
+        let Some(limit) = limits[kind] else { return };
+        let begun = |sent: &&Sent| sent.at <= self.now && self.now < sent.at + MINUTE;
+        let amount = |sent: &Sent| [1, sent.input + sent.output, sent.input, sent.output][kind];
+        let own: u64 = self.sent.iter().filter(begun).map(amount).sum();
+        let left = limit.saturating_sub(own);
+        let remaining = left - (left as f64 * foreign) as u64;
+        let seen = ObservedLimit {
+            limit: Some(limit),
+            remaining: Some(remaining),
+            reset: reset.map(Duration::from_nanos),
+        };
+        let mut limits = ObservedLimits::default();
+        match kind {
+            0 => limits.requests = seen,
+            1 => limits.tokens = seen,
+            2 => limits.input_tokens = seen,
+            _ => limits.output_tokens = seen,
+        }
+        self.admission.observe(&limits, self.now);
     }
 
     /// The call reaches the upstream at any time within the jitter after it was let go.
@@ -283,7 +319,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
-    /// Whatever happens, an upstream that counts exact sliding minutes sees no excess,
+    /// Whatever happens and whatever its headers say of others, an upstream that counts exact sliding minutes sees no excess,
     /// whether it counts output at the start or at the end of a call; every call has
     /// exactly one outcome; and nothing starves or leaks.
     #[test]

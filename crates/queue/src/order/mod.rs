@@ -213,8 +213,8 @@ impl<T> Order<T> {
     }
 
     /// The waiting calls of a conversation.
-    pub(crate) fn conversation(&self, tenant: &TenantId, session: &SessionId) -> Vec<Index> {
-        self.shares.conversation(tenant, session)
+    pub(crate) fn conversation(&self, asker: &Asker) -> Vec<Index> {
+        self.shares.conversation(asker)
     }
 
     /// Where a call stands.

@@ -11,7 +11,10 @@
 //! take what others are owed.
 //! Deliberately absent: which band is next.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+};
 
 use lyceum_core::{SessionId, TenantId, UserId};
 use slab::Slab;
@@ -29,11 +32,11 @@ const ALLOWANCE: u64 = 4;
 /// Idle members kept before a sweep looks for some to forget.
 const IDLE: usize = 64;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum FlowKey {
-    Session(SessionId),
-    User(UserId),
-}
+/// Names a conversation of a user, or what a user asks outside of any, inside a tenant: a
+/// hash that nobody can foresee, and a fraction of the names in size. Users of one tenant
+/// may call their conversations alike and have nothing to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct FlowKey(u64);
 
 /// What places a call inside its conversation: the most critical first, then the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,6 +114,7 @@ pub(super) struct Shares {
     lanes: Slab<Lane>,
     flows: Slab<Flow>,
     lane_of: HashMap<TenantId, u32>,
+    names: RandomState,
     /// How far an equal share of each known lane has come, over all bands.
     fair: u64,
     sweep_at: usize,
@@ -126,7 +130,7 @@ impl Shares {
         service: u64,
     ) -> (FlowId, usize) {
         let lane_id = self.lane(tenant, weight);
-        let key = session.map_or(FlowKey::User(user), FlowKey::Session);
+        let key = self.key(&user, session.as_ref());
         let id = self.flow(lane_id, key, turn.sequence);
         let flow = &mut self.flows[id as usize];
         let lane = &mut self.lanes[lane_id as usize];
@@ -233,16 +237,20 @@ impl Shares {
     }
 
     /// The waiting calls of a conversation in all bands.
-    pub(super) fn conversation(&self, tenant: &TenantId, session: &SessionId) -> Vec<Index> {
+    pub(super) fn conversation(&self, (tenant, user, session): &Asker) -> Vec<Index> {
         let lane = self.lane_of.get(tenant);
         let lane = lane.and_then(|lane| self.lanes.get(*lane as usize));
-        let key = FlowKey::Session(session.clone());
+        let key = self.key(user, session.as_ref());
         let flow = lane.and_then(|lane| lane.flows.get(&key));
         let Some(flow) = flow.and_then(|flow| self.flows.get(*flow as usize)) else {
             return Vec::new();
         };
         let waiting = flow.waiting.iter().flat_map(Few::iter);
         waiting.map(|waiting| waiting.index).collect()
+    }
+
+    fn key(&self, user: &UserId, session: Option<&SessionId>) -> FlowKey {
+        FlowKey(self.names.hash_one((user, session)))
     }
 
     fn both<'a>(
@@ -290,7 +298,7 @@ impl Shares {
             lane.forget_idle_flows(&mut self.flows);
         }
         let id = self.flows.insert(Flow {
-            key: key.clone(),
+            key,
             lane: lane_id,
             born,
             waiting: Default::default(),
