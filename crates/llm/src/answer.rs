@@ -1,7 +1,8 @@
 //! Drives one call: sends the request, decodes the answer, keeps the time limits.
 //!
-//! What the bytes mean is the business of [`decode`](crate::decode). Invariant: the stream ends with `Finished` or an error, and never says
-//! `Finished` for an answer whose end was not seen.
+//! What the bytes mean is the business of [`decode`](crate::decode). Invariant: the stream
+//! ends with `Finished` or an error, and never says `Finished` for an answer whose end was
+//! not seen.
 
 use std::sync::Arc;
 

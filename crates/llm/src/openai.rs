@@ -2,8 +2,8 @@
 //! vLLM, Ollama and many more.
 //!
 //! Source: OpenAI API reference, "Create chat completion" and "Streaming events".
-//! Deliberately absent: the Responses API, several choices per answer (only the
-//! first is read), audio.
+//! Deliberately absent: the Responses API, and audio, which passes as fields nobody here
+//! knows.
 
 mod content;
 mod request;

@@ -236,6 +236,13 @@ fn copy(error: &ChatError) -> ChatError {
             status: *status,
             message: message.clone(),
         },
+        ChatError::ContextTooLong { status, message } => ChatError::ContextTooLong {
+            status: *status,
+            message: message.clone(),
+        },
+        ChatError::Protocol { detail } => ChatError::Protocol {
+            detail: detail.clone(),
+        },
         ChatError::Interrupted { source: from } => ChatError::Interrupted {
             source: source(&**from),
         },

@@ -239,6 +239,25 @@ async fn errors_reach_all_callers_but_personal_ones_only_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_is_the_same_behind_the_cache() {
+    let long = || ChatError::ContextTooLong {
+        status: 400,
+        message: "too long".into(),
+    };
+    let protocol = || ChatError::Protocol {
+        detail: "no JSON".into(),
+    };
+    for error in [long, protocol] as [fn() -> ChatError; 2] {
+        let model = cached(Actor::new("a", [vec![Do::Fail(error())]]));
+        let seen = put(&model, "why?").await.unwrap_err();
+        assert_eq!(
+            (seen.label(), seen.to_string()),
+            (error().label(), error().to_string())
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn memory_is_bounded_and_the_least_used_goes_first() {
     let actor = Actor::new("a", (0..100).map(|_| answer(&"x".repeat(1_000))));
     let store = Arc::new(InMemoryAnswers::new(16 << 10));
