@@ -14,9 +14,10 @@ use lyceum_tools::{Limited, keep_warm};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    archive::Cancelling,
     config::{Resolved, Samples},
     edge, embedders, graphs, health, mcp, meaning,
-    models::{self, Models},
+    models::{self, Accounts, Models},
     operator::View,
     privacy,
     provider::{Chosen, ProcessEnvironment},
@@ -170,14 +171,15 @@ pub(crate) async fn compose(
         Some(scrubber) => memory.with_scrubber(scrubber),
         None => memory,
     };
-    let embedders = embedders::build(&config.embedding, &ProcessEnvironment)?;
+    let accounts = Accounts::of(config)?;
+    let embedders = embedders::build(config, &accounts, &ProcessEnvironment)?;
     let Models {
         mind,
         name,
         catalog,
         watch,
         ledger,
-    } = models::build(chosen, config, &embedders).await?;
+    } = models::build(chosen, config, accounts, &embedders).await?;
     spend::restore(&resolved.data_dir, &ledger);
     let model = match &mind {
         Mind::Model(model) => Some(model.clone()),
@@ -236,13 +238,17 @@ pub(crate) async fn compose(
             model: name,
         },
     };
+    let archive = Arc::new(Cancelling {
+        archive: pupil.clone(),
+        queues: seen.queues.clone(),
+    });
     let mut gateway = Gateway::new(&edge::gateway(config)?, services)
         .with_panel(panel)
         .with_operator(Arc::new(View {
             watch: seen,
             ledger: ledger.clone(),
         }))
-        .with_library(pupil.clone(), pupil.clone())
+        .with_library(archive, pupil.clone())
         .with_pupil(pupil)
         .with_mcp(served.clone().over_http());
     if let Some(platform) = &platform {

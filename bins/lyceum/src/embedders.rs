@@ -1,5 +1,5 @@
-//! Builds the embedding models: each remembers vectors and gathers texts of many callers
-//! before it asks its provider.
+//! Builds the embedding models: each remembers vectors, is paid for, and gathers texts of
+//! many callers before it asks its provider, through a queue of its own.
 //!
 //! One needs no provider: `hashing-v1-512` compares texts by their words and parts of
 //! words. It knows no meaning, and its name does not pretend so.
@@ -10,13 +10,15 @@ use anyhow::{Context, Result, bail};
 use lyceum_core::Embedder;
 use lyceum_gateway::Catalog;
 use lyceum_llm::{
-    BatchingEmbedder, CachedEmbedder, Dialect, EmbedEncoding, HashingEmbedder, OpenAiEmbedConfig,
-    OpenAiEmbedder, Preset,
+    BatchingEmbedder, BreakingEmbedder, CachedEmbedder, Dialect, EmbedEncoding, HashingEmbedder,
+    MeteredEmbedder, OpenAiEmbedConfig, OpenAiEmbedder, Preset, PricedEmbedder, QueuedEmbedder,
+    RetryingEmbedder, SharedRetryBudget,
 };
 use secrecy::SecretString;
 
 use crate::{
-    config::{Embedding, EmbeddingModel},
+    config::{Config, EmbeddingModel},
+    models::{self, Accounts},
     provider::{Environment, address_of},
 };
 
@@ -39,13 +41,18 @@ pub(crate) struct Built {
 ///
 /// # Errors
 ///
-/// A provider that is not known or speaks another dialect, a key that is missing, and an
-/// address that cannot be used.
-pub(crate) fn build(config: &Embedding, environment: &impl Environment) -> Result<Vec<Built>> {
-    let mut all = Vec::with_capacity(config.models.len() + 1);
-    for model in &config.models {
+/// A provider that is not known or speaks another dialect, a key that is missing, an
+/// address that cannot be used, and a budget without a price.
+pub(crate) fn build(
+    config: &Config,
+    accounts: &Accounts,
+    environment: &impl Environment,
+) -> Result<Vec<Built>> {
+    let models = &config.embedding.models;
+    let mut all = Vec::with_capacity(models.len() + 1);
+    for model in models {
         let name = &model.name;
-        let built = hosted(model, config, environment);
+        let built = hosted(model, config, accounts, environment);
         all.push(built.with_context(|| format!("the embedding model {name:?}"))?);
     }
     all.push(Built {
@@ -67,7 +74,8 @@ pub(crate) fn lend(mut catalog: Catalog, embedders: &[Built]) -> Catalog {
 
 fn hosted(
     model: &EmbeddingModel,
-    config: &Embedding,
+    config: &Config,
+    accounts: &Accounts,
     environment: &impl Environment,
 ) -> Result<Built> {
     let Some(preset) = Preset::by_name(&model.provider) else {
@@ -86,7 +94,13 @@ fn hosted(
         let variable = variable.unwrap_or("embedding.models.api_key");
         bail!("the provider {} needs a key: set {variable}", preset.name);
     }
+    if !preset.keyless {
+        accounts.check(&model.name)?;
+    }
+    let name = format!("{}/{}", preset.name, model.name);
+    let queue = models::queue(&name, &model.queue, preset.dialect, None);
     let mut built = OpenAiEmbedConfig::from_preset(preset, &model.name, model.dimensions);
+    built.queue = Some(queue.clone());
     let address = model.base_url.clone();
     match address.or_else(|| address_of(preset, environment)) {
         Some(url) => built.base_url = url,
@@ -96,12 +110,22 @@ fn hosted(
     }
     built.api_key = key;
     built.send_dimensions = model.send_dimensions;
-    built.max_texts = config.batch_items;
+    built.max_texts = config.embedding.batch_items;
     built.document_prefix.clone_from(&model.document_prefix);
     built.query_prefix.clone_from(&model.query_prefix);
-    let batched = BatchingEmbedder::new(OpenAiEmbedder::new(built)?, config.batching());
+    let breaking =
+        BreakingEmbedder::new(OpenAiEmbedder::new(built)?, name, config.breaker.config())
+            .with_rate_limits(config.breaker.rate_limits());
+    let budget = SharedRetryBudget::new(config.retry.budget);
+    let queued = QueuedEmbedder::new(breaking, queue)
+        .with_budget(budget.clone())
+        .with_weights(Arc::clone(&accounts.weights));
+    let retrying = RetryingEmbedder::new(queued, config.retry.policy()).with_shared_budget(budget);
+    let batching = config.embedding.batching();
+    let batched = BatchingEmbedder::new(MeteredEmbedder::new(retrying), batching);
+    let priced = PricedEmbedder::new(batched, &accounts.prices, accounts.ledger.clone());
     Ok(Built {
-        embedder: Arc::new(CachedEmbedder::new(batched, config.cache())),
+        embedder: Arc::new(CachedEmbedder::new(priced, config.embedding.cache())),
         owner: preset.name.to_owned(),
         shortens: model.shortens,
     })
@@ -113,14 +137,14 @@ mod tests {
 
     use super::*;
 
-    fn config(text: &str) -> Embedding {
+    fn config(text: &str) -> Config {
         toml::from_str(text).unwrap()
     }
 
-    fn names(config: &Embedding, key: Option<&'static str>) -> Result<Vec<String>> {
+    fn names(config: &Config, key: Option<&'static str>) -> Result<Vec<String>> {
         let environment: BTreeMap<&str, &str> =
             key.map(|key| ("OPENAI_API_KEY", key)).into_iter().collect();
-        let built = build(config, &environment)?;
+        let built = build(config, &Accounts::of(config)?, &environment)?;
         let name = |built: &Built| built.embedder.model().to_owned();
         Ok(built.iter().map(name).collect())
     }
@@ -128,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_configured_comes_before_what_is_built_in() {
         assert_eq!(names(&config(""), None).unwrap(), ["hashing-v1-512"]);
-        let text = "[[models]]\nprovider = \"openai\"\nname = \"e\"\ndimensions = 8\n";
+        let text = "[[embedding.models]]\nprovider = \"openai\"\nname = \"e\"\ndimensions = 8\n";
         let with_key = names(&config(text), Some("sk")).unwrap();
         assert_eq!(with_key, ["e", "hashing-v1-512"]);
         let error = format!("{:#}", names(&config(text), None).unwrap_err());
@@ -136,5 +160,17 @@ mod tests {
         let other = text.replace("openai", "anthropic");
         let error = format!("{:#}", names(&config(&other), Some("sk")).unwrap_err());
         assert!(error.contains("has no embeddings"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_budget_wants_the_price_of_who_embeds() {
+        let model = "[[embedding.models]]\nprovider = \"openai\"\ndimensions = 8\n";
+        let named = |name: &str| {
+            let text = format!("[cost]\ndaily_usd = 1.0\n{model}name = {name:?}\n");
+            names(&config(&text), Some("sk"))
+        };
+        assert!(named("text-embedding-3-small").is_ok());
+        let error = format!("{:#}", named("unheard-of").unwrap_err());
+        assert!(error.contains("no price for unheard-of"), "{error}");
     }
 }

@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub(crate) use layout::layout;
+pub(crate) use upstream::queue;
 
 /// The model layer, ready to answer.
 #[derive(Debug)]
@@ -45,6 +46,43 @@ pub(crate) struct Models {
     pub ledger: Ledger,
 }
 
+/// Who pays for calls, and who has which share of the queues.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    pub prices: Arc<PriceTable>,
+    pub ledger: Ledger,
+    pub weights: Arc<HashMap<TenantId, u32>>,
+}
+
+impl Accounts {
+    /// Those of the configuration. Needs a runtime with time.
+    ///
+    /// # Errors
+    ///
+    /// A file of prices that cannot be read, a tenant's name that is none.
+    pub(crate) fn of(config: &Config) -> Result<Self> {
+        Ok(Self {
+            prices: Arc::new(cost::table(config.cost.prices.as_deref())?),
+            ledger: Ledger::new(config.cost.budgets()),
+            weights: Arc::new(weights(config)?),
+        })
+    }
+
+    /// Refuses a model without a price where there are budgets.
+    ///
+    /// # Errors
+    ///
+    /// That.
+    pub(crate) fn check(&self, model: &str) -> Result<()> {
+        if self.ledger.has_budgets() && self.prices.price(model).is_none() {
+            bail!(
+                "there is a budget under [cost], but no price for {model}: name a file with its price as cost.prices"
+            );
+        }
+        Ok(())
+    }
+}
+
 /// What health checks see of the model layer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watch {
@@ -59,14 +97,17 @@ pub(crate) struct Watch {
 /// # Errors
 ///
 /// A model file that cannot be opened, an address or a key that cannot be used.
-pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built]) -> Result<Models> {
+pub(crate) async fn build(
+    chosen: &Chosen,
+    config: &Config,
+    accounts: Accounts,
+    embedders: &[Built],
+) -> Result<Models> {
     let comparing = comparing(config, embedders)?;
     let mut built = Building {
         config,
         watch: Watch::default(),
-        prices: Arc::new(cost::table(config.cost.prices.as_deref())?),
-        ledger: Ledger::new(config.cost.budgets()),
-        weights: Arc::new(weights(config)?),
+        accounts,
     };
     let (first, name) = match &chosen.main {
         Choice::Offline => {
@@ -75,7 +116,7 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built])
                 name: None,
                 catalog: embedders::lend(Catalog::default(), embedders),
                 watch: built.watch,
-                ledger: built.ledger,
+                ledger: built.accounts.ledger,
             });
         }
         Choice::Local(file) => local(file.clone()).await?,
@@ -101,7 +142,9 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built])
     if let Some(text) = &config.fallback.degraded_answer {
         chain = chain.with_last_resort(FixedAnswer::new(text.as_str()));
     }
-    let Building { watch, ledger, .. } = built;
+    let Building {
+        watch, accounts, ..
+    } = built;
     let model: Arc<dyn ChatModel> = match config.cache.config() {
         Some(cache) => {
             let store = shared::answers(config)?;
@@ -127,7 +170,7 @@ pub(crate) async fn build(chosen: &Chosen, config: &Config, embedders: &[Built])
         name: Some(name),
         catalog,
         watch,
-        ledger,
+        ledger: accounts.ledger,
     })
 }
 
@@ -169,20 +212,14 @@ async fn local(file: PathBuf) -> Result<(Arc<dyn ChatModel>, String)> {
 struct Building<'a> {
     config: &'a Config,
     watch: Watch,
-    prices: Arc<PriceTable>,
-    ledger: Ledger,
-    weights: Arc<HashMap<TenantId, u32>>,
+    accounts: Accounts,
 }
 
 impl Building<'_> {
     /// A hosted model with all its endpoints.
     fn hosted(&mut self, model: &Hosted) -> Result<Arc<dyn ChatModel>> {
-        let unpriced = self.prices.price(&model.model).is_none();
-        if unpriced && self.ledger.has_budgets() && !model.preset.keyless {
-            bail!(
-                "there is a budget under [cost], but no price for {}: name a file with its price as cost.prices",
-                model.model
-            );
+        if !model.preset.keyless {
+            self.accounts.check(&model.model)?;
         }
         let first = self.endpoint(model, 0)?;
         let mut others = Vec::new();
@@ -216,13 +253,13 @@ impl Building<'_> {
         let priced = Priced::new(
             breaking,
             model.model.as_str(),
-            Arc::clone(&self.prices),
-            self.ledger.clone(),
+            Arc::clone(&self.accounts.prices),
+            self.accounts.ledger.clone(),
         );
         let budget = SharedRetryBudget::new(config.retry.budget);
         let queued = Queued::new(priced, queue.clone())
             .with_budget(budget.clone())
-            .with_weights(Arc::clone(&self.weights));
+            .with_weights(Arc::clone(&self.accounts.weights));
         let retrying = Retrying::new(queued, config.retry.policy()).with_shared_budget(budget);
         self.watch.queues.push(queue);
         self.watch.circuits.push(circuit.clone());

@@ -79,7 +79,7 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    fn new(name: Arc<str>, config: BreakerConfig) -> Self {
+    pub(crate) fn new(name: Arc<str>, config: BreakerConfig) -> Self {
         metrics::breaker_state(&name, BreakerState::Closed);
         Self {
             name,
@@ -104,7 +104,7 @@ impl Circuit {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn permit(&self) -> Result<Permit, ChatError> {
+    pub(crate) fn permit(&self) -> Result<Permit, ChatError> {
         let permit = self.change(|breaker, now| breaker.permit(now));
         match permit {
             Ok(permit) => Ok(Permit {
@@ -170,7 +170,7 @@ impl ChatModel for Breaking {
                         yield event;
                     }
                     Err(error) => {
-                        permit.record(this.judge(&error, deadline));
+                        permit.record(judge(&error, deadline, this.rate_limits));
                         Err(error)?;
                     }
                 }
@@ -180,37 +180,37 @@ impl ChatModel for Breaking {
     }
 }
 
-impl Breaking {
-    /// What an error says about the provider.
-    fn judge(&self, error: &ChatError, deadline: Option<std::time::Instant>) -> CallOutcome {
-        let late = |deadline| Instant::now() >= Instant::from_std(deadline);
-        match error {
-            ChatError::Timeout { .. } if deadline.is_some_and(late) => CallOutcome::Unknown,
-            ChatError::Unavailable { status, .. } if *status < 500 => CallOutcome::Unknown,
-            ChatError::RateLimited { .. } if self.rate_limits == RateLimits::Ignored => {
-                CallOutcome::Unknown
-            }
-            ChatError::Connect { .. }
-            | ChatError::Timeout { .. }
-            | ChatError::RateLimited { .. }
-            | ChatError::Unavailable { .. }
-            | ChatError::Protocol { .. }
-            | ChatError::Interrupted { .. }
-            | ChatError::Truncated => CallOutcome::Failure,
-            _ => CallOutcome::Unknown,
-        }
+/// What an error says about the provider.
+pub(crate) fn judge(
+    error: &ChatError,
+    deadline: Option<std::time::Instant>,
+    rate_limits: RateLimits,
+) -> CallOutcome {
+    let late = |deadline| Instant::now() >= Instant::from_std(deadline);
+    match error {
+        ChatError::Timeout { .. } if deadline.is_some_and(late) => CallOutcome::Unknown,
+        ChatError::Unavailable { status, .. } if *status < 500 => CallOutcome::Unknown,
+        ChatError::RateLimited { .. } if rate_limits == RateLimits::Ignored => CallOutcome::Unknown,
+        ChatError::Connect { .. }
+        | ChatError::Timeout { .. }
+        | ChatError::RateLimited { .. }
+        | ChatError::Unavailable { .. }
+        | ChatError::Protocol { .. }
+        | ChatError::Interrupted { .. }
+        | ChatError::Truncated => CallOutcome::Failure,
+        _ => CallOutcome::Unknown,
     }
 }
 
 /// A call under way; a drop records what is known of it.
-struct Permit {
+pub(crate) struct Permit {
     circuit: Circuit,
     permit: Option<BreakerPermit>,
     begun: bool,
 }
 
 impl Permit {
-    fn record(&mut self, outcome: CallOutcome) {
+    pub(crate) fn record(&mut self, outcome: CallOutcome) {
         if let Some(permit) = self.permit.take() {
             self.circuit
                 .change(|breaker, now| breaker.record(permit, outcome, now));

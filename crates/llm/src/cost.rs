@@ -15,4 +15,5 @@ pub use ledger::{Budgets, Hold, Ledger, Spent};
 pub use money::{MoneyError, PicoUsd};
 pub use monthly::{Month, MonthlyEstimate, Workload};
 pub use priced::Priced;
+pub(crate) use priced::is_free;
 pub use prices::{Price, PriceError, PriceTable};

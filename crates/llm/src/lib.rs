@@ -45,8 +45,9 @@ pub use cost::{
     PriceTable, Priced, Spent, Workload,
 };
 pub use embed::{
-    BatchingConfig, BatchingEmbedder, CacheStats, CachedEmbedder, EmbedCacheConfig, EmbedEncoding,
-    HashingEmbedder, OpenAiEmbedConfig, OpenAiEmbedder,
+    BatchingConfig, BatchingEmbedder, BreakingEmbedder, CacheStats, CachedEmbedder,
+    EmbedCacheConfig, EmbedEncoding, HashingEmbedder, MeteredEmbedder, OpenAiEmbedConfig,
+    OpenAiEmbedder, PricedEmbedder, QueuedEmbedder, RetryingEmbedder,
 };
 pub use estimate::{estimate, text_tokens};
 pub use fallback::Fallback;

@@ -56,6 +56,15 @@ pub const CACHE_LOOKUPS: &str = "llm_cache_lookups_total";
 /// `embed`.
 pub const CACHE_FAILURES: &str = "llm_cache_failures_total";
 
+/// Counter. Calls of embedding models by `model`, a configured one, and `status`.
+pub const EMBEDDINGS: &str = "llm_embeddings_total";
+/// Histogram, seconds. Time of calls of embedding models by `model`, waiting included.
+pub const EMBED_DURATION: &str = "llm_embedding_duration_seconds";
+/// Counter. Texts that embedding models were given by `model`.
+pub const EMBED_TEXTS: &str = "llm_embedding_texts_total";
+/// Counter. Tokens that embedding models read by `model`.
+pub const EMBED_TOKENS: &str = "llm_embedding_tokens_total";
+
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
     describe_counter!(REQUESTS, Unit::Count, "Model calls by provider and status.");
@@ -139,6 +148,26 @@ pub fn describe() {
         Unit::Count,
         "Failures of the answer cache by operation."
     );
+    describe_counter!(
+        EMBEDDINGS,
+        Unit::Count,
+        "Calls of embedding models by model and status."
+    );
+    describe_histogram!(
+        EMBED_DURATION,
+        Unit::Seconds,
+        "Time of calls of embedding models by model, waiting included."
+    );
+    describe_counter!(
+        EMBED_TEXTS,
+        Unit::Count,
+        "Texts that embedding models were given."
+    );
+    describe_counter!(
+        EMBED_TOKENS,
+        Unit::Count,
+        "Tokens that embedding models read."
+    );
     // Their first event is a rise and not a beginning, which an alert would not see.
     counter!(LARGE_REQUESTS).increment(0);
     counter!(COST_ALERTS).increment(0);
@@ -172,12 +201,31 @@ pub(crate) fn ended(provider: &str, status: &'static str, took: Duration, usage:
     }
 }
 
+pub(crate) fn embedded(
+    model: &str,
+    status: &'static str,
+    texts: usize,
+    took: Duration,
+    usage: Usage,
+) {
+    let model = model.to_owned();
+    counter!(EMBEDDINGS, "model" => model.clone(), "status" => status).increment(1);
+    histogram!(EMBED_DURATION, "model" => model.clone()).record(took.as_secs_f64());
+    counter!(EMBED_TEXTS, "model" => model.clone()).increment(texts as u64);
+    counter!(EMBED_TOKENS, "model" => model).increment(usage.input.0);
+}
+
 pub(crate) fn first_token(provider: &str, after: Duration) {
     histogram!(FIRST_TOKEN, "provider" => provider.to_owned()).record(after.as_secs_f64());
 }
 
-pub(crate) fn retried(provider: &str, error: &ChatError, failed: u32, delay: Duration) {
-    let reason = error.label();
+pub(crate) fn retried(
+    provider: &str,
+    reason: &'static str,
+    error: &dyn std::error::Error,
+    failed: u32,
+    delay: Duration,
+) {
     counter!(RETRIES, "provider" => provider.to_owned(), "reason" => reason).increment(1);
     tracing::warn!(provider, reason, failed, ?delay, %error, "a model call is repeated");
 }

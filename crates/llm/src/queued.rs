@@ -22,11 +22,11 @@ use crate::{
 
 /// How often one call goes back into the queue after the provider refused it for rate or
 /// load. The queue slows down each time, so more means that the provider is down.
-const MAX_RETURNS: u32 = 5;
+pub(crate) const MAX_RETURNS: u32 = 5;
 
 /// The longest pause of a queue at a provider's word. A provider that means more says so
 /// again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// Lets a queue decide when calls of a model are sent.
 #[derive(Debug, Clone)]
@@ -196,34 +196,48 @@ impl Account {
     }
 
     fn failed(&mut self, error: &ChatError) {
-        let unsent = matches!(
-            error,
-            ChatError::Connect { .. }
-                | ChatError::BreakerOpen { .. }
-                | ChatError::OverBudget { .. }
-                | ChatError::Timeout {
-                    stage: TimeoutStage::Connect,
-                    ..
-                }
-        );
-        // Refused before any work: the request counts, no token does.
-        let refused = is_throttle(error)
-            || matches!(
-                error,
-                ChatError::Rejected { .. }
-                    | ChatError::Authentication { .. }
-                    | ChatError::Unavailable { status: 503, .. }
-            );
-        match self.reservation.take() {
-            Some(reservation) if unsent => reservation.refund(),
-            Some(reservation) if refused && self.usage.is_none() => reservation.rejected(),
-            _ => {}
+        let Some(reservation) = self.reservation.take() else {
+            return;
+        };
+        match ending(error) {
+            Ending::Unsent => reservation.refund(),
+            Ending::Refused if self.usage.is_none() => reservation.rejected(),
+            Ending::Refused | Ending::Uncertain => drop(reservation),
         }
     }
 }
 
+/// What a failed call leaves of its reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing was sent.
+    Unsent,
+    /// It was refused before any work: the request counts, no token does.
+    Refused,
+    /// Nobody knows what was used.
+    Uncertain,
+}
+
+pub(crate) fn ending(error: &ChatError) -> Ending {
+    match error {
+        ChatError::Connect { .. }
+        | ChatError::BreakerOpen { .. }
+        | ChatError::OverBudget { .. }
+        | ChatError::Timeout {
+            stage: TimeoutStage::Connect,
+            ..
+        } => Ending::Unsent,
+        ChatError::Rejected { .. }
+        | ChatError::ContextTooLong { .. }
+        | ChatError::Authentication { .. }
+        | ChatError::Unavailable { status: 503, .. } => Ending::Refused,
+        error if is_throttle(error) => Ending::Refused,
+        _ => Ending::Uncertain,
+    }
+}
+
 /// Whether the provider refused the call because of its quota or load.
-fn is_throttle(error: &ChatError) -> bool {
+pub(crate) fn is_throttle(error: &ChatError) -> bool {
     match error {
         ChatError::RateLimited { .. } | ChatError::Unavailable { status: 529, .. } => true,
         ChatError::Unavailable {
@@ -235,7 +249,7 @@ fn is_throttle(error: &ChatError) -> bool {
     }
 }
 
-fn refused(refused: Refused) -> ChatError {
+pub(crate) fn refused(refused: Refused) -> ChatError {
     match refused.retry_after() {
         Some(retry_after) => ChatError::Shed { retry_after },
         // It alone exceeds the quota: a smaller request is needed.
@@ -247,7 +261,7 @@ fn refused(refused: Refused) -> ChatError {
 }
 
 /// Nobody waits for the call any more: its deadline passed, or its conversation ended.
-fn gone(_: WaitError) -> ChatError {
+pub(crate) fn gone(_: WaitError) -> ChatError {
     ChatError::Shed {
         retry_after: Duration::from_secs(1),
     }

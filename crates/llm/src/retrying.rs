@@ -110,7 +110,7 @@ impl ChatModel for Retrying {
                     Err(error)?;
                     return;
                 };
-                metrics::retried(this.name(), &error, failed, delay);
+                metrics::retried(this.name(), error.label(), &error, failed, delay);
                 // Closes the failed call before the wait.
                 drop(opening);
                 tokio::time::sleep(delay).await;

@@ -7,7 +7,7 @@ use lyceum_llm::{BatchingConfig, EmbedCacheConfig};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::masked;
+use super::{Queue, masked};
 
 /// `[embedding]`: which models turn texts into vectors.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -88,4 +88,8 @@ pub(crate) struct EmbeddingModel {
     /// What stands before a text that is searched for. Default empty.
     #[serde(default)]
     pub query_prefix: String,
+    /// The provider's quota for this model, as under `[queue]`, for this process. Default:
+    /// 50 calls at once, and what the provider's headers say.
+    #[serde(default)]
+    pub queue: Queue,
 }

@@ -345,6 +345,8 @@ fn embedding(embedding: &Embedding) -> Result<(), ConfigError> {
     range("embedding.cache_mib", mib, 0, 65_536)?;
     let ttl = embedding.cache_ttl_seconds;
     range("embedding.cache_ttl_seconds", ttl, 1, 31_536_000)?;
+    let mut queues = embedding.models.iter().map(|model| &model.queue);
+    queues.try_for_each(queue)?;
     for model in &embedding.models {
         let dimensions = model.dimensions as u64;
         range("embedding.models.dimensions", dimensions, 1, 65_536)?;

@@ -34,7 +34,7 @@ pub(super) fn answers(config: &Config) -> Result<Arc<dyn AnswerStore>> {
 }
 
 /// A ledger and how to behave towards it.
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     pub(super) ledger: Arc<dyn QuotaLedger>,
     pub(super) sharing: SharedConfig,
 }

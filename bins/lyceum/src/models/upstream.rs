@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The queue in front of a provider, counting as that provider counts.
-pub(super) fn queue(
+pub(crate) fn queue(
     name: &str,
     config: &config::Queue,
     dialect: Dialect,

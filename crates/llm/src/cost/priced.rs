@@ -108,6 +108,25 @@ impl ChatModel for Priced {
     }
 }
 
+/// Whether a failed call costs nothing: no provider asks money for one that it refused.
+pub(crate) fn is_free(error: &ChatError) -> bool {
+    matches!(
+        error,
+        ChatError::Connect { .. }
+            | ChatError::Authentication { .. }
+            | ChatError::RateLimited { .. }
+            | ChatError::Unavailable { .. }
+            | ChatError::Rejected { .. }
+            | ChatError::ContextTooLong { .. }
+            | ChatError::BreakerOpen { .. }
+            | ChatError::Shed { .. }
+            | ChatError::Timeout {
+                stage: TimeoutStage::Connect,
+                ..
+            }
+    )
+}
+
 /// What one call costs; it is paid when this is dropped.
 struct Bill {
     name: Arc<str>,
@@ -143,23 +162,8 @@ impl Bill {
         }
     }
 
-    /// No provider asks money for a call that it refused.
     fn failed(&mut self, error: &ChatError) {
-        let refused = matches!(
-            error,
-            ChatError::Connect { .. }
-                | ChatError::Authentication { .. }
-                | ChatError::RateLimited { .. }
-                | ChatError::Unavailable { .. }
-                | ChatError::Rejected { .. }
-                | ChatError::BreakerOpen { .. }
-                | ChatError::Shed { .. }
-                | ChatError::Timeout {
-                    stage: TimeoutStage::Connect,
-                    ..
-                }
-        );
-        if refused && self.usage.is_none() && self.expected.output == Tokens(0) {
+        if is_free(error) && self.usage.is_none() && self.expected.output == Tokens(0) {
             self.pay(Usage::default());
         }
     }
