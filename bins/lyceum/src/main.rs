@@ -1,6 +1,7 @@
 //! The Lyceum server: reads its configuration, wires the layers, runs, drains.
 
 mod alerts;
+mod archive;
 mod banner;
 mod cli;
 mod compose;

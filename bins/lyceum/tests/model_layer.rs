@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
-use lyceum_sim::{Fault, FaultRule, Rule, Running, SimConfig, Simulator};
+use lyceum_sim::{Fault, FaultRule, Recorded, Rule, Running, SimConfig, Simulator, Spread};
 use serde_json::{Value, json};
 use support::{Server, run, until};
 use tempfile::TempDir;
@@ -303,4 +303,42 @@ fn settings_out_of_range_are_named() {
         assert!(!output.status.success());
         assert!(error.contains(key), "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_deleted_conversation_is_not_sent() {
+    let sim = Simulator::start(SimConfig {
+        first_token: Spread::Fixed(Duration::from_secs(2)),
+        script: vec![
+            Rule::text(GAPS).when_system("Kinds of gap"),
+            Rule::text("Why?"),
+        ],
+        record: 10,
+        ..SimConfig::default()
+    })
+    .await
+    .unwrap();
+    let server = server(&format!(
+        "[model]\n{}\n[queue]\nmax_concurrent = 1\n",
+        model(&sim, "gpt-4.1-mini")
+    ));
+    let asked = until(|| async { sim.stats().requests }, |requests| *requests > 0);
+    let (first, second, ()) = tokio::join!(
+        teach(&server, "a"),
+        async {
+            asked.await;
+            teach(&server, "b").await
+        },
+        async {
+            let waiting = "lyceum_queue_waiting{queue=\"openai/gpt-4.1-mini\",band=\"normal\"} 1";
+            until(|| get(&server, "/metrics"), |text| text.contains(waiting)).await;
+            let url = format!("{}/sessions/b", server.url);
+            reqwest::Client::new().delete(url).send().await.unwrap();
+        }
+    );
+    assert_eq!(first.1["provider"], "openai", "{first:?}");
+    assert_eq!(second.0, 200, "the rules stand in: {second:?}");
+    let looked_for_gaps = |sent: &&Recorded| sent.json().to_string().contains("Kinds of gap");
+    let requests = sim.requests();
+    assert_eq!(requests.iter().filter(looked_for_gaps).count(), 1);
 }
