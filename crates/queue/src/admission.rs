@@ -207,7 +207,7 @@ impl Admission {
                 forecast: NEVER,
             },
         );
-        self.want(cost);
+        self.wanted.add(cost);
         if let Some((place, outlook)) = self.outlook(index, now) {
             if let Some(deadline) = deadline {
                 if now.saturating_add(outlook.cautious) >= deadline {
@@ -320,7 +320,7 @@ impl Admission {
     fn grant(&mut self, index: Index, cost: Cost, now: u64) -> Option<Ticket> {
         let (entry, served) = self.order.serve(index, now)?;
         let waiting = entry.payload;
-        self.unwant(waiting.cost);
+        self.wanted.take(waiting.cost);
         let band = usize::from(entry.band);
         self.forget_deadline(band, waiting.deadline, index);
         let waited = now.saturating_sub(entry.arrived);
@@ -342,7 +342,7 @@ impl Admission {
     pub(crate) fn remove(&mut self, index: Index) -> Option<Owner> {
         let entry = self.order.remove(index)?;
         let (band, waiting) = (usize::from(entry.band), entry.payload);
-        self.unwant(waiting.cost);
+        self.wanted.take(waiting.cost);
         self.forget_deadline(band, waiting.deadline, index);
         Some(waiting.owner as Owner)
     }
@@ -471,21 +471,11 @@ impl Admission {
     }
 
     fn outlook(&mut self, index: Index, now: u64) -> Option<(Place, Outlook)> {
-        let place = self.order.place(index)?;
+        let place = self.order.place(index, now)?;
         let waiting = (self.order.len() as u64).max(1);
-        let mean = Cost::new(self.wanted.input / waiting, self.wanted.output / waiting);
+        let mean = self.wanted.over(waiting);
         let outlook = self.forecast.outlook(&mut self.limiter, place, mean, now);
         Some((place, outlook))
-    }
-
-    fn want(&mut self, cost: Cost) {
-        self.wanted.input = self.wanted.input.saturating_add(cost.input);
-        self.wanted.output = self.wanted.output.saturating_add(cost.output);
-    }
-
-    fn unwant(&mut self, cost: Cost) {
-        self.wanted.input = self.wanted.input.saturating_sub(cost.input);
-        self.wanted.output = self.wanted.output.saturating_sub(cost.output);
     }
 
     fn forget_deadline(&mut self, band: usize, deadline: u64, index: Index) {

@@ -1,9 +1,10 @@
 //! How long a waiting call will probably wait.
 //!
-//! Two views: how fast virtual time came on of late, which is precise once it was
-//! measured, and how arrivals overtake, which is known at once. The first is told to
-//! callers; whether a deadline can be met is decided by the more pessimistic of both,
-//! widened by how far forecasts were off before.
+//! Two views: how long virtual time took of late to come as far as it is to the call's
+//! turn, and how arrivals overtake, which is known at once. The first is late to see that
+//! a crowd grows, the second that it does not, and they are wrong for different reasons, so
+//! their mean is told to callers. Whether a deadline can be met is decided by the more
+//! pessimistic of that and the second, widened by how far forecasts were off before.
 //!
 //! Deliberately absent: a correction of what is told by how waits turned out. It is learned
 //! only when waits are over, from those that were short first, and in simulations of all
@@ -99,15 +100,18 @@ impl Forecast {
                 cautious: likely,
             };
         }
-        let ahead = (place.ahead as f64 - limiter.burst(mean)).max(0.0) as usize;
-        let least = ahead as f64 / self.rate;
-        let mut overtaken = self.inflow.pass(ahead, self.rate, now);
+        // A burst passes the quota at once, but not the slots.
+        let beyond = (place.ahead as f64 - limiter.burst(mean)).max(0.0) as usize;
+        let least = (beyond as f64 / by_quota).max(place.ahead as f64 / by_slots);
+        let slots = self.inflow.pass(place.ahead, by_slots, now);
+        let mut overtaken = self.inflow.pass(beyond, by_quota, now).max(slots);
         if place.in_band < place.ahead {
             // Whatever comes in above it, an aged band has every so-many-th turn.
             let turns = (place.in_band as f64 + 1.0) * self.aged_turn / self.rate;
             overtaken = overtaken.min(turns).max(least);
         }
-        let likely = pause + measured.unwrap_or(overtaken).max(least);
+        let seen = measured.map_or(overtaken, |measured| f64::midpoint(measured, overtaken));
+        let likely = pause + seen.max(least);
         let cautious = (likely * self.margin(place.band)).max(pause + overtaken);
         Outlook {
             likely: Some(likely as u64),

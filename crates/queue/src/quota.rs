@@ -318,13 +318,8 @@ impl Limiter {
         }
     }
 
-    /// Calls of this cost that may start at once after the first.
+    /// Calls of this cost that may start at once after the first, if there are slots.
     pub(crate) fn burst(&self, cost: Cost) -> f64 {
-        if let Some(limit) = self.concurrency()
-            && self.running >= limit
-        {
-            return 0.0;
-        }
         if self.shared.is_some() {
             return 0.0;
         }

@@ -425,3 +425,28 @@ fn a_queue_outlives_the_runtime_that_drove_it() {
     assert!(second.block_on(elsewhere).unwrap().is_ok());
     drop(waiter);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_waits_for_slots_and_not_for_the_quota() {
+    let quotas = Quotas {
+        requests: Some(8),
+        concurrency: Some(1),
+        ..Quotas::default()
+    };
+    let queue = Queue::new(QueueConfig {
+        quotas,
+        burst: 1.0,
+        ..QueueConfig::default()
+    });
+    let first = start(&queue).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    first.settle(usage(1, 1));
+    let _running = start(&queue).await;
+    let waiting: Vec<_> = (0..4)
+        .map(|_| queue.enqueue(ask("t", "s")).unwrap())
+        .collect();
+    let last = waiting[3].position().unwrap();
+    let wait = last.estimated_wait.unwrap();
+    // At the quota's even rate it would be 22 s.
+    assert!((2..=6).contains(&wait.as_secs()), "{wait:?}");
+}

@@ -6,11 +6,11 @@
 
 use super::{few::Few, ranked::RankedSet};
 
-/// The shortest stretch over which speed is measured, in nanoseconds.
-const SPEED_STEP: u64 = 500_000_000;
-/// Stretches that are remembered, and how many make a speed worth knowing.
-const SPEED_MEMORY: u32 = 32;
-const SPEED_KNOWN: u32 = 8;
+/// The shortest time between two marks of progress, in nanoseconds.
+const STEP: u64 = 1_000_000_000;
+/// The most marks that are kept, and how many say something.
+const MARKS: usize = 64;
+const KNOWN: usize = 4;
 
 /// One member's part in a [`Course`].
 #[derive(Debug, Default)]
@@ -34,32 +34,54 @@ pub(super) struct Course {
     now: u64,
     /// The highest finish handed out.
     latest: u64,
-    speed: Speed,
+    progress: Progress,
 }
 
-/// How fast virtual time passes, smoothed.
+/// How virtual time came on: what it was at some moments, dense of late and sparse before.
+///
+/// How long a stretch of virtual time will take is best told from how long the last stretch
+/// of that length took. A smoothed speed answers for one length only: a short memory varies
+/// too much for long waits, a long one follows a growing crowd too late for short ones.
 #[derive(Debug, Default)]
-struct Speed {
-    since: Option<(u64, u64)>,
-    /// Virtual time a nanosecond.
-    rate: f64,
-    stretches: u32,
+struct Progress {
+    /// Virtual and real time, both ascending.
+    marks: Vec<(u64, u64)>,
 }
 
-impl Speed {
-    fn served(&mut self, virtual_now: u64, now: u64) {
-        let Some((before, since)) = self.since else {
-            self.since = Some((virtual_now, now));
-            return;
-        };
-        let passed = now.saturating_sub(since);
-        if passed < SPEED_STEP {
+impl Progress {
+    fn mark(&mut self, virtual_now: u64, now: u64) {
+        if self.marks.last().is_some_and(|(_, at)| now < at + STEP) {
             return;
         }
-        let rate = virtual_now.saturating_sub(before) as f64 / passed as f64;
-        self.stretches = (self.stretches + 1).min(SPEED_MEMORY);
-        self.rate += (rate - self.rate) / f64::from(self.stretches);
-        self.since = Some((virtual_now, now));
+        if self.marks.len() == MARKS {
+            // Every other one of the older half, the oldest too.
+            let mut number = 0;
+            self.marks.retain(|_| {
+                number += 1;
+                number > MARKS / 2 || number % 2 == 0
+            });
+        }
+        self.marks.push((virtual_now, now));
+    }
+
+    /// How long virtual time took to come to `virtual_now` from so far below; `None` while
+    /// too little is known.
+    fn took(&self, far: u64, virtual_now: u64, now: u64) -> Option<f64> {
+        let (first, since) = *self.marks.first()?;
+        let whole = virtual_now.saturating_sub(first);
+        if self.marks.len() < KNOWN || whole == 0 {
+            return None;
+        }
+        let age = |at: f64| (now as f64 - at).max(0.0);
+        if far >= whole {
+            return Some(age(since as f64) * far as f64 / whole as f64);
+        }
+        let goal = virtual_now - far;
+        let next = self.marks.partition_point(|(then, _)| *then <= goal);
+        let (before, begun) = *self.marks.get(next.checked_sub(1)?)?;
+        let (after, ended) = self.marks.get(next).copied().unwrap_or((virtual_now, now));
+        let part = goal.saturating_sub(before) as f64 / after.saturating_sub(before).max(1) as f64;
+        Some(age(begun as f64 + part * ended.saturating_sub(begun) as f64))
     }
 }
 
@@ -85,7 +107,10 @@ impl Course {
                 self.now = self.now.max(tag);
             }
             self.slots.remove((tag, id));
-            self.speed.served(self.now, now);
+            // Of who is alone nobody asks how far the others have come.
+            if self.slots.first().is_some() {
+                self.progress.mark(self.now, now);
+            }
             self.settle_when_empty();
         }
     }
@@ -125,20 +150,19 @@ impl Course {
         self.slots.rank((tag, id))
     }
 
-    /// Nanoseconds until virtual time reaches `tag`, at the speed of late; zero while
-    /// too little was measured.
-    pub(super) fn until(&self, tag: u64) -> u64 {
-        if self.speed.stretches < SPEED_KNOWN || self.speed.rate <= 0.0 {
-            return 0;
-        }
-        (tag.saturating_sub(self.now) as f64 / self.speed.rate) as u64
+    /// Nanoseconds until virtual time reaches `tag` if it comes on as it did of late; zero
+    /// while too little is known.
+    pub(super) fn until(&self, tag: u64, now: u64) -> u64 {
+        let far = tag.saturating_sub(self.now);
+        let took = self.progress.took(far, self.now, now);
+        took.map_or(0, |took| took as u64)
     }
 
     /// Nobody competes any more, so nobody owes anything.
     fn settle_when_empty(&mut self) {
         if self.slots.first().is_none() {
             self.now = self.latest;
-            self.speed.since = None;
+            self.progress.marks.clear();
         }
     }
 }
@@ -176,5 +200,24 @@ mod tests {
         course.push(&mut b, 1, 10);
         course.push(&mut a, 0, 10);
         assert_eq!(course.rank(a.tag(0).unwrap(), 0), 2);
+    }
+
+    #[test]
+    fn a_stretch_takes_as_long_as_the_last_of_its_length() {
+        let mut progress = Progress::default();
+        assert_eq!(progress.took(10, 0, 0), None);
+        // Ten a second for 500 s, then one a second for 50 s.
+        let mut reached = 0;
+        for second in 0..=550 {
+            progress.mark(reached, second * STEP);
+            reached += if second < 500 { 10 } else { 1 };
+        }
+        let (reached, now) = (reached - 1, 550 * STEP);
+        let seconds = |far| progress.took(far, reached, now).unwrap() / STEP as f64;
+        assert!((9.5..=10.5).contains(&seconds(10)), "{}", seconds(10));
+        assert!((59.0..=61.0).contains(&seconds(150)), "{}", seconds(150));
+        // Beyond what is remembered it goes on as on average.
+        assert!(seconds(100_000) > 5_000.0);
+        assert!(progress.marks.len() <= MARKS);
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Place {
     pub(crate) in_band: usize,
     /// How many calls are served before it if nothing else arrives.
     pub(crate) ahead: usize,
-    /// Nanoseconds until its turn at the speed of late, zero if that is not known.
+    /// Nanoseconds until its turn if all goes on as it did of late, zero if that is not known.
     pub(crate) until: u64,
 }
 
@@ -218,11 +218,11 @@ impl<T> Order<T> {
     }
 
     /// Where a call stands.
-    pub(crate) fn place(&self, index: Index) -> Option<Place> {
+    pub(crate) fn place(&self, index: Index, now: u64) -> Option<Place> {
         let entry = self.entries.get(index as usize)?;
         let band = usize::from(entry.band);
         let higher: usize = self.bands[..band].iter().map(|band| band.len).sum();
-        let (in_band, until) = self.shares.place(entry.flow, band, entry.turn())?;
+        let (in_band, until) = self.shares.place(entry.flow, band, entry.turn(), now)?;
         Some(Place {
             band,
             in_band,

@@ -223,8 +223,14 @@ impl Shares {
     }
 
     /// How many calls of the band are before this one, and how many nanoseconds it will
-    /// take to come to it at the speed of late.
-    pub(super) fn place(&self, number: u32, band: usize, turn: Turn) -> Option<(usize, u64)> {
+    /// take to come to it if all goes on as it did of late.
+    pub(super) fn place(
+        &self,
+        number: u32,
+        band: usize,
+        turn: Turn,
+        now: u64,
+    ) -> Option<(usize, u64)> {
         let flow = self.flows.get(number as usize)?;
         let lane = &self.lanes[flow.lane as usize];
         let depth = flow.waiting[band].partition_point(|other| other.turn() < turn);
@@ -232,8 +238,8 @@ impl Shares {
         let in_lane = lane.courses[band].rank(own, number);
         let shared = lane.members[band].tag(in_lane)?;
         let rank = self.courses[band].rank(shared, flow.lane);
-        let until = lane.courses[band].until(own);
-        Some((rank, until.max(self.courses[band].until(shared))))
+        let until = lane.courses[band].until(own, now);
+        Some((rank, until.max(self.courses[band].until(shared, now))))
     }
 
     /// The waiting calls of a conversation in all bands.

@@ -30,6 +30,33 @@ impl Cost {
             blind: false,
         }
     }
+
+    /// Adds another call's, to a sum of many.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.combine(other, u64::saturating_add);
+    }
+
+    /// Takes what was added.
+    pub(crate) fn take(&mut self, other: Self) {
+        self.combine(other, u64::saturating_sub);
+    }
+
+    fn combine(&mut self, other: Self, with: fn(u64, u64) -> u64) {
+        self.input = with(self.input, other.input);
+        self.output = with(self.output, other.output);
+        self.safe = with(self.safe, other.safe);
+        self.declared = with(self.declared, other.declared);
+    }
+
+    /// The mean of a sum over so many calls, as far as amounts go.
+    pub(crate) fn over(self, calls: u64) -> Self {
+        let calls = calls.max(1);
+        Self {
+            safe: self.safe / calls,
+            declared: self.declared / calls,
+            ..Self::new(self.input / calls, self.output / calls)
+        }
+    }
 }
 
 /// What a running call has reserved.

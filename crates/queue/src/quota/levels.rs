@@ -8,7 +8,7 @@
 use crate::{OutputCounted, flight::Due, window::Beside};
 
 /// Standard deviations that all calls in flight together may be above what is expected.
-const CONFIDENCE: f64 = 3.5;
+const CONFIDENCE: f64 = 3.9;
 
 /// How what calls in flight make binds the window of what counts from their starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,8 +36,8 @@ fn a_saturated_quota_is_used_fully_fairly_and_never_exceeded() {
             report.wait_p99[0] * 5 <= report.wait_p99[2],
             "{overload}: {report:#?}"
         );
-        // By seed it is 0.10 to 0.29 of the wait; the benchmark holds it to 0.2.
-        assert!(report.forecast_error <= 0.25, "{overload}: {report:#?}");
+        // By seed it is 0.09 to 0.16 of the wait.
+        assert!(report.forecast_error <= 0.2, "{overload}: {report:#?}");
         assert!(report.deadline_hits >= 0.99, "{overload}: {report:#?}");
     }
 }
@@ -209,6 +209,7 @@ fn conversations_of_many_tenants_share_as_well() {
         let report = doubled(quotas, OutputCounted::AtEnd, tenants);
         assert!(report.jain >= 0.95, "{tenants}: {report:#?}");
         assert!(report.deadline_hits >= 0.99, "{tenants}: {report:#?}");
+        assert!(report.forecast_error <= 0.3, "{tenants}: {report:#?}");
     }
 }
 
@@ -221,6 +222,24 @@ fn slots_alone_keep_deadlines_too() {
     let report = doubled(quotas, OutputCounted::AtEnd, 1);
     assert!(report.jain >= 0.95, "{report:#?}");
     assert!(report.deadline_hits >= 0.99, "{report:#?}");
+    assert!(report.forecast_error <= 0.2, "{report:#?}");
+}
+
+#[test]
+fn waits_are_foretold_by_what_calls_declare_where_that_counts() {
+    let config = QueueConfig {
+        output_counted: OutputCounted::Declared,
+        ..config(Quotas {
+            output_tokens: Some(1_400_000),
+            ..Quotas::default()
+        })
+    };
+    let crowd = Crowd {
+        calls_per_minute: 1_370.0 * 3.0,
+        ..Crowd::default()
+    };
+    let report = simulate(config, &crowd, TEN_MINUTES);
+    assert!(report.forecast_error <= 0.2, "{report:#?}");
 }
 
 #[test]
