@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
         let (queue, client, url) = (&queue, &client, &url);
         async move {
             let mut ask = Ask::new(Scope::local(), Estimate::new(20, 100));
-            ask.deadline = Some(Instant::now() + Duration::from_secs(20));
+            ask.deadline = Some(Instant::now() + Duration::from_secs(10));
             let waiter = match queue.enqueue(ask) {
                 Ok(waiter) => waiter,
                 Err(refused @ Refused::Deadline { .. }) => {

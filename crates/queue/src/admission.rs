@@ -217,10 +217,8 @@ impl Admission {
                 }
                 self.deadlines[place.band].insert((deadline, index));
             }
-            // Who comes in behind everybody else overtakes nobody.
-            if place.ahead + 1 < self.order.len() {
-                self.forecast.arrived(place.ahead, now);
-            }
+            let last = place.ahead + 1 >= self.order.len();
+            self.forecast.arrived(place.ahead, last, now);
             if let Some(entry) = self.order.get_mut(index) {
                 entry.payload.forecast = outlook.likely.unwrap_or(NEVER);
             }

@@ -4,7 +4,7 @@
 //! turn, and how arrivals overtake, which is known at once. The first is late to see that
 //! a crowd grows, the second that it does not, and they are wrong for different reasons, so
 //! their mean is told to callers. Whether a deadline can be met is decided by the more
-//! pessimistic of that and the second, widened by how far forecasts were off before.
+//! pessimistic of both, or by their mean widened by how far forecasts were off before.
 //!
 //! Deliberately absent: a correction of what is told by how waits turned out. It is learned
 //! only when waits are over, from those that were short first, and in simulations of all
@@ -101,10 +101,13 @@ impl Forecast {
             };
         }
         // A burst passes the quota at once, but not the slots.
-        let beyond = (place.ahead as f64 - limiter.burst(mean)).max(0.0) as usize;
+        let burst = limiter.burst(mean);
+        let beyond = (place.ahead as f64 - burst).max(0.0) as usize;
         let least = (beyond as f64 / by_quota).max(place.ahead as f64 / by_slots);
-        let slots = self.inflow.pass(place.ahead, by_slots, now);
-        let mut overtaken = self.inflow.pass(beyond, by_quota, now).max(slots);
+        let mut overtaken = self.inflow.pass(place.ahead, by_slots, now);
+        if burst <= place.ahead as f64 {
+            overtaken = overtaken.max(self.inflow.pass(beyond, by_quota, now));
+        }
         if place.in_band < place.ahead {
             // Whatever comes in above it, an aged band has every so-many-th turn.
             let turns = (place.in_band as f64 + 1.0) * self.aged_turn / self.rate;
@@ -112,16 +115,17 @@ impl Forecast {
         }
         let seen = measured.map_or(overtaken, |measured| f64::midpoint(measured, overtaken));
         let likely = pause + seen.max(least);
-        let cautious = (likely * self.margin(place.band)).max(pause + overtaken);
+        let slower = measured.map_or(overtaken, |measured| measured.max(overtaken));
+        let cautious = (likely * self.margin(place.band)).max(pause + slower);
         Outlook {
             likely: Some(likely as u64),
             cautious: cautious as u64,
         }
     }
 
-    /// Learns from a call that came in at `ahead` others.
-    pub(crate) fn arrived(&mut self, ahead: usize, now: u64) {
-        self.inflow.arrived(ahead, now);
+    /// Learns from a call that came in behind `ahead` others, and behind all or not.
+    pub(crate) fn arrived(&mut self, ahead: usize, last: bool, now: u64) {
+        self.inflow.arrived(ahead, last, now);
     }
 
     /// Learns from a call that waited this long, whether it started or expired.

@@ -12,7 +12,7 @@ const MEMORY: f64 = 20e9;
 /// A call advances at least at this share of the rate at the front.
 const SLOWEST: f64 = 0.05;
 
-/// Arrivals that overtook somebody, by the rank at which they came in, fading over time.
+/// Arrivals by the rank at which they came in, fading over time.
 #[derive(Debug, Default)]
 pub(crate) struct Inflow {
     counts: [f64; OCTAVES],
@@ -21,9 +21,13 @@ pub(crate) struct Inflow {
 }
 
 impl Inflow {
-    /// Notes an arrival that came in at this rank, before others.
-    pub(crate) fn arrived(&mut self, rank: usize, now: u64) {
+    /// Notes an arrival that came in at this rank, before others or behind all. Who comes in
+    /// behind all overtakes nobody, however short the queue is.
+    pub(crate) fn arrived(&mut self, rank: usize, last: bool, now: u64) {
         self.began.get_or_insert(now);
+        if last {
+            return;
+        }
         let passed = now.saturating_sub(self.updated) as f64;
         let kept = (-passed / MEMORY).exp();
         self.counts.iter_mut().for_each(|count| *count *= kept);
@@ -66,11 +70,15 @@ mod tests {
         for tenth in 0..1_000 {
             // Five a second come in at the front.
             if tenth % 2 == 0 {
-                inflow.arrived(0, tenth * 100_000_000);
+                inflow.arrived(0, false, tenth * 100_000_000);
             }
         }
         let wait = inflow.pass(99, per_second, 100_000_000_000);
         assert!((19e9..21e9).contains(&wait), "{wait}");
         assert!(inflow.pass(0, per_second, 100_000_000_000) < 1e9);
+
+        let mut filling = Inflow::default();
+        (0..50).for_each(|rank| filling.arrived(rank, true, 0));
+        assert!((filling.pass(49, per_second, 0) - 5e9).abs() < 1e6);
     }
 }

@@ -245,7 +245,7 @@ impl Limiter {
         let counted = self.output_counted();
         let (start, end) = (counted.start(), counted.end());
         let due = self.flight.due(now);
-        let beside = self.in_flight.beside(start, &due);
+        let beside = self.in_flight.beside(start, end, &due);
         let amounts = Self::amounts(cost.input, Self::at_start(counted, cost));
         let aside = Self::set_aside(cost);
         let mut room = Room::Now;

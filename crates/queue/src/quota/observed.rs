@@ -1,6 +1,9 @@
 //! What an upstream's headers change: limits, and what others used of the same quota.
 
-use super::{Limiter, levels::Start};
+use super::{
+    Limiter,
+    levels::{End, Start},
+};
 use crate::{
     ObservedLimit, ObservedLimits,
     counting::Levels,
@@ -79,7 +82,8 @@ impl Limiter {
     /// window and the bucket that many upstreams really keep.
     fn count_foreign(&mut self, kind: usize, limit: u64, used: u64, seen: ObservedLimit, now: u64) {
         let due = self.flight.due(now);
-        let declared = self.in_flight.beside(Start::Declared, &due).most;
+        let all = self.in_flight.beside(Start::Declared, End::Free, &due);
+        let declared = all.most;
         let made = due.tokens as i64 - self.in_flight.expected as i64;
         // Whichever way it counts, so much may be of this queue.
         let beyond = match kind {

@@ -164,7 +164,7 @@ fn what_is_made_is_kept_whether_it_counts_at_the_start_or_at_the_end() {
             };
             let report = simulate(config, &crowd, TEN_MINUTES);
             assert_eq!(report.violations, 0, "{counted:?} {seed}: {report:#?}");
-            assert!(report.quota_used >= 0.94, "{counted:?} {seed}: {report:#?}");
+            assert!(report.quota_used >= 0.93, "{counted:?} {seed}: {report:#?}");
         }
     }
 }
