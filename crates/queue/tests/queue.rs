@@ -187,7 +187,7 @@ async fn a_crowd_that_comes_at_once_is_told_the_wait_it_will_have() {
     let comes = Instant::now();
     let crowd = (0..500).map(|n| {
         let mut ask = ask("school", &format!("{n}"));
-        ask.deadline = Some(comes + Duration::from_secs(75));
+        ask.deadline = Some((comes + Duration::from_secs(75)).into_std());
         queue.enqueue(ask).unwrap()
     });
     let crowd: Vec<_> = crowd.collect();
