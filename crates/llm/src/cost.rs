@@ -10,6 +10,7 @@ mod monthly;
 mod priced;
 mod prices;
 mod totals;
+mod used;
 
 pub use ledger::{Budgets, Hold, Ledger, Spent};
 pub use money::{MoneyError, PicoUsd};
@@ -17,3 +18,4 @@ pub use monthly::{Month, MonthlyEstimate, Workload};
 pub use priced::Priced;
 pub(crate) use priced::is_free;
 pub use prices::{Price, PriceError, PriceTable};
+pub use used::{Book, Entry, Statement, Used, UserBudgets};

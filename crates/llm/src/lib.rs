@@ -41,8 +41,8 @@ pub use cached::{
 };
 pub use config::{BuildError, Pool, Timeouts};
 pub use cost::{
-    Budgets, Hold, Ledger, MoneyError, Month, MonthlyEstimate, PicoUsd, Price, PriceError,
-    PriceTable, Priced, Spent, Workload,
+    Book, Budgets, Entry, Hold, Ledger, MoneyError, Month, MonthlyEstimate, PicoUsd, Price,
+    PriceError, PriceTable, Priced, Spent, Statement, Used, UserBudgets, Workload,
 };
 pub use embed::{
     BatchingConfig, BatchingEmbedder, BreakingEmbedder, CacheStats, CachedEmbedder,

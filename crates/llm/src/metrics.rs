@@ -47,7 +47,8 @@ pub const COST_ALERTS: &str = "llm_cost_alerts_total";
 pub const LARGE_REQUESTS: &str = "llm_large_requests_total";
 /// From here on a single call is worth an alert.
 pub const LARGE_REQUEST: u64 = 150_000;
-/// Counter. Calls that a budget did not cover, by `budget`: `session`, `tenant_day`, `day`.
+/// Counter. Calls that a budget did not cover, by `budget`: `session`, `user_day`,
+/// `tenant_day`, `day`.
 pub const OVER_BUDGET: &str = "llm_over_budget_total";
 /// Counter. Requests that the answer cache may serve, by `outcome`: `exact`, `semantic`,
 /// `joined` (another call under way), `miss`.
@@ -171,7 +172,7 @@ pub fn describe() {
     // Their first event is a rise and not a beginning, which an alert would not see.
     counter!(LARGE_REQUESTS).increment(0);
     counter!(COST_ALERTS).increment(0);
-    for budget in ["day", "session", "tenant_day"] {
+    for budget in ["day", "session", "tenant_day", "user_day"] {
         counter!(OVER_BUDGET, "budget" => budget).increment(0);
     }
 }

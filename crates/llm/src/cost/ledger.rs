@@ -2,16 +2,19 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use lyceum_core::{CallContext, ChatError, MicroUsd, RequestId, SessionId, TenantId};
+use lyceum_core::{
+    CallContext, ChatError, MicroUsd, RequestId, Scope, SessionId, TenantId, Usage, UserId,
+};
 use tokio::time::Instant;
 
 use super::{
     PicoUsd,
     totals::{Limits, Payer, Totals, Until},
+    used::{Book, Statement, Used, UserBudgets, month_of},
 };
 use crate::metrics;
 
@@ -51,7 +54,8 @@ pub struct Spent {
 }
 
 /// Counts what calls cost and refuses those that a budget does not cover. Clones share
-/// the account. It lives in memory; [`restore`](Self::restore) takes over a day's sums.
+/// the account. It lives in memory; [`restore`](Self::restore) takes over what a
+/// [`book`](Self::book) holds.
 #[derive(Clone)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -59,6 +63,7 @@ pub struct Ledger {
 
 struct Shared {
     limits: Limits,
+    users: RwLock<Arc<UserBudgets>>,
     alert: PicoUsd,
     /// The wall clock at a moment of the runtime's clock.
     clock: (SystemTime, Instant),
@@ -75,8 +80,10 @@ impl Ledger {
             limits: Limits {
                 day: limit(budgets.day),
                 tenant_day: limit(budgets.tenant_day),
+                user_day: None,
                 session: limit(budgets.session),
             },
+            users: RwLock::default(),
             alert: budgets.alert.into(),
             clock,
             totals: Mutex::new(Totals::new(0)),
@@ -95,6 +102,18 @@ impl Ledger {
             .or(limits.tenant_day)
             .or(limits.session)
             .is_some()
+            || self.users().limit_anybody()
+    }
+
+    /// Changes what single users may spend in a day, from the next call on.
+    pub fn limit_users(&self, budgets: UserBudgets) {
+        let users = &self.shared.users;
+        *users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(budgets);
+    }
+
+    fn users(&self) -> Arc<UserBudgets> {
+        let users = &self.shared.users;
+        Arc::clone(&users.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sets aside what a call may cost at most.
@@ -105,17 +124,22 @@ impl Ledger {
     pub fn reserve(&self, call: &CallContext, at_most: PicoUsd) -> Result<Hold, ChatError> {
         let payer = Payer {
             tenant: call.scope.tenant.clone(),
+            user: call.scope.user.clone(),
             session: call.scope.session.clone(),
             request: call.request.clone(),
         };
         let (day, left_of_day) = self.now();
-        let limits = &self.shared.limits;
-        let reserved = self.totals().reserve(&payer, at_most, limits, day);
+        let limits = Limits {
+            user_day: self.users().of(&payer.tenant, &payer.user),
+            ..self.shared.limits
+        };
+        let reserved = self.totals().reserve(&payer, at_most, &limits, day);
         match reserved {
             Ok(()) => Ok(Hold {
                 ledger: self.clone(),
                 payer,
                 amount: at_most,
+                usage: Usage::default(),
                 cost: Some(PicoUsd::default()),
             }),
             Err(short) => {
@@ -140,7 +164,7 @@ impl Ledger {
         let day = self.now().0;
         let account = self.totals().all(day);
         Spent {
-            spent: account.spent,
+            spent: account.today.spent,
             held: account.held,
         }
     }
@@ -151,29 +175,81 @@ impl Ledger {
         let day = self.now().0;
         let account = self.totals().tenant(tenant, day);
         Spent {
-            spent: account.spent,
+            spent: account.today.spent,
             held: account.held,
         }
     }
 
-    /// The day as days since 1970 in UTC, and what each tenant spent in it, by name: what
-    /// is to be kept over a restart.
-    #[must_use]
-    pub fn day(&self) -> (u64, Vec<(TenantId, PicoUsd)>) {
+    /// Counts a request of a client.
+    pub fn asked(&self, scope: &Scope) {
         let day = self.now().0;
-        (day, self.totals().tenants(day))
+        self.totals().asked(&scope.tenant, &scope.user, day);
     }
 
-    /// Takes over what [`day`](Self::day) said before a restart; an earlier day is ignored.
-    pub fn restore(&self, day: u64, tenants: impl IntoIterator<Item = (TenantId, PicoUsd)>) {
+    /// What a user used, and may still spend.
+    #[must_use]
+    pub fn user(&self, scope: &Scope) -> Statement {
+        let (day, limit) = (self.now().0, self.users().of(&scope.tenant, &scope.user));
+        let account = self.totals().user(&scope.tenant, &scope.user, day);
+        account.statement(limit)
+    }
+
+    /// What a tenant used, and may still spend.
+    #[must_use]
+    pub fn tenant(&self, tenant: &TenantId) -> Statement {
+        let day = self.now().0;
+        let account = self.totals().tenant(tenant, day);
+        account.statement(self.shared.limits.tenant_day)
+    }
+
+    /// What at most `most` tenants used whose names come after one, by name.
+    #[must_use]
+    pub fn tenants_after(
+        &self,
+        after: Option<&TenantId>,
+        most: usize,
+    ) -> Vec<(TenantId, Statement)> {
+        let (day, limit) = (self.now().0, self.shared.limits.tenant_day);
+        self.totals().tenants_after(after, most, limit, day)
+    }
+
+    /// What at most `most` users of a tenant used whose names come after one, by name.
+    #[must_use]
+    pub fn users_after(
+        &self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        most: usize,
+    ) -> Vec<(UserId, Statement)> {
+        let (day, users) = (self.now().0, self.users());
+        let limit = |user: &UserId| users.of(tenant, user);
+        self.totals().users_after(tenant, after, most, limit, day)
+    }
+
+    /// What everybody used today and this month: what is to be kept over a restart.
+    #[must_use]
+    pub fn book(&self) -> Book {
+        let day = self.now().0;
+        Book {
+            day,
+            entries: self.totals().entries(day),
+        }
+    }
+
+    /// Takes over what [`book`](Self::book) said before a restart; of another day only the
+    /// month counts, of another month nothing.
+    pub fn restore(&self, book: Book) {
         let today = self.now().0;
-        if day != today {
+        if month_of(book.day) != month_of(today) {
             return;
         }
         let mut totals = self.totals();
         totals.all(today);
-        for (tenant, spent) in tenants {
-            totals.restore(tenant, spent);
+        for mut entry in book.entries {
+            if book.day != today {
+                entry.today = Used::default();
+            }
+            totals.restore(entry);
         }
     }
 
@@ -224,10 +300,16 @@ pub struct Hold {
     ledger: Ledger,
     payer: Payer,
     amount: PicoUsd,
+    usage: Usage,
     cost: Option<PicoUsd>,
 }
 
 impl Hold {
+    /// Notes what the call has used so far, as far as it is known.
+    pub fn count(&mut self, usage: Usage) {
+        self.usage = usage;
+    }
+
     /// Notes what the call has cost so far, as far as it is known.
     pub fn note(&mut self, cost: PicoUsd) {
         self.cost = Some(cost);
@@ -244,8 +326,8 @@ impl Drop for Hold {
         let Some(cost) = self.cost.take() else { return };
         let day = self.ledger.now().0;
         let mut totals = self.ledger.totals();
-        let (before, after) = totals.settle(&self.payer, self.amount, cost, day);
-        let today = totals.all(day).spent;
+        let (before, after) = totals.settle(&self.payer, self.amount, cost, &self.usage, day);
+        let today = totals.all(day).today.spent;
         drop(totals);
         metrics::spent_today(today.dollars());
         let alert = self.ledger.shared.alert;

@@ -23,7 +23,7 @@ use crate::{
 /// nobody could say what it may cost at most.
 const OUTPUT_LIMIT: Tokens = Tokens(16_384);
 
-/// Prices the calls of a model. A model without a price costs nothing.
+/// Prices the calls of a model. A model without a price costs nothing; what it uses is counted.
 #[derive(Debug, Clone)]
 pub struct Priced {
     model: Arc<dyn ChatModel>,
@@ -72,16 +72,15 @@ impl ChatModel for Priced {
     }
 
     fn stream(&self, call: CallContext, request: Arc<ChatRequest>) -> ChatStream {
-        let Some((name, price)) = self.price(&request) else {
-            return self.model.stream(call, request);
-        };
+        let priced = self.price(&request);
         let this = self.clone();
         Box::pin(async_stream::try_stream! {
             let mut request = request;
-            if request.max_output.is_none() && this.ledger.has_budgets() {
+            if priced.is_some() && request.max_output.is_none() && this.ledger.has_budgets() {
                 Arc::make_mut(&mut request).max_output = Some(OUTPUT_LIMIT);
             }
             let expected = estimate(&request);
+            let (name, price) = priced.map_or((None, Price::default()), |(name, price)| (Some(name), price));
             let hold = this.ledger.reserve(&call, price.at_most(&expected))?;
             let mut bill = Bill {
                 name,
@@ -129,7 +128,8 @@ pub(crate) fn is_free(error: &ChatError) -> bool {
 
 /// What one call costs; it is paid when this is dropped.
 struct Bill {
-    name: Arc<str>,
+    /// Of whose price it is.
+    name: Option<Arc<str>>,
     price: Price,
     hold: Option<Hold>,
     /// As the provider reported it.
@@ -141,9 +141,10 @@ struct Bill {
 impl Bill {
     /// From now on the call costs at least its input.
     fn sent(&mut self) {
-        let cost = self.price.cost(&self.known());
+        let known = self.known();
         if let Some(hold) = &mut self.hold {
-            hold.note(cost);
+            hold.count(known);
+            hold.note(self.price.cost(&known));
         }
     }
 
@@ -169,9 +170,12 @@ impl Bill {
     }
 
     fn pay(&mut self, usage: Usage) {
-        if let Some(hold) = self.hold.take() {
+        if let Some(mut hold) = self.hold.take() {
             let cost = self.price.cost(&usage);
-            metrics::paid(&self.name, cost);
+            if let Some(name) = &self.name {
+                metrics::paid(name, cost);
+            }
+            hold.count(usage);
             hold.settle(cost);
         }
     }

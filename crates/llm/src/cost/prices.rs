@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::{MoneyError, PicoUsd};
 
-/// The prices of one token of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The prices of one token of a model; by default it costs nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Price {
     /// Input that no cache holds.
     pub input: PicoUsd,

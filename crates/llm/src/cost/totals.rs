@@ -1,32 +1,79 @@
-//! Who spent what, today and in each session, and whether more may be spent.
+//! Who used and spent what, today, this month and in each session, and whether more may be
+//! spent.
 //!
 //! Pure: callers pass the day. Invariant: `spent + held` of an account never exceeds its
 //! budget through a reservation; every hold is taken back exactly once.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::Hash,
+    ops::Bound,
 };
 
-use lyceum_core::{RequestId, SessionId, TenantId};
+use hashlink::LruCache;
+use lyceum_core::{RequestId, SessionId, TenantId, Usage, UserId};
 
-use super::PicoUsd;
+use super::{
+    PicoUsd,
+    used::{Entry, Statement, Used, month_of},
+};
 
 /// How many sessions and requests are remembered. The oldest is forgotten first; a
 /// session that is forgotten starts with its whole budget again.
 const SESSIONS: usize = 100_000;
 const REQUESTS: usize = 20_000;
 
-/// Money spent, and money set aside for calls under way.
+/// How many users are remembered; who was active longest ago is forgotten first.
+const USERS: usize = 100_000;
+
+/// Money of one session spent, and set aside for calls under way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Purse {
+    spent: PicoUsd,
+    held: PicoUsd,
+}
+
+/// What somebody uses, day by day.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Account {
-    pub(super) spent: PicoUsd,
+    pub(super) today: Used,
+    month: Used,
     pub(super) held: PicoUsd,
 }
 
 impl Account {
-    fn left(&self, budget: PicoUsd) -> PicoUsd {
-        budget - self.spent - self.held
+    fn purse(&self) -> Purse {
+        Purse {
+            spent: self.today.spent,
+            held: self.held,
+        }
+    }
+
+    /// Begins a new day, and a new month where it is in one.
+    fn turn(&mut self, new_month: bool) {
+        self.today = Used::default();
+        if new_month {
+            self.month = Used::default();
+        }
+    }
+
+    fn add(&mut self, used: &Used) {
+        self.today += *used;
+        self.month += *used;
+    }
+
+    fn is_blank(&self) -> bool {
+        self.month == Used::default() && self.held == PicoUsd::default()
+    }
+
+    /// What is told of it.
+    pub(super) fn statement(&self, day_limit: Option<PicoUsd>) -> Statement {
+        Statement {
+            today: self.today,
+            month: self.month,
+            held: self.held,
+            day_limit,
+        }
     }
 }
 
@@ -35,6 +82,7 @@ impl Account {
 pub(super) struct Limits {
     pub(super) day: Option<PicoUsd>,
     pub(super) tenant_day: Option<PicoUsd>,
+    pub(super) user_day: Option<PicoUsd>,
     pub(super) session: Option<PicoUsd>,
 }
 
@@ -60,6 +108,7 @@ pub(super) enum Until {
 #[derive(Debug, Clone)]
 pub(super) struct Payer {
     pub(super) tenant: TenantId,
+    pub(super) user: UserId,
     pub(super) session: Option<SessionId>,
     pub(super) request: RequestId,
 }
@@ -68,8 +117,9 @@ pub(super) struct Payer {
 pub(super) struct Totals {
     day: u64,
     all: Account,
-    tenants: HashMap<TenantId, Account>,
-    sessions: Recent<(TenantId, SessionId), Account>,
+    tenants: BTreeMap<TenantId, Account>,
+    users: LruCache<(TenantId, UserId), Account>,
+    sessions: Recent<(TenantId, SessionId), Purse>,
     requests: Recent<RequestId, PicoUsd>,
 }
 
@@ -78,7 +128,8 @@ impl Totals {
         Self {
             day,
             all: Account::default(),
-            tenants: HashMap::new(),
+            tenants: BTreeMap::new(),
+            users: LruCache::new(USERS),
             sessions: Recent::new(SESSIONS),
             requests: Recent::new(REQUESTS),
         }
@@ -89,12 +140,23 @@ impl Totals {
         if day <= self.day {
             return;
         }
+        let new_month = month_of(day) != month_of(self.day);
         self.day = day;
-        self.all.spent = PicoUsd::default();
+        self.all.turn(new_month);
         self.tenants.retain(|_, account| {
-            account.spent = PicoUsd::default();
-            account.held > PicoUsd::default()
+            account.turn(new_month);
+            !account.is_blank()
         });
+        let mut blank = Vec::new();
+        for (user, account) in &mut self.users {
+            account.turn(new_month);
+            if account.is_blank() {
+                blank.push(user.clone());
+            }
+        }
+        for user in blank {
+            self.users.remove(&user);
+        }
     }
 
     pub(super) fn reserve(
@@ -107,15 +169,22 @@ impl Totals {
         self.roll(day);
         let session = self.session(payer);
         let tenant = self.tenants.get(&payer.tenant).copied().unwrap_or_default();
-        for (budget, account, limit, until) in [
+        let user = self.users.peek(&payer.owner()).copied().unwrap_or_default();
+        for (budget, purse, limit, until) in [
             ("session", session, limits.session, Until::Never),
-            ("tenant_day", tenant, limits.tenant_day, Until::Tomorrow),
-            ("day", self.all, limits.day, Until::Tomorrow),
+            ("user_day", user.purse(), limits.user_day, Until::Tomorrow),
+            (
+                "tenant_day",
+                tenant.purse(),
+                limits.tenant_day,
+                Until::Tomorrow,
+            ),
+            ("day", self.all.purse(), limits.day, Until::Tomorrow),
         ] {
             let Some(limit) = limit else { continue };
-            let left = account.left(limit);
+            let left = limit - purse.spent - purse.held;
             if amount > left {
-                let settled = account.held > PicoUsd::default() && amount <= limit - account.spent;
+                let settled = purse.held > PicoUsd::default() && amount <= limit - purse.spent;
                 let until = if settled { Until::Settled } else { until };
                 return Err(Short {
                     budget,
@@ -125,45 +194,76 @@ impl Totals {
             }
         }
         self.each(payer, |account| account.held += amount);
+        if let Some(purse) = self.purse(payer) {
+            purse.held += amount;
+        }
         Ok(())
     }
 
-    /// Ends a reservation of `amount` with what the call cost; returns what its request
-    /// cost before and after.
+    /// Ends a reservation of `amount` with what the call cost and used; returns what its
+    /// request cost before and after.
     pub(super) fn settle(
         &mut self,
         payer: &Payer,
         amount: PicoUsd,
         cost: PicoUsd,
+        usage: &Usage,
         day: u64,
     ) -> (PicoUsd, PicoUsd) {
         self.roll(day);
+        let used = Used::of_call(usage, cost);
         self.each(payer, |account| {
             account.held = account.held - amount;
-            account.spent += cost;
+            account.add(&used);
         });
+        if let Some(purse) = self.purse(payer) {
+            purse.held = purse.held - amount;
+            purse.spent += cost;
+        }
         let sum = self.requests.entry(payer.request.clone());
         let before = *sum;
         *sum += cost;
         (before, *sum)
     }
 
-    fn each(&mut self, payer: &Payer, change: impl Fn(&mut Account)) {
-        change(&mut self.all);
-        change(self.tenants.entry(payer.tenant.clone()).or_default());
-        if let Some(session) = &payer.session {
-            let key = (payer.tenant.clone(), session.clone());
-            change(self.sessions.entry(key));
-        }
+    /// Counts a request of a client.
+    pub(super) fn asked(&mut self, tenant: &TenantId, user: &UserId, day: u64) {
+        self.roll(day);
+        let used = Used {
+            requests: 1,
+            ..Used::default()
+        };
+        self.all.add(&used);
+        self.tenant_entry(tenant).add(&used);
+        self.user_entry((tenant.clone(), user.clone())).add(&used);
     }
 
-    fn session(&self, payer: &Payer) -> Account {
+    fn each(&mut self, payer: &Payer, change: impl Fn(&mut Account)) {
+        change(&mut self.all);
+        change(self.tenant_entry(&payer.tenant));
+        change(self.user_entry(payer.owner()));
+    }
+
+    fn tenant_entry(&mut self, tenant: &TenantId) -> &mut Account {
+        self.tenants.entry(tenant.clone()).or_default()
+    }
+
+    fn user_entry(&mut self, owner: (TenantId, UserId)) -> &mut Account {
+        self.users.entry(owner).or_insert_with(Account::default)
+    }
+
+    fn purse(&mut self, payer: &Payer) -> Option<&mut Purse> {
+        let session = payer.session.clone()?;
+        Some(self.sessions.entry((payer.tenant.clone(), session)))
+    }
+
+    fn session(&self, payer: &Payer) -> Purse {
         let key = payer
             .session
             .clone()
             .map(|session| (payer.tenant.clone(), session));
-        let account = key.and_then(|key| self.sessions.get(&key).copied());
-        account.unwrap_or_default()
+        let purse = key.and_then(|key| self.sessions.get(&key).copied());
+        purse.unwrap_or_default()
     }
 
     pub(super) fn all(&mut self, day: u64) -> Account {
@@ -176,32 +276,102 @@ impl Totals {
         self.tenants.get(tenant).copied().unwrap_or_default()
     }
 
-    pub(super) fn tenants(&mut self, day: u64) -> Vec<(TenantId, PicoUsd)> {
+    pub(super) fn user(&mut self, tenant: &TenantId, user: &UserId, day: u64) -> Account {
         self.roll(day);
-        let mut tenants: Vec<_> = self
-            .tenants
-            .iter()
-            .map(|(tenant, account)| (tenant.clone(), account.spent))
-            .collect();
-        tenants.sort_by(|a, b| a.0.cmp(&b.0));
-        tenants
+        let owner = (tenant.clone(), user.clone());
+        self.users.peek(&owner).copied().unwrap_or_default()
     }
 
-    /// Adds what was spent on a day before this process began.
-    pub(super) fn restore(&mut self, tenant: TenantId, spent: PicoUsd) {
-        self.all.spent += spent;
-        self.tenants.entry(tenant).or_default().spent += spent;
+    /// The statements of tenants, by name.
+    pub(super) fn tenants_after(
+        &mut self,
+        after: Option<&TenantId>,
+        most: usize,
+        limit: Option<PicoUsd>,
+        day: u64,
+    ) -> Vec<(TenantId, Statement)> {
+        self.roll(day);
+        let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
+        self.tenants
+            .range((from, Bound::Unbounded))
+            .take(most)
+            .map(|(tenant, account)| (tenant.clone(), account.statement(limit)))
+            .collect()
+    }
+
+    /// The statements of a tenant's users, by name.
+    pub(super) fn users_after(
+        &mut self,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        most: usize,
+        limit: impl Fn(&UserId) -> Option<PicoUsd>,
+        day: u64,
+    ) -> Vec<(UserId, Statement)> {
+        self.roll(day);
+        let mut users: Vec<_> = self
+            .users
+            .iter()
+            .filter(|((of, user), _)| of == tenant && after.is_none_or(|name| user > name))
+            .map(|((_, user), account)| (user.clone(), *account))
+            .collect();
+        users.sort_by(|one, other| one.0.cmp(&other.0));
+        users.truncate(most);
+        users
+            .into_iter()
+            .map(|(user, account)| {
+                let limit = limit(&user);
+                (user, account.statement(limit))
+            })
+            .collect()
+    }
+
+    /// All that is to be kept over a restart: tenants with `user: None`, then users.
+    pub(super) fn entries(&mut self, day: u64) -> Vec<Entry> {
+        self.roll(day);
+        let entry = |tenant: &TenantId, user: Option<&UserId>, account: &Account| Entry {
+            tenant: tenant.clone(),
+            user: user.cloned(),
+            today: account.today,
+            month: account.month,
+        };
+        let tenants = self.tenants.iter();
+        let users = self.users.iter();
+        tenants
+            .map(|(tenant, account)| entry(tenant, None, account))
+            .chain(users.map(|((tenant, user), account)| entry(tenant, Some(user), account)))
+            .collect()
+    }
+
+    /// Adds what was used before this process began.
+    pub(super) fn restore(&mut self, entry: Entry) {
+        let account = match entry.user {
+            None => {
+                self.all.today += entry.today;
+                self.all.month += entry.month;
+                self.tenants.entry(entry.tenant).or_default()
+            }
+            Some(user) => self.user_entry((entry.tenant, user)),
+        };
+        account.today += entry.today;
+        account.month += entry.month;
     }
 
     pub(super) fn of_session(&self, tenant: &TenantId, session: &SessionId) -> PicoUsd {
         let key = (tenant.clone(), session.clone());
         self.sessions
             .get(&key)
-            .map_or_else(PicoUsd::default, |account| account.spent)
+            .map_or_else(PicoUsd::default, |purse| purse.spent)
     }
 
     pub(super) fn of_request(&self, request: &RequestId) -> Option<PicoUsd> {
         self.requests.get(request).copied()
+    }
+}
+
+impl Payer {
+    fn owner(&self) -> (TenantId, UserId) {
+        (self.tenant.clone(), self.user.clone())
     }
 }
 
@@ -240,71 +410,4 @@ impl<K: Clone + Eq + Hash, V: Default> Recent<K, V> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lyceum_core::Scope;
-
-    fn payer() -> Payer {
-        let session = SessionId::random();
-        Payer {
-            tenant: Scope::local().tenant,
-            session: Some(session),
-            request: RequestId::random(),
-        }
-    }
-
-    const LIMITS: Limits = Limits {
-        day: None,
-        tenant_day: Some(PicoUsd(100)),
-        session: Some(PicoUsd(60)),
-    };
-
-    #[test]
-    fn what_is_set_aside_counts_until_it_is_settled() {
-        let mut totals = Totals::new(1);
-        let (a, b) = (payer(), payer());
-        totals.reserve(&a, PicoUsd(50), &LIMITS, 1).unwrap();
-        let short = totals.reserve(&a, PicoUsd(20), &LIMITS, 1).unwrap_err();
-        assert_eq!((short.budget, short.left), ("session", PicoUsd(10)));
-        assert_eq!(short.until, Until::Settled);
-        totals.reserve(&b, PicoUsd(50), &LIMITS, 1).unwrap();
-        assert!(totals.reserve(&payer(), PicoUsd(1), &LIMITS, 1).is_err());
-        assert_eq!(
-            totals.settle(&a, PicoUsd(50), PicoUsd(10), 1).1,
-            PicoUsd(10)
-        );
-        totals.reserve(&a, PicoUsd(40), &LIMITS, 1).unwrap();
-    }
-
-    #[test]
-    fn a_new_day_brings_the_days_budgets_back_but_not_the_sessions() {
-        let mut totals = Totals::new(1);
-        let a = payer();
-        totals.reserve(&a, PicoUsd(60), &LIMITS, 1).unwrap();
-        totals.settle(&a, PicoUsd(60), PicoUsd(60), 1);
-        let short = totals.reserve(&a, PicoUsd(1), &LIMITS, 2).unwrap_err();
-        assert_eq!((short.budget, short.until), ("session", Until::Never));
-        assert_eq!(totals.all(2).spent, PicoUsd(0));
-        assert_eq!(
-            totals.of_session(&a.tenant, a.session.as_ref().unwrap()),
-            PicoUsd(60)
-        );
-
-        let b = payer();
-        totals.reserve(&b, PicoUsd(50), &LIMITS, 2).unwrap();
-        totals.settle(&b, PicoUsd(50), PicoUsd(50), 2);
-        let c = payer();
-        let short = totals.reserve(&c, PicoUsd(51), &LIMITS, 2).unwrap_err();
-        assert_eq!((short.budget, short.until), ("tenant_day", Until::Tomorrow));
-    }
-
-    #[test]
-    fn the_oldest_is_forgotten_first() {
-        let mut recent: Recent<u32, u32> = Recent::new(2);
-        for key in [1, 2, 1, 3] {
-            *recent.entry(key) += 1;
-        }
-        assert_eq!(recent.get(&1), None);
-        assert_eq!(recent.get(&2), Some(&1));
-    }
-}
+mod tests;

@@ -1,6 +1,10 @@
 //! Calls that are paid for from a shared account.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::Arc;
 
@@ -9,7 +13,7 @@ use lyceum_core::{
     CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, MicroUsd, Scope,
     SessionId, Tokens, Usage,
 };
-use lyceum_llm::{Budgets, Ledger, PicoUsd, PriceTable, Priced, Queued};
+use lyceum_llm::{Book, Budgets, Ledger, PicoUsd, PriceTable, Priced, Queued, Used, UserBudgets};
 use lyceum_queue::Quotas;
 
 use crate::actor::{
@@ -250,11 +254,74 @@ async fn a_days_sums_survive_a_restart_and_older_ones_do_not() {
     collect(&priced(&Actor::new("a", [answer("hi")]), &account))
         .await
         .unwrap();
-    let (day, sums) = account.day();
+    let book = account.book();
     let again = ledger(Budgets::default());
-    again.restore(day, sums.clone());
+    again.restore(book.clone());
     assert_eq!(again.today().spent, ANSWER);
-    let later = ledger(Budgets::default());
-    later.restore(day - 1, sums);
-    assert_eq!(later.today().spent, PicoUsd(0));
+    let scope = Scope::local();
+    assert_eq!(again.user(&scope), account.user(&scope));
+    assert_eq!(again.tenant(&scope.tenant).month.calls, 1);
+    // Tests may run on the first of a month: of another month nothing counts.
+    let years_ago = ledger(Budgets::default());
+    years_ago.restore(Book {
+        day: book.day - 800,
+        ..book
+    });
+    assert_eq!(years_ago.today().spent, PicoUsd(0));
+    assert_eq!(years_ago.user(&scope).month, Used::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_budget_is_not_crossed_by_many_calls_at_once_and_changes_while_it_runs() {
+    let account = ledger(Budgets::default());
+    let scope = Scope::local();
+    let owner = (scope.tenant.clone(), scope.user.clone());
+    let limit = |dollars| UserBudgets {
+        named: [(owner.clone(), Some(dollars))].into(),
+        others: None,
+    };
+    account.limit_users(limit(PicoUsd(4 * ANSWER.0)));
+    assert!(account.has_budgets());
+    let at_most = PicoUsd(ANSWER.0);
+    let holds: Vec<_> = (0..200)
+        .map(|_| account.reserve(&call(), at_most))
+        .collect();
+    assert_eq!(holds.iter().filter(|hold| hold.is_ok()).count(), 4);
+    let refused = holds.into_iter().find_map(Result::err).unwrap();
+    let ChatError::OverBudget {
+        budget,
+        retry_after,
+        ..
+    } = refused
+    else {
+        panic!("{refused}");
+    };
+    assert_eq!(budget, "user_day");
+    assert!(retry_after.is_some());
+    // Another user of the same tenant has a budget of its own.
+    let mut other = call();
+    other.scope.user = "somebody".parse().unwrap();
+    account.reserve(&other, at_most).unwrap().settle(at_most);
+    account.limit_users(UserBudgets::default());
+    account.reserve(&call(), at_most).unwrap().settle(at_most);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_counted_with_a_price_and_without() {
+    let account = ledger(Budgets::default());
+    let actor = Actor::new("a", [answer("hi"), answer("hi")]);
+    let unknown = Priced::new(actor.clone(), "unheard-of", prices(), account.clone());
+    collect(&unknown).await.unwrap();
+    let told = account.user(&Scope::local()).today;
+    assert_eq!(
+        (told.calls, told.input, told.output),
+        (1, Tokens(10), Tokens(5))
+    );
+    assert_eq!(told.spent, PicoUsd(0));
+    collect(&priced(&actor, &account)).await.unwrap();
+    let told = account.user(&Scope::local()).today;
+    assert_eq!(
+        (told.calls, told.input, told.spent),
+        (2, Tokens(20), ANSWER)
+    );
 }
