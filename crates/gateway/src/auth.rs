@@ -1,42 +1,53 @@
-//! Who calls: API keys, or the person at this machine.
+//! Who calls: API keys, tokens of an issuer, or the person at this machine.
 //!
-//! Invariant: tenant and user come from the key alone, never from the request; a
-//! presented key is compared to every configured one in constant time. Without keys
-//! everybody is the local user, which [`crate::Server::bind`] allows on loopback only;
-//! there a browser must have been sent by this server itself, because any web page can
-//! make a browser call localhost. What a key may do is decided here, how often it may do it
-//! in [`crate::edge`]. Deliberately absent: sessions, cookies, passwords.
+//! Invariant: tenant and user come from the key or the token alone, never from the request.
+//! Without keys and issuer everybody is the local user, which [`crate::Server::bind`] allows
+//! on loopback only; there a browser must have been sent by this server itself, because any
+//! web page can make a browser call localhost. What a caller may do is decided here, how often
+//! it may do it in [`crate::edge`]. Deliberately absent: sessions, cookies, passwords.
 
-use std::{collections::HashMap, fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
+mod claims;
+mod foreign;
+mod issuer;
+mod jwks;
+mod ring;
+mod ticket;
+mod token;
 
-use http::{HeaderMap, Method, Request, header, uri::Authority};
+use std::{fmt, num::NonZeroU32, sync::Arc};
+
 use lyceum_core::{Scope, TenantId, UserId};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    edge::rate::{Allowance, Policy, RateLimits},
+    edge::{
+        holding::{Hold, Holding},
+        rate::{Allowance, Standings},
+    },
     error::ApiError,
     routes::Family,
 };
 
-/// The header that carries a key where `Authorization` is taken.
-const KEY_HEADER: &str = "x-api-key";
+pub use claims::{ClaimScopes, ClaimTenant};
+pub(crate) use foreign::refuse_foreign;
+pub use issuer::{IssuerConfig, IssuerError, IssuerKeys};
+pub(crate) use ring::Keys;
+pub(crate) use ticket::{TICKET_SECONDS, Tickets, WEBSOCKET_PROTOCOL, speaks_protocol};
+pub use token::TokenAlgorithm;
+pub(crate) use token::TokenError;
 
 /// Who may call.
 #[derive(Debug, Clone, Default)]
 pub struct AuthConfig {
-    /// The keys; empty means anonymous, on loopback only.
+    /// The keys; [`crate::Gateway::set_keys`] changes them later.
     pub keys: Vec<ApiKey>,
-}
-
-impl AuthConfig {
-    /// Whether everybody who reaches the server is the local user.
-    #[must_use]
-    pub fn is_anonymous(&self) -> bool {
-        self.keys.is_empty()
-    }
+    /// The issuer whose tokens count beside keys.
+    pub issuer: Option<IssuerConfig>,
+    /// Whether a key is needed though there is none yet. Without it, no keys and no issuer
+    /// mean that everybody is the local user, on loopback only, until there is a key.
+    pub is_required: bool,
 }
 
 /// One key. Keys are random and long (256 bits), so a plain digest of one cannot be
@@ -51,16 +62,25 @@ pub struct ApiKey {
     pub user: UserId,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
+    /// What was its digest before, which is taken until a moment, so that a new key can reach
+    /// its users in time.
+    pub replaced: Option<([u8; 32], OffsetDateTime)>,
     /// What it may do.
     pub rules: KeyRules,
 }
 
-/// What a key may do. By default everything that there is, for ever.
+/// What a key, or a user by token, may do. By default everything that there is, for ever.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyRules {
     /// The most requests in any 60 seconds; `None` takes
-    /// [`RateLimits::key_per_minute`].
+    /// [`crate::RateLimits::key_per_minute`].
     pub requests_per_minute: Option<NonZeroU32>,
+    /// The most requests being answered at once, streams to their end; `None` takes
+    /// [`crate::RateLimits::key_requests`].
+    pub concurrent_requests: Option<NonZeroU32>,
+    /// The most streams open at once, and as many WebSockets; `None` takes
+    /// [`crate::RateLimits::key_streams`].
+    pub streams: Option<NonZeroU32>,
     /// From when on it is refused.
     pub expires: Option<OffsetDateTime>,
     /// The parts of the API that it opens; empty means all but the operator's.
@@ -107,28 +127,112 @@ impl fmt::Debug for ApiKey {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) scope: Scope,
+    /// The key's name; `token` for who came with a token.
     pub(crate) key: Option<Arc<str>>,
-    /// Which key, from 1; 0 without keys.
+    /// Which key or user by token, from 1; 0 without keys.
     pub(crate) number: usize,
-    rules: Option<Arc<KeyRules>>,
-    allowances: Arc<[Arc<Allowance>]>,
+    bearer: Option<Arc<Bearer>>,
+}
+
+/// What belongs to what was presented.
+#[derive(Debug)]
+struct Bearer {
+    opens: Opens,
+    models: Vec<String>,
+    /// From when on it is refused.
+    ends: Option<OffsetDateTime>,
+    allowances: Vec<Arc<Allowance>>,
+    /// How many requests it has answered at once.
+    requests: Option<Holding>,
+    /// How many WebSockets it has open.
+    sockets: Option<Holding>,
+    /// Cancelled when it is no longer known.
+    revoked: CancellationToken,
+}
+
+/// The parts of the API that a caller may enter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Opens {
+    /// What concerns all tenants is nobody's by default.
+    AllButOperator,
+    These(Vec<KeyScope>),
+}
+
+impl Opens {
+    fn of_key(scopes: &[KeyScope]) -> Self {
+        match scopes {
+            [] => Self::AllButOperator,
+            scopes => Self::These(scopes.to_vec()),
+        }
+    }
+
+    fn contains(&self, scope: KeyScope) -> bool {
+        match self {
+            Self::AllButOperator => scope != KeyScope::Operator,
+            Self::These(scopes) => scopes.contains(&scope),
+        }
+    }
 }
 
 impl Caller {
+    /// The person at this machine.
+    fn local() -> Self {
+        Self {
+            scope: Scope::local(),
+            key: None,
+            number: 0,
+            bearer: None,
+        }
+    }
+
     /// How often its key and its tenant may call.
     pub(crate) fn allowances(&self) -> &[Arc<Allowance>] {
-        &self.allowances
+        let bearer = self.bearer.as_deref();
+        bearer.map_or(&[], |bearer| &bearer.allowances)
+    }
+
+    /// Counts a request as being answered, until what is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::AtOnce`].
+    pub(crate) fn begin(&self, standings: &mut Standings) -> Result<Option<Hold>, ApiError> {
+        let requests = self
+            .bearer
+            .as_ref()
+            .and_then(|bearer| bearer.requests.as_ref());
+        requests
+            .map(|requests| requests.take(standings))
+            .transpose()
+    }
+
+    /// Counts a WebSocket as open, until what is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::AtOnce`].
+    pub(crate) fn connect(&self) -> Result<Option<Hold>, ApiError> {
+        let sockets = self
+            .bearer
+            .as_ref()
+            .and_then(|bearer| bearer.sockets.as_ref());
+        let take = |sockets: &Holding| sockets.take(&mut Standings::default());
+        sockets.map(take).transpose()
+    }
+
+    /// Limits of what it has at once, as they stand.
+    pub(crate) fn held(&self) -> Option<&Holding> {
+        self.bearer.as_ref()?.requests.as_ref()
     }
 
     /// Whether it may ask the model of this name.
     pub(crate) fn may_ask(&self, model: &str) -> bool {
-        let rules = self.rules.as_deref();
-        rules.is_none_or(|rules| {
-            rules.models.is_empty() || rules.models.iter().any(|known| known == model)
+        self.bearer.as_deref().is_none_or(|bearer| {
+            bearer.models.is_empty() || bearer.models.iter().any(|known| known == model)
         })
     }
 
-    /// Whether its key opens a part of the API.
+    /// Whether it opens a part of the API.
     pub(crate) fn may_enter(&self, family: Family) -> Result<(), ApiError> {
         let needed = match family {
             Family::Student => KeyScope::Student,
@@ -136,221 +240,34 @@ impl Caller {
             Family::Graphs => KeyScope::Graphs,
             Family::Metrics => KeyScope::Metrics,
             Family::Operator => KeyScope::Operator,
-            Family::Open => return Ok(()),
+            Family::Open | Family::Own => return Ok(()),
         };
-        match self.rules.as_deref() {
-            // What concerns all tenants is nobody's by default.
-            Some(rules) if needed == KeyScope::Operator && !rules.scopes.contains(&needed) => {
-                Err(ApiError::KeyScope)
-            }
-            Some(rules) if !rules.scopes.is_empty() && !rules.scopes.contains(&needed) => {
-                Err(ApiError::KeyScope)
-            }
+        match &self.bearer {
+            Some(bearer) if !bearer.opens.contains(needed) => Err(ApiError::KeyScope),
             _ => Ok(()),
         }
     }
 
-    /// Whether its key may still be used.
+    /// Whether what it came with may still be used.
     ///
     /// # Errors
     ///
-    /// [`ApiError::KeyExpired`].
-    pub(crate) fn check_expiry(&self) -> Result<(), ApiError> {
-        match self.is_expired() {
+    /// [`ApiError::KeyExpired`], [`ApiError::KeyUnknown`].
+    pub(crate) fn check_valid(&self, now: OffsetDateTime) -> Result<(), ApiError> {
+        let Some(bearer) = &self.bearer else {
+            return Ok(());
+        };
+        if bearer.revoked.is_cancelled() {
+            return Err(ApiError::KeyUnknown);
+        }
+        match bearer.ends.is_some_and(|ends| now >= ends) {
             true => Err(ApiError::KeyExpired),
             false => Ok(()),
         }
     }
 
-    fn is_expired(&self) -> bool {
-        let expires = self.rules.as_ref().and_then(|rules| rules.expires);
-        expires.is_some_and(|expires| OffsetDateTime::now_utc() >= expires)
-    }
-}
-
-/// The configured keys, ready to compare.
-#[derive(Debug)]
-pub(crate) struct Keys(Vec<([u8; 32], Caller)>);
-
-impl Keys {
-    pub(crate) fn new(config: &AuthConfig, rates: &RateLimits) -> Self {
-        let mut tenants: HashMap<TenantId, Arc<Allowance>> = HashMap::new();
-        let mut caller = |(at, key): (usize, &ApiKey)| {
-            let ApiKey { tenant, rules, .. } = key;
-            let limit = rules.requests_per_minute.or(rates.key_per_minute);
-            let own = limit.map(|limit| Allowance::new(Policy::Key, limit));
-            let shared = rates.tenant_per_minute.map(|limit| {
-                let new = || Allowance::new(Policy::Tenant, limit);
-                Arc::clone(tenants.entry(tenant.clone()).or_insert_with(new))
-            });
-            Caller {
-                scope: Scope {
-                    tenant: tenant.clone(),
-                    user: key.user.clone(),
-                    ..Scope::local()
-                },
-                key: Some(key.name.as_str().into()),
-                number: at + 1,
-                rules: Some(Arc::new(rules.clone())),
-                allowances: own.into_iter().chain(shared).collect(),
-            }
-        };
-        let keys = config.keys.iter().enumerate();
-        Self(
-            keys.map(|(at, key)| (key.sha256, caller((at, key))))
-                .collect(),
-        )
-    }
-
-    pub(crate) fn is_anonymous(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Finds out who calls.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        if self.is_anonymous() {
-            return Ok(Caller {
-                scope: Scope::local(),
-                key: None,
-                number: 0,
-                rules: None,
-                allowances: Arc::default(),
-            });
-        }
-        let presented = ApiKey::digest(presented(headers).ok_or(ApiError::KeyMissing)?);
-        let mut found = None;
-        for (digest, caller) in &self.0 {
-            if bool::from(digest.ct_eq(&presented)) {
-                found = Some(caller);
-            }
-        }
-        match found {
-            None => Err(ApiError::KeyUnknown),
-            Some(caller) if caller.is_expired() => Err(ApiError::KeyExpired),
-            Some(caller) => Ok(caller.clone()),
-        }
-    }
-}
-
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim());
-    }
-    headers.get(KEY_HEADER)?.to_str().ok().map(str::trim)
-}
-
-/// Refuses what a browser was tricked into sending to a server without keys: requests
-/// under a foreign name (DNS rebinding) and writes from a foreign page.
-pub(crate) fn refuse_foreign<B>(
-    request: &Request<B>,
-    is_allowed_origin: bool,
-) -> Result<(), ApiError> {
-    let host = request.headers().get(header::HOST);
-    let host = host.map(|host| host.to_str().unwrap_or_default());
-    let target = request.uri().authority().map(Authority::as_str);
-    if ![host, target].into_iter().flatten().all(is_loopback) {
-        return Err(ApiError::ForeignHost);
-    }
-    // A WebSocket is opened by a GET, from any page, and then writes.
-    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD)
-        && !request.headers().contains_key(header::UPGRADE);
-    if is_allowed_origin || only_reads {
-        return Ok(());
-    }
-    let Some(origin) = request.headers().get(header::ORIGIN) else {
-        return match request.headers().get("sec-fetch-site") {
-            Some(site) if site != "same-origin" && site != "none" => Err(ApiError::ForeignOrigin),
-            _ => Ok(()),
-        };
-    };
-    let origin = origin.to_str().unwrap_or_default();
-    let origin = origin
-        .strip_prefix("http://")
-        .or_else(|| origin.strip_prefix("https://"));
-    // HTTP/2 names the host in the target.
-    match (origin, host.or(target)) {
-        (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(ApiError::ForeignOrigin),
-    }
-}
-
-fn is_loopback(authority: &str) -> bool {
-    let Ok(authority) = authority.parse::<Authority>() else {
-        return false;
-    };
-    let host = authority.host();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys(secrets: &[&str]) -> Keys {
-        let key = |secret: &&str| ApiKey {
-            name: format!("key of {secret}"),
-            tenant: TenantId::new("acme").unwrap(),
-            user: UserId::new(secret).unwrap(),
-            sha256: ApiKey::digest(secret),
-            rules: KeyRules::default(),
-        };
-        let keys = secrets.iter().map(key).collect();
-        Keys::new(&AuthConfig { keys }, &RateLimits::default())
-    }
-
-    fn headers(name: &'static str, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
-    }
-
-    #[test]
-    fn a_key_names_its_tenant_and_user() {
-        let keys = keys(&["alice", "bob"]);
-        for (name, value) in [
-            ("authorization", "Bearer bob"),
-            ("authorization", "bearer bob"),
-            ("x-api-key", "bob"),
-        ] {
-            let caller = keys.identify(&headers(name, value)).unwrap();
-            assert_eq!(caller.scope.user.as_str(), "bob");
-            assert_eq!(caller.scope.tenant.as_str(), "acme");
-        }
-    }
-
-    #[test]
-    fn a_wrong_or_missing_key_is_refused() {
-        let keys = keys(&["alice"]);
-        let refused = |headers| keys.identify(&headers).unwrap_err();
-        assert!(matches!(refused(HeaderMap::new()), ApiError::KeyMissing));
-        let basic = headers("authorization", "Basic alice");
-        assert!(matches!(refused(basic), ApiError::KeyMissing));
-        let wrong = headers("authorization", "Bearer alic");
-        assert!(matches!(refused(wrong), ApiError::KeyUnknown));
-    }
-
-    #[test]
-    fn only_names_of_this_machine_are_loopback() {
-        for host in [
-            "localhost",
-            "LOCALHOST:80",
-            "127.0.0.1:8080",
-            "[::1]:1",
-            "127.9.9.9",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "localhost.evil.example",
-            "127.0.0.1.evil",
-            "10.0.0.1",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
+    /// Is cancelled when what it came with is no longer known.
+    pub(crate) fn revoked(&self) -> Option<CancellationToken> {
+        self.bearer.as_ref().map(|bearer| bearer.revoked.clone())
     }
 }

@@ -5,10 +5,12 @@
 //! the body was handed over, when the client left, when the handler panicked.
 
 pub(crate) mod address;
+mod admission;
 pub(crate) mod audit;
 pub(crate) mod cache;
 pub(crate) mod compression;
 pub(crate) mod cors;
+pub(crate) mod holding;
 pub(crate) mod once;
 mod pattern;
 pub(crate) mod rate;
@@ -31,28 +33,30 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use lyceum_core::RequestId;
 use lyceum_observe::Lifecycle;
 use metrics::{counter, histogram};
 use pin_project_lite::pin_project;
 use tokio::time::timeout;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
-    auth::{Caller, refuse_foreign},
+    auth::{Caller, WEBSOCKET_PROTOCOL, speaks_protocol},
     compat::problem::Dialect,
     error::ApiError,
     gateway::{App, Shared},
     metrics::{DURATION, REQUESTS, SHED},
-    routes::{self, Family},
+    routes,
 };
 
 use self::{
     address::{Encrypted, Peer},
     audit::Audited,
     cache::Write,
+    holding::Hold,
     once::Once,
     rate::Standings,
 };
@@ -97,6 +101,7 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     let http2 = request.version() >= Version::HTTP_2;
     let is_encrypted = request.extensions().get::<Encrypted>().is_some();
     let origin = app.cors.allowed(request.headers());
+    let speaks_protocol = speaks_protocol(request.headers());
     let mut passage = Passage::default();
     let shape = (dialect, &id);
     let handled = run(&app, request, next, origin.is_some(), &mut passage, shape);
@@ -118,11 +123,27 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
         .span
         .in_scope(|| audit::note(&track.audited(), &passage));
     track.write = passage.write;
+    track.held = passage.held;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && speaks_protocol {
+        let chosen = HeaderValue::from_static(WEBSOCKET_PROTOCOL);
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
+    }
+    // A stream ends with the key that it was opened with.
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let revoked = passage.caller.filter(|_| is_stream);
+    let revoked = revoked.and_then(|caller| caller.revoked());
+    let revoked = revoked.map(|token| Box::pin(token.cancelled_owned()));
     response.map(|body| {
         if is_head || body.is_end_stream() {
             track.outcome = Outcome::Complete;
         }
-        Body::new(Tracked { body, track })
+        Body::new(Tracked {
+            body,
+            revoked,
+            track,
+        })
     })
 }
 
@@ -137,7 +158,8 @@ async fn run(
     if is_allowed_origin && let Some(permission) = cors::preflight(&request) {
         return permission;
     }
-    if let Err(refusal) = admit(app, &mut request, is_allowed_origin, passage) {
+    let admitted = admission::admit(app, &mut request, is_allowed_origin, passage).await;
+    if let Err(refusal) = admitted {
         return refusal.into_response();
     }
     let _slot = match app.slots.try_acquire() {
@@ -182,80 +204,14 @@ async fn handle(
     }
 }
 
-/// Finds out who calls and leaves the [`crate::auth::Caller`] in the request's extensions,
-/// on open routes too where a valid key came along; and whether it may call now. What
-/// machines ask every few seconds is not limited.
-fn admit(
-    app: &App,
-    request: &mut Request,
-    is_allowed_origin: bool,
-    passage: &mut Passage,
-) -> Result<(), ApiError> {
-    let (is_probe, family) = {
-        let endpoint = endpoint(request);
-        (routes::is_probe(endpoint), routes::family(endpoint))
-    };
-    let now = app.uptime();
-    let peer = request.extensions().get::<Peer>().copied();
-    let client = app
-        .proxies
-        .client(peer.unwrap_or(Peer::Local), request.headers());
-    passage.client = Some(client);
-    let standings = &mut passage.standings;
-    if !is_probe {
-        app.addresses.take(client.into(), now, standings)?;
-    }
-    if app.keys.is_anonymous() {
-        refuse_foreign(request, is_allowed_origin)?;
-    }
-    match app.keys.identify(request.headers()) {
-        Ok(caller) => {
-            if let Some(key) = &caller.key {
-                Span::current().record("key", &**key);
-            }
-            passage.caller = Some(caller.clone());
-            caller.may_enter(family)?;
-            if is_work(request.method(), family, endpoint(request))
-                && app.maintenance.load(Ordering::Relaxed)
-            {
-                return Err(ApiError::Maintenance);
-            }
-            if !is_probe {
-                rate::take(caller.allowances(), now, standings)?;
-            }
-            request.extensions_mut().insert(caller);
-            Ok(())
-        }
-        Err(_) if family == Family::Open => Ok(()),
-        Err(refusal) => Err(refusal),
-    }
-}
-
-/// The ends of routes that are asked with a POST and begin nothing, or end something.
-const READS: [&str; 7] = [
-    "/search",
-    "/count",
-    "/count_tokens",
-    "/cancel",
-    "/history",
-    "/namespaces",
-    "/state/checkpoint",
-];
-
-/// Whether a request begins something, which maintenance refuses. A WebSocket does not yet:
-/// what it asks for is refused by itself.
-fn is_work(method: &Method, family: Family, endpoint: &str) -> bool {
-    matches!(family, Family::Student | Family::Models | Family::Graphs)
-        && matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-        && !READS.iter().any(|read| endpoint.ends_with(read))
-}
-
 /// What was found out about a request on its way in.
 #[derive(Default)]
 struct Passage {
     standings: Standings,
     client: Option<Peer>,
     caller: Option<Caller>,
+    /// Its place among what its key has at once.
+    held: Option<Hold>,
     write: Option<Write>,
 }
 
@@ -327,6 +283,7 @@ struct Track {
     outcome: Outcome,
     /// What its user sees is uncertain until it ends.
     write: Option<Write>,
+    held: Option<Hold>,
     id: RequestId,
 }
 
@@ -361,6 +318,7 @@ impl Track {
             bytes: 0,
             outcome: Outcome::ClientGone,
             write: None,
+            held: None,
             id: id.clone(),
         }
     }
@@ -409,6 +367,7 @@ pin_project! {
     struct Tracked {
         #[pin]
         body: Body,
+        revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
         track: Track,
     }
 }
@@ -422,6 +381,13 @@ impl http_body::Body for Tracked {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut this = self.project();
+        if let Some(revoked) = this.revoked
+            && revoked.as_mut().poll(context).is_ready()
+        {
+            this.track.outcome = Outcome::Broken;
+            *this.revoked = None;
+            return Poll::Ready(Some(Err(axum::Error::new(ApiError::KeyUnknown))));
+        }
         let polled = {
             let _entered = this.track.span.enter();
             ready!(this.body.as_mut().poll_frame(context))

@@ -3,6 +3,8 @@
 //! Invariant: the text of an [`ApiError`] is public and says what to do; what failed
 //! inside goes to the log, under the request id that the client gets too.
 
+mod words;
+
 use std::{error::Error, time::Duration};
 
 use axum::{
@@ -13,6 +15,7 @@ use http::{HeaderValue, StatusCode, header};
 use lyceum_core::{ChatError, EmbedError, TeachError};
 
 use crate::{
+    auth::TokenError,
     compat::problem::Problem,
     dto::BusyOutput,
     streams::{Place, QUEUE_TOKEN},
@@ -20,6 +23,9 @@ use crate::{
 
 /// The advice when nobody said when to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How to authenticate.
+const REALM: &str = "Bearer realm=\"lyceum\"";
 
 /// Why a request was not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,16 @@ pub(crate) enum ApiError {
     KeyUnknown,
     #[error("the API key has expired: ask the operator for a new one")]
     KeyExpired,
+    #[error("{0}")]
+    Token(TokenError),
+    #[error("the key that signed the token is not one of the issuer's")]
+    TokenKey,
+    #[error(
+        "the issuer's keys cannot be had, so that no token can be verified: try again in a few seconds"
+    )]
+    IssuerKeys,
+    #[error("the ticket is not known, was used, or is too old: get another one from /ws/ticket")]
+    Ticket,
     #[error("the API key does not open this part of the API: ask the operator for another")]
     KeyScope,
     #[error(
@@ -57,6 +73,8 @@ pub(crate) enum ApiError {
         limit: u32,
         after: Duration,
     },
+    #[error("{limit} {} with this key at once are all that it may have: wait for one to end", .what.trim_start_matches("key-"))]
+    AtOnce { what: &'static str, limit: u32 },
     #[error("the Host header names another machine: without API keys only localhost is served")]
     ForeignHost,
     #[error(
@@ -99,9 +117,9 @@ pub(crate) enum ApiError {
     StreamTimeout,
     #[error("the answer was cut short: try again")]
     Cut,
-    #[error("{}", public(.0))]
+    #[error("{}", words::student(.0))]
     Student(#[source] TeachError),
-    #[error("{}", public_embed(.0))]
+    #[error("{}", words::embedder(.0))]
     Embed(#[source] EmbedError),
     #[error("the server failed: the request id leads the operator to the cause")]
     Internal { what: &'static str },
@@ -117,9 +135,14 @@ impl ApiError {
             Self::MediaType { .. } | Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::KeyReused => StatusCode::CONFLICT,
             Self::Timeout { .. } | Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired => StatusCode::UNAUTHORIZED,
+            Self::KeyMissing
+            | Self::KeyUnknown
+            | Self::KeyExpired
+            | Self::Token(_)
+            | Self::TokenKey
+            | Self::Ticket => StatusCode::UNAUTHORIZED,
             Self::ForeignHost | Self::ForeignOrigin | Self::KeyScope => StatusCode::FORBIDDEN,
-            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::AtOnce { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound
             | Self::NoSession
             | Self::NoModel { .. }
@@ -128,9 +151,11 @@ impl ApiError {
             | Self::NoMemory
             | Self::NoPart => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Maintenance | Self::Busy | Self::StreamsBusy { .. } | Self::Closing => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Maintenance
+            | Self::Busy
+            | Self::StreamsBusy { .. }
+            | Self::IssuerKeys
+            | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
             Self::StreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::NoUpgrade => StatusCode::UPGRADE_REQUIRED,
             Self::Cut | Self::TooLong => StatusCode::BAD_GATEWAY,
@@ -154,6 +179,8 @@ impl ApiError {
             Self::Timeout { .. }
             | Self::SlowBody { .. }
             | Self::RateLimited { .. }
+            | Self::AtOnce { .. }
+            | Self::IssuerKeys
             | Self::Maintenance
             | Self::Busy
             | Self::StreamsBusy { .. }
@@ -199,9 +226,16 @@ impl ApiError {
     /// The code that programs act on where another vendor's API is spoken.
     pub(crate) fn code(&self) -> &'static str {
         match (self, self.model_error()) {
-            (Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired, _) => "invalid_api_key",
+            (
+                Self::KeyMissing
+                | Self::KeyUnknown
+                | Self::KeyExpired
+                | Self::Token(_)
+                | Self::TokenKey,
+                _,
+            ) => "invalid_api_key",
             (Self::KeyScope, _) => "permission_denied",
-            (Self::RateLimited { .. }, _) => "rate_limit_exceeded",
+            (Self::RateLimited { .. } | Self::AtOnce { .. }, _) => "rate_limit_exceeded",
             (Self::NoModel { .. }, _) => "model_not_found",
             (Self::Invalid { .. }, _) => "invalid_value",
             (_, Some(error)) => match error {
@@ -219,6 +253,8 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         let known = match self {
             Self::RateLimited { after, .. } => Some(*after),
+            // Nobody knows when one ends; asking costs nothing.
+            Self::AtOnce { .. } => Some(Duration::from_secs(1)),
             Self::Maintenance => Some(Duration::from_secs(60)),
             Self::StreamsBusy { place } => place.map(|place| place.come_back),
             Self::Student(error) => error.retry_after(),
@@ -230,6 +266,22 @@ impl ApiError {
             StatusCode::TOO_MANY_REQUESTS => known,
             _ => None,
         }
+    }
+
+    /// What to authenticate with (RFC 6750, section 3): who came with nothing is told no error.
+    fn challenge(&self, detail: &str) -> Option<HeaderValue> {
+        let error = match self {
+            Self::KeyMissing => return Some(HeaderValue::from_static(REALM)),
+            Self::KeyScope => "insufficient_scope",
+            _ if self.status() == StatusCode::UNAUTHORIZED => "invalid_token",
+            _ => return None,
+        };
+        // A quoted text holds neither quotes nor backslashes unescaped.
+        let detail = detail.replace(['"', '\\'], "'");
+        HeaderValue::try_from(format!(
+            "{REALM}, error=\"{error}\", error_description=\"{detail}\""
+        ))
+        .ok()
     }
 
     /// A bounded name for logs.
@@ -247,6 +299,11 @@ impl ApiError {
             Self::KeyUnknown => "key_unknown",
             Self::KeyExpired => "key_expired",
             Self::KeyScope => "key_scope",
+            Self::Token(_) => "token",
+            Self::TokenKey => "token_key",
+            Self::IssuerKeys => "issuer_keys",
+            Self::Ticket => "ticket",
+            Self::AtOnce { .. } => "at_once",
             Self::RateLimited { .. } => "rate_limited",
             Self::ForeignHost => "foreign_host",
             Self::ForeignOrigin => "foreign_origin",
@@ -297,6 +354,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
         let detail = self.to_string();
+        let challenge = self.challenge(&detail);
         let body = match &self {
             Self::StreamsBusy { place: Some(place) } => BusyOutput::new(detail, place).to_json(),
             _ => serde_json::json!({ "detail": detail }).to_string(),
@@ -334,11 +392,8 @@ impl IntoResponse for ApiError {
             }
             _ => {}
         }
-        if self.status() == StatusCode::UNAUTHORIZED {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"lyceum\""),
-            );
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }
@@ -371,60 +426,6 @@ fn line(place: Option<&Place>) -> String {
             let how = token.map_or("", |_| ", with the queue token");
             format!("you are number {position} in line, come back after Retry-After{how}")
         }
-    }
-}
-
-fn public_embed(error: &EmbedError) -> &'static str {
-    match error {
-        EmbedError::Call(error) => public_model(error),
-        EmbedError::Closed => "the server is going away: try again",
-        _ => {
-            "the embedding model's answer is not what was promised: the request id leads the operator to the cause"
-        }
-    }
-}
-
-fn public(error: &TeachError) -> &'static str {
-    match error {
-        TeachError::Model(error) => public_model(error),
-        TeachError::Storage {
-            retryable: true, ..
-        } => "the conversation cannot be stored now: try again",
-        TeachError::Storage { .. } => {
-            "the conversation cannot be stored: the request id leads the operator to the cause"
-        }
-        _ => "the student failed: the request id leads the operator to the cause",
-    }
-}
-
-fn public_model(error: &ChatError) -> &'static str {
-    match error {
-        ChatError::RateLimited { .. } => {
-            "the model provider's rate limit is reached: try again later"
-        }
-        ChatError::Unavailable { .. } => "the model provider is unavailable: try again later",
-        ChatError::Connect { .. } => "the model provider cannot be reached: try again later",
-        ChatError::BreakerOpen { .. } => "the model provider is unavailable: try again later",
-        ChatError::ContextTooLong { .. } => {
-            "the conversation is longer than the model's context: send less"
-        }
-        ChatError::OverBudget { .. } => "the budget for model calls is used up",
-        ChatError::Shed { .. } => "too many calls are waiting for the model: try again later",
-        ChatError::Timeout { .. } => "the model did not answer in time: try again",
-        ChatError::Authentication { .. } => {
-            "the model provider refused the key: check the server's configuration"
-        }
-        ChatError::Rejected { .. } => {
-            "the model provider refused the request: the request id leads the operator to the cause"
-        }
-        ChatError::Protocol { .. } => "the model provider's answer was unreadable: try again",
-        ChatError::Interrupted { .. } | ChatError::Truncated => {
-            "the model provider's answer was cut short: try again"
-        }
-        ChatError::Local { .. } => {
-            "the local model failed: the request id leads the operator to the cause"
-        }
-        _ => "the model call failed: the request id leads the operator to the cause",
     }
 }
 

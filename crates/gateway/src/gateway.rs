@@ -24,12 +24,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use crate::{
-    auth::{Caller, Keys},
+    auth::{ApiKey, Caller, Keys, Tickets},
     catalog::Catalog,
     config::{GatewayConfig, Limits},
     edge::{
-        self, address::TrustedProxies, cache::ResponseCache, cors::CorsOrigins, once::Idempotency,
-        rate::Addresses,
+        self, address::TrustedProxies, cache::ResponseCache, cors::CorsOrigins,
+        holding::StreamCaps, once::Idempotency, rate::Addresses,
     },
     error::ApiError,
     metrics,
@@ -38,6 +38,7 @@ use crate::{
     routes,
     streams::{self, Hub, Streams},
     traffic::{Minute, Traffic},
+    usage::Accounts,
 };
 
 /// More would be noise, and zero would never end.
@@ -89,6 +90,7 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     heartbeat: Duration,
     pub(crate) keys: Keys,
+    pub(crate) tickets: Tickets,
     pub(crate) addresses: Addresses,
     pub(crate) proxies: TrustedProxies,
     pub(crate) cors: CorsOrigins,
@@ -109,6 +111,8 @@ pub(crate) struct App {
     pub(crate) notebook: OnceLock<Arc<dyn Notebook>>,
     /// Who tells of the parts behind, where somebody does.
     pub(crate) operator: OnceLock<Arc<dyn Operator>>,
+    /// Who keeps the accounts, where somebody does.
+    pub(crate) accounts: OnceLock<Arc<dyn Accounts>>,
     /// Whether new work is refused.
     pub(crate) maintenance: AtomicBool,
     pub(crate) failures: Failures,
@@ -182,10 +186,12 @@ impl Gateway {
         let (router, document) = routes::all().split_for_parts();
         // A document built from types always serialises; an empty one would fail the tests.
         let openapi = serde_json::to_vec(&document).unwrap_or_default();
+        let caps = StreamCaps::default();
         let app = Arc::new(App {
             limits: config.limits,
             heartbeat: config.heartbeat.max(SHORTEST_HEARTBEAT),
-            keys: Keys::new(&config.auth, &config.rates),
+            keys: Keys::new(&config.auth, &config.rates, caps.clone()),
+            tickets: Tickets::default(),
             addresses: Addresses::new(&config.rates),
             proxies: config.proxies.clone(),
             cors: config.cors.clone(),
@@ -203,11 +209,12 @@ impl Gateway {
             archive: OnceLock::new(),
             notebook: OnceLock::new(),
             operator: OnceLock::new(),
+            accounts: OnceLock::new(),
             maintenance: AtomicBool::new(false),
             failures: Failures::default(),
             assets: Assets::new(),
             openapi: openapi.into(),
-            streams: Streams::new(config.limits.streams),
+            streams: Streams::new(config.limits.streams, caps),
             hub: Hub::new(),
             sockets: TaskTracker::new(),
             socket_places: Arc::new(Semaphore::new(
@@ -293,6 +300,29 @@ impl Gateway {
     pub fn with_operator(self, operator: Arc<dyn Operator>) -> Self {
         self.app.operator.get_or_init(|| operator);
         self
+    }
+
+    /// Counts what callers use there, and has `/usage` tell it; without accounts nothing is
+    /// found there. The first ones stay.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Arc<dyn Accounts>) -> Self {
+        self.app.accounts.get_or_init(|| accounts);
+        self
+    }
+
+    /// Takes these keys and no others, from the next request on. Streams and WebSockets of keys
+    /// that are gone end. Counters of keys that stay, by tenant and name, go on. A server that
+    /// needed a key before needs one still.
+    pub fn set_keys(&self, keys: &[ApiKey]) {
+        self.app.keys.set(keys);
+    }
+
+    /// Follows the keys of the issuer for ever, where there is one: a file is looked at every
+    /// second, an address asked as often as it was configured.
+    pub async fn follow_issuer(&self) {
+        if let Some(issuer) = self.app.keys.issuer() {
+            issuer.follow().await;
+        }
     }
 
     /// Also offers graphs to clients of the LangGraph server's API.

@@ -23,8 +23,12 @@ mod socket;
 mod sse;
 mod streams;
 mod traffic;
+mod usage;
 
-pub use auth::{ApiKey, AuthConfig, KeyRules, KeyScope};
+pub use auth::{
+    ApiKey, AuthConfig, ClaimScopes, ClaimTenant, IssuerConfig, IssuerError, IssuerKeys, KeyRules,
+    KeyScope, TokenAlgorithm,
+};
 pub use catalog::Catalog;
 pub use config::{GatewayConfig, Limits, ServerConfig};
 pub use edge::{
@@ -40,3 +44,4 @@ pub use server::{
     Address, BindError, Bound, Server, Stopped,
     tls::{Tls, TlsError},
 };
+pub use usage::{AccountPart, Accounts, UsedPart};

@@ -17,6 +17,7 @@ pub(crate) const RATE_LIMITED: &str = "api_rate_limited_total";
 pub(crate) const IDEMPOTENT: &str = "api_idempotent_requests_total";
 pub(crate) const CACHE: &str = "api_response_cache_total";
 pub(crate) const CACHE_INVALIDATIONS: &str = "api_response_cache_invalidations_total";
+pub(crate) const ISSUER_KEYS: &str = "api_issuer_keys_total";
 pub(crate) const SHED: &str = "api_shed_total";
 
 /// The catalogue. Give it to [`lyceum_observe::describe`] once a recorder is installed.
@@ -61,7 +62,7 @@ pub const METRICS: &[MetricSpec] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &["by"],
-        help: "Requests refused with 429, by the limit: address, key or tenant.",
+        help: "Requests refused with 429, by the limit: address, key or tenant a minute; key-requests, key-streams, key-sockets at once.",
     },
     MetricSpec {
         name: IDEMPOTENT,
@@ -85,6 +86,13 @@ pub const METRICS: &[MetricSpec] = &[
         help: "Writes that ended what the response cache kept for their user.",
     },
     MetricSpec {
+        name: ISSUER_KEYS,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["result"],
+        help: "Reads of the issuer's keys: new ones, or why there were none; the known ones stay.",
+    },
+    MetricSpec {
         name: SHED,
         kind: Kind::Counter,
         unit: None,
@@ -106,5 +114,16 @@ pub(crate) fn begin() {
         counter!(CACHE, "result" => lookup.label()).increment(0);
     }
     counter!(CACHE_INVALIDATIONS).increment(0);
+    for result in [
+        "new",
+        "file",
+        "network",
+        "status",
+        "too_large",
+        "cut",
+        "no_set",
+    ] {
+        counter!(ISSUER_KEYS, "result" => result).increment(0);
+    }
     counter!(SHED).increment(0);
 }

@@ -15,6 +15,7 @@ mod responses;
 mod socket;
 mod streams;
 pub(crate) mod student;
+mod usage;
 
 use utoipa::{
     Modify, OpenApi,
@@ -67,6 +68,8 @@ pub(crate) fn is_probe(endpoint: &str) -> bool {
 pub(crate) enum Family {
     /// Needs no key.
     Open,
+    /// Needs a key, whatever it opens: what is told is the caller's own.
+    Own,
     /// The student and the panel.
     Student,
     /// The compatible APIs.
@@ -86,6 +89,8 @@ pub(crate) fn family(endpoint: &str) -> Family {
     }
     let mut parts = endpoint.split('/').skip(1);
     match parts.next().unwrap_or_default() {
+        "usage" => Family::Own,
+        "ws" if endpoint == "/ws/ticket" => Family::Own,
         "v1" => Family::Models,
         "metrics" => Family::Metrics,
         "api" => match parts.next() {
@@ -105,6 +110,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(student::chat_stream))
         .routes(routes!(streams::resume, streams::cancel))
         .routes(routes!(socket::connect))
+        .routes(routes!(socket::ticket))
         .routes(routes!(student::memorize))
         .routes(routes!(library::sessions))
         .routes(routes!(library::transcript, library::delete_session))
@@ -139,6 +145,9 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(health::api_metrics))
         .routes(routes!(operator::operator))
         .routes(routes!(operator::maintenance))
+        .routes(routes!(usage::usage))
+        .routes(routes!(usage::tenants))
+        .routes(routes!(usage::users))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::index))
@@ -151,7 +160,8 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
     info(
         title = "Lyceum",
         description = "An AI student that you teach, and that finds the gaps in your explanation. \
-            Where the server has API keys, send one as a bearer token or in x-api-key. \
+            Where the server has API keys, send one as a bearer token or in x-api-key; where it \
+            trusts an issuer, a token of that as a bearer token. \
             Every answer carries x-request-id."
     ),
     tags(

@@ -16,6 +16,7 @@ use futures_core::Stream;
 use futures_util::{SinkExt, StreamExt, stream::SelectAll};
 use serde::Deserialize;
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::{
     select,
     time::{Instant, sleep_until, timeout},
@@ -137,6 +138,7 @@ impl Connection {
         let mut silent = 0;
         let mut said_goodbye = false;
         let (closing, draining) = (self.app.closing.clone(), self.app.draining.clone());
+        let revoked = self.who.0.0.revoked().unwrap_or_default();
         loop {
             if draining.is_cancelled() && self.open.is_empty() {
                 return End::Close(CloseCode::Away, "the server is going away");
@@ -148,6 +150,9 @@ impl Connection {
                     json!({ "event": "retry" }).to_string()
                 }
                 () = draining.cancelled(), if self.open.is_empty() => continue,
+                () = revoked.cancelled() => {
+                    return End::Close(CloseCode::Policy, "the key is no longer known");
+                }
                 frame = self.socket.next() => {
                     silent = 0;
                     let Some(frame) = frame else { return End::Over };
@@ -294,7 +299,7 @@ impl Connection {
     fn admit(&self) -> Result<(), ApiError> {
         let (app, caller) = (&self.app, &self.who.0.0);
         let (now, mut standings) = (app.uptime(), Standings::default());
-        caller.check_expiry()?;
+        caller.check_valid(OffsetDateTime::now_utc())?;
         app.addresses.take(self.client, now, &mut standings)?;
         rate::take(caller.allowances(), now, &mut standings)?;
         audit::frame(caller);

@@ -27,7 +27,12 @@ use http::{HeaderName, Request, header};
 use metrics::gauge;
 use uuid::Uuid;
 
-use crate::{auth::Caller, error::ApiError, metrics::STREAMS};
+use crate::{
+    auth::Caller,
+    edge::holding::{Hold, Holding, StreamCaps},
+    error::ApiError,
+    metrics::STREAMS,
+};
 
 use gate::Gate;
 pub(crate) use gate::{Asker, Place};
@@ -77,6 +82,7 @@ pub(crate) struct Streams(Arc<Shared>);
 
 struct Shared {
     gate: Mutex<Gate>,
+    caps: StreamCaps,
     began: Instant,
 }
 
@@ -87,9 +93,10 @@ impl fmt::Debug for Streams {
 }
 
 impl Streams {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, caps: StreamCaps) -> Self {
         Self(Arc::new(Shared {
             gate: Mutex::new(Gate::new(capacity)),
+            caps,
             began: Instant::now(),
         }))
     }
@@ -98,8 +105,10 @@ impl Streams {
     ///
     /// # Errors
     ///
+    /// [`ApiError::AtOnce`] where its owner has as many as it may;
     /// [`ApiError::StreamsBusy`], with a place in the line where there is one.
     pub(crate) fn open(&self, asker: Asker) -> Result<OpenStream, ApiError> {
+        let own = self.0.caps.take(asker.owner)?;
         let now = self.0.began.elapsed();
         let entered = self.gate().enter(&asker, Uuid::new_v4(), now);
         entered.map_err(|place| ApiError::StreamsBusy { place })?;
@@ -107,7 +116,13 @@ impl Streams {
         Ok(OpenStream {
             streams: self.clone(),
             began: Instant::now(),
+            _own: own,
         })
+    }
+
+    /// How many streams an owner may have open, where that is limited.
+    pub(crate) fn cap(&self, owner: usize) -> Option<Holding> {
+        self.0.caps.of(owner)
     }
 
     /// The streams that are open, and the places in the line.
@@ -125,6 +140,8 @@ impl Streams {
 pub(crate) struct OpenStream {
     streams: Streams,
     began: Instant,
+    /// Its place among its owner's.
+    _own: Option<Hold>,
 }
 
 /// Answers with these frames, for which the stream is open.

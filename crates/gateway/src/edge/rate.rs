@@ -19,6 +19,7 @@ use metrics::counter;
 
 use super::{
     address::Client,
+    holding::Standing,
     window::{Left, WINDOW_SECONDS, Window},
 };
 use crate::{error::ApiError, metrics::RATE_LIMITED};
@@ -29,7 +30,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// Locks are held for some hundred nanoseconds; this many make waiting for one rare.
 const SHARDS: usize = 16;
 
-/// How many requests are let through in any 60 seconds. `None` does not limit.
+/// How many requests are let through in any 60 seconds, and at once. `None` does not limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimits {
     /// From one client address; from one /64 network with IPv6.
@@ -38,6 +39,12 @@ pub struct RateLimits {
     pub key_per_minute: Option<NonZeroU32>,
     /// With all keys of one tenant together.
     pub tenant_per_minute: Option<NonZeroU32>,
+    /// Being answered at once with one key, streams to their end, where the key's own rules
+    /// say nothing else.
+    pub key_requests: Option<NonZeroU32>,
+    /// Streams open at once with one key, and as many WebSockets, where the key's own rules
+    /// say nothing else.
+    pub key_streams: Option<NonZeroU32>,
     /// The most client addresses remembered, each with up to 0.6 KB; default 65,536, at
     /// least 16.
     pub addresses: usize,
@@ -49,6 +56,8 @@ impl Default for RateLimits {
             address_per_minute: None,
             key_per_minute: None,
             tenant_per_minute: None,
+            key_requests: None,
+            key_streams: None,
             addresses: 65_536,
         }
     }
@@ -60,17 +69,40 @@ pub(crate) enum Policy {
     Address,
     Key,
     Tenant,
+    KeyRequests,
+    KeyStreams,
+    KeySockets,
 }
 
 impl Policy {
-    pub(crate) const ALL: [Self; 3] = [Self::Address, Self::Key, Self::Tenant];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Address,
+        Self::Key,
+        Self::Tenant,
+        Self::KeyRequests,
+        Self::KeyStreams,
+        Self::KeySockets,
+    ];
 
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::Key => "key",
             Self::Tenant => "tenant",
+            Self::KeyRequests => "key-requests",
+            Self::KeyStreams => "key-streams",
+            Self::KeySockets => "key-sockets",
         }
+    }
+}
+
+/// What somebody sent lately. Clones share it, so that it outlives a change of the limit.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Used(Arc<Mutex<Window>>);
+
+impl Used {
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,20 +111,26 @@ impl Policy {
 pub(crate) struct Allowance {
     policy: Policy,
     limit: u32,
-    window: Mutex<Window>,
+    used: Used,
 }
 
 impl Allowance {
-    pub(crate) fn new(policy: Policy, limit: NonZeroU32) -> Arc<Self> {
+    pub(crate) fn new(policy: Policy, limit: NonZeroU32, used: Used) -> Arc<Self> {
         Arc::new(Self {
             policy,
             limit: limit.get(),
-            window: Mutex::default(),
+            used,
         })
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.window()
+    }
+
+    /// Its name, its limit, and what is left of it now.
+    pub(crate) fn standing(&self, now: Duration) -> (&'static str, u32, Left) {
+        let left = self.window().left(self.limit, now);
+        (self.policy.label(), self.limit, left)
     }
 }
 
@@ -163,9 +201,17 @@ pub(crate) fn take(
 
 /// Where a request stands with every limit that applies to it.
 #[derive(Debug, Default)]
-pub(crate) struct Standings(Vec<(Policy, u32, Left)>);
+pub(crate) struct Standings {
+    rates: Vec<(Policy, u32, Left)>,
+    at_once: Option<Standing>,
+}
 
 impl Standings {
+    /// Where it stands with the limit of what its key has at once.
+    pub(crate) fn note(&mut self, standing: Standing) {
+        self.at_once = Some(standing);
+    }
+
     fn add(
         &mut self,
         policy: Policy,
@@ -176,7 +222,7 @@ impl Standings {
             remaining: 0,
             more_after,
         });
-        self.0.push((policy, limit, left));
+        self.rates.push((policy, limit, left));
         let Err(after) = taken else {
             return Ok(());
         };
@@ -190,17 +236,20 @@ impl Standings {
 
     /// Tells the client.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        if self.0.is_empty() {
-            return;
-        }
         let (mut policies, mut standings) = (String::new(), String::new());
-        for (policy, limit, left) in &self.0 {
+        for (policy, limit, left) in &self.rates {
             let comma = if policies.is_empty() { "" } else { ", " };
             let (name, remaining) = (policy.label(), left.remaining);
             let after = left.more_after.as_millis().div_ceil(1_000);
             // Writing to a string never fails.
             let _ = write!(policies, "{comma}\"{name}\";q={limit};w={WINDOW_SECONDS}");
             let _ = write!(standings, "{comma}\"{name}\";r={remaining};t={after}");
+        }
+        if let Some(at_once) = self.at_once {
+            at_once.write(&mut policies, &mut standings);
+        }
+        if policies.is_empty() {
+            return;
         }
         for (name, value) in [(RATE_LIMIT_POLICY, policies), (RATE_LIMIT, standings)] {
             if let Ok(value) = HeaderValue::try_from(value) {
@@ -212,7 +261,7 @@ impl Standings {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::holding::Holding, *};
 
     fn many(limit: u32) -> NonZeroU32 {
         NonZeroU32::new(limit).unwrap()
@@ -220,9 +269,9 @@ mod tests {
 
     #[test]
     fn a_refused_request_counts_against_no_limit_of_its_step() {
-        let key = Allowance::new(Policy::Key, many(2));
-        let tenant = Allowance::new(Policy::Tenant, many(1));
-        let other = Allowance::new(Policy::Tenant, many(9));
+        let key = Allowance::new(Policy::Key, many(2), Used::default());
+        let tenant = Allowance::new(Policy::Tenant, many(1), Used::default());
+        let other = Allowance::new(Policy::Tenant, many(9), Used::default());
         let now = Duration::ZERO;
         let both = [key.clone(), tenant];
         assert!(take(&both, now, &mut Standings::default()).is_ok());
@@ -276,19 +325,21 @@ mod tests {
     fn the_headers_name_every_limit() {
         let mut standings = Standings::default();
         let limits = [
-            Allowance::new(Policy::Key, many(10)),
-            Allowance::new(Policy::Tenant, many(100)),
+            Allowance::new(Policy::Key, many(10), Used::default()),
+            Allowance::new(Policy::Tenant, many(100), Used::default()),
         ];
         take(&limits, Duration::ZERO, &mut standings).unwrap();
+        let at_once = Holding::new(Policy::KeyRequests, 5, Arc::default());
+        let _hold = at_once.take(&mut standings).unwrap();
         let mut headers = HeaderMap::new();
         standings.write(&mut headers);
         assert_eq!(
             headers["ratelimit-policy"],
-            "\"key\";q=10;w=60, \"tenant\";q=100;w=60"
+            "\"key\";q=10;w=60, \"tenant\";q=100;w=60, \"key-requests\";q=5;qu=\"concurrent-requests\""
         );
         assert_eq!(
             headers["ratelimit"],
-            "\"key\";r=9;t=61, \"tenant\";r=99;t=61"
+            "\"key\";r=9;t=61, \"tenant\";r=99;t=61, \"key-requests\";r=4"
         );
     }
 }

@@ -35,15 +35,7 @@ impl Window {
     ///
     /// The time after which the next may be let through.
     pub(crate) fn take(&mut self, limit: u32, now: Duration) -> Result<Left, Duration> {
-        // Threads may arrive in another order than they read the clock.
-        let second = self.seen.back().map_or(0, |(last, _)| *last);
-        let second = second.max(now.as_secs());
-        while let Some((old, count)) = self.seen.front().copied()
-            && second > old + WINDOW_SECONDS
-        {
-            self.total -= count;
-            self.seen.pop_front();
-        }
+        let second = self.forget(now);
         if self.total >= limit {
             return Err(self.more_after(now));
         }
@@ -56,6 +48,32 @@ impl Window {
             remaining: limit - self.total,
             more_after: self.more_after(now),
         })
+    }
+
+    /// What is left, without a request.
+    pub(crate) fn left(&mut self, limit: u32, now: Duration) -> Left {
+        self.forget(now);
+        Left {
+            remaining: limit.saturating_sub(self.total),
+            more_after: match self.total {
+                0 => Duration::ZERO,
+                _ => self.more_after(now),
+            },
+        }
+    }
+
+    /// Forgets what is too long ago, and gives the second that counts as now.
+    fn forget(&mut self, now: Duration) -> u64 {
+        // Threads may arrive in another order than they read the clock.
+        let second = self.seen.back().map_or(0, |(last, _)| *last);
+        let second = second.max(now.as_secs());
+        while let Some((old, count)) = self.seen.front().copied()
+            && second > old + WINDOW_SECONDS
+        {
+            self.total -= count;
+            self.seen.pop_front();
+        }
+        second
     }
 
     /// Forgets the last request: something else refused it.

@@ -221,10 +221,14 @@ async fn strangers_see_no_detail_where_keys_are_configured() {
         tenant: "acme".parse().unwrap(),
         user: "ops".parse().unwrap(),
         sha256: ApiKey::digest("secret"),
+        replaced: None,
         rules: KeyRules::default(),
     };
     let config = GatewayConfig {
-        auth: AuthConfig { keys: vec![key] },
+        auth: AuthConfig {
+            keys: vec![key],
+            ..AuthConfig::default()
+        },
         ..GatewayConfig::default()
     };
     let student = Scripted::thorough();

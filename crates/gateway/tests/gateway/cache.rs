@@ -96,7 +96,10 @@ impl Counting {
 
 async fn serve(pupil: Arc<Counting>, keys: Vec<ApiKey>) -> Running {
     let config = GatewayConfig {
-        auth: AuthConfig { keys },
+        auth: AuthConfig {
+            keys,
+            ..AuthConfig::default()
+        },
         // No answer may be too old for a slow machine.
         cache: ResponseCacheConfig {
             ttl: std::time::Duration::from_secs(600),
@@ -114,6 +117,7 @@ fn key(secret: &str, user: &str, rules: KeyRules) -> ApiKey {
         tenant: "t".parse().unwrap(),
         user: user.parse().unwrap(),
         sha256: ApiKey::digest(secret),
+        replaced: None,
         rules,
     }
 }

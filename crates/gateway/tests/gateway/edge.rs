@@ -22,6 +22,7 @@ fn key(name: &str, tenant: &str, rules: KeyRules) -> ApiKey {
         tenant: tenant.parse().unwrap(),
         user: name.parse().unwrap(),
         sha256: ApiKey::digest(name),
+        replaced: None,
         rules,
     }
 }
@@ -132,6 +133,7 @@ async fn keys_and_tenants_have_limits_of_their_own() {
                 key("bob", "school", KeyRules::default()),
                 key("carol", "club", own),
             ],
+            ..AuthConfig::default()
         },
         ..GatewayConfig::default()
     };
@@ -171,7 +173,10 @@ async fn a_key_opens_what_its_rules_say_until_it_expires() {
         key("learner", "t", only(KeyScope::Student)),
         key("narrow", "t", models),
     ];
-    let auth = AuthConfig { keys };
+    let auth = AuthConfig {
+        keys,
+        ..AuthConfig::default()
+    };
     let server = with(GatewayConfig {
         auth,
         ..GatewayConfig::default()
@@ -220,7 +225,10 @@ async fn pages_of_named_origins_may_call_and_no_others() {
     let keys = vec![key("alice", "t", KeyRules::default())];
     let server = with(GatewayConfig {
         cors,
-        auth: AuthConfig { keys },
+        auth: AuthConfig {
+            keys,
+            ..AuthConfig::default()
+        },
         ..GatewayConfig::default()
     })
     .await;

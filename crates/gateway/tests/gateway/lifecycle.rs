@@ -220,10 +220,14 @@ async fn other_machines_need_a_key() {
         tenant: "t".parse().unwrap(),
         user: "u".parse().unwrap(),
         sha256: ApiKey::digest("secret"),
+        replaced: None,
         rules: KeyRules::default(),
     };
     let config = GatewayConfig {
-        auth: AuthConfig { keys: vec![key] },
+        auth: AuthConfig {
+            keys: vec![key],
+            ..AuthConfig::default()
+        },
         ..GatewayConfig::default()
     };
     let closed = gateway(Scripted::thorough(), &config, Health::default());

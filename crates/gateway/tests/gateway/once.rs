@@ -192,11 +192,15 @@ async fn a_key_is_its_users_own() {
         tenant: tenant.parse().unwrap(),
         user: user.parse().unwrap(),
         sha256: ApiKey::digest(&format!("{tenant}/{user}")),
+        replaced: None,
         rules: KeyRules::default(),
     };
     let keys = vec![user("a", "x"), user("a", "y"), user("b", "x")];
     let config = GatewayConfig {
-        auth: AuthConfig { keys },
+        auth: AuthConfig {
+            keys,
+            ..AuthConfig::default()
+        },
         ..GatewayConfig::default()
     };
     let student = Scripted::thorough();

@@ -165,10 +165,14 @@ async fn keys_are_asked_for_and_checked() {
         tenant: "acme".parse().unwrap(),
         user: "u".parse().unwrap(),
         sha256: ApiKey::digest("secret"),
+        replaced: None,
         rules: KeyRules::default(),
     };
     let config = GatewayConfig {
-        auth: AuthConfig { keys: vec![key] },
+        auth: AuthConfig {
+            keys: vec![key],
+            ..AuthConfig::default()
+        },
         ..GatewayConfig::default()
     };
     let student = Scripted::thorough();

@@ -38,11 +38,13 @@ async fn server(events: Vec<ChatEvent>) -> Running {
         tenant: "school".parse().unwrap(),
         user: name.parse().unwrap(),
         sha256: Sha256::digest(name).into(),
+        replaced: None,
         rules: KeyRules::default(),
     };
     let config = GatewayConfig {
         auth: AuthConfig {
             keys: vec![key("alice"), key("bob")],
+            ..AuthConfig::default()
         },
         ..GatewayConfig::default()
     };

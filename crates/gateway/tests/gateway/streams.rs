@@ -236,11 +236,13 @@ async fn a_stream_that_is_not_durable_or_anothers_is_not_there() {
         tenant: "acme".parse().unwrap(),
         user: name.parse().unwrap(),
         sha256: ApiKey::digest(name),
+        replaced: None,
         rules: KeyRules::default(),
     };
     let config = GatewayConfig {
         auth: AuthConfig {
             keys: vec![keyed("alice"), keyed("bob")],
+            ..AuthConfig::default()
         },
         ..GatewayConfig::default()
     };

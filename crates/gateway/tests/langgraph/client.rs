@@ -139,6 +139,7 @@ pub(crate) async fn serve_platform(platform: Platform, keys: &[(&str, &str, &str
             tenant: TenantId::new(tenant).unwrap(),
             user: UserId::new(user).unwrap(),
             sha256: ApiKey::digest(secret),
+            replaced: None,
             rules: KeyRules::default(),
         })
         .collect();
