@@ -49,15 +49,11 @@ pub(crate) fn started(resolved: &Resolved, choice: &Choice, server: &Server) -> 
     } else {
         set.join(", ")
     };
-    let who = match resolved.config.auth.keys.len() {
-        0 => "everybody on this machine".to_owned(),
-        1 => "one key".to_owned(),
-        n => format!("{n} keys"),
-    };
     say(&format!(
         "Lyceum {version}\n  model    {choice}\n  store    {store}\n  queue    {concurrent} calls at once, {quota}\n  access   {who}\n  page     {url}",
         version = env!("CARGO_PKG_VERSION"),
         store = server.place,
+        who = server.access.told(),
         concurrent = queue.max_concurrent,
         url = server.url(),
     ))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use figment::value::{Dict, Value};
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Scope};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -32,14 +32,117 @@ pub(crate) enum Command {
     Mcp(Options),
     /// Print the resolved configuration, secrets masked, and which model would answer.
     Check(Options),
-    /// Make an API key: prints the key once, and the lines for the configuration file.
+    /// Make an API key for the configuration file: prints the key once, and the lines.
     Key(KeyOptions),
+    /// Add, list, revoke and rotate API keys, also while the server runs.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Check, mend, move and forget what is stored.
     #[command(subcommand)]
     Memory(MemoryCommand),
     /// Print what models cost, or what a month would cost.
     #[command(subcommand)]
     Cost(CostCommand),
+}
+
+/// What to do with API keys. A running server follows within two seconds, at once on SIGHUP.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and show it, once; only its digest is kept.
+    Add(AddOptions),
+    /// List the keys, those of the configuration file too; the keys themselves are not kept.
+    List(ListOptions),
+    /// Refuse keys from now on. Their streams end.
+    Revoke(RevokeOptions),
+    /// Make a key anew, under its name and with its limits, and show it, once.
+    Rotate(RotateOptions),
+}
+
+/// The flags of `keys add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddOptions {
+    /// Where the keys are kept.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// A name for lists and logs, which no other key has.
+    pub name: String,
+    /// The tenant whose data the key reaches.
+    #[arg(long, value_name = "TENANT", default_value = "local")]
+    pub tenant: String,
+    /// The user inside the tenant [default: the name].
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// What it opens; may be given several times [default: all but operator].
+    #[arg(long, value_name = "SCOPE", value_enum)]
+    pub scope: Vec<Scope>,
+    /// A model that it may name under /v1; may be given several times [default: all].
+    #[arg(long, value_name = "MODEL")]
+    pub model: Vec<String>,
+    /// When it ends: 90d, 12h, 30m, a day such as 2027-01-31, or a time as in RFC 3339
+    /// [default: never].
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<String>,
+    /// Its requests in any 60 seconds [default: limits.key_per_minute].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_per_minute: Option<u32>,
+    /// Its requests being answered at once, streams to their end [default: limits.key_requests].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub concurrent_requests: Option<u32>,
+    /// Its streams open at once, and as many WebSockets [default: limits.key_streams].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub streams: Option<u32>,
+    /// What its user may spend in a day, in US dollars, with all keys of theirs [default: no
+    /// limit].
+    #[arg(long, value_name = "DOLLARS")]
+    pub daily_usd: Option<f64>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `keys list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    /// Where the keys are kept.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// Only keys of this tenant.
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `keys revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeOptions {
+    /// Where the keys are kept.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// The names; all are revoked, or none.
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `keys rotate`.
+#[derive(Debug, Args)]
+pub(crate) struct RotateOptions {
+    /// Where the keys are kept.
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// The name.
+    pub name: String,
+    /// How long the former key is taken too: 7d, 12h, 30m, a day or a time [default: not at
+    /// all].
+    #[arg(long, value_name = "WHEN")]
+    pub overlap: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with the memory. A file is locked by a server that runs: stop it first.

@@ -11,9 +11,12 @@ use lyceum_mcp::{Served, Servers};
 use lyceum_memory::{Memory, MemoryConfig};
 use lyceum_observe::{Health, Importance, Lifecycle, Telemetry};
 use lyceum_tools::{Limited, keep_warm};
+use tokio::signal::unix::Signal;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    access::{self, Access},
+    accounts,
     archive::Cancelling,
     config::{Resolved, Samples},
     edge, embedders, graphs, health, mcp, meaning,
@@ -39,6 +42,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Server {
     /// Where the data is: a file, or a server's address without its password.
     pub place: String,
+    /// Who may call.
+    pub access: Access,
     bound: Bound,
     store: Store,
     platform: Option<Platform>,
@@ -82,7 +87,7 @@ impl Server {
     }
 
     /// Serves until `stop`, drains, ends the background work and closes the store.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken, hangups: Signal) {
         let background = TaskTracker::new();
         let stop_background = CancellationToken::new();
         if let Some(consolidator) = self.consolidator {
@@ -99,6 +104,13 @@ impl Server {
         background.spawn(async move {
             stop_warming.run_until_cancelled(keep_warm(&tools)).await;
         });
+        background.spawn(access::follow(
+            self.access,
+            self.bound.gateway().clone(),
+            self.ledger.clone(),
+            hangups,
+            stop_background.clone(),
+        ));
         background.spawn(spend::keep(
             self.data_dir,
             self.ledger,
@@ -161,6 +173,8 @@ pub(crate) async fn compose(
 ) -> Result<Server> {
     let config = &resolved.config;
     describe_metrics();
+    let access = Access::open(resolved)?;
+    let auth = access.config()?;
     let (store, place) = Store::open(resolved).await?;
     let memory = store.memory(
         MemoryConfig::default(),
@@ -171,7 +185,7 @@ pub(crate) async fn compose(
         Some(scrubber) => memory.with_scrubber(scrubber),
         None => memory,
     };
-    let accounts = Accounts::of(config)?;
+    let accounts = Accounts::of(config, access.budgets())?;
     let embedders = embedders::build(config, &accounts, &ProcessEnvironment)?;
     let Models {
         mind,
@@ -242,12 +256,13 @@ pub(crate) async fn compose(
         archive: pupil.clone(),
         queues: seen.queues.clone(),
     });
-    let mut gateway = Gateway::new(&edge::gateway(config)?, services)
+    let mut gateway = Gateway::new(&edge::gateway(config, auth)?, services)
         .with_panel(panel)
         .with_operator(Arc::new(View {
             watch: seen,
             ledger: ledger.clone(),
         }))
+        .with_accounts(Arc::new(accounts::Told(ledger.clone())))
         .with_library(archive, pupil.clone())
         .with_pupil(pupil)
         .with_mcp(served.clone().over_http());
@@ -267,6 +282,7 @@ pub(crate) async fn compose(
         .then(|| Consolidator::new(memory.clone(), mind));
     Ok(Server {
         place,
+        access,
         bound,
         store,
         platform,

@@ -26,10 +26,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub(crate) use alerts::Alerts;
-pub(crate) use auth::{Auth, Key, Limits, Scope};
+pub(crate) use auth::{Auth, Jwt, Key, Limits, Replaced, Scope};
 pub(crate) use embedding::{Embedding, EmbeddingModel};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
-pub(crate) use load::{ConfigError, load};
+pub(crate) use load::{ConfigError, load, nearest};
 pub(crate) use mcp::{Mcp, McpServer};
 pub(crate) use panel::{Panel, PanelSeat};
 pub(crate) use privacy::Privacy;
@@ -105,7 +105,7 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Server {
     /// Address and port, or `unix:` and a path. Default `127.0.0.1:8080`. An address that is not
-    /// loopback needs `[auth]`.
+    /// loopback needs keys or an issuer (`[auth]`).
     pub listen: String,
     /// The largest request body, in bytes. Default 1 MiB; 1 KiB to 64 MiB.
     pub max_body_bytes: usize,

@@ -1,19 +1,15 @@
-//! What surrounds the routes, as the configuration says: keys, limits, proxies, origins.
+//! What surrounds the routes, as the configuration says: limits, proxies, origins, TLS.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use lyceum_gateway::{
-    Address, ApiKey, AuthConfig, BindError, Bound, CorsOrigins, ForwardedHeader, Gateway,
-    GatewayConfig, KeyRules, KeyScope, RateLimits, ResponseCacheConfig, ServerConfig, Tls,
-    TrustedProxies,
-};
-use time::{
-    Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description,
+    Address, AuthConfig, BindError, Bound, CorsOrigins, ForwardedHeader, Gateway, GatewayConfig,
+    RateLimits, ResponseCacheConfig, ServerConfig, Tls, TrustedProxies,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ForwardedIn, Key, Limits, Scope, Server};
+use crate::config::{Config, ForwardedIn, Limits, Server};
 
 /// How often answers kept for an `Idempotency-Key` are looked through.
 const FORGET_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -29,12 +25,12 @@ pub(crate) async fn forget(gateway: Gateway, stop: CancellationToken) {
     }
 }
 
-/// How requests are answered.
+/// How requests are answered, by those who may call.
 ///
 /// # Errors
 ///
 /// What cannot be understood, with its key.
-pub(crate) fn gateway(config: &Config) -> Result<GatewayConfig> {
+pub(crate) fn gateway(config: &Config, auth: AuthConfig) -> Result<GatewayConfig> {
     let server = &config.server;
     let mut built = GatewayConfig::default();
     built.limits.body_bytes = server.max_body_bytes;
@@ -52,10 +48,7 @@ pub(crate) fn gateway(config: &Config) -> Result<GatewayConfig> {
     built.proxies =
         TrustedProxies::new(&server.trusted_proxies, header).context("server.trusted_proxies")?;
     built.cors = CorsOrigins::new(&server.cors_origins).context("server.cors_origins")?;
-    let keys = config.auth.keys.iter().map(api_key);
-    built.auth = AuthConfig {
-        keys: keys.collect::<Result<_>>()?,
-    };
+    built.auth = auth;
     Ok(built)
 }
 
@@ -80,7 +73,9 @@ pub(crate) async fn bind(gateway: Gateway, server: &Server, listen: &Address) ->
 /// The gateway does not know this program's flags and commands.
 fn with_hint(error: &BindError) -> anyhow::Error {
     let hint = match error {
-        BindError::Unprotected { .. } => " under [[auth.keys]]; `lyceum key NAME` makes one",
+        BindError::Unprotected { .. } => {
+            "; `lyceum keys add NAME` makes one, [auth.jwt] trusts an issuer"
+        }
         BindError::InUse { .. } | BindError::Socket { .. } => " with --listen",
         _ => "",
     };
@@ -102,86 +97,8 @@ fn rates(limits: &Limits) -> RateLimits {
         address_per_minute: limits.address_per_minute.and_then(NonZeroU32::new),
         key_per_minute: limits.key_per_minute.and_then(NonZeroU32::new),
         tenant_per_minute: limits.tenant_per_minute.and_then(NonZeroU32::new),
+        key_requests: limits.key_requests.and_then(NonZeroU32::new),
+        key_streams: limits.key_streams.and_then(NonZeroU32::new),
         ..RateLimits::default()
-    }
-}
-
-fn api_key(key: &Key) -> Result<ApiKey> {
-    let wrong = || format!("auth.keys: the key named {:?}", key.name);
-    let tenant = key.tenant.parse().with_context(wrong)?;
-    let user = key
-        .user
-        .as_ref()
-        .unwrap_or(&key.name)
-        .parse()
-        .with_context(wrong)?;
-    let sha256 = digest(&key.sha256).with_context(|| {
-        format!(
-            "{}: sha256 must be 64 hexadecimal digits; `lyceum key NAME` prints them",
-            wrong()
-        )
-    })?;
-    let expires = key.expires.as_deref().map(|text| {
-        moment(text).with_context(|| {
-            format!("{}: expires must be a day such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z", wrong())
-        })
-    });
-    let requests_per_minute = key.requests_per_minute.map(|limit| {
-        NonZeroU32::new(limit)
-            .with_context(|| format!("{}: requests_per_minute must be 1 or more", wrong()))
-    });
-    Ok(ApiKey {
-        name: key.name.clone(),
-        tenant,
-        user,
-        sha256,
-        rules: KeyRules {
-            requests_per_minute: requests_per_minute.transpose()?,
-            expires: expires.transpose()?,
-            scopes: key.scopes.iter().map(|scope| part(*scope)).collect(),
-            models: key.models.clone(),
-        },
-    })
-}
-
-fn part(scope: Scope) -> KeyScope {
-    match scope {
-        Scope::Student => KeyScope::Student,
-        Scope::Models => KeyScope::Models,
-        Scope::Graphs => KeyScope::Graphs,
-        Scope::Metrics => KeyScope::Metrics,
-        Scope::Operator => KeyScope::Operator,
-    }
-}
-
-fn moment(text: &str) -> Option<OffsetDateTime> {
-    let day = || Date::parse(text, format_description!("[year]-[month]-[day]")).ok();
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok();
-    time.or_else(|| day().map(|day| day.midnight().assume_utc()))
-}
-
-fn digest(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).ok()?;
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_expires_at_a_day_or_a_time() {
-        let day = moment("2027-01-31").unwrap();
-        assert_eq!(Some(day), moment("2027-01-31T00:00:00Z"));
-        assert_eq!(Some(day), moment("2027-01-31T01:00:00+01:00"));
-        for wrong in ["", "tomorrow", "2027-02-30", "31.01.2027"] {
-            assert_eq!(moment(wrong), None, "{wrong}");
-        }
     }
 }

@@ -144,7 +144,8 @@ mod tests {
     fn names(config: &Config, key: Option<&'static str>) -> Result<Vec<String>> {
         let environment: BTreeMap<&str, &str> =
             key.map(|key| ("OPENAI_API_KEY", key)).into_iter().collect();
-        let built = build(config, &Accounts::of(config)?, &environment)?;
+        let accounts = Accounts::of(config, lyceum_llm::UserBudgets::default())?;
+        let built = build(config, &accounts, &environment)?;
         let name = |built: &Built| built.embedder.model().to_owned();
         Ok(built.iter().map(name).collect())
     }

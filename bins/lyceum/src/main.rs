@@ -1,5 +1,7 @@
 //! The Lyceum server: reads its configuration, wires the layers, runs, drains.
 
+mod access;
+mod accounts;
 mod alerts;
 mod archive;
 mod banner;
@@ -12,6 +14,8 @@ mod embedders;
 mod graphs;
 mod health;
 mod key;
+mod key_file;
+mod keys;
 mod mcp;
 mod meaning;
 mod models;
@@ -48,6 +52,7 @@ async fn main() -> ExitCode {
         Command::Mcp(options) => speak_mcp(&options).await,
         Command::Check(options) => check(&options).await,
         Command::Key(options) => key::make(&options),
+        Command::Keys(command) => keys::run(&command),
         Command::Memory(command) => upkeep::run(&command).await,
         Command::Cost(command) => cost::run(&command),
     };
@@ -69,6 +74,8 @@ fn resolved(options: &Options) -> Result<Resolved> {
 
 async fn check(options: &Options) -> Result<()> {
     let resolved = resolved(options)?;
+    let auth = access::Access::open(&resolved)?.config()?;
+    edge::gateway(&resolved.config, auth)?;
     let chosen = provider::choose(&resolved, &ProcessEnvironment).await?;
     let text = format!(
         "{}\n# The model that would answer: {}\n{}{}",
@@ -94,12 +101,13 @@ async fn serve(options: &Options) -> Result<()> {
     // Before anything is said: whoever reads the address may send a signal at once.
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone())?);
+    let hangups = access::hangups()?;
     banner::started(&resolved, &chosen.main, &server)?;
     let exported = telemetry.clone();
     tokio::spawn(telemetry.upkeep());
     let end_alerts = CancellationToken::new();
     let watched = alerts::start(&resolved, &exported, end_alerts.clone())?;
-    server.run(stop).await;
+    server.run(stop, hangups).await;
     end_alerts.cancel();
     watched.await?;
     exported.stop().await;

@@ -16,7 +16,7 @@ use lyceum_core::{ChatModel, Embedder, TenantId};
 use lyceum_gateway::Catalog;
 use lyceum_llm::{
     Balanced, Breaking, Cached, Circuit, Endpoint, Fallback, FixedAnswer, Hedged, Ledger, Metered,
-    PriceTable, Priced, Queued, Retrying, SharedRetryBudget, Trouble,
+    PriceTable, Priced, Queued, Retrying, SharedRetryBudget, Trouble, UserBudgets,
 };
 use lyceum_llm_local::{LocalConfig, LocalModel};
 use lyceum_queue::Queue;
@@ -55,15 +55,17 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    /// Those of the configuration. Needs a runtime with time.
+    /// Those of the configuration, and what users may spend. Needs a runtime with time.
     ///
     /// # Errors
     ///
     /// A file of prices that cannot be read, a tenant's name that is none.
-    pub(crate) fn of(config: &Config) -> Result<Self> {
+    pub(crate) fn of(config: &Config, users: UserBudgets) -> Result<Self> {
+        let ledger = Ledger::new(config.cost.budgets());
+        ledger.limit_users(users);
         Ok(Self {
             prices: Arc::new(cost::table(config.cost.prices.as_deref())?),
-            ledger: Ledger::new(config.cost.budgets()),
+            ledger,
             weights: Arc::new(weights(config)?),
         })
     }
@@ -76,7 +78,7 @@ impl Accounts {
     pub(crate) fn check(&self, model: &str) -> Result<()> {
         if self.ledger.has_budgets() && self.prices.price(model).is_none() {
             bail!(
-                "there is a budget under [cost], but no price for {model}: name a file with its price as cost.prices"
+                "there is a budget, under [cost] or of a key, but no price for {model}: name a file with its price as cost.prices"
             );
         }
         Ok(())
@@ -119,7 +121,7 @@ pub(crate) async fn build(
                 ledger: built.accounts.ledger,
             });
         }
-        Choice::Local(file) => local(file.clone()).await?,
+        Choice::Local(file) => local(file.clone(), &built.accounts.ledger).await?,
         Choice::Hosted(model) => (built.hosted(model)?, model.model.clone()),
     };
     let (mut others, mut names) = (Vec::new(), Vec::new());
@@ -127,7 +129,7 @@ pub(crate) async fn build(
         match choice {
             Choice::Offline => {}
             Choice::Local(file) => {
-                let (model, name) = local(file.clone()).await?;
+                let (model, name) = local(file.clone(), &built.accounts.ledger).await?;
                 names.push(name);
                 others.push(model);
             }
@@ -200,12 +202,14 @@ fn comparing(config: &Config, embedders: &[Built]) -> Result<Option<Arc<dyn Embe
     }
 }
 
-/// A model file run in this process, which has a queue of its own inside.
-async fn local(file: PathBuf) -> Result<(Arc<dyn ChatModel>, String)> {
+/// A model file run in this process, which has a queue of its own inside. It costs nothing,
+/// whatever its name; what it uses is counted.
+async fn local(file: PathBuf, ledger: &Ledger) -> Result<(Arc<dyn ChatModel>, String)> {
     let open = move || LocalModel::open(file, LocalConfig::default());
     let model = tokio::task::spawn_blocking(open).await??;
     let name = model.model().to_owned();
-    Ok((Arc::new(model), name))
+    let counted = Priced::new(model, name.as_str(), Arc::default(), ledger.clone());
+    Ok((Arc::new(counted), name))
 }
 
 /// What is shared by the models that are built.

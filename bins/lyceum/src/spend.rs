@@ -1,4 +1,5 @@
-//! Keeps the day's spending over a restart, in a small file of the data directory.
+//! Keeps what was used today and this month over a restart, in a small file of the data
+//! directory.
 //!
 //! Invariant: the file is replaced whole or not at all. What was spent since the last
 //! write, ten seconds at most, is lost with a process that is killed.
@@ -11,40 +12,58 @@ use std::{
 };
 
 use lyceum_core::TenantId;
-use lyceum_llm::{Ledger, PicoUsd};
-use serde::{Deserialize, Serialize};
+use lyceum_llm::{Book, Entry, Ledger, PicoUsd, Used};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 const FILE: &str = "spend.toml";
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The file: a day, counted from 1970 in UTC, and its sums in picodollars.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Day {
+/// The file as it was before there were accounts: a day, counted from 1970 in UTC, and the
+/// tenants' sums in picodollars.
+#[derive(Debug, Deserialize)]
+struct Sums {
     day: u64,
-    tenants: BTreeMap<String, u64>,
+    tenants: BTreeMap<TenantId, PicoUsd>,
 }
 
-/// Takes over what the file says of today. A file that cannot be read is said and left.
+impl From<Sums> for Book {
+    fn from(sums: Sums) -> Self {
+        let entry = |(tenant, spent)| {
+            let used = Used {
+                spent,
+                ..Used::default()
+            };
+            Entry {
+                tenant,
+                user: None,
+                today: used,
+                month: used,
+            }
+        };
+        Self {
+            day: sums.day,
+            entries: sums.tenants.into_iter().map(entry).collect(),
+        }
+    }
+}
+
+/// Takes over what the file says of today and this month. A file that cannot be read is said
+/// and left.
 pub(crate) fn restore(dir: &Path, ledger: &Ledger) {
     let path = dir.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => {
-            tracing::warn!(%error, "cannot read what was spent today");
+            tracing::warn!(%error, "cannot read what was spent");
             return;
         }
     };
-    match toml::from_str::<Day>(&text) {
-        Ok(day) => {
-            let sums = day.tenants.into_iter().filter_map(|(tenant, sum)| {
-                let tenant = TenantId::new(tenant).ok()?;
-                Some((tenant, PicoUsd(sum)))
-            });
-            ledger.restore(day.day, sums);
-        }
-        Err(error) => tracing::warn!(error = error.message(), "cannot read what was spent today"),
+    let sums = toml::from_str::<Sums>(&text).map(Book::from);
+    match sums.or_else(|_| toml::from_str::<Book>(&text)) {
+        Ok(book) => ledger.restore(book),
+        Err(error) => tracing::warn!(error = error.message(), "cannot read what was spent"),
     }
 }
 
@@ -53,11 +72,11 @@ pub(crate) async fn keep(dir: PathBuf, ledger: Ledger, stop: CancellationToken) 
     let mut written = None;
     loop {
         let goes_on = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
-        let now = day(&ledger);
-        if !now.tenants.is_empty() && written.as_ref() != Some(&now) {
+        let now = ledger.book();
+        if !now.entries.is_empty() && written.as_ref() != Some(&now) {
             match write(&dir, &now) {
                 Ok(()) => written = Some(now),
-                Err(error) => tracing::warn!(%error, "cannot keep what was spent today"),
+                Err(error) => tracing::warn!(%error, "cannot keep what was spent"),
             }
         }
         if goes_on.is_none() {
@@ -66,19 +85,8 @@ pub(crate) async fn keep(dir: PathBuf, ledger: Ledger, stop: CancellationToken) 
     }
 }
 
-fn day(ledger: &Ledger) -> Day {
-    let (day, tenants) = ledger.day();
-    let sums = tenants
-        .into_iter()
-        .map(|(tenant, sum)| (tenant.to_string(), sum.0));
-    Day {
-        day,
-        tenants: sums.collect(),
-    }
-}
-
-fn write(dir: &Path, day: &Day) -> io::Result<()> {
-    let text = toml::to_string(day).map_err(io::Error::other)?;
+fn write(dir: &Path, book: &Book) -> io::Result<()> {
+    let text = toml::to_string(book).map_err(io::Error::other)?;
     let fresh = dir.join(format!("{FILE}.new"));
     fs::write(&fresh, text)?;
     fs::rename(fresh, dir.join(FILE))
@@ -105,6 +113,12 @@ mod tests {
         let again = Ledger::new(Budgets::default());
         restore(dir.path(), &again);
         assert_eq!(again.today().spent, PicoUsd(7));
+        let day = again.book().day;
+        let before = format!("day = {day}\n[tenants]\nschool = 9\n");
+        fs::write(dir.path().join(FILE), before).unwrap();
+        let older = Ledger::new(Budgets::default());
+        restore(dir.path(), &older);
+        assert_eq!(older.today().spent, PicoUsd(9));
         fs::write(dir.path().join(FILE), "day = ").unwrap();
         let fresh = Ledger::new(Budgets::default());
         restore(dir.path(), &fresh);

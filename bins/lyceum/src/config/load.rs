@@ -135,7 +135,7 @@ fn explain(error: figment::Error) -> ConfigError {
                 "" => name.to_owned(),
                 section => format!("{section}.{name}"),
             };
-            let nearest = nearest(&field, known).map(full);
+            let nearest = nearest(&field, known.iter().copied()).map(full);
             ConfigError::UnknownKey {
                 key: full(&field),
                 origin,
@@ -151,9 +151,12 @@ fn explain(error: figment::Error) -> ConfigError {
 }
 
 /// The known key with the smallest edit distance, if it is near enough to be a slip.
-fn nearest(field: &str, known: &[&'static str]) -> Option<&'static str> {
-    let near = |name: &&'static str| (strsim::damerau_levenshtein(field, name), *name);
-    let (distance, name) = known.iter().map(near).min()?;
+pub(crate) fn nearest<'a>(
+    field: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let near = |name: &'a str| (strsim::damerau_levenshtein(field, name), name);
+    let (distance, name) = known.into_iter().map(near).min()?;
     (distance <= field.len().max(3) / 2).then_some(name)
 }
 

@@ -8,8 +8,13 @@ use std::path::PathBuf;
 use lyceum_gateway::Address;
 
 use lyceum_core::TenantId;
+use secrecy::ExposeSecret as _;
 
-use super::{Config, ConfigError, Embedding, Model, Queue, Store, StoreKind, VectorsKind};
+use crate::{mcp::SEPARATOR, secret_file};
+
+use super::{
+    Config, ConfigError, Embedding, Model, Queue, Store, StoreKind, VectorsKind, load::nearest,
+};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
@@ -77,6 +82,8 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         ("limits.address_per_minute", limits.address_per_minute),
         ("limits.key_per_minute", limits.key_per_minute),
         ("limits.tenant_per_minute", limits.tenant_per_minute),
+        ("limits.key_requests", limits.key_requests),
+        ("limits.key_streams", limits.key_streams),
     ] {
         if let Some(limit) = limit {
             range(key, limit.into(), 1, 1_000_000_000)?;
@@ -110,6 +117,9 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         100,
     )?;
     range("memory.recalled", config.memory.recalled as u64, 0, 50)?;
+    range("panel.rounds", config.panel.rounds.into(), 1, 3)?;
+    spoken(&config)?;
+    allowed_tools(&config)?;
     config.alerts.check()?;
     if !(0.0..=1.0).contains(&config.traces.sample_ratio) {
         return Err(ConfigError::Invalid {
@@ -362,6 +372,52 @@ fn share(key: &'static str, value: f64, most: f64) -> Result<(), ConfigError> {
         key,
         detail: format!("{value} is outside 0 to {most}"),
     })
+}
+
+/// What the student may spend, and the key of what is said of it.
+fn spoken(config: &Config) -> Result<(), ConfigError> {
+    if let Some(dollars) = config.student.turn_usd
+        && !(dollars > 0.0 && dollars <= 1_000.0)
+    {
+        return Err(ConfigError::Invalid {
+            key: "student.turn_usd",
+            detail: format!("{dollars} is not above 0 and up to 1000"),
+        });
+    }
+    let key = config.privacy.audit_key.as_ref();
+    let key = key.map(|key| secret_file::key_of(key.expose_secret()));
+    key.transpose().map_err(|error| ConfigError::Invalid {
+        key: "privacy.audit_key",
+        detail: error.to_string(),
+    })?;
+    Ok(())
+}
+
+/// Tools of other programs come later, but those programs are known.
+fn allowed_tools(config: &Config) -> Result<(), ConfigError> {
+    let named = config.tools.student.iter().flatten();
+    let servers: Vec<&str> = config.mcp.servers.iter().map(|s| s.name.as_str()).collect();
+    for name in named {
+        let Some((server, tool)) = name.split_once(SEPARATOR) else {
+            continue;
+        };
+        if servers.contains(&server) {
+            continue;
+        }
+        let near = nearest(server, servers.iter().copied());
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}{SEPARATOR}{tool}`?"),
+            None if servers.is_empty() => "there are no [[mcp.servers]]".to_owned(),
+            None => format!("there are: {}", servers.join(", ")),
+        };
+        return Err(ConfigError::Invalid {
+            key: "tools.student",
+            detail: format!(
+                "{name:?} is a tool of an MCP server {server:?}, which is not there; {hint}"
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// Accepts `host:port` with an address or `localhost`, where a bare port means loopback, and
