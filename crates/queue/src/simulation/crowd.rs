@@ -186,7 +186,7 @@ impl Source {
 }
 
 /// Numbers are always valid identifiers, so no conversation is lost here.
-fn scope(tenant: u32, number: u32) -> Option<Scope> {
+pub(super) fn scope(tenant: u32, number: u32) -> Option<Scope> {
     Some(Scope {
         tenant: TenantId::new(tenant.to_string()).ok()?,
         user: UserId::new(number.to_string()).ok()?,

@@ -7,11 +7,13 @@
 mod backlog;
 mod crowd;
 mod judge;
+mod people;
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 pub use backlog::Backlog;
 pub use crowd::Crowd;
+pub use people::{Outcome, People, serve};
 
 use crate::{
     ObservedLimit, ObservedLimits, OutputCounted, QueueConfig,

@@ -4,6 +4,7 @@ use super::*;
 use crate::Quotas;
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
+const MINUTES_2: Duration = Duration::from_secs(120);
 
 fn config(quotas: Quotas) -> QueueConfig {
     QueueConfig {
@@ -250,4 +251,76 @@ fn a_run_is_repeatable() {
     };
     let first = simulate(by_requests(), &crowd, TEN_MINUTES);
     assert_eq!(first, simulate(by_requests(), &crowd, TEN_MINUTES));
+}
+
+/// The quota of one key in the requirements: 500 calls a minute, 50 at once.
+fn one_key() -> QueueConfig {
+    config(Quotas {
+        requests: Some(500),
+        concurrency: Some(50),
+        ..Quotas::default()
+    })
+}
+
+#[test]
+fn who_waits_does_not_ask_so_few_keys_slow_people_down_and_fail_nobody() {
+    let people = People {
+        people: 60,
+        patience: Duration::from_secs(3_600),
+        ..People::default()
+    };
+    let crowded = serve(one_key(), &people, MINUTES_2, TEN_MINUTES);
+    let calm = People {
+        endpoints: 4,
+        ..people
+    };
+    let calm = serve(one_key(), &calm, MINUTES_2, TEN_MINUTES);
+    for outcome in [crowded, calm] {
+        assert_eq!((outcome.violations, outcome.failed), (0, 0), "{outcome:#?}");
+        // Little's law: who is under way is who came in the time that an answer takes.
+        let expected = outcome.answers_per_minute / 60.0 * outcome.average.as_secs_f64();
+        let off = (outcome.under_way - expected).abs() / expected;
+        assert!(off < 0.05, "{expected}: {outcome:#?}");
+    }
+    assert!(crowded.quota_used >= 0.97, "{crowded:#?}");
+    assert!(crowded.average > calm.average, "{crowded:#?} {calm:#?}");
+    assert!(calm.wait_p99 < Duration::from_secs(3), "{calm:#?}");
+}
+
+#[test]
+fn patience_that_ends_is_a_failed_answer_and_a_cache_spares_calls() {
+    let people = People {
+        people: 400,
+        patience: Duration::from_secs(30),
+        ..People::default()
+    };
+    let outcome = serve(one_key(), &people, MINUTES_2, MINUTES_2);
+    assert!(outcome.failed > 0, "{outcome:#?}");
+    let cached = People {
+        cached: 1.0,
+        ..people
+    };
+    let outcome = serve(one_key(), &cached, MINUTES_2, MINUTES_2);
+    assert_eq!(outcome.calls_per_minute, 0.0, "{outcome:#?}");
+    assert_eq!(outcome.failed, 0, "{outcome:#?}");
+    assert!(outcome.answers > 0, "{outcome:#?}");
+}
+
+#[test]
+fn calls_of_a_round_overlap() {
+    let alone = People {
+        people: 1,
+        tools: 0.0,
+        rounds: [1.0, 0.0, 0.0],
+        ..People::default()
+    };
+    let in_turn = People {
+        overlap: 1.0,
+        ..alone.clone()
+    };
+    let [overlapping, in_turn] = [alone, in_turn].map(|people| {
+        let outcome = serve(one_key(), &people, Duration::ZERO, TEN_MINUTES * 6);
+        outcome.average.as_secs_f64()
+    });
+    assert!(overlapping < 0.65 * in_turn, "{overlapping} {in_turn}");
 }
