@@ -1,8 +1,9 @@
 //! Carries notices to the channels, and the loop that evaluates.
 //!
-//! Invariant: each channel has a queue and a task of its own; a message is tried three
-//! times and then counted as failed. Deliberately absent: keeping messages over a restart:
-//! what is still bad is told again by the next process.
+//! Invariant: each channel has an outbox and a task of its own, so that one which is away holds
+//! up no other; what it does not take is tried again until it does, or the alert is over, or a
+//! day has passed. Deliberately absent: keeping messages over a restart: what is still bad is
+//! told again by the next process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,26 +11,20 @@ use time::OffsetDateTime;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Alerts, Channel, Notice, metrics};
-
-/// Messages that wait for one channel at most.
-const WAITING: usize = 64;
-
-/// How often a message is tried.
-const ATTEMPTS: u32 = 3;
-
-/// The wait after the first failure; it doubles.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
+use crate::{
+    Alerts, Channel, Notice, metrics,
+    outbox::{Left, MOST, Next, Outbox},
+};
 
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The tasks that send. Dropping it ends them at once; [`finish`](Self::finish) lets them
-/// empty their queues.
+/// try what waits once more.
 #[derive(Debug)]
 pub struct Dispatcher {
     queues: Vec<(&'static str, mpsc::Sender<Arc<Notice>>)>,
@@ -44,13 +39,9 @@ impl Dispatcher {
         let queues = channels
             .into_iter()
             .map(|channel| {
-                let (sender, mut waiting) = mpsc::channel::<Arc<Notice>>(WAITING);
+                let (sender, inbox) = mpsc::channel::<Arc<Notice>>(MOST);
                 let name = channel.name();
-                tasks.spawn(async move {
-                    while let Some(notice) = waiting.recv().await {
-                        carry(&*channel, &notice).await;
-                    }
-                });
+                tasks.spawn(work(channel, inbox));
                 (name, sender)
             })
             .collect();
@@ -62,13 +53,12 @@ impl Dispatcher {
         let notice = Arc::new(notice);
         for (name, queue) in &self.queues {
             if queue.try_send(Arc::clone(&notice)).is_err() {
-                metrics::told(name, "dropped");
-                tracing::warn!(channel = name, alert = notice.alert, "alert dropped");
+                left(name, &notice, Left::Dropped);
             }
         }
     }
 
-    /// Waits until what was told is sent or given up, for at most `within`.
+    /// Waits until what was told is sent or has failed once more, for at most `within`.
     ///
     /// # Cancel safety
     ///
@@ -82,31 +72,96 @@ impl Dispatcher {
     }
 }
 
-async fn carry(channel: &dyn Channel, notice: &Notice) {
-    let (name, mut wait) = (channel.name(), FIRST_WAIT);
-    for attempt in 1..=ATTEMPTS {
-        let detail = match timeout(PATIENCE, channel.send(notice)).await {
-            Ok(Ok(())) => return metrics::told(name, "sent"),
-            Ok(Err(error)) if !error.is_retryable() => {
-                tracing::warn!(channel = name, alert = notice.alert, %error, "alert not sent");
-                return metrics::told(name, "failed");
+fn left(name: &'static str, notice: &Notice, how: Left) {
+    metrics::told(name, how.label());
+    // What is replaced is told, only later and as it is by then.
+    if how != Left::Replaced {
+        let how = how.label();
+        tracing::warn!(channel = name, alert = notice.alert, how, "alert not sent");
+    }
+}
+
+/// Sends what comes until nobody can tell anything any more.
+async fn work(channel: Arc<dyn Channel>, mut inbox: mpsc::Receiver<Arc<Notice>>) {
+    let (name, mut outbox) = (channel.name(), Outbox::default());
+    loop {
+        let now = Instant::now().into_std();
+        while let Some((notice, how)) = outbox.expire(now) {
+            left(name, &notice, how);
+        }
+        metrics::waiting(name, outbox.len());
+        let came = match outbox.next(now) {
+            Next::Send(notice) => {
+                match attempt(&*channel, &notice).await {
+                    Attempt::Over => outbox.done(&notice),
+                    Attempt::Later(detail) => {
+                        metrics::told(name, "retried");
+                        let wait = outbox.failed(&notice, Instant::now().into_std());
+                        let alert = &notice.alert;
+                        tracing::warn!(channel = name, alert, ?wait, detail, "alert not sent yet");
+                    }
+                }
+                continue_with(&mut inbox)
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it took too long".to_owned(),
+            Next::Wait(until) => tokio::select! {
+                came = inbox.recv() => Some(came),
+                () = sleep_until(until.into()) => None,
+            },
+            Next::Idle => Some(inbox.recv().await),
         };
-        tracing::warn!(
-            channel = name,
-            alert = notice.alert,
-            attempt,
-            detail,
-            "alert not sent"
-        );
-        if attempt < ATTEMPTS {
-            sleep(wait).await;
-            wait *= 2;
+        match came {
+            Some(Some(notice)) => {
+                if let Some((notice, how)) = outbox.put(notice, Instant::now().into_std()) {
+                    left(name, &notice, how);
+                }
+            }
+            Some(None) => break,
+            None => {}
         }
     }
-    metrics::told(name, "failed");
+    for notice in outbox.drain() {
+        if let Attempt::Later(detail) = attempt(&*channel, &notice).await {
+            metrics::told(name, "failed");
+            tracing::warn!(
+                channel = name,
+                alert = notice.alert,
+                detail,
+                "alert not sent"
+            );
+        }
+    }
+    metrics::waiting(name, 0);
+}
+
+/// What has come already: a message, the end, or nothing yet.
+fn continue_with(inbox: &mut mpsc::Receiver<Arc<Notice>>) -> Option<Option<Arc<Notice>>> {
+    match inbox.try_recv() {
+        Ok(notice) => Some(Some(notice)),
+        Err(mpsc::error::TryRecvError::Disconnected) => Some(None),
+        Err(mpsc::error::TryRecvError::Empty) => None,
+    }
+}
+
+/// How an attempt went.
+enum Attempt {
+    /// It was sent, or never will be; both are counted.
+    Over,
+    /// The same message may be taken later.
+    Later(String),
+}
+
+async fn attempt(channel: &dyn Channel, notice: &Notice) -> Attempt {
+    let name = channel.name();
+    match timeout(PATIENCE, channel.send(notice)).await {
+        Ok(Ok(())) => metrics::told(name, "sent"),
+        Ok(Err(error)) if !error.is_retryable() => {
+            tracing::warn!(channel = name, alert = notice.alert, %error, "alert not sent");
+            metrics::told(name, "failed");
+        }
+        Ok(Err(error)) => return Attempt::Later(error.to_string()),
+        Err(_) => return Attempt::Later("it took too long".to_owned()),
+    }
+    Attempt::Over
 }
 
 /// Reads, evaluates and tells every `every` until it is cancelled; then sends what waits,

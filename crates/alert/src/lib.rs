@@ -10,6 +10,7 @@ mod channel;
 mod dispatch;
 pub mod metrics;
 mod notice;
+mod outbox;
 mod rule;
 
 pub use alerts::Alerts;

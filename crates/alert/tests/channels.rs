@@ -182,7 +182,7 @@ fn what_cannot_work_is_refused_without_its_secret() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_condition_that_lasts_reaches_each_channel_once_though_one_fails_at_first() {
+async fn a_condition_that_lasts_reaches_each_channel_once_though_one_is_away_for_long() {
     #[derive(Debug)]
     struct Probe {
         name: &'static str,
@@ -215,7 +215,7 @@ async fn a_condition_that_lasts_reaches_each_channel_once_though_one_fails_at_fi
             sender: sender.clone(),
         })
     };
-    let dispatcher = Dispatcher::start(vec![probe("good", 0), probe("late", 2)]);
+    let dispatcher = Dispatcher::start(vec![probe("good", 0), probe("late", 12)]);
     let rule = Rule {
         name: "slow".to_owned(),
         summary: "slow".to_owned(),
@@ -229,7 +229,7 @@ async fn a_condition_that_lasts_reaches_each_channel_once_though_one_fails_at_fi
     let every = Duration::from_secs(15);
     let read = || |_: &str| Some(9.0);
     let running = tokio::spawn(watch(alerts, dispatcher, every, read, stop.clone()));
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_secs(3_000)).await;
     stop.cancel();
     running.await.unwrap();
     drop(sender);
