@@ -67,10 +67,12 @@ pub(crate) fn restore(dir: &Path, ledger: &Ledger) {
     }
 }
 
-/// Writes what is spent, now and then, until it is cancelled, and once more then.
+/// Writes what is spent and tells the metrics, now and then, until it is cancelled, and writes
+/// once more then.
 pub(crate) async fn keep(dir: PathBuf, ledger: Ledger, stop: CancellationToken) {
     let mut written = None;
     loop {
+        ledger.publish();
         let goes_on = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
         let now = ledger.book();
         if !now.entries.is_empty() && written.as_ref() != Some(&now) {

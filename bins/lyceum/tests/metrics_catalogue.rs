@@ -16,12 +16,14 @@ use support::Server;
 
 /// What only trouble or another configuration makes: refusals for rate, a shared ledger, second attempts, other
 /// endpoints, budgets, an answer cache that fails or is shared, connections beyond the limit, tools, exported spans,
-/// alerts, very large requests, embedding models.
+/// alerts, very large requests, log lines that are left out, embedding models.
 const NOT_EXERCISED: &[&str] = &[
     "agent_questions_rejected_total",
     "agent_summarised_tokens_total",
     "agent_summary_tokens_total",
     "alert_notices_total",
+    "alert_notices_waiting",
+    "log_lines_dropped_total",
     "llm_large_requests_total",
     "mcp_connects_total",
     "mcp_server_up",
@@ -33,7 +35,6 @@ const NOT_EXERCISED: &[&str] = &[
     "tool_retries_total",
     "tool_results_warmed_total",
     "tool_breaker_open",
-    "api_connections_refused_total",
     "llm_throttled_total",
     "llm_rerouted_total",
     "llm_hedges_total",

@@ -15,6 +15,7 @@ mod estimate;
 mod failure;
 mod fallback;
 mod fixed;
+mod genai;
 pub mod headers;
 mod hedged;
 mod json;

@@ -10,7 +10,7 @@ use lyceum_core::{CallContext, ChatEvent, ChatModel, ChatRequest, ChatStream, Mo
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field::Empty};
 
-use crate::{answer::is_content, metrics};
+use crate::{answer::is_content, genai, metrics};
 
 /// Meters a model; see [`metrics`](crate::metrics) for what is recorded. Every call has a
 /// span `llm_call`, whose fields follow OpenTelemetry's conventions for generative AI.
@@ -66,6 +66,8 @@ struct Meter {
     span: Span,
     /// The provider that answers, once it is known; the model asked until then.
     provider: Arc<str>,
+    /// The model that answers, once it is known.
+    model: Option<Arc<str>>,
     status: &'static str,
     usage: Option<Usage>,
     begun: bool,
@@ -92,10 +94,15 @@ impl Meter {
             started: Instant::now(),
             span,
             provider: name.into(),
+            model: None,
             status: "cancelled",
             usage: None,
             begun: false,
         }
+    }
+
+    fn genai(&self) -> genai::Call {
+        genai::Call::new(&self.provider, self.model.as_deref().unwrap_or_default())
     }
 
     fn note(&mut self, event: &ChatEvent) {
@@ -104,12 +111,15 @@ impl Meter {
                 self.span.record("gen_ai.provider.name", &**provider);
                 self.span.record("gen_ai.response.model", &**model);
                 self.provider = Arc::clone(provider);
+                self.model = Some(Arc::clone(model));
             }
             ChatEvent::Usage(usage) => self.usage = Some(*usage),
             ChatEvent::Finished(_) => self.status = "ok",
             event if !self.begun && is_content(event) => {
                 self.begun = true;
-                metrics::first_token(&self.provider, self.started.elapsed());
+                let after = self.started.elapsed();
+                metrics::first_token(&self.provider, after);
+                self.genai().began(after);
             }
             _ => {}
         }
@@ -130,5 +140,6 @@ impl Drop for Meter {
         }
         let took = self.started.elapsed();
         metrics::ended(&self.provider, self.status, took, self.usage);
+        self.genai().ended(self.status, took, self.usage);
     }
 }

@@ -68,6 +68,7 @@ pub const EMBED_TOKENS: &str = "llm_embedding_tokens_total";
 
 /// Describes the metrics to the installed recorder.
 pub fn describe() {
+    crate::genai::describe();
     describe_counter!(REQUESTS, Unit::Count, "Model calls by provider and status.");
     describe_histogram!(
         DURATION,

@@ -151,6 +151,9 @@ const LLM: &[MetricSpec] = &[
     seconds("llm_request_duration_seconds", &["provider"], "Time of model calls by provider, waiting included."),
     seconds("llm_time_to_first_token_seconds", &["provider"], "Time to the first content by provider, waiting included."),
     counter("llm_tokens_total", &["provider", "kind"], "Model tokens by provider and kind."),
+    seconds("gen_ai_client_operation_duration_seconds", &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_response_model", "error_type"], "Time of model calls by OpenTelemetry's conventions, waiting included."),
+    seconds("gen_ai_client_operation_time_to_first_chunk_seconds", &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_response_model"], "Time to the first content of model calls by OpenTelemetry's conventions."),
+    row("gen_ai_client_token_usage", Kind::Histogram, None, &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_response_model", "gen_ai_token_type"], "Tokens of a model call by OpenTelemetry's conventions."),
     counter("llm_retries_total", &["provider", "reason"], "Repeated model calls by provider and reason."),
     counter("llm_fallbacks_total", &["from", "to", "reason"], "Model calls given to the next model."),
     counter("llm_throttled_total", &["provider"], "Model calls refused for rate or load by provider."),
@@ -212,6 +215,7 @@ const TOOLS: &[MetricSpec] = &[
 #[rustfmt::skip]
 const ALERT: &[MetricSpec] = &[
     counter("alert_notices_total", &["channel", "status"], "Messages about alerts by channel and what became of them."),
+    gauge("alert_notices_waiting", &["channel"], "Messages about alerts that a channel has not taken yet."),
     gauge("alert_firing", &["alert"], "1 while the server's own alert fires, else 0."),
 ];
 

@@ -169,6 +169,12 @@ impl Ledger {
         }
     }
 
+    /// Tells the metrics what was spent today, which is nothing at the beginning of a day: call
+    /// it now and then, because a day without calls ends without one.
+    pub fn publish(&self) {
+        metrics::spent_today(self.today().spent.dollars());
+    }
+
     /// What a tenant spent today.
     #[must_use]
     pub fn tenant_today(&self, tenant: &TenantId) -> Spent {

@@ -11,7 +11,7 @@ mod priced;
 #[path = "../recorder/mod.rs"]
 mod recorder;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actor::{
     Actor, Do, SECOND, answer, ask, call, collect, events, hello, limited, one_at_a_time, started,
@@ -270,13 +270,46 @@ fn every_end_of_a_call_is_counted_once() {
         ("llm_tokens_total{provider=actor,kind=input}", 10.0),
         ("llm_tokens_total{provider=actor,kind=output}", 5.0),
     ];
-    let seen = recorder.seen();
+    let (by_convention, own): (BTreeMap<String, f64>, BTreeMap<String, f64>) = recorder
+        .seen()
+        .into_iter()
+        .partition(|(name, _)| name.starts_with("gen_ai_"));
     assert_eq!(
-        seen,
+        own,
         expected
             .map(|(name, value)| (name.to_owned(), value))
             .into()
     );
+    let count = |metric: &str, label: &str| -> f64 {
+        let is_meant = |name: &str| {
+            name.starts_with(&format!("gen_ai_client_{metric}{{")) && name.contains(label)
+        };
+        let found = by_convention.iter().filter(|(name, _)| is_meant(name));
+        found.map(|(_, value)| value).sum()
+    };
+    for (metric, label, times) in [
+        (
+            "operation_duration_seconds",
+            "gen_ai_provider_name=actor",
+            3.0,
+        ),
+        ("operation_duration_seconds", "error_type=}", 1.0),
+        ("operation_duration_seconds", "error_type=unavailable", 1.0),
+        ("operation_duration_seconds", "error_type=cancelled", 1.0),
+        (
+            "operation_time_to_first_chunk_seconds",
+            "gen_ai_operation_name=chat",
+            2.0,
+        ),
+        ("token_usage", "gen_ai_token_type=input", 1.0),
+        ("token_usage", "gen_ai_token_type=output", 1.0),
+    ] {
+        assert_eq!(
+            count(metric, label),
+            times,
+            "{metric} {label}: {by_convention:#?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use lyceum_queue::Quotas;
 use crate::actor::{
     Actor, Do, SECOND, answer, ask, call, collect, hello, limited, queue, started, text, used,
 };
+use crate::recorder::Recorder;
 
 /// $1 a token in, $2 a token out, with six zeros less: sums can be counted by hand.
 fn prices() -> Arc<PriceTable> {
@@ -324,4 +325,25 @@ async fn tokens_are_counted_with_a_price_and_without() {
         (told.calls, told.input, told.spent),
         (2, Tokens(20), ANSWER)
     );
+}
+
+#[test]
+fn a_new_day_costs_nothing_yet_although_nobody_has_asked() {
+    let recorder = Recorder::default();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build();
+        runtime.unwrap().block_on(async {
+            let ledger = ledger(Budgets::default());
+            let model = priced(&Actor::new("a", [answer("hi")]), &ledger);
+            collect(&model).await.unwrap();
+            ledger.publish();
+            assert!(recorder.seen()["llm_cost_today_dollars{}"] > 0.0);
+            tokio::time::sleep(SECOND * 24 * 60 * 60).await;
+            ledger.publish();
+        });
+    });
+    assert_eq!(recorder.seen()["llm_cost_today_dollars{}"], 0.0);
 }

@@ -1,5 +1,5 @@
 //! A metrics recorder that remembers sums: counters by their value, histograms by the
-//! number of their values. Labels stay in the order in which they were given.
+//! number of their values, gauges by the last one. Labels stay in the order in which they were given.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,8 @@ use std::{
 };
 
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata,
+    SharedString, Unit,
 };
 
 type Sums = Arc<Mutex<BTreeMap<String, f64>>>;
@@ -60,6 +61,20 @@ impl CounterFn for Series {
     fn absolute(&self, _value: u64) {}
 }
 
+impl GaugeFn for Series {
+    fn increment(&self, value: f64) {
+        self.add(value);
+    }
+
+    fn decrement(&self, value: f64) {
+        self.add(-value);
+    }
+
+    fn set(&self, value: f64) {
+        self.sums.lock().unwrap().insert(self.name.clone(), value);
+    }
+}
+
 impl HistogramFn for Series {
     fn record(&self, _value: f64) {
         self.add(1.0);
@@ -77,8 +92,8 @@ impl metrics::Recorder for Recorder {
         Counter::from_arc(self.series(key))
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.series(key))
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
