@@ -258,6 +258,7 @@ pub(crate) async fn compose(
     });
     let mut gateway = Gateway::new(&edge::gateway(config, auth)?, services)
         .with_panel(panel)
+        .with_log_levels(telemetry.levels().clone())
         .with_operator(Arc::new(View {
             watch: seen,
             ledger: ledger.clone(),

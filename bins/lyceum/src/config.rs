@@ -292,6 +292,9 @@ pub(crate) struct Log {
     pub format: Option<LogFormat>,
     /// A filter such as `info,lyceum_llm=debug`. Default `info`.
     pub filter: String,
+    /// How many lines a second one place of the program may log, warnings, errors and the audit
+    /// aside. Default 0: any number.
+    pub most_per_second: u32,
 }
 
 impl Default for Log {
@@ -299,6 +302,7 @@ impl Default for Log {
         Self {
             format: None,
             filter: "info".to_owned(),
+            most_per_second: 0,
         }
     }
 }

@@ -171,10 +171,12 @@ pub(crate) fn telemetry(resolved: &Resolved) -> Result<Telemetry> {
         .resolved(compose::service_id(&resolved.listen));
     if traces.is_some() {
         lyceum_core::install_propagator(lyceum_observe::traces::outgoing);
+        lyceum_core::install_linker(lyceum_observe::traces::link);
     }
     Ok(Telemetry::init(&TelemetryConfig {
         format,
         filter: log.filter.clone(),
+        most_per_second: log.most_per_second,
         traces,
         scrubber: privacy::for_logs(resolved),
     })?)

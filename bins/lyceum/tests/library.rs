@@ -214,6 +214,18 @@ async fn an_operator_sees_the_server_and_puts_it_into_maintenance() {
         assert_eq!(switched.status, StatusCode::NO_CONTENT, "{}", switched.text);
     };
     assert_eq!(ready().await, 200);
+    let log =
+        async |body: Value| send(&server, operator, Method::POST, "api/operator/log", body).await;
+    let changed = log(json!({"filter": "info,lyceum_gateway=debug", "minutes": 1})).await;
+    assert_eq!(changed.json()["filter"], "info,lyceum_gateway=debug");
+    let refused = log(json!({"filter": "lyceum=shout"})).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.text.contains("filter"), "{}", refused.text);
+    assert_eq!(log(json!({})).await.json()["filter"], "info");
+    let path = "api/operator/log";
+    let not_theirs = send(&server, alice, Method::POST, path, json!({})).await;
+    assert_eq!(not_theirs.status, StatusCode::FORBIDDEN);
+
     switch(true).await;
     assert_eq!(ready().await, 503);
     let body = json!({"topic": "t", "explanation": "Plants grow.", "session_id": "s"});

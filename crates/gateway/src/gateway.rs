@@ -18,7 +18,7 @@ use axum::{Router, body::Body, middleware};
 use bytes::Bytes;
 use http::{Request, Response};
 use lyceum_core::{Archive, Notebook, Panel, Pupil, RecordStore, Student};
-use lyceum_observe::{Health, ProcessWatch};
+use lyceum_observe::{Health, LogLevels, ProcessWatch};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
@@ -113,6 +113,8 @@ pub(crate) struct App {
     pub(crate) operator: OnceLock<Arc<dyn Operator>>,
     /// Who keeps the accounts, where somebody does.
     pub(crate) accounts: OnceLock<Arc<dyn Accounts>>,
+    /// What is logged, where an operator may change it.
+    pub(crate) log_levels: OnceLock<LogLevels>,
     /// Whether new work is refused.
     pub(crate) maintenance: AtomicBool,
     pub(crate) failures: Failures,
@@ -210,6 +212,7 @@ impl Gateway {
             notebook: OnceLock::new(),
             operator: OnceLock::new(),
             accounts: OnceLock::new(),
+            log_levels: OnceLock::new(),
             maintenance: AtomicBool::new(false),
             failures: Failures::default(),
             assets: Assets::new(),
@@ -323,6 +326,13 @@ impl Gateway {
         if let Some(issuer) = self.app.keys.issuer() {
             issuer.follow().await;
         }
+    }
+
+    /// Lets operators change what is logged, for a while. The first one stays.
+    #[must_use]
+    pub fn with_log_levels(self, levels: LogLevels) -> Self {
+        self.app.log_levels.get_or_init(|| levels);
+        self
     }
 
     /// Also offers graphs to clients of the LangGraph server's API.

@@ -113,6 +113,9 @@ pub(crate) fn begin() {
     for lookup in cache::Lookup::ALL {
         counter!(CACHE, "result" => lookup.label()).increment(0);
     }
+    for how in ["busy", "closed"] {
+        counter!(REFUSED_CONNECTIONS, "how" => how).increment(0);
+    }
     counter!(CACHE_INVALIDATIONS).increment(0);
     for result in [
         "new",

@@ -148,6 +148,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(usage::usage))
         .routes(routes!(usage::tenants))
         .routes(routes!(usage::users))
+        .routes(routes!(operator::log))
         .routes(routes!(pages::openapi))
         .routes(routes!(pages::docs))
         .routes(routes!(pages::index))

@@ -7,8 +7,10 @@
 mod catalogue;
 mod health;
 mod json;
+mod levels;
 mod metrics;
 mod process;
+mod sample;
 mod scrub;
 mod telemetry;
 pub mod traces;
@@ -17,6 +19,7 @@ pub use catalogue::{CATALOGUE, MetricGroup, metric};
 pub use health::{
     CheckReport, Health, HealthConfig, Importance, Lifecycle, Observation, Probe, Report, Status,
 };
+pub use levels::LogLevels;
 pub use metrics::{Kind, METRICS, MetricSpec, describe};
 pub use process::{ProcessStats, ProcessWatch, host_name};
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, TelemetryError};

@@ -69,6 +69,10 @@ pub(crate) const RUNTIME_WORKERS: &str = "tokio_workers";
 pub(crate) const RUNTIME_TASKS: &str = "tokio_alive_tasks";
 /// Tasks that wait for a thread of the async runtime.
 pub(crate) const RUNTIME_QUEUE: &str = "tokio_global_queue_depth";
+/// How busy the threads of the async runtime are.
+pub(crate) const RUNTIME_BUSY: &str = "tokio_busy_ratio";
+/// Log lines left out because their place logs too often.
+pub(crate) const LOG_LINES_DROPPED: &str = "log_lines_dropped_total";
 /// How long a health check took.
 pub(crate) const HEALTH_DURATION: &str = "health_check_duration_seconds";
 /// The result of a health check.
@@ -153,6 +157,19 @@ pub const METRICS: &[MetricSpec] = &[
         &[],
         "Tasks that wait in the async runtime's global queue.",
     ),
+    gauge(
+        RUNTIME_BUSY,
+        None,
+        &[],
+        "Share of the time since the last scrape that the async runtime's threads were busy, 0 to 1.",
+    ),
+    MetricSpec {
+        name: LOG_LINES_DROPPED,
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["level"],
+        help: "Log lines left out because their place in the program logs too often.",
+    },
     MetricSpec {
         name: HEALTH_DURATION,
         kind: Kind::Histogram,

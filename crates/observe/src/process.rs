@@ -12,8 +12,8 @@ use metrics::{counter, gauge};
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::metrics::{
-    CPU_CORES, CPU_SECONDS, MAX_FDS, MEMORY_LIMIT, OPEN_FDS, RESIDENT_BYTES, RUNTIME_QUEUE,
-    RUNTIME_TASKS, RUNTIME_WORKERS, START_TIME, VIRTUAL_BYTES,
+    CPU_CORES, CPU_SECONDS, MAX_FDS, MEMORY_LIMIT, OPEN_FDS, RESIDENT_BYTES, RUNTIME_BUSY,
+    RUNTIME_QUEUE, RUNTIME_TASKS, RUNTIME_WORKERS, START_TIME, VIRTUAL_BYTES,
 };
 
 /// How long a reading is served before the system is asked again.
@@ -60,6 +60,8 @@ struct Watch {
     /// When the last reading was taken, and the CPU milliseconds it saw.
     last: Option<(Instant, u64)>,
     stats: ProcessStats,
+    /// When the runtime was read, and how long its threads had been busy by then.
+    busy: Option<(Instant, Duration)>,
 }
 
 impl Default for ProcessWatch {
@@ -80,6 +82,7 @@ impl ProcessWatch {
             source,
             last: None,
             stats: ProcessStats::default(),
+            busy: None,
         }))
     }
 
@@ -90,6 +93,7 @@ impl ProcessWatch {
             source: None,
             last: None,
             stats,
+            busy: None,
         }))
     }
 
@@ -114,7 +118,7 @@ impl ProcessWatch {
         gauge!(MEMORY_LIMIT).set(stats.memory_limit_bytes as f64);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         gauge!(CPU_CORES).set(cores as f64);
-        publish_runtime();
+        self.publish_runtime();
         if let Some(open) = stats.open_files {
             gauge!(OPEN_FDS).set(open as f64);
         }
@@ -122,17 +126,28 @@ impl ProcessWatch {
             gauge!(MAX_FDS).set(max as f64);
         }
     }
-}
 
-/// Sets the metrics of the runtime that calls this, if one does.
-fn publish_runtime() {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return;
-    };
-    let runtime = runtime.metrics();
-    gauge!(RUNTIME_WORKERS).set(runtime.num_workers() as f64);
-    gauge!(RUNTIME_TASKS).set(runtime.num_alive_tasks() as f64);
-    gauge!(RUNTIME_QUEUE).set(runtime.global_queue_depth() as f64);
+    /// Sets the metrics of the runtime that calls this, if one does.
+    fn publish_runtime(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let runtime = runtime.metrics();
+        let workers = runtime.num_workers();
+        gauge!(RUNTIME_WORKERS).set(workers as f64);
+        gauge!(RUNTIME_TASKS).set(runtime.num_alive_tasks() as f64);
+        gauge!(RUNTIME_QUEUE).set(runtime.global_queue_depth() as f64);
+        let busy = (0..workers).map(|worker| runtime.worker_total_busy_duration(worker));
+        let (now, busy) = (Instant::now(), busy.sum::<Duration>());
+        let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = watch.busy.replace((now, busy));
+        drop(watch);
+        let share = since.map_or(0.0, |(then, before)| {
+            let possible = now.duration_since(then).as_secs_f64() * workers as f64;
+            busy.saturating_sub(before).as_secs_f64() / possible.max(f64::EPSILON)
+        });
+        gauge!(RUNTIME_BUSY).set(share.clamp(0.0, 1.0));
+    }
 }
 
 impl Watch {

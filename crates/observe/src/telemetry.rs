@@ -8,12 +8,19 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 use lyceum_core::Scrubber;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt,
-    util::TryInitError,
+    Layer, Registry,
+    filter::{FilterExt, ParseError},
+    layer::SubscriberExt,
+    reload,
+    util::{SubscriberInitExt, TryInitError},
 };
 
 use crate::{
-    METRICS, ProcessWatch, TracesConfig, TracesError, describe, json::JsonLayer, scrub::Scrubbing,
+    LogLevels, METRICS, ProcessWatch, TracesConfig, TracesError, describe,
+    json::JsonLayer,
+    levels,
+    sample::{Sampler, Sampling},
+    scrub::Scrubbing,
     traces::Traces,
 };
 
@@ -59,6 +66,11 @@ const BYTES: [f64; 9] = [
     16_777_216.0,
 ];
 
+/// Buckets of the times of model calls, as the same conventions advise: 10 ms doubled.
+const MODEL_SECONDS: [f64; 14] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+
 /// How often [`Telemetry::upkeep`] empties the recorder's sample buffers.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -83,6 +95,9 @@ pub struct TelemetryConfig {
     /// What is logged, in `tracing-subscriber`'s directive syntax, e.g.
     /// `info,lyceum_queue=debug`; default `info`, empty for `error` only.
     pub filter: String,
+    /// How many lines a second one place of the program may log, warnings, errors and the audit
+    /// aside; default 0, any number.
+    pub most_per_second: u32,
     /// Where spans are sent; default nowhere.
     pub traces: Option<TracesConfig>,
     /// What takes personal data and secrets out of log lines, those of the target `audit`
@@ -95,6 +110,7 @@ impl Default for TelemetryConfig {
         Self {
             format: LogFormat::default(),
             filter: "info".to_owned(),
+            most_per_second: 0,
             traces: None,
             scrubber: None,
         }
@@ -130,6 +146,8 @@ pub enum TelemetryError {
 pub struct Telemetry {
     metrics: PrometheusHandle,
     process: Arc<ProcessWatch>,
+    levels: LogLevels,
+    sampler: Arc<Sampler>,
     traces: Option<Traces>,
 }
 
@@ -142,12 +160,8 @@ impl Telemetry {
     /// variants when the process has a subscriber or recorder already, or when spans cannot
     /// be exported as configured.
     pub fn init(config: &TelemetryConfig) -> Result<Self, TelemetryError> {
-        let filter = EnvFilter::builder()
-            .parse(&config.filter)
-            .map_err(|source| TelemetryError::Filter {
-                filter: config.filter.clone(),
-                source,
-            })?;
+        let (filter, handle) = reload::Layer::new(levels::parse(&config.filter)?);
+        let sampler = Arc::new(Sampler::new(config.most_per_second));
         let traces = config.traces.as_ref().map(Traces::start).transpose()?;
         let metrics = recorder()
             .and_then(PrometheusBuilder::install_recorder)
@@ -160,13 +174,15 @@ impl Telemetry {
                 .boxed(),
         };
         tracing_subscriber::registry()
-            .with(layer.with_filter(filter))
+            .with(layer.with_filter(filter.and(Sampling(Arc::clone(&sampler)))))
             .with(traces.as_ref().map(Traces::layer))
             .try_init()?;
         describe(METRICS);
         Ok(Self {
             metrics,
             process: Arc::new(ProcessWatch::new()),
+            levels: LogLevels::new(handle, &config.filter),
+            sampler,
             traces,
         })
     }
@@ -184,6 +200,12 @@ impl Telemetry {
         &self.process
     }
 
+    /// What is logged, to be changed while the process runs.
+    #[must_use]
+    pub fn levels(&self) -> &LogLevels {
+        &self.levels
+    }
+
     /// Sends the spans that wait, for at most 5 seconds. Spans that end later are lost.
     pub async fn stop(self) {
         if let Some(traces) = self.traces {
@@ -191,7 +213,8 @@ impl Telemetry {
         }
     }
 
-    /// Keeps the recorder's memory bounded when nobody scrapes. Never ends: spawn it.
+    /// Keeps the recorder's memory bounded when nobody scrapes, and says how many log lines were
+    /// left out. Never ends: spawn it.
     ///
     /// # Cancel safety
     ///
@@ -201,17 +224,28 @@ impl Telemetry {
         loop {
             tick.tick().await;
             self.metrics.run_upkeep();
+            self.sampler.tell();
         }
     }
 }
 
 fn recorder() -> Result<PrometheusBuilder, BuildError> {
     let suffix = |text: &str| Matcher::Suffix(text.to_owned());
+    let full = |text: &str| Matcher::Full(text.to_owned());
     PrometheusBuilder::new()
         .set_buckets_for_metric(suffix("_seconds"), &SECONDS)?
         .set_buckets_for_metric(suffix("_tokens"), &TOKENS)?
         .set_buckets_for_metric(suffix("_ratio"), &RATIOS)?
-        .set_buckets_for_metric(suffix("_bytes"), &BYTES)
+        .set_buckets_for_metric(suffix("_bytes"), &BYTES)?
+        .set_buckets_for_metric(full("gen_ai_client_token_usage"), &TOKENS)?
+        .set_buckets_for_metric(
+            full("gen_ai_client_operation_duration_seconds"),
+            &MODEL_SECONDS,
+        )?
+        .set_buckets_for_metric(
+            full("gen_ai_client_operation_time_to_first_chunk_seconds"),
+            &MODEL_SECONDS,
+        )
 }
 
 #[cfg(test)]
@@ -242,11 +276,15 @@ mod tests {
         ));
         metrics::histogram!("wait_seconds").record(0.3);
         metrics::histogram!("input_tokens").record(5.0);
+        metrics::histogram!("gen_ai_client_token_usage").record(5.0);
+        metrics::histogram!("gen_ai_client_operation_duration_seconds").record(0.3);
         let scrape = telemetry.render();
         for sample in [
             "wait_seconds_bucket{le=\"0.25\"} 0",
             "wait_seconds_bucket{le=\"0.5\"} 1",
             "input_tokens_bucket{le=\"16\"} 1",
+            "gen_ai_client_token_usage_bucket{le=\"16\"} 1",
+            "gen_ai_client_operation_duration_seconds_bucket{le=\"0.32\"} 1",
             "# HELP process_open_fds Open file descriptors.",
         ] {
             assert!(scrape.contains(sample), "{sample} in\n{scrape}");

@@ -1,6 +1,6 @@
 //! For operators: `/api/operator`.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -158,4 +158,61 @@ pub(crate) async fn maintenance(
         tracing::warn!(on, "maintenance");
     }
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// What is to be logged.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct LogInput {
+    /// A filter such as `info,lyceum_llm=debug`; absent: the configured one, at once.
+    filter: Option<String>,
+    /// After which the configured one is back: 1 to 1440, by default 15.
+    minutes: Option<u64>,
+}
+
+/// What is logged.
+#[derive(Debug, Serialize, ToSchema)]
+struct LogOutput {
+    /// The filter in force.
+    filter: String,
+}
+
+/// Change what this server logs, for a while. Other servers behind the same balancer go on as
+/// they are.
+#[utoipa::path(
+    post,
+    path = "/api/operator/log",
+    tag = "operation",
+    security((), ("bearer" = []), ("x-api-key" = [])),
+    request_body(content = LogInput, example = json!({ "filter": "info,lyceum_llm=debug", "minutes": 15 })),
+    responses(
+        (status = 200, description = "What is logged now", body = LogOutput),
+        (status = 400, description = "The body is no JSON", body = ErrorOutput),
+        (status = 401, description = "The key is missing or not known", body = ErrorOutput),
+        (status = 403, description = "The key is not an operator's", body = ErrorOutput),
+        (status = 404, description = "This server's log cannot be changed", body = ErrorOutput),
+        (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
+        (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
+    )
+)]
+pub(crate) async fn log(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
+    let LogInput { filter, minutes } = body::json(request, &app.limits).await?;
+    let levels = app.log_levels.get().ok_or(ApiError::NotFound)?;
+    let invalid = |path: &str, detail: &str| ApiError::Invalid {
+        path: path.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let minutes = minutes.unwrap_or(15);
+    if !(1..=1_440).contains(&minutes) {
+        return Err(invalid("minutes", "must be between 1 and 1440"));
+    }
+    let lasting = Duration::from_secs(minutes * 60);
+    levels.set(filter.as_deref(), lasting).map_err(|_| {
+        invalid(
+            "filter",
+            "must be a filter such as \"info,lyceum_llm=debug\"",
+        )
+    })?;
+    let filter = levels.filter();
+    tracing::warn!(filter, minutes, "what is logged changed");
+    json(&LogOutput { filter })
 }

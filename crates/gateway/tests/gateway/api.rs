@@ -58,6 +58,7 @@ const ROUTES: [(&str, &str); 48] = [
     ("delete", "/export"),
     ("get", "/api/operator"),
     ("post", "/api/operator/maintenance"),
+    ("post", "/api/operator/log"),
 ];
 
 #[tokio::test]
