@@ -57,9 +57,17 @@ fn text<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
 
 /// The spans that the server sends until one of this name is among them.
 async fn spans_until(inbox: &mut Inbox, name: &str) -> Vec<Span> {
-    let mut spans = Vec::new();
+    spans_until_all(inbox, &[name]).await
+}
+
+/// The spans that the server sends until one of each of these names is among them.
+async fn spans_until_all(inbox: &mut Inbox, names: &[&str]) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
     let all = async {
-        while !spans.iter().any(|span: &Span| span.name == name) {
+        while !names
+            .iter()
+            .all(|name| spans.iter().any(|span| span.name == *name))
+        {
             let (_, request) = inbox.recv().await.unwrap();
             for resource in request.resource_spans {
                 spans.extend(
@@ -182,4 +190,74 @@ fn an_address_that_is_none_ends_the_start_with_words() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("use the collector's address"), "{said}");
+}
+
+/// The offline server with a collector.
+async fn traced() -> (Server, Inbox) {
+    let (endpoint, inbox) = collector().await;
+    let env = [("LYCEUM_TRACES__ENDPOINT", endpoint.as_str())];
+    (Server::start(&["--provider", "offline"], &env), inbox)
+}
+
+async fn send(server: &Server, path: &str, body: &Value) {
+    let url = format!("{}/{path}", server.url);
+    let answer = reqwest::Client::new().post(url).json(body).send();
+    let answer = answer.await.unwrap();
+    let status = answer.status();
+    assert!(
+        status.is_success(),
+        "{status}: {}",
+        answer.text().await.unwrap()
+    );
+}
+
+/// Whether a span is the beginning of a trace, and names one of these as what asked for it.
+fn is_asked_for_by(span: &Span, requests: &[&Span]) -> bool {
+    let named = |link: &opentelemetry_proto::tonic::trace::v1::span::Link| {
+        requests
+            .iter()
+            .any(|request| (&request.trace_id, &request.span_id) == (&link.trace_id, &link.span_id))
+    };
+    span.parent_span_id.is_empty() && span.links.iter().any(named)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_of_a_graph_is_a_trace_of_its_own_that_names_its_request() {
+    let (server, mut inbox) = traced().await;
+    let body = json!({
+        "assistant_id": "agent",
+        "input": {"messages": [{"role": "user", "content": "Gravity pulls."}]},
+    });
+    send(&server, "runs/wait", &body).await;
+    // Either may end first.
+    let names = ["POST /runs/wait", "invoke_workflow agent"];
+    let spans = spans_until_all(&mut inbox, &names).await;
+    let request = spans.iter().find(|span| span.name == "POST /runs/wait");
+    let run = spans
+        .iter()
+        .find(|span| span.name == "invoke_workflow agent");
+    let (request, run) = (request.unwrap(), run.unwrap());
+    assert!(is_asked_for_by(run, &[request]), "{run:?}");
+    assert_eq!(text(run, "gen_ai.workflow.name"), Some("agent"));
+    assert_eq!(text(run, "status"), Some("success"));
+    let of_run = spans.iter().filter(|span| span.trace_id == run.trace_id);
+    assert!(of_run.count() > 1, "its nodes are in its trace");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_in_the_background_names_the_turn_that_made_it_due() {
+    let (server, mut inbox) = traced().await;
+    for turn in 0..12 {
+        let said = format!("Gravity pulls stone number {turn} down.");
+        let body = json!({"topic": "Gravity", "explanation": said, "session_id": "s-1"});
+        send(&server, "chat", &body).await;
+    }
+    let spans = spans_until(&mut inbox, "job consolidate").await;
+    let job = spans.iter().find(|span| span.name == "job consolidate");
+    let (job, all) = (job.unwrap(), spans.iter());
+    // The turn's span stores the job; its request is above it.
+    let asking: Vec<&Span> = all.filter(|span| span.trace_id != job.trace_id).collect();
+    let link = job.links.first().unwrap();
+    assert!(job.parent_span_id.is_empty());
+    assert!(asking.iter().any(|span| span.trace_id == link.trace_id));
 }

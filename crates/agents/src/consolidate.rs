@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use lyceum_core::{CallContext, Priority, Scope, Turn};
 use lyceum_memory::{ClaimedJob, JobResults, Memory, MemoryError, NewJob, Summary};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     Mind,
@@ -39,8 +40,28 @@ pub(crate) fn due(messages: u64, covered: u64) -> Option<NewJob> {
     let is_due = messages >= SUMMARISE_FROM && messages - KEEP_RECENT >= covered + KEEP_RECENT;
     is_due.then(|| NewJob {
         kind: KIND.to_owned(),
-        payload: Value::Null,
+        payload: origin(),
     })
+}
+
+/// The trace of the turn, as headers, for the job to name; null where nothing is traced.
+fn origin() -> Value {
+    let mut headers = Map::new();
+    lyceum_core::propagate(&mut |name, value| {
+        headers.insert(name.to_owned(), value.into());
+    });
+    match headers.is_empty() {
+        true => Value::Null,
+        false => Value::Object(headers),
+    }
+}
+
+/// The headers that [`origin`] kept.
+fn headers(payload: &Value) -> Vec<(String, String)> {
+    let headers = payload.as_object().into_iter().flatten();
+    headers
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// Works through consolidation jobs.
@@ -86,6 +107,17 @@ impl Consolidator {
     ///
     /// [`MemoryError`] when a store failed; the job is due again later.
     pub async fn work(&self, job: &ClaimedJob) -> Result<(), MemoryError> {
+        let span = tracing::info_span!(
+            "job",
+            otel.name = format_args!("job {KIND}"),
+            otel.kind = "consumer",
+            kind = KIND,
+        );
+        span.in_scope(|| lyceum_core::link_to(&headers(&job.payload)));
+        self.finish(job).instrument(span).await
+    }
+
+    async fn finish(&self, job: &ClaimedJob) -> Result<(), MemoryError> {
         let mut lease = job.lease.clone();
         let work = self.summary(&job.lease.scope);
         tokio::pin!(work);

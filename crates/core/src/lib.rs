@@ -74,7 +74,7 @@ pub use library::{
 };
 pub use message::{Content, Message, Part, Reasoning, ReasoningSeal, Role, ToolCall};
 pub use panel::{Discussion, Panel, PanelEvent, PanelReport, PanelStream, PanelTurn};
-pub use propagation::{Propagator, install_propagator, propagate};
+pub use propagation::{Linker, Propagator, install_linker, install_propagator, link_to, propagate};
 #[cfg(feature = "conformance")]
 pub use records::conformance as record_conformance;
 pub use records::{

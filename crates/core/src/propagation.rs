@@ -1,4 +1,5 @@
-//! The one hook through which calls to other programs say which trace they belong to.
+//! The hooks through which calls to other programs, and work that is put off, say which trace
+//! they belong to.
 //!
 //! Invariant: without an installed hook nothing is added. Deliberately absent: what the
 //! headers are; the tracer knows (<https://www.w3.org/TR/trace-context/>).
@@ -19,5 +20,25 @@ pub fn install_propagator(propagator: Propagator) -> bool {
 pub fn propagate(put: &mut dyn FnMut(&str, String)) {
     if let Some(propagator) = PROPAGATOR.get() {
         propagator(put);
+    }
+}
+
+/// Links the current span to the one that headers of a [`Propagator`] name.
+pub type Linker = fn(&[(String, String)]);
+
+static LINKER: OnceLock<Linker> = OnceLock::new();
+
+/// Installs the process' hook. The first one stays; returns whether it is this one.
+pub fn install_linker(linker: Linker) -> bool {
+    LINKER.set(linker).is_ok()
+}
+
+/// Links the current span, whose work was put off, to the span that put it off and that
+/// [`propagate`] named then.
+pub fn link_to(headers: &[(String, String)]) {
+    if let Some(linker) = LINKER.get()
+        && !headers.is_empty()
+    {
+        linker(headers);
     }
 }

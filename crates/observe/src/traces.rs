@@ -25,7 +25,7 @@ use tracing_subscriber::{Layer, filter::FilterFn, registry::LookupSpan};
 use url::Url;
 
 use client::Client;
-pub use context::{accept, outgoing};
+pub use context::{accept, link, outgoing};
 
 /// Where an OTLP receiver over HTTP takes spans
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>).

@@ -13,6 +13,7 @@ use std::{
 use lyceum_core::{Expect, RecordError, Scope, TenantId, UserId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     log::Log,
@@ -235,7 +236,8 @@ impl Platform {
             live: live.clone(),
         };
         // Not in the request's own task: that ends when the client leaves.
-        let accepted = self.0.tasks.spawn(place.accept(run, thread, before));
+        let accepted = place.accept(run, thread, before).in_current_span();
+        let accepted = self.0.tasks.spawn(accepted);
         match accepted.await {
             Ok(accepted) => accepted.map(|()| live),
             Err(_) => Err(ApiError::Internal { what: "run" }.into()),
@@ -244,11 +246,15 @@ impl Platform {
 
     fn execute(&self, scope: Scope, place: Place, run: Run, before: Vec<Arc<Live>>, again: bool) {
         let platform = self.clone();
-        self.0.tasks.spawn(async move {
+        let span = worker::span(&run);
+        // The run outlives the request: a trace of its own, which names it.
+        span.follows_from(tracing::Span::current());
+        let work = async move {
             let (owner, live) = (&place.owner, &place.live);
             worker::execute(&platform, owner, &scope, run, live, before, again).await;
             drop(place);
-        });
+        };
+        self.0.tasks.spawn(work.instrument(span));
     }
 }
 

@@ -13,6 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use lyceum_core::{Expect, RecordWrite, Scope, TenantId};
 use lyceum_graph::{Claim, Interrupt, Keep, Namespace, RunError, Status};
 use serde_json::{Map, Value, json};
+use tracing::field::Empty;
 
 use super::{
     begin::{begin, durability},
@@ -60,6 +61,21 @@ impl End {
             ..Self::stopped()
         }
     }
+}
+
+/// The span of a run, by OpenTelemetry's conventions for generative AI.
+pub(crate) fn span(run: &Run) -> tracing::Span {
+    tracing::info_span!(
+        parent: None,
+        "run",
+        otel.name = "invoke_workflow",
+        otel.status_code = Empty,
+        gen_ai.operation.name = "invoke_workflow",
+        gen_ai.workflow.name = Empty,
+        gen_ai.conversation.id = run.thread_id,
+        run = run.run_id,
+        status = Empty,
+    )
 }
 
 /// Waits for the run's turn, runs it and stores its end.
@@ -115,6 +131,11 @@ pub(crate) async fn execute(
         return;
     }
     let (status, is_open) = (end.status, end.is_open && stopped.is_none());
+    let span = tracing::Span::current();
+    span.record("status", status);
+    if status == "error" {
+        span.record("otel.status_code", "ERROR");
+    }
     let error = end
         .error
         .as_ref()
@@ -177,6 +198,10 @@ async fn drive(
     let mut wire = Wire::new(asked, &run.thread_id, Value::Object(about));
     let null = Value::Null;
     let input = asked.get("input").unwrap_or(&null);
+    let name = begun.thread.graph().unwrap_or_default();
+    let span = tracing::Span::current();
+    span.record("gen_ai.workflow.name", name);
+    span.record("otel.name", format!("invoke_workflow {name}"));
     teller.begin(begun.thread.graph().unwrap_or_default(), &begun.fields);
     wire.begin(&live.log, begun.before.clone(), &begun.fields, input);
     let _stored = platform

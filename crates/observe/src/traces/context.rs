@@ -44,3 +44,23 @@ pub fn outgoing(put: &mut dyn FnMut(&str, String)) {
     let context = Span::current().context();
     TraceContextPropagator::new().inject_context(&context, &mut Put(put));
 }
+
+/// Links the current span to the one that headers of [`outgoing`] name: the work that put off
+/// what is done now. Nothing is linked where no exporter is installed.
+pub fn link(headers: &[(String, String)]) {
+    struct Given<'a>(&'a [(String, String)]);
+    impl opentelemetry::propagation::Extractor for Given<'_> {
+        fn get(&self, key: &str) -> Option<&str> {
+            let found = self.0.iter().find(|(name, _)| name == key);
+            found.map(|(_, value)| value.as_str())
+        }
+        fn keys(&self) -> Vec<&str> {
+            self.0.iter().map(|(name, _)| name.as_str()).collect()
+        }
+    }
+    let remote = TraceContextPropagator::new().extract(&Given(headers));
+    let remote = remote.span().span_context().clone();
+    if remote.is_valid() {
+        Span::current().add_link(remote);
+    }
+}
