@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Print what models cost, or what a month would cost.
     #[command(subcommand)]
     Cost(CostCommand),
+    /// Plan for a number of people at once: keys of the provider, replicas, database, money.
+    /// The server's own queue is run in virtual time.
+    Capacity(CapacityOptions),
 }
 
 /// What to do with API keys. A running server follows within two seconds, at once on SIGHUP.
@@ -299,6 +302,71 @@ pub(crate) struct EstimateOptions {
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub prompt_cache_rate: f64,
     /// A model; may be given several times [default: small ones of several providers].
+    #[arg(long, value_name = "MODEL")]
+    pub model: Vec<String>,
+    /// Which prices, and how to print.
+    #[command(flatten)]
+    pub prices: PriceOptions,
+}
+
+/// The flags of `capacity`.
+#[derive(Debug, Args)]
+pub(crate) struct CapacityOptions {
+    /// People at once.
+    #[arg(long, value_name = "N")]
+    pub users: u32,
+    /// How long they read before they ask again, on average, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
+    pub think: f64,
+    /// Model calls a minute that one key may make.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub rpm: u64,
+    /// Tokens a minute of one key, input and output together [default: not limited].
+    #[arg(long, value_name = "N")]
+    pub tpm: Option<u64>,
+    /// Model calls of one key at once.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub concurrency: u32,
+    /// How many keys there are [default: the fewest that meet the targets].
+    #[arg(long, value_name = "N")]
+    pub keys: Option<u32>,
+    /// Model calls of a round of the panel; there are one to three rounds.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub calls_per_round: u32,
+    /// The share of a role's words after which the next role begins, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
+    pub overlap: f64,
+    /// Input tokens of a call.
+    #[arg(long, value_name = "N", default_value_t = 1200)]
+    pub input_tokens: u64,
+    /// Output tokens of a call.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub output_tokens: u64,
+    /// Seconds until the model's first token.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    pub first_token: f64,
+    /// Tokens a second after it.
+    #[arg(long, value_name = "N", default_value_t = 80.0)]
+    pub speed: f64,
+    /// The share of calls answered from the answer cache, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub cache_hit_rate: f64,
+    /// The share of answers that begin with tools, 3 s in all, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
+    pub tool_share: f64,
+    /// Cores of a replica.
+    #[arg(long, value_name = "N", default_value_t = 2.0)]
+    pub cores: f64,
+    /// Memory of a replica.
+    #[arg(long, value_name = "GIB", default_value_t = 2.0)]
+    pub memory_gib: f64,
+    /// Hours a day with this load, for the month.
+    #[arg(long, value_name = "HOURS", default_value_t = 4.0)]
+    pub hours_per_day: f64,
+    /// Days in the month.
+    #[arg(long, value_name = "N", default_value_t = 22.0)]
+    pub days: f64,
+    /// A model to price; may be given several times [default: three of different price].
     #[arg(long, value_name = "MODEL")]
     pub model: Vec<String>,
     /// Which prices, and how to print.

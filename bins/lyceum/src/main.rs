@@ -5,6 +5,7 @@ mod accounts;
 mod alerts;
 mod archive;
 mod banner;
+mod capacity;
 mod cli;
 mod compose;
 mod config;
@@ -55,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&command),
         Command::Memory(command) => upkeep::run(&command).await,
         Command::Cost(command) => cost::run(&command),
+        Command::Capacity(options) => capacity::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

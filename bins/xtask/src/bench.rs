@@ -5,10 +5,12 @@
 //! times on a busy machine say little; who reads them decides.
 
 mod build;
+pub(crate) mod capacity;
 mod gateway;
 mod in_process;
 mod process;
 mod smoke;
+mod telemetry;
 mod users;
 
 use std::{
@@ -22,7 +24,7 @@ use serde::Serialize;
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark: smoke, gateway, graph, llm, memory, queue, tools.
+    /// Which benchmark: smoke, gateway, telemetry, graph, llm, memory, queue, tools.
     name: String,
     /// Handed to the benchmark, e.g. `--quick`, `--only CASE`, `--python PATH`; `-- --help`
     /// lists what it takes.
@@ -40,9 +42,10 @@ enum Bench {
 }
 
 /// Every benchmark, under the name that runs it.
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("smoke", Bench::Programs(smoke::run)),
     ("gateway", Bench::Programs(gateway::run)),
+    ("telemetry", Bench::Programs(telemetry::run)),
     ("graph", Bench::InProcess),
     ("llm", Bench::InProcess),
     ("memory", Bench::InProcess),

@@ -1,4 +1,5 @@
-//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `ops-test`, `bench`, `eval`.
+//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `ops-test`, `bench`, `capacity`,
+//! `eval`.
 //!
 //! Invariant: `ci` runs what `test` runs, nothing more, so a green `test` on a
 //! developer's machine means a green CI.
@@ -37,11 +38,13 @@ enum Task {
     /// Kills durable runs at many instants and checks that they continue as if nothing had
     /// happened; `test` does so for a few seeds.
     Crash(crash::Args),
-    /// Checks `deploy/` with the programs that it configures; not a part of `test`, because it
+    /// Checks `deploy/` with the programs that it configures; of `test` only `--quick`, because it
     /// installs them.
     OpsTest(ops::Args),
     /// Measures and prints one JSON object a figure: {bench, case, metric, value, unit, target}.
     Bench(bench::Args),
+    /// Measures what a turn, a discussion and a stream cost, for `lyceum capacity` to plan with.
+    Capacity,
     /// Measures an agent against a labelled set; prints figures in the same form.
     Eval(eval::Args),
 }
@@ -54,6 +57,7 @@ fn main() -> Result<()> {
         Task::Crash(args) => crash::run(&args),
         Task::OpsTest(args) => ops::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Capacity => bench::capacity::run(),
         Task::Eval(args) => eval::run(&args),
     }
 }

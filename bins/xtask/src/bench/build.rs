@@ -1,6 +1,8 @@
-//! Builds the programs that are measured, as the README's first command builds them.
+//! Builds the programs that are measured, as the README's first command builds them, or takes
+//! those of the folder that `LYCEUM_BENCH_PROGRAMS` names.
 
 use std::{
+    env, fs,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -10,6 +12,9 @@ use serde::Deserialize;
 
 use super::say;
 use crate::root;
+
+/// The variable that names a folder with both programs, built in release.
+const GIVEN: &str = "LYCEUM_BENCH_PROGRAMS";
 
 /// The programs that are measured.
 #[derive(Debug)]
@@ -27,8 +32,20 @@ struct Message {
 }
 
 impl Programs {
-    /// Builds both.
+    /// Builds both, where they are not given.
     pub(super) fn build() -> Result<Self> {
+        if let Some(folder) = env::var_os(GIVEN) {
+            let folder = PathBuf::from(folder);
+            let program = |name: &str| {
+                let program = folder.join(name);
+                fs::canonicalize(&program)
+                    .with_context(|| format!("{GIVEN}: there is no {}", program.display()))
+            };
+            return Ok(Self {
+                lyceum: program("lyceum")?,
+                sim: program("lyceum-sim")?,
+            });
+        }
         say("building lyceum and lyceum-sim in release");
         let built = release(&[
             "--package=lyceum",

@@ -115,6 +115,27 @@ impl Running {
         }
     }
 
+    /// The body of `GET path`.
+    pub(super) fn get(&self, path: &str) -> Result<String> {
+        let answer = answer(&self.address, path)?;
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer of no HTTP")?;
+        Ok(body.to_owned())
+    }
+
+    /// Asks it to stop, as an operator does, and waits until it has.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()?;
+        if !asked.success() {
+            bail!("kill ended with {asked}");
+        }
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// User and system time used so far, to 10 ms.
     pub(super) fn cpu(&self) -> Result<Duration> {
         let text = self.proc("stat")?;
@@ -178,6 +199,13 @@ fn port(line: &str) -> Option<u16> {
 
 /// The status of `GET path`.
 fn status(address: &str, path: &str) -> Result<u16> {
+    let answer = answer(address, path)?;
+    let status = answer.split(' ').nth(1).context("an answer of no HTTP")?;
+    Ok(status.parse()?)
+}
+
+/// The whole answer to `GET path`.
+fn answer(address: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(
@@ -186,8 +214,7 @@ fn status(address: &str, path: &str) -> Result<u16> {
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).context("an answer of no HTTP")?;
-    Ok(status.parse()?)
+    Ok(answer)
 }
 
 #[cfg(test)]
