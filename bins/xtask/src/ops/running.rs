@@ -116,6 +116,19 @@ fn edge(programs: &Programs, deploy: &Path, kind: &str) -> Result<()> {
     Ok(())
 }
 
+/// Every expression of the dashboards against a real server and a real Prometheus.
+pub(super) fn panels(programs: &Programs, deploy: &Path) -> Result<()> {
+    let mut command = programs.command("python");
+    command
+        .arg(deploy.join("tests/panels.py"))
+        .args([programs.server()?, programs.simulator()?]);
+    for program in ["prometheus", "redis-server"] {
+        command.arg(programs.command(program).get_program());
+    }
+    finish(&mut command)?;
+    Ok(())
+}
+
 /// The scripts with real processes, whose lines are kept for [`log_lines`].
 pub(super) fn scripts(programs: &Programs, deploy: &Path) -> Result<()> {
     let lines = programs.lines()?;
@@ -124,6 +137,7 @@ pub(super) fn scripts(programs: &Programs, deploy: &Path) -> Result<()> {
         .arg(deploy.join("tests/local.sh"))
         .arg(&lines)
         .env("LYCEUM", programs.server()?)
+        .env("SIM", programs.simulator()?)
         .env("TRAEFIK", programs.command("traefik").get_program());
     finish(&mut command)?;
     // What initdb says is no line of the running kit.
