@@ -40,6 +40,7 @@ mod call;
 mod chat;
 mod embed;
 mod error;
+mod hints;
 mod ids;
 mod knowledge;
 mod library;
@@ -63,6 +64,7 @@ pub use chat::{
 pub use embed::conformance as embed_conformance;
 pub use embed::{EmbedError, EmbedKind, Embedder, Embeddings, Vector};
 pub use error::{ChatError, TimeoutStage};
+pub use hints::{Hints, MemoryHints};
 pub use ids::{AgentId, IdError, RequestId, Scope, SessionId, TenantId, UserId};
 pub use knowledge::{
     Claim, Concept, ExamAnswer, GapStatus, Hole, Knowledge, KnownGap, Misconception, Paper, Pupil,

@@ -18,6 +18,7 @@ use crate::{
     PostgresStore,
     error::Failure,
     pool::{Held, Param, Session, Whose},
+    records,
     row::{id, limit_of, text, unsigned},
     words,
 };
@@ -243,6 +244,9 @@ async fn erase(session: &Session, whose: &memory::Whose) -> Result<Erased, Failu
     session.execute(POSTINGS_OF, &params).await?;
     erased.memories = session.execute(MEMORIES_OF, &params).await?;
     session.execute(FORGET, &params).await?;
+    if user.is_none() {
+        session.execute(records::ERASE, &[&tenant]).await?;
+    }
     Ok(erased)
 }
 

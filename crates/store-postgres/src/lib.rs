@@ -2,7 +2,8 @@
 //!
 //! # Map
 //!
-//! [`PostgresStore`] implements `SessionStore`, `MemoryStore`, `JobStore`, `SessionArchive` and the graphs' `Saver`. A call takes a connection of a bounded pool,
+//! [`PostgresStore`] implements `SessionStore`, `MemoryStore`, `JobStore`, `SessionArchive`, the graphs' `Saver`, and
+//! core's `RecordStore` and `Hints`. A call takes a connection of a bounded pool,
 //! and is one statement, and so one round trip and one transaction, wherever that can be.
 //!
 //! Invariant: what was acknowledged is on the server's disk; leases are judged by the server's
@@ -14,12 +15,14 @@ mod archive;
 mod check;
 mod checkpoints;
 mod error;
+mod hints;
 mod items;
 mod jobs;
 mod memories;
 mod migrate;
 mod options;
 mod pool;
+mod records;
 mod row;
 mod scope;
 mod sessions;

@@ -20,6 +20,7 @@ use tokio_postgres::{Config, NoTls};
 use crate::{
     OpenError, PostgresOptions,
     error::{Failure, PoolError, connecting},
+    hints::Ear,
     migrate::migrate,
     pool::{Connector, Held, LastFailure, Session, build},
     words,
@@ -49,6 +50,8 @@ pub struct PostgresStore {
     turns: Semaphore,
     /// How many of these calls have ended.
     ended: AtomicU64,
+    /// What other processes tell.
+    ear: Ear,
 }
 
 impl PostgresStore {
@@ -70,6 +73,7 @@ impl PostgresStore {
         let connector = Connector::new(config, &options);
         connector.prepare(options.acquire_timeout).await?;
         let (failures, host) = (connector.failures(), connector.host());
+        let ear = Ear::new(connector.config().clone());
         let pool = build(connector, &options);
         let store = Self {
             pool,
@@ -77,6 +81,7 @@ impl PostgresStore {
             host,
             turns: Semaphore::new(options.max_connections.max(1) as usize),
             ended: AtomicU64::new(0),
+            ear,
             options,
         };
         store
@@ -90,6 +95,10 @@ impl PostgresStore {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    pub(crate) fn ear(&self) -> &Ear {
+        &self.ear
     }
 
     /// How many connections are open, and how many of them are idle.

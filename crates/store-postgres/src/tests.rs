@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use lyceum_core::{Role, Scope, SessionId, TenantId};
+use lyceum_core::{Expect, RecordStore as _, RecordWrite, Role, Scope, SessionId, TenantId};
 use lyceum_memory::{
     MemoryKind, MemoryStore as _, NewJob, NewMemory, NewMessage, NewTurn, SessionStore as _, TurnId,
 };
@@ -16,7 +16,7 @@ use crate::{
     error::Failure,
     jobs, memories,
     pool::{Held, Whose},
-    sessions,
+    records, sessions,
     test_server::TestServer,
     words,
 };
@@ -94,6 +94,10 @@ async fn hot_queries_use_their_indexes() {
         (checkpoints::LOAD_NEWEST, "channel_value_pkey"),
         (checkpoints::LOAD_NEWEST, "task_record_pkey"),
         (checkpoints::HISTORY, "checkpoint_pkey"),
+        (records::READ, "record_pkey"),
+        (records::LIST, "record_by_age"),
+        (records::LIST_GROUP, "record_by_group"),
+        (records::EVERY, "record_by_kind"),
     ] {
         let plan = plan(&store, sql).await;
         assert!(plan.contains(index), "{index} is not used:\n{plan}");
@@ -104,6 +108,9 @@ async fn hot_queries_use_their_indexes() {
         sessions::SESSIONS_AFTER,
         memories::LIST_AFTER,
         checkpoints::HISTORY,
+        records::LIST,
+        records::LIST_GROUP,
+        records::EVERY,
     ] {
         let plan = plan(&store, sql).await;
         assert!(!plan.contains("Sort"), "it sorts:\n{plan}");
@@ -149,9 +156,17 @@ async fn a_transaction_sees_its_tenant_only_whatever_it_asks() {
         let mut scope = Scope::local().with_session(SessionId::new("s").unwrap());
         scope.tenant = TenantId::new(tenant).unwrap();
         store.append(&scope, &turn("1")).await.unwrap();
+        let record = RecordWrite::Put {
+            kind: "note",
+            id: "1".to_owned(),
+            group: String::new(),
+            body: "a".to_owned(),
+            expect: Expect::Absent,
+        };
+        assert!(store.write(&scope.tenant, vec![record]).await.unwrap());
     }
     let tables = [
-        "owner", "session", "turn", "message", "memory", "posting", "job",
+        "owner", "session", "turn", "message", "memory", "posting", "job", "record",
     ];
     let count = async |whose: Option<Whose<'static>>, table: &str| -> i64 {
         let sql = format!("SELECT count(DISTINCT tenant) FROM lyceum.{table}");

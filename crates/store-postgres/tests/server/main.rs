@@ -9,6 +9,7 @@ mod limits;
 mod memory;
 mod processes;
 mod proxy;
+mod records;
 mod restart;
 
 use std::sync::LazyLock;
