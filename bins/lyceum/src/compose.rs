@@ -46,7 +46,7 @@ pub(crate) struct Server {
     pub access: Access,
     bound: Bound,
     store: Store,
-    platform: Option<Platform>,
+    platform: Platform,
     memory: Memory,
     consolidator: Option<Consolidator>,
     health: Health,
@@ -116,10 +116,8 @@ impl Server {
             self.ledger,
             stop_background.clone(),
         ));
-        if let Some(platform) = self.platform.clone() {
-            let stop = stop_background.clone();
-            background.spawn(async move { platform.tend_crons(stop).await });
-        }
+        let (platform, stop_tending) = (self.platform.clone(), stop_background.clone());
+        background.spawn(async move { platform.tend_crons(stop_tending).await });
         let (health, stop_checking) = (self.health.clone(), stop_background.clone());
         background.spawn(async move {
             while let Some(_report) = stop_checking.run_until_cancelled(health.report()).await {
@@ -127,22 +125,20 @@ impl Server {
                 stop_checking.run_until_cancelled(pause).await;
             }
         });
-        background.close();
-        if let Some(platform) = &self.platform {
-            match platform.recover().await {
-                Ok(0) => {}
-                Ok(runs) => tracing::info!(runs, "runs go on after the restart"),
-                Err(error) => tracing::error!(error = %error, "queued runs cannot be read"),
-            }
+        match self.platform.recover().await {
+            Ok(0) => {}
+            Ok(runs) => tracing::info!(runs, "runs go on after the restart"),
+            Err(error) => tracing::error!(error = %error, "queued runs cannot be read"),
         }
+        let (platform, stop_tending) = (self.platform.clone(), stop_background.clone());
+        background.spawn(async move { platform.tend_peers(stop_tending).await });
+        background.close();
         self.health.enter(Lifecycle::Ready);
         let stopped = self.bound.serve(stop).await;
         tracing::info!(cut = stopped.cut, "requests are done");
         // A job in hand goes back by its lease and is done after the next start.
         stop_background.cancel();
-        if let Some(platform) = &self.platform {
-            platform.close().await;
-        }
+        self.platform.close().await;
         background.wait().await;
         self.servers.close().await;
         self.store.close().await;
@@ -233,10 +229,10 @@ pub(crate) async fn compose(
     let student: Arc<dyn Student> = Arc::new(student);
     let samples = config.langgraph.samples;
     let platform = store.platform(graphs::all(student.clone(), samples)?);
-    let platform = platform.map(|platform| match samples {
+    let platform = match samples {
         Samples::Off => platform,
         Samples::Classic | Samples::Streaming => platform.with_truncate(),
-    });
+    };
     let panel = Arc::new(seats::panel(&config.panel, &mind)?);
     let served = Served::new(student.clone(), pupil.clone(), panel.clone(), toolbox);
     let services = Services {
@@ -267,15 +263,15 @@ pub(crate) async fn compose(
         .with_library(archive, pupil.clone())
         .with_pupil(pupil)
         .with_mcp(served.clone().over_http());
-    if let Some(platform) = &platform {
-        gateway = gateway.with_langgraph(platform.clone());
+    if let Some(hints) = store.hints() {
+        gateway = gateway.shared(hints);
     }
-    if let Some(records) = store.records() {
-        gateway = gateway
-            .with_responses(records.clone())
-            .with_idempotency(records.clone())
-            .with_streams(records);
-    }
+    let records = store.records();
+    let gateway = gateway
+        .with_langgraph(platform.clone())
+        .with_responses(records.clone())
+        .with_idempotency(records.clone())
+        .with_streams(records);
     let bound = edge::bind(gateway, &config.server, &resolved.listen).await?;
     let consolidator = config
         .memory

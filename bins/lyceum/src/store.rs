@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use lyceum_agents::Savers;
-use lyceum_core::{Embedder, RecordStore};
+use lyceum_core::{Embedder, Hints, RecordStore};
 use lyceum_gateway::langgraph::{Platform, Served};
 use lyceum_graph::{Saver, Threads};
 use lyceum_memory::{
@@ -202,21 +202,32 @@ impl Store {
         }
     }
 
-    /// What offers graphs to clients; only over a file yet.
-    pub(crate) fn platform(&self, graphs: Vec<Served>) -> Option<Platform> {
-        match self {
-            Self::Sqlite(store) | Self::Json(_, store) => {
-                Some(Platform::new(graphs, store.clone(), store.clone()))
-            }
-            Self::Postgres(_) => None,
+    /// What offers graphs to clients.
+    pub(crate) fn platform(&self, graphs: Vec<Served>) -> Platform {
+        let saver: Arc<dyn Saver> = match self {
+            Self::Sqlite(store) | Self::Json(_, store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        };
+        let platform = Platform::new(graphs, self.records(), saver);
+        match self.hints() {
+            Some(hints) => platform.shared(hints),
+            None => platform,
         }
     }
 
-    /// What keeps answers that clients go on from; only over a file yet.
-    pub(crate) fn records(&self) -> Option<Arc<dyn RecordStore>> {
+    /// What keeps the server's own documents: responses, answers, streams, runs.
+    pub(crate) fn records(&self) -> Arc<dyn RecordStore> {
         match self {
-            Self::Sqlite(store) | Self::Json(_, store) => Some(store.clone()),
-            Self::Postgres(_) => None,
+            Self::Sqlite(store) | Self::Json(_, store) => store.clone(),
+            Self::Postgres(store) => store.clone(),
+        }
+    }
+
+    /// What tells other servers of news, where they may share the records.
+    pub(crate) fn hints(&self) -> Option<Arc<dyn Hints>> {
+        match self {
+            Self::Sqlite(_) | Self::Json(..) => None,
+            Self::Postgres(store) => Some(store.clone()),
         }
     }
 

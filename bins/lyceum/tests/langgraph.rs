@@ -6,6 +6,7 @@ mod support;
 
 use std::{fs, process::Command};
 
+use lyceum_store_postgres::test_server::TestServer;
 use support::{Server, python, root, run};
 
 /// Runs the script with its arguments to its end.
@@ -55,6 +56,25 @@ fn subgraphs_commands_crons_and_factories_agree_with_the_sdk() {
 #[test]
 fn the_stream_of_a_thread_agrees_with_the_sdk() {
     samples("streaming");
+}
+
+/// On a database that other servers may share.
+#[test]
+fn the_same_holds_on_postgresql() {
+    let database = TestServer::start().unwrap();
+    for name in ["off", "classic", "streaming"] {
+        let address = database.database().unwrap();
+        let env = [
+            ("LYCEUM_STORE__KIND", "postgres"),
+            ("LYCEUM_STORE__URL", address.as_str()),
+            ("LYCEUM_LANGGRAPH__SAMPLES", name),
+        ];
+        let server = Server::start(&["--provider", "offline"], &env);
+        match name {
+            "off" => drive(&["all", &server.url]),
+            name => drive_with("langgraph_samples.py", &[name, &server.url]),
+        }
+    }
 }
 
 #[test]

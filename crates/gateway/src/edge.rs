@@ -8,6 +8,7 @@ pub(crate) mod address;
 mod admission;
 pub(crate) mod audit;
 pub(crate) mod cache;
+mod claims;
 pub(crate) mod compression;
 pub(crate) mod cors;
 pub(crate) mod holding;

@@ -17,7 +17,7 @@ use std::{
 use axum::{Router, body::Body, middleware};
 use bytes::Bytes;
 use http::{Request, Response};
-use lyceum_core::{Archive, Notebook, Panel, Pupil, RecordStore, Student};
+use lyceum_core::{Archive, Hints, Notebook, Panel, Pupil, RecordStore, Student};
 use lyceum_observe::{Health, LogLevels, ProcessWatch};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,6 +25,7 @@ use tower::Service;
 
 use crate::{
     auth::{ApiKey, Caller, Keys, Tickets},
+    bell::Bell,
     catalog::Catalog,
     config::{GatewayConfig, Limits},
     edge::{
@@ -261,6 +262,17 @@ impl Gateway {
     #[must_use]
     pub fn with_idempotency(self, records: Arc<dyn RecordStore>) -> Self {
         self.app.idempotency.keep_in(records);
+        self
+    }
+
+    /// Says that other processes share the records, and how they tell each other of news. To be
+    /// called before the records are given, in a tokio runtime. Requests with an `Idempotency-Key` are
+    /// then done once among all of them, and a durable stream can be ended at each.
+    #[must_use]
+    pub fn shared(self, hints: Arc<dyn Hints>) -> Self {
+        let bell = Bell::new(hints);
+        self.app.hub.share(bell.clone());
+        self.app.idempotency.share(bell);
         self
     }
 

@@ -8,9 +8,12 @@
 
 mod assistants;
 mod begin;
+mod board;
 mod chronicle;
 mod commands;
 mod crons;
+mod echo;
+mod ending;
 mod erased;
 mod follow;
 mod introspect;
@@ -19,6 +22,7 @@ mod lanes;
 mod log;
 mod messages;
 mod owner;
+mod peers;
 mod platform;
 mod refusal;
 mod request;
@@ -30,6 +34,7 @@ mod served;
 mod shelf;
 mod socket;
 mod states;
+mod tape;
 mod teller;
 mod threads;
 mod tools;

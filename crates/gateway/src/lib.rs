@@ -5,6 +5,7 @@
 //! which model, configuration files, the PROXY protocol, HTTP/3.
 
 mod auth;
+mod bell;
 mod body;
 mod catalog;
 mod compat;

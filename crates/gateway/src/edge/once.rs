@@ -1,7 +1,8 @@
 //! `Idempotency-Key`: what costs money is done once for each key.
 //!
 //! Invariant: an answer is remembered before it is sent, and a run under way is known to this
-//! process only, so a crash leaves no key that is stuck: its next request simply runs. Runs
+//! process only or, where others share the records, claimed among all of them for as long as this
+//! one lives, so a crash leaves no key that is stuck: its next request simply runs. Runs
 //! with one key never overlap; those who wait for one get its answer, or become the next run
 //! where it left none. Deliberately absent: streams, whose answer is not known as a whole
 //! before it is sent. Source: draft-ietf-httpapi-idempotency-key-header-07.
@@ -19,15 +20,19 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
-use lyceum_core::{MemoryRecords, RecordStore, Scope};
+use lyceum_core::{MemoryRecords, RecordError, RecordStore, Scope};
 use metrics::counter;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::remembered::{Found, Name, Remembered};
+use super::{
+    claims::{Claims, Held},
+    remembered::{Found, Name, Remembered},
+};
 use crate::{
-    auth::Caller, body, catalog::unix_seconds, config::Limits, error::ApiError, metrics::IDEMPOTENT,
+    auth::Caller, bell::Bell, body, catalog::unix_seconds, config::Limits, error::ApiError,
+    metrics::IDEMPOTENT,
 };
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -145,6 +150,7 @@ struct Form {
 pub(crate) struct Idempotency {
     remembered: OnceLock<Remembered>,
     running: Mutex<HashMap<Name, Running>>,
+    bell: OnceLock<Bell>,
 }
 
 impl fmt::Debug for Idempotency {
@@ -182,6 +188,7 @@ impl Idempotency {
         Self {
             remembered: OnceLock::new(),
             running: Mutex::default(),
+            bell: OnceLock::new(),
         }
     }
 
@@ -190,9 +197,28 @@ impl Idempotency {
         self.remembered.get_or_init(|| Remembered::new(records));
     }
 
-    /// Removes answers whose time is over.
+    /// Does requests once among all processes that share the records. Before
+    /// [`Idempotency::keep_in`].
+    pub(crate) fn share(&self, bell: Bell) {
+        self.bell.get_or_init(|| bell);
+    }
+
+    /// The claims of runs, where other processes share the records.
+    fn claims(&self) -> Option<Claims> {
+        let bell = self.bell.get()?.clone();
+        Some(Claims::new(self.remembered().records(), bell))
+    }
+
+    /// Removes answers whose time is over, and what processes that are gone left of runs.
     pub(crate) async fn forget_expired(&self) {
-        if let Err(error) = self.remembered().forget_expired(unix_seconds()).await {
+        let claims = self.claims();
+        let remembered = self.remembered();
+        let forgotten = remembered.forget_expired(unix_seconds(), claims.is_some());
+        let forgotten = match (forgotten.await, claims) {
+            (Ok(()), Some(claims)) => claims.forget_expired(unix_seconds()).await,
+            (forgotten, _) => forgotten,
+        };
+        if let Err(error) = forgotten {
             tracing::warn!(error = %error, "remembered answers cannot be removed");
         }
     }
@@ -247,18 +273,15 @@ impl Idempotency {
                 Turn::After(ended) => ended.cancelled().await,
             }
         };
-        match self.remembered().find(&name, unix_seconds()).await {
-            Ok(Some(Found::Answer(known, response))) if known == fingerprint => {
-                Outcome::Replayed.count();
-                return Ok(replayed(response));
-            }
-            Ok(Some(_)) => return Err(conflict()),
-            Ok(None) => {}
-            Err(error) => {
-                // Running now could do a second time what was done.
-                tracing::warn!(error = %error, "remembered answers cannot be read");
-                return Err(ApiError::Busy);
-            }
+        if let Some(response) = self.known(&name, fingerprint).await? {
+            return Ok(response);
+        }
+        let mut held = self.held(&name, fingerprint).await?;
+        // Another process may have answered between the look and the claim.
+        if held.is_some()
+            && let Some(response) = self.known(&name, fingerprint).await?
+        {
+            return Ok(response);
         }
         Outcome::Ran.count();
         let response = run(Request::from_parts(parts, Body::from(bytes))).await;
@@ -274,13 +297,49 @@ impl Idempotency {
         let bytes = bytes.map_err(|_| ApiError::Cut)?;
         let response = Response::from_parts(parts, bytes);
         let kept = self.remembered();
+        let claim = match held.take() {
+            Some(held) => held.into_writes().await,
+            None => Vec::new(),
+        };
         if let Err(error) = kept
-            .keep(&name, fingerprint, &response, unix_seconds())
+            .keep(&name, fingerprint, &response, unix_seconds(), claim)
             .await
         {
             tracing::warn!(error = %error, "an answer cannot be remembered");
         }
+        if let Some(claims) = self.claims() {
+            claims.tell(&name).await;
+        }
         Ok(response.map(Body::from))
+    }
+
+    /// The answer that the key has, if it has one.
+    async fn known(
+        &self,
+        name: &Name,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<Response>, ApiError> {
+        match self.remembered().find(name, unix_seconds()).await {
+            Ok(Some(Found::Answer(known, response))) if known == fingerprint => {
+                Outcome::Replayed.count();
+                Ok(Some(replayed(response)))
+            }
+            Ok(Some(_)) => Err(conflict()),
+            Ok(None) => Ok(None),
+            Err(error) => Err(unknown(&error)),
+        }
+    }
+
+    /// The claim among all processes, where there are others; waits for theirs.
+    async fn held(&self, name: &Name, fingerprint: [u8; 32]) -> Result<Option<Held>, ApiError> {
+        let Some(claims) = self.claims() else {
+            return Ok(None);
+        };
+        match claims.claim(name, fingerprint).await {
+            Ok(Some(held)) => Ok(Some(held)),
+            Ok(None) => Err(conflict()),
+            Err(error) => Err(unknown(&error)),
+        }
     }
 
     fn turn<'a>(&'a self, name: &'a Name, fingerprint: [u8; 32]) -> Result<Turn<'a>, ApiError> {
@@ -298,6 +357,12 @@ impl Idempotency {
         running.insert(name.clone(), mine);
         Ok(Turn::Mine(Run { all: self, name }))
     }
+}
+
+/// Running now could do a second time what was done.
+fn unknown(error: &RecordError) -> ApiError {
+    tracing::warn!(error = %error, "remembered answers cannot be read");
+    ApiError::Busy
 }
 
 fn conflict() -> ApiError {

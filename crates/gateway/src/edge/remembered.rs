@@ -33,9 +33,9 @@ const ANSWER: &str = "idempotency_answer";
 /// A key of a user on a route. It is a digest: what clients choose as keys is not stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Name {
-    tenant: TenantId,
-    user: String,
-    digest: String,
+    pub(super) tenant: TenantId,
+    pub(super) user: String,
+    pub(super) digest: String,
 }
 
 impl Name {
@@ -169,6 +169,10 @@ impl Remembered {
         }
     }
 
+    pub(super) fn records(&self) -> std::sync::Arc<dyn RecordStore> {
+        self.records.clone()
+    }
+
     /// Looks for the answer of a key.
     pub(super) async fn find(&self, name: &Name, now: u64) -> Result<Option<Found>, RecordError> {
         let record = self
@@ -180,13 +184,15 @@ impl Remembered {
         Ok(answer.and_then(Answer::found))
     }
 
-    /// Keeps an answer, and removes what is over the bounds.
+    /// Keeps an answer together with what `also` writes, or neither; removes what is over the
+    /// bounds.
     pub(super) async fn keep(
         &self,
         name: &Name,
         fingerprint: [u8; 32],
         response: &Response<Bytes>,
         now: u64,
+        also: Vec<RecordWrite>,
     ) -> Result<(), RecordError> {
         self.count().await?;
         let expires = now.saturating_add(KEPT_SECONDS);
@@ -202,8 +208,12 @@ impl Remembered {
             body,
             expect: Expect::Anything,
         };
-        let writes = vec![put(LISTED, written(&listed)?), put(ANSWER, body)];
-        self.records.write(&name.tenant, writes).await?;
+        let mut writes = vec![put(LISTED, written(&listed)?), put(ANSWER, body)];
+        writes.extend(also);
+        if !self.records.write(&name.tenant, writes).await? {
+            tracing::warn!("another process took a run for gone: its answer is the one kept");
+            return Ok(());
+        }
         let over = {
             let mut shelves = self.shelves();
             let shelf = shelves.entry(name.tenant.clone()).or_default();
@@ -217,9 +227,18 @@ impl Remembered {
         self.remove(&name.tenant, over).await
     }
 
-    /// Removes answers whose time is over.
-    pub(super) async fn forget_expired(&self, now: u64) -> Result<(), RecordError> {
-        self.count().await?;
+    /// Removes answers whose time is over, and with others that share the records those that
+    /// are too many together.
+    pub(super) async fn forget_expired(
+        &self,
+        now: u64,
+        is_shared: bool,
+    ) -> Result<(), RecordError> {
+        match is_shared {
+            // The others have kept and removed answers meanwhile.
+            true => self.recount().await?,
+            false => self.count().await?,
+        }
         let over: Vec<_> = {
             let mut shelves = self.shelves();
             let shelves = shelves.iter_mut();
@@ -249,20 +268,23 @@ impl Remembered {
     }
 
     async fn count(&self) -> Result<(), RecordError> {
-        let counted = self.counted.get_or_try_init(async || {
-            let kept = self.records.every(LISTED).await?;
-            let mut shelves = self.shelves();
-            for (tenant, Record { id, body, .. }) in kept {
-                // What cannot be read is the first to go.
-                let listed = serde_json::from_str(&body).unwrap_or(Listed {
-                    expires: 0,
-                    bytes: 0,
-                });
-                shelves.entry(tenant).or_default().push(id, listed);
-            }
-            Ok(())
-        });
+        let counted = self.counted.get_or_try_init(|| self.recount());
         counted.await.copied()
+    }
+
+    async fn recount(&self) -> Result<(), RecordError> {
+        let kept = self.records.every(LISTED).await?;
+        let mut shelves = HashMap::<TenantId, Shelf>::new();
+        for (tenant, Record { id, body, .. }) in kept {
+            // What cannot be read is the first to go.
+            let listed = serde_json::from_str(&body).unwrap_or(Listed {
+                expires: 0,
+                bytes: 0,
+            });
+            shelves.entry(tenant).or_default().push(id, listed);
+        }
+        *self.shelves() = shelves;
+        Ok(())
     }
 
     fn shelves(&self) -> MutexGuard<'_, HashMap<TenantId, Shelf>> {
@@ -277,7 +299,7 @@ fn written(value: &impl Serialize) -> Result<String, RecordError> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -310,13 +332,17 @@ mod tests {
         let records = Arc::new(MemoryRecords::new());
         let kept = Remembered::new(records.clone());
         let first = name("one", "a");
-        kept.keep(&first, [1; 32], &answer(3), 1_000).await.unwrap();
+        kept.keep(&first, [1; 32], &answer(3), 1_000, Vec::new())
+            .await
+            .unwrap();
         assert!(is_kept(&kept, &first, 1_000 + KEPT_SECONDS - 1).await);
         assert!(!is_kept(&kept, &name("two", "a"), 1_000).await);
         assert!(!is_kept(&kept, &first, 1_000 + KEPT_SECONDS).await);
         // A new process counts what an old one kept.
         let kept = Remembered::new(records.clone());
-        kept.forget_expired(1_000 + KEPT_SECONDS).await.unwrap();
+        kept.forget_expired(1_000 + KEPT_SECONDS, false)
+            .await
+            .unwrap();
         for kind in [LISTED, ANSWER] {
             assert!(records.every(kind).await.unwrap().is_empty(), "{kind}");
         }
@@ -326,11 +352,15 @@ mod tests {
     async fn the_oldest_of_a_tenant_make_room_and_no_others() {
         let kept = Remembered::new(Arc::new(MemoryRecords::new()));
         let other = name("two", "a");
-        kept.keep(&other, [1; 32], &answer(1), 0).await.unwrap();
+        kept.keep(&other, [1; 32], &answer(1), 0, Vec::new())
+            .await
+            .unwrap();
         let mib = 1 << 20;
         for n in 0..70 {
             let name = name("one", &n.to_string());
-            kept.keep(&name, [1; 32], &answer(mib), n).await.unwrap();
+            kept.keep(&name, [1; 32], &answer(mib), n, Vec::new())
+                .await
+                .unwrap();
         }
         assert!(is_kept(&kept, &other, 1).await);
         assert!(!is_kept(&kept, &name("one", "0"), 1).await);
@@ -346,7 +376,9 @@ mod tests {
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
         response.headers_mut().insert("x-a", "1".parse().unwrap());
         let name = name("one", "a");
-        kept.keep(&name, [7; 32], &response, 0).await.unwrap();
+        kept.keep(&name, [7; 32], &response, 0, Vec::new())
+            .await
+            .unwrap();
         let Some(Found::Answer(fingerprint, back)) = kept.find(&name, 0).await.unwrap() else {
             panic!("it is not kept");
         };

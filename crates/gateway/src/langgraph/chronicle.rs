@@ -1,14 +1,16 @@
 //! What happened on a thread, for clients of its stream: one log over all its runs.
 //!
 //! Invariant: events have numbers that rise by one from 1, and a reader that comes back with
-//! the last number it has read misses nothing that is still kept. Deliberately absent: the
-//! disk; after a restart a reader gets the thread's state.
+//! the last number it has read misses nothing that is still kept. Where several processes share the
+//! records each has numbers of its own, which tell a reader that comes from another one: it begins
+//! with the newest run. Deliberately absent: the disk; after a restart a reader gets the
+//! thread's state.
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -104,16 +106,58 @@ pub(crate) struct Chronicle {
     /// How far readers of more than questions are.
     readers: Mutex<Vec<Weak<AtomicU64>>>,
     used: Mutex<Instant>,
+    first: u64,
+    /// How far each run of another process is told here, and each that others may tell on.
+    known: Mutex<HashMap<String, u64>>,
+    /// Whether somebody tells what other processes run.
+    echoed: AtomicBool,
 }
 
 impl Chronicle {
-    fn new() -> Self {
+    fn new(first: u64) -> Self {
         Self {
-            log: Log::with_most(BYTES),
-            newest: AtomicU64::new(0),
+            log: Log::beginning_at(first, BYTES),
+            newest: AtomicU64::new(first),
             readers: Mutex::default(),
             used: Mutex::new(Instant::now()),
+            first,
+            known: Mutex::default(),
+            echoed: AtomicBool::new(false),
         }
+    }
+
+    /// Takes on to tell what other processes run, unless somebody does.
+    pub(crate) fn begin_echo(&self) -> bool {
+        !self.echoed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives that up where nobody reads; whoever calls holds one of two references then.
+    pub(crate) fn end_echo(self: &Arc<Self>) -> bool {
+        let is_unread = Arc::strong_count(self) <= 2;
+        if is_unread {
+            self.echoed.store(false, Ordering::Release);
+        }
+        is_unread
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that an event of a run is told here; gives its name, the same at all processes.
+    pub(crate) fn know(&self, run: &str, place: u64) -> String {
+        self.known().insert(run.to_owned(), place + 1);
+        format!("{run}/{place}")
+    }
+
+    /// The first event of a run that is not told here; `None` where none of it is.
+    pub(crate) fn next_of(&self, run: &str) -> Option<u64> {
+        self.known().get(run).copied()
+    }
+
+    /// Takes all of a run for told.
+    pub(crate) fn skip(&self, run: &str) {
+        self.known().insert(run.to_owned(), u64::MAX);
     }
 
     fn readers(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
@@ -132,7 +176,13 @@ impl Chronicle {
     }
 
     /// Writes an event.
-    pub(crate) fn tell(&self, method: &str, namespace: &[String], data: &Value) {
+    pub(crate) fn tell(
+        &self,
+        method: &str,
+        namespace: &[String],
+        data: &Value,
+        event_id: Option<String>,
+    ) {
         let channel = match method {
             "input.requested" => "input".to_owned(),
             "custom" => match data.get("name").and_then(Value::as_str) {
@@ -146,7 +196,8 @@ impl Chronicle {
         let name = format!("{channel}{BETWEEN}{}", namespace.join("|"));
         self.log.push_with(name, |id| {
             json!({
-                "type": "event", "event_id": (id + 1).to_string(), "seq": id + 1,
+                "type": "event", "seq": id + 1,
+                "event_id": event_id.unwrap_or_else(|| (id + 1).to_string()),
                 "method": method,
                 "params": { "namespace": namespace, "timestamp": at, "data": data },
             })
@@ -157,6 +208,8 @@ impl Chronicle {
     pub(crate) fn read(self: &Arc<Self>, filter: Filter, since: Option<u64>) -> Reading {
         self.touch();
         let newest = self.newest.load(Ordering::Relaxed);
+        let given = self.first..=self.log.next_id();
+        let since = since.filter(|since| *since == 0 || given.contains(since));
         let place = Arc::new(AtomicU64::new(since.unwrap_or(newest)));
         if !filter.is_control() {
             let mut readers = self.readers();
@@ -238,8 +291,8 @@ impl Chronicles {
         self.all().get(&key).cloned()
     }
 
-    /// The log of a thread, begun now where nobody followed it before.
-    pub(crate) fn open(&self, owner: &TenantId, thread: &str) -> Arc<Chronicle> {
+    /// The log of a thread, begun now where nobody followed it before, with this number.
+    pub(crate) fn open(&self, owner: &TenantId, thread: &str, first: u64) -> Arc<Chronicle> {
         let key = (owner.clone(), thread.to_owned());
         let mut all = self.all();
         if let Some(found) = all.get(&key) {
@@ -255,7 +308,7 @@ impl Chronicles {
                 all.remove(&oldest);
             }
         }
-        let new = Arc::new(Chronicle::new());
+        let new = Arc::new(Chronicle::new(first));
         all.insert(key, new.clone());
         new
     }
@@ -282,11 +335,16 @@ mod tests {
     async fn readers_get_their_channels_and_namespaces_from_where_they_were() {
         let chronicles = Chronicles::default();
         let owner = TenantId::new("o").unwrap();
-        let chronicle = chronicles.open(&owner, "t");
+        let chronicle = chronicles.open(&owner, "t", 0);
         chronicle.run_begins();
-        chronicle.tell("values", &[], &json!({ "a": 1 }));
-        chronicle.tell("custom", &[], &json!({ "name": "progress", "step": 1 }));
-        chronicle.tell("values", &["child:1f".to_owned()], &json!({ "a": 2 }));
+        chronicle.tell("values", &[], &json!({ "a": 1 }), None);
+        chronicle.tell(
+            "custom",
+            &[],
+            &json!({ "name": "progress", "step": 1 }),
+            None,
+        );
+        chronicle.tell("values", &["child:1f".to_owned()], &json!({ "a": 2 }), None);
         let mut reading = chronicle.read(filter(&["values"]), None);
         assert_eq!(reading.next().await.unwrap().0, 1);
         assert_eq!(reading.next().await.unwrap().0, 3);
@@ -304,9 +362,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_waits_for_those_who_read_what_came_before_it() {
-        let chronicle = Arc::new(Chronicle::new());
-        chronicle.tell("values", &[], &json!({}));
-        chronicle.tell("input.requested", &[], &json!({ "interrupt_id": "i" }));
+        let chronicle = Arc::new(Chronicle::new(0));
+        chronicle.tell("values", &[], &json!({}), None);
+        chronicle.tell(
+            "input.requested",
+            &[],
+            &json!({ "interrupt_id": "i" }),
+            None,
+        );
         let mut slow = chronicle.read(filter(&["values"]), None);
         let mut control = chronicle.read(filter(&["lifecycle", "input"]), None);
         let early = tokio::time::timeout(HOLD * 2, control.next()).await;

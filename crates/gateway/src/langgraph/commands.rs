@@ -137,10 +137,12 @@ async fn run(
     }
     // Nobody reads the run's own stream.
     body["stream_mode"] = json!([]);
-    let chronicle = asked.platform.0.chronicles.open(owner, thread);
+    let chronicle = asked.platform.chronicle(owner, thread);
     let through = chronicle.run_begins();
     let (run, _live) = submit_body(asked, Some(thread), body).await?;
-    Ok((json!({ "run_id": run.run_id }), Some(through)))
+    // Numbers of this process mean nothing to a reader at another one.
+    let through = (!asked.platform.0.bell.is_shared()).then_some(through);
+    Ok((json!({ "run_id": run.run_id }), through))
 }
 
 /// Whether the thread waits for an answer, and for which.
@@ -163,7 +165,8 @@ async fn start(
     params: &Map<String, Value>,
 ) -> Result<(Value, Option<u64>), No> {
     let input = params.get("input").cloned().unwrap_or_default();
-    let is_busy = asked.platform.is_busy(asked.owner(), thread);
+    let kept = asked.platform.thread(asked.owner(), thread).await;
+    let is_busy = kept.is_ok_and(|kept| !kept.lane.is_empty());
     let is_asking = !is_busy && !input.is_null() && pending(asked, thread).await?.len() == 1;
     let more = if is_asking {
         // What is said to a thread that asks is the answer.
@@ -346,7 +349,7 @@ pub(crate) async fn events(Path(thread): Path<String>, asked: Asked) -> Answer {
         subscription(&asked.body).map_err(|No(_, text)| Refusal::invalid(text))?;
     let last = asked.last_event.as_deref();
     let since = since.or(last.and_then(|id| id.parse().ok()));
-    let chronicle = asked.platform.0.chronicles.open(asked.owner(), &thread);
+    let chronicle = asked.platform.chronicle(asked.owner(), &thread);
     let mut reading = chronicle.read(filter, since);
     let open = asked.app.streams.open(asked.asker)?;
     let (beat, closing) = (asked.app.heartbeat(), asked.app.closing.clone());

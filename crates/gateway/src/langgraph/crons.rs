@@ -1,8 +1,8 @@
 //! Runs that recur.
 //!
-//! Invariant: a cron is due at the time its record says, and the run of that time has the id
-//! that the record says, so a crash between the run and the record's next time starts no
-//! second run on a thread. Deliberately absent: times that were missed while the server was
+//! Invariant: a cron is due at the time its record says; the run of that time and the record's
+//! next time are one write, so whatever crashes, and however many processes look, it is started
+//! once. Deliberately absent: times that were missed while the server was
 //! down; the last of them is made up for once.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -264,6 +264,7 @@ impl Platform {
     async fn due(&self, now: Timestamp) -> Answer<Duration> {
         let mut wait = LOOK;
         for (owner, record) in self.0.records.every(CRON).await? {
+            let revision = record.revision;
             let Ok(cron) = serde_json::from_str::<Cron>(&record.body) else {
                 continue;
             };
@@ -274,15 +275,23 @@ impl Platform {
                 wait = wait.min(next.duration_since(now).unsigned_abs());
                 continue;
             }
-            if let Err(refusal) = self.start_cron(&owner, &cron).await {
-                tracing::warn!(
-                    ?refusal,
-                    cron = cron.cron_id,
-                    "a cron's run cannot be started"
-                );
-            }
             let mut planned = cron.clone();
             planned.plan(now)?;
+            // The next time is written with the run: of several processes one starts it.
+            let expect = Expect::Revision(revision);
+            let advance = put_write(CRON, &cron.cron_id, &record.group, &planned, expect);
+            let Err(refusal) = self.start_cron(&owner, &cron, advance).await else {
+                continue;
+            };
+            let now_kept = self.get::<Cron>(&owner, CRON, &cron.cron_id).await?;
+            if now_kept.is_none_or(|kept| kept.run_id != cron.run_id) {
+                continue;
+            }
+            tracing::warn!(
+                ?refusal,
+                cron = cron.cron_id,
+                "a cron's run cannot be started"
+            );
             self.change::<Cron>(&owner, CRON, &cron.cron_id, |kept| {
                 // A client may have changed it meanwhile.
                 if kept.run_id == cron.run_id {
@@ -295,7 +304,7 @@ impl Platform {
         Ok(wait)
     }
 
-    async fn start_cron(&self, owner: &TenantId, cron: &Cron) -> Answer<()> {
+    async fn start_cron(&self, owner: &TenantId, cron: &Cron, advance: RecordWrite) -> Answer<()> {
         let invalid = |_| Refusal::invalid("the cron names no valid user");
         let scope = Scope {
             tenant: TenantId::new(&cron.tenant).map_err(invalid)?,
@@ -316,6 +325,7 @@ impl Platform {
             scope: &scope,
             headers: &cron.headers,
             run_id: Some(cron.run_id.clone()),
+            also: vec![advance],
         };
         let body = Value::Object(body.into_iter().collect());
         submit(&who, cron.thread_id.as_deref(), body).await?;

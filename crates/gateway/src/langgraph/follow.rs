@@ -4,18 +4,22 @@
 //! reader begins. Deliberately absent: runs that ended before the reader came, unless it
 //! names an event of one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::Path;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    lanes::Live,
+    board::Live,
+    lanes::topic,
     refusal::Answer,
     request::{Asked, uuid},
 };
 use crate::streams::RETRY;
+
+/// How often it is looked for a run of another process, where nobody tells of it.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
     let thread = uuid(&thread)?;
@@ -23,21 +27,26 @@ pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
     let open = asked.app.streams.open(asked.asker)?;
     let (beat, closing) = (asked.app.heartbeat(), asked.app.closing.clone());
     let mut changed = asked.platform.0.lanes_changed.subscribe();
-    let mut last: Option<(Arc<Live>, u64)> = begin(&asked);
+    let mut news = asked.platform.0.bell.listen(&topic(asked.owner(), &thread));
+    let mut last: Option<(Arc<Live>, u64)> = begin(&asked, &thread).await?;
     let mut seen: Option<String> = None;
     let stream = async_stream::stream! {
         yield Bytes::from_static(b": open\n\n");
         let mut beat_at = Instant::now() + beat;
         loop {
             if last.is_none() {
-                let next = asked.platform.waiting(asked.owner(), &thread, seen.as_deref());
-                last = next.map(|live| (live, 0));
+                let next = asked.platform.following(asked.owner(), &thread, seen.as_deref());
+                // What cannot be read now is read at the next look.
+                last = next.await.ok().flatten().map(|live| (live, 0));
             }
             let told = async {
                 match &last {
                     Some((live, from)) => Some((live.log.at(*from).await, live.run_id.clone())),
                     None => {
-                        let _closed = changed.changed().await;
+                        tokio::select! {
+                            _closed = changed.changed() => {}
+                            () = news.news(LOOK) => {}
+                        }
                         None
                     }
                 }
@@ -77,8 +86,17 @@ pub(crate) async fn follow(Path(thread): Path<String>, asked: Asked) -> Answer {
 }
 
 /// The run that a reader comes back to, and its next event.
-fn begin(asked: &Asked) -> Option<(Arc<Live>, u64)> {
-    let (run, id) = asked.last_event.as_deref()?.split_once('/')?;
-    let live = asked.platform.live(asked.owner(), run)?;
-    Some((live, id.parse::<u64>().ok()? + 1))
+async fn begin(asked: &Asked, thread: &str) -> Answer<Option<(Arc<Live>, u64)>> {
+    let last = asked.last_event.as_deref();
+    let Some((run, id)) = last.and_then(|last| last.split_once('/')) else {
+        return Ok(None);
+    };
+    let Ok(id) = id.parse::<u64>() else {
+        return Ok(None);
+    };
+    let live = asked
+        .platform
+        .find(asked.owner(), Some(thread), run)
+        .await?;
+    Ok(live.map(|live| (live, id.saturating_add(1))))
 }

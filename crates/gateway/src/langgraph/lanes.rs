@@ -1,200 +1,73 @@
-//! Whose turn a thread is: the runs that wait, are executed, or ended a while ago.
+//! Whose turn a thread is: the runs that wait or are executed, in any process.
 //!
-//! Invariant: a run is stored before it is acknowledged, and stays in the queue's records
-//! until its end is stored, so a run that was accepted is executed after a crash too. Of a
-//! thread's runs at most one is executed at a time, in the order in which they came; a run
-//! that is no longer there has given up its place. Deliberately absent: what a run does.
+//! Invariant: a run, its place in its thread's lane and its entry in the queue are one write, made
+//! before the run is acknowledged; they stay until one write stores its end, so a run that was
+//! accepted is executed after a crash too. Of a thread's runs at most one is executed at a time, in
+//! the order in which they came. Each place names the process that holds it, and only that one may
+//! end the run. Deliberately absent: what a run does, and which processes live.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
-use lyceum_core::{Expect, RecordError, Scope, TenantId, UserId};
+use lyceum_core::{Expect, Record, RecordError, RecordWrite, Scope, TenantId, UserId};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::Instrument as _;
 
 use super::{
-    log::Log,
+    board::{Live, Seat, Stop},
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
-    resources::{QUEUE, RUN, Run, THREAD, Thread, now},
+    resources::{QUEUE, Queued, RUN, Run, STOP, THREAD, Thread, now},
     worker,
 };
 use crate::error::ApiError;
 
-/// Runs that wait or are executed; more are refused.
-const ACCEPTED: usize = 4_096;
 /// Runs of one thread that wait; more than a person sends before losing patience.
 const PER_THREAD: usize = 64;
-/// Ended runs whose events are still kept for readers who come late.
-const REMEMBERED: usize = 256;
-/// What becomes of a run that is told to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It is over; what it has merged is kept.
-    Interrupt,
-    /// It never was.
-    Rollback,
-    /// The process ends; it goes on after the next start.
-    Shutdown,
+
+/// An entry of the queue: enough to find the runs of a process that is gone.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) thread: String,
+    pub(crate) holder: String,
 }
 
-/// A run that waits or is executed, or ended a while ago.
-#[derive(Debug)]
-pub(crate) struct Live {
-    pub(crate) run_id: String,
-    pub(crate) log: Log,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) result: Mutex<Value>,
-    stop: Mutex<Stop>,
-}
-
-impl Live {
-    pub(crate) fn stop(&self, how: Stop) {
-        if !self.cancel.is_cancelled() {
-            *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = how;
-            self.cancel.cancel();
-        }
-    }
-
-    pub(crate) fn how(&self) -> Stop {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+impl Entry {
+    fn of(record: &Record) -> Self {
+        // Before entries named their holder they were the thread's name.
+        let old = || Self {
+            thread: serde_json::from_str(&record.body).unwrap_or_default(),
+            holder: String::new(),
+        };
+        serde_json::from_str(&record.body).unwrap_or_else(|_| old())
     }
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Board {
-    lanes: HashMap<(TenantId, String), Vec<Arc<Live>>>,
-    live: HashMap<(TenantId, String), Arc<Live>>,
-    ended: VecDeque<(TenantId, String)>,
-    accepted: usize,
+/// How the execution of a run begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beginning {
+    /// Whether nobody was before it when it came.
+    pub(crate) is_first: bool,
+    /// Whether another process may have begun with it.
+    pub(crate) again: bool,
+    /// How many processes ended while they held it.
+    pub(crate) tries: u32,
 }
+
+/// The topic under which news of a thread is told.
+pub(crate) fn topic(owner: &TenantId, thread: &str) -> String {
+    format!("thread/{owner}/{thread}")
+}
+
+/// The topic under which it is told that a run is to stop.
+pub(crate) const STOPS: &str = "stop";
+
+/// The topic under which it is told that there are runs without a process.
+pub(crate) const ORPHANS: &str = "orphans";
 
 impl Platform {
-    /// Takes up the runs that were accepted and not ended when the last process ended.
-    ///
-    /// # Errors
-    ///
-    /// [`RecordError`] when the records cannot be read.
-    pub async fn recover(&self) -> Result<usize, RecordError> {
-        let mut taken = 0;
-        for (owner, queued) in self.0.records.every(QUEUE).await? {
-            let Ok(Some(run)) = self.get::<Run>(&owner, RUN, &queued.id).await else {
-                continue;
-            };
-            let Some(scope) = scope(&run) else {
-                tracing::warn!(
-                    run = run.run_id,
-                    "a queued run names no valid user; it is left"
-                );
-                continue;
-            };
-            let (live, before) = Self::enter(&mut self.board(), &owner, &run);
-            let place = Place {
-                platform: self.clone(),
-                owner,
-                thread: run.thread_id.clone(),
-                live,
-            };
-            self.execute(scope, place, run, before, true);
-            taken += 1;
-        }
-        Ok(taken)
-    }
-
-    /// Stops what runs, to go on after the next start, and waits for it.
-    pub async fn close(&self) {
-        let live: Vec<_> = self.board().live.values().cloned().collect();
-        for live in live {
-            live.stop(Stop::Shutdown);
-        }
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
-    }
-
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    // === runs ===
-
-    pub(crate) fn live(&self, owner: &TenantId, run: &str) -> Option<Arc<Live>> {
-        let key = (owner.clone(), run.to_owned());
-        self.board().live.get(&key).cloned()
-    }
-
-    /// The run of a thread that is executed or comes next, after this one.
-    pub(crate) fn waiting(
-        &self,
-        owner: &TenantId,
-        thread: &str,
-        after: Option<&str>,
-    ) -> Option<Arc<Live>> {
-        let key = (owner.clone(), thread.to_owned());
-        let board = self.board();
-        let lane = board.lanes.get(&key)?;
-        let next = lane.iter().find(|live| Some(live.run_id.as_str()) != after);
-        next.cloned()
-    }
-
-    /// Whether a thread has a run that is not over.
-    pub(crate) fn is_busy(&self, owner: &TenantId, thread: &str) -> bool {
-        let key = (owner.clone(), thread.to_owned());
-        self.board().lanes.contains_key(&key)
-    }
-
-    /// Whether a thread has another run that is not over.
-    pub(crate) fn has_more(&self, owner: &TenantId, thread: &str) -> bool {
-        let key = (owner.clone(), thread.to_owned());
-        let board = self.board();
-        board.lanes.get(&key).is_some_and(|lane| lane.len() > 1)
-    }
-
-    /// Puts a run at the end of its thread's lane: it starts when those before it are over.
-    fn enter(board: &mut Board, owner: &TenantId, run: &Run) -> (Arc<Live>, Vec<Arc<Live>>) {
-        let live = Arc::new(Live {
-            run_id: run.run_id.clone(),
-            log: Log::new(),
-            cancel: CancellationToken::new(),
-            result: Mutex::new(Value::Null),
-            stop: Mutex::new(Stop::Interrupt),
-        });
-        board.accepted += 1;
-        let lane = (owner.clone(), run.thread_id.clone());
-        let lane = board.lanes.entry(lane).or_default();
-        let before = lane.clone();
-        lane.push(live.clone());
-        let key = (owner.clone(), run.run_id.clone());
-        board.live.insert(key, live.clone());
-        (live, before)
-    }
-
-    /// The run is over: its thread's next may start.
-    fn leave(&self, owner: &TenantId, thread: &str, live: &Arc<Live>) {
-        let mut board = self.board();
-        board.accepted = board.accepted.saturating_sub(1);
-        let lane = (owner.clone(), thread.to_owned());
-        if let Some(others) = board.lanes.get_mut(&lane) {
-            others.retain(|other| !Arc::ptr_eq(other, live));
-            if others.is_empty() {
-                board.lanes.remove(&lane);
-            }
-        }
-        board.ended.push_back((owner.clone(), live.run_id.clone()));
-        if board.ended.len() > REMEMBERED
-            && let Some(oldest) = board.ended.pop_front()
-        {
-            board.live.remove(&oldest);
-        }
-        drop(board);
-        live.log.end();
-        self.0.lanes_changed.send_replace(());
-    }
-
-    /// Accepts a run: stores it, with its thread where that is new, and starts it as its
-    /// strategy says.
+    /// Accepts a run: stores it, with its thread where that is new and what else is to happen
+    /// with it, and starts it as its strategy says.
     ///
     /// # Cancel safety
     ///
@@ -204,16 +77,53 @@ impl Platform {
         owner: &TenantId,
         run: Run,
         thread: Option<Thread>,
+        also: Vec<RecordWrite>,
     ) -> Answer<Arc<Live>> {
-        let (live, before) = {
-            let mut board = self.board();
-            if board.accepted >= ACCEPTED {
-                return Err(ApiError::Busy.into());
-            }
-            let lane = (owner.clone(), run.thread_id.clone());
-            let others = board.lanes.get(&lane).cloned().unwrap_or_default();
-            let strategy = run.multitask_strategy.as_str();
-            if strategy == "reject" && !others.is_empty() {
+        let seat = self.seat()?;
+        let (platform, owner) = (self.clone(), owner.clone());
+        // Not in the request's own task: that ends when the client leaves.
+        let accepted = async move {
+            let accepting = platform.accept(&owner, run, thread, also, seat);
+            accepting.await
+        };
+        let accepted = self.0.tasks.spawn(accepted.in_current_span());
+        match accepted.await {
+            Ok(accepted) => accepted,
+            Err(_) => Err(ApiError::Internal { what: "run" }.into()),
+        }
+    }
+
+    async fn accept(
+        &self,
+        owner: &TenantId,
+        run: Run,
+        new: Option<Thread>,
+        also: Vec<RecordWrite>,
+        seat: Seat,
+    ) -> Answer<Arc<Live>> {
+        let Some(scope) = scope(&run) else {
+            return Err(ApiError::Internal { what: "scope" }.into());
+        };
+        let assistant = self.assistant(owner, &run.assistant_id).await?;
+        let graph = assistant.current().map(|one| one.graph_id.clone());
+        let holder = self.me();
+        let stop = match run.multitask_strategy.as_str() {
+            "interrupt" => Some(Stop::Interrupt),
+            "rollback" => Some(Stop::Rollback),
+            _ => None,
+        };
+        let others = loop {
+            let (mut thread, expect) = match &new {
+                Some(thread) => (thread.clone(), Expect::Absent),
+                None => {
+                    let found = self.0.records.read(owner, THREAD, &run.thread_id).await?;
+                    let found = found.ok_or_else(|| Refusal::not_found("Thread"))?;
+                    let expect = Expect::Revision(found.revision);
+                    (serde_json::from_str::<Thread>(&found.body)?, expect)
+                }
+            };
+            let others = std::mem::take(&mut thread.lane);
+            if run.multitask_strategy == "reject" && !others.is_empty() {
                 return Err(Refusal::invalid(
                     "Thread is already running a task. Wait for it to finish or choose a different multitask strategy.",
                 ));
@@ -221,41 +131,255 @@ impl Platform {
             if others.len() >= PER_THREAD {
                 return Err(ApiError::Busy.into());
             }
-            match strategy {
-                "interrupt" => others.iter().for_each(|one| one.stop(Stop::Interrupt)),
-                "rollback" => others.iter().for_each(|one| one.stop(Stop::Rollback)),
-                _ => {}
+            thread.lane.clone_from(&others);
+            thread.lane.push(Queued {
+                run: run.run_id.clone(),
+                holder: holder.clone(),
+                tries: 0,
+            });
+            thread.status = "busy".to_owned();
+            thread.updated_at = now();
+            let metadata = &mut thread.metadata;
+            metadata.insert("assistant_id".to_owned(), run.assistant_id.clone().into());
+            metadata.insert("graph_id".to_owned(), graph.clone().into());
+            let (id, thread_id) = (&run.run_id, &run.thread_id);
+            let mut writes = vec![
+                put_write(THREAD, thread_id, "", &thread, expect),
+                put_write(RUN, id, thread_id, &run, Expect::Absent),
+                queue_write(id, thread_id, &holder),
+            ];
+            if let Some(how) = stop {
+                let elsewhere = others.iter().filter(|one| one.holder != holder);
+                writes.extend(elsewhere.map(|one| stop_write(&one.run, thread_id, how)));
             }
-            Self::enter(&mut board, owner, &run)
+            writes.extend(also.iter().cloned());
+            if self.put(owner, writes).await? {
+                break others;
+            }
+            // Another run may have come to the thread at the same time; then once more.
+            let found = self.0.records.read(owner, THREAD, &run.thread_id).await?;
+            let revision = found.map(|found| Expect::Revision(found.revision));
+            let is_moved = new.is_none() && revision.is_some_and(|revision| revision != expect);
+            if !is_moved || self.get::<Run>(owner, RUN, id).await?.is_some() {
+                return Err(Refusal::conflict("Run already exists"));
+            }
         };
+        let live = self.enter(owner, &run, &holder);
+        if let Some(how) = stop {
+            for other in &others {
+                if let Some(other) = self.live(owner, &other.run) {
+                    other.stop(how);
+                }
+            }
+            self.0.bell.tell(STOPS).await;
+        }
         self.0.lanes_changed.send_replace(());
+        self.0.bell.tell(&topic(owner, &run.thread_id)).await;
+        let beginning = Beginning {
+            is_first: others.is_empty(),
+            again: false,
+            tries: 0,
+        };
+        self.execute(scope, owner, run, live.clone(), beginning, seat);
+        Ok(live)
+    }
+
+    fn execute(
+        &self,
+        scope: Scope,
+        owner: &TenantId,
+        run: Run,
+        live: Arc<Live>,
+        beginning: Beginning,
+        seat: Seat,
+    ) {
         let place = Place {
             platform: self.clone(),
             owner: owner.clone(),
-            thread: run.thread_id.clone(),
-            live: live.clone(),
+            live: Some(live),
+            _seat: seat,
         };
-        // Not in the request's own task: that ends when the client leaves.
-        let accepted = place.accept(run, thread, before).in_current_span();
-        let accepted = self.0.tasks.spawn(accepted);
-        match accepted.await {
-            Ok(accepted) => accepted.map(|()| live),
-            Err(_) => Err(ApiError::Internal { what: "run" }.into()),
-        }
-    }
-
-    fn execute(&self, scope: Scope, place: Place, run: Run, before: Vec<Arc<Live>>, again: bool) {
-        let platform = self.clone();
         let span = worker::span(&run);
         // The run outlives the request: a trace of its own, which names it.
         span.follows_from(tracing::Span::current());
         let work = async move {
-            let (owner, live) = (&place.owner, &place.live);
-            worker::execute(&platform, owner, &scope, run, live, before, again).await;
-            drop(place);
+            let (platform, owner) = (&place.platform, &place.owner);
+            let Some(live) = place.live.clone() else {
+                return;
+            };
+            let ended = worker::execute(platform, owner, &scope, run, &live, beginning).await;
+            if ended == worker::Ended::Elsewhere {
+                place.lose();
+            }
         };
         self.0.tasks.spawn(work.instrument(span));
     }
+
+    /// Asks the process that holds a run to stop it.
+    pub(crate) async fn ask_to_stop(
+        &self,
+        owner: &TenantId,
+        thread: &str,
+        run: &str,
+        how: Stop,
+    ) -> Answer<()> {
+        loop {
+            let Some(record) = self.0.records.read(owner, THREAD, thread).await? else {
+                return Ok(());
+            };
+            let kept: Thread = serde_json::from_str(&record.body)?;
+            if !kept.lane.iter().any(|one| one.run == run) {
+                return Ok(());
+            }
+            // The thread is written as it is, so that nothing is asked of a run that has ended.
+            let expect = Expect::Revision(record.revision);
+            let writes = vec![
+                put_write(THREAD, thread, &record.group, &kept, expect),
+                stop_write(run, thread, how),
+            ];
+            if self.put(owner, writes).await? {
+                self.0.bell.tell(STOPS).await;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stops the runs of this process that others asked to stop.
+    pub(crate) async fn heed_stops(&self) -> Result<(), RecordError> {
+        for (owner, record) in self.0.records.every(STOP).await? {
+            if let Some(live) = self.live(&owner, &record.id) {
+                live.stop(match record.body.contains("rollback") {
+                    true => Stop::Rollback,
+                    false => Stop::Interrupt,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the queued runs whose holder is none of the processes that live; gives how many.
+    pub(crate) async fn adopt(
+        &self,
+        queue: Vec<(TenantId, Record)>,
+        lives: impl Fn(&str) -> bool,
+    ) -> usize {
+        let mut taken = 0;
+        for (owner, record) in queue {
+            let entry = Entry::of(&record);
+            if lives(&entry.holder) {
+                continue;
+            }
+            match self.adopt_one(&owner, &record.id, entry).await {
+                Ok(is_taken) => taken += usize::from(is_taken),
+                Err(refusal) => {
+                    tracing::warn!(?refusal, run = record.id, "a queued run cannot be taken up");
+                }
+            }
+        }
+        taken
+    }
+
+    async fn adopt_one(&self, owner: &TenantId, id: &str, entry: Entry) -> Answer<bool> {
+        if self.live(owner, id).is_some() {
+            return Ok(false);
+        }
+        let forget = RecordWrite::Delete {
+            kind: QUEUE,
+            id: id.to_owned(),
+        };
+        let Some(run) = self.get::<Run>(owner, RUN, id).await? else {
+            self.put(owner, vec![forget]).await?;
+            return Ok(false);
+        };
+        let Some(scope) = scope(&run) else {
+            tracing::warn!(run = id, "a queued run names no valid user; it is left");
+            return Ok(false);
+        };
+        let (seat, holder) = (self.seat()?, self.me());
+        let tries = loop {
+            let found = self.0.records.read(owner, THREAD, &run.thread_id).await?;
+            let Some(record) = found.filter(|_| !run.is_over()) else {
+                self.put(owner, vec![forget]).await?;
+                return Ok(false);
+            };
+            let mut thread: Thread = serde_json::from_str(&record.body)?;
+            let place = thread.lane.iter_mut().find(|one| one.run == id);
+            let tries = match place {
+                // Somebody was faster.
+                Some(place) if place.holder != entry.holder => return Ok(false),
+                Some(place) => {
+                    // Who lets go of a run in time gives back its name.
+                    place.tries += u32::from(!place.holder.is_empty() && self.0.bell.is_shared());
+                    place.holder.clone_from(&holder);
+                    place.tries
+                }
+                None => {
+                    thread.lane.push(Queued {
+                        run: id.to_owned(),
+                        holder: holder.clone(),
+                        tries: 0,
+                    });
+                    0
+                }
+            };
+            let expect = Expect::Revision(record.revision);
+            let writes = vec![
+                put_write(THREAD, &run.thread_id, &record.group, &thread, expect),
+                queue_write(id, &run.thread_id, &holder),
+            ];
+            if self.put(owner, writes).await? {
+                break tries;
+            }
+        };
+        let live = self.enter(owner, &run, &holder);
+        let beginning = Beginning {
+            is_first: false,
+            again: true,
+            tries,
+        };
+        self.execute(scope, owner, run, live, beginning, seat);
+        Ok(true)
+    }
+
+    /// Lets go of a run, so that another process takes it up at once.
+    pub(crate) async fn let_go(&self, owner: &TenantId, run: &Run, holder: &str) -> Answer<()> {
+        loop {
+            let found = self.0.records.read(owner, THREAD, &run.thread_id).await?;
+            let Some(record) = found else {
+                return Ok(());
+            };
+            let mut thread: Thread = serde_json::from_str(&record.body)?;
+            let place = thread.lane.iter_mut().find(|one| one.run == run.run_id);
+            let Some(place) = place.filter(|place| place.holder == holder) else {
+                return Ok(());
+            };
+            place.holder.clear();
+            let expect = Expect::Revision(record.revision);
+            let writes = vec![
+                put_write(THREAD, &run.thread_id, &record.group, &thread, expect),
+                queue_write(&run.run_id, &run.thread_id, ""),
+            ];
+            if self.put(owner, writes).await? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn queue_write(run: &str, thread: &str, holder: &str) -> RecordWrite {
+    let entry = Entry {
+        thread: thread.to_owned(),
+        holder: holder.to_owned(),
+    };
+    put_write(QUEUE, run, "", &entry, Expect::Anything)
+}
+
+fn stop_write(run: &str, thread: &str, how: Stop) -> RecordWrite {
+    let how = Value::from(match how {
+        Stop::Rollback => "rollback",
+        _ => "interrupt",
+    });
+    put_write(STOP, run, thread, &how, Expect::Anything)
 }
 
 /// In whose name a run is executed, also after a restart.
@@ -267,56 +391,27 @@ fn scope(run: &Run) -> Option<Scope> {
     })
 }
 
-/// A run's place in its thread's lane, given up when it is dropped.
+/// A run's place among those of this process, given up when it is dropped.
 struct Place {
     platform: Platform,
     owner: TenantId,
-    thread: String,
-    live: Arc<Live>,
+    live: Option<Arc<Live>>,
+    _seat: Seat,
+}
+
+impl Place {
+    /// Another process has the run: its readers here go on with what that one tells.
+    fn lose(mut self) {
+        if let Some(live) = self.live.take() {
+            self.platform.lose(&self.owner, &live);
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.platform.leave(&self.owner, &self.thread, &self.live);
-    }
-}
-
-impl Place {
-    /// Stores a run and executes it.
-    async fn accept(self, run: Run, thread: Option<Thread>, before: Vec<Arc<Live>>) -> Answer<()> {
-        let (platform, owner) = (&self.platform, &self.owner);
-        let Some(scope) = scope(&run) else {
-            return Err(ApiError::Internal { what: "scope" }.into());
-        };
-        let assistant = platform.assistant(owner, &run.assistant_id).await?;
-        let graph = assistant.current().map(|one| one.graph_id.clone());
-        let mut writes = vec![
-            put_write(RUN, &run.run_id, &run.thread_id, &run, Expect::Absent),
-            put_write(QUEUE, &run.run_id, "", &run.thread_id, Expect::Anything),
-        ];
-        if let Some(thread) = &thread {
-            writes.push(put_write(
-                THREAD,
-                &run.thread_id,
-                "",
-                thread,
-                Expect::Absent,
-            ));
+        if let Some(live) = &self.live {
+            self.platform.leave(&self.owner, live);
         }
-        if !platform.put(owner, writes).await? {
-            return Err(Refusal::conflict("Run already exists"));
-        }
-        let marked = platform
-            .change::<Thread>(owner, THREAD, &run.thread_id, |thread| {
-                thread.status = "busy".to_owned();
-                thread.updated_at = now();
-                let metadata = &mut thread.metadata;
-                metadata.insert("assistant_id".to_owned(), run.assistant_id.clone().into());
-                metadata.insert("graph_id".to_owned(), graph.clone().into());
-            })
-            .await;
-        // Also when marking failed: a run that is stored is executed.
-        platform.clone().execute(scope, self, run, before, false);
-        marked.map(drop)
     }
 }

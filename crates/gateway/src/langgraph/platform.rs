@@ -1,7 +1,6 @@
 //! The service behind the API: what it keeps, and how that is read.
 //!
-//! Invariant: nothing is read but for one owner. Deliberately absent: several processes over
-//! one store of records.
+//! Invariant: nothing is read but for one owner. Deliberately absent: whose turn a thread is.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +8,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use lyceum_core::{Expect, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId};
+use lyceum_core::{
+    Expect, Hints, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId,
+};
 use lyceum_graph::{CheckpointId, Saver, ThreadId};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -18,12 +19,13 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
+    board::Board,
     chronicle::Chronicles,
-    lanes::Board,
     refusal::{Answer, Refusal},
     resources::{Assistant, RUN, Run, THREAD, Thread, Versions},
     served::Served,
 };
+use crate::bell::Bell;
 
 /// Runs that are executed at once; a run that waits for a model costs little.
 const RUNNING: usize = 256;
@@ -46,6 +48,10 @@ pub(crate) struct Inner {
     pub(crate) board: Mutex<Board>,
     pub(crate) tasks: TaskTracker,
     pub(crate) chronicles: Chronicles,
+    /// The name of this process among those that share the records.
+    pub(crate) me: Mutex<String>,
+    /// What they tell each other.
+    pub(crate) bell: Bell,
     /// Told when a lane of runs changes.
     pub(crate) lanes_changed: watch::Sender<()>,
     /// Told when a cron changes.
@@ -78,6 +84,8 @@ impl Platform {
             board: Mutex::default(),
             tasks: TaskTracker::new(),
             chronicles: Chronicles::default(),
+            me: Mutex::new(Uuid::now_v7().to_string()),
+            bell: Bell::default(),
             lanes_changed: watch::Sender::new(()),
             crons_changed: Notify::new(),
         }))
@@ -89,6 +97,17 @@ impl Platform {
     pub fn with_truncate(mut self) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.truncates = true;
+        }
+        self
+    }
+
+    /// Shares the records with other processes, which tell each other of what is new in them;
+    /// [`Platform::tend_peers`] is to run then. It takes effect on a platform that was not cloned
+    /// yet, and needs a tokio runtime.
+    #[must_use]
+    pub fn shared(mut self, hints: Arc<dyn Hints>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.bell = Bell::new(hints);
         }
         self
     }
@@ -105,13 +124,25 @@ impl Platform {
         Ok(record.and_then(|record| serde_json::from_str(&record.body).ok()))
     }
 
-    /// All records of a kind that a filter keeps, newest first.
+    /// All records of a kind that can be read as one, newest first.
     pub(crate) async fn all<T: DeserializeOwned>(
         &self,
         owner: &TenantId,
         kind: &'static str,
         group: Option<&str>,
     ) -> Answer<Vec<T>> {
+        let records = self.records_of(owner, kind, group).await?;
+        let read = records.iter();
+        let read = read.filter_map(|record| serde_json::from_str(&record.body).ok());
+        Ok(read.collect())
+    }
+
+    pub(crate) async fn records_of(
+        &self,
+        owner: &TenantId,
+        kind: &'static str,
+        group: Option<&str>,
+    ) -> Answer<Vec<Record>> {
         let (mut found, mut before) = (Vec::new(), None);
         loop {
             let list = RecordList {
@@ -123,10 +154,7 @@ impl Platform {
             let page: Vec<Record> = self.0.records.list(owner, list).await?;
             let is_last = page.len() < PAGE;
             before = page.last().map(|record| record.seq);
-            let read = page
-                .iter()
-                .filter_map(|record| serde_json::from_str(&record.body).ok());
-            found.extend(read);
+            found.extend(page);
             if is_last {
                 return Ok(found);
             }

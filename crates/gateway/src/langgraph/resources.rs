@@ -13,6 +13,14 @@ pub(crate) const RUN: &str = "lg_run";
 pub(crate) const QUEUE: &str = "lg_queue";
 pub(crate) const ITEM: &str = "lg_item";
 pub(crate) const CRON: &str = "lg_cron";
+/// That a run is to stop.
+pub(crate) const STOP: &str = "lg_stop";
+/// That a process is there.
+pub(crate) const PROCESS: &str = "lg_process";
+/// What a run tells, where several processes share the records.
+pub(crate) const TAPE: &str = "lg_tape";
+pub(crate) const TAPE_PART: &str = "lg_tape_part";
+pub(crate) const TAPE_RESULT: &str = "lg_tape_result";
 
 /// An assistant: a graph with a configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,6 +67,20 @@ pub(crate) struct Thread {
     /// Runs whose checkpoints were taken back.
     #[serde(default)]
     pub(crate) undone: Vec<String>,
+    /// Runs that are not over, in their order; the first is executed.
+    #[serde(default)]
+    pub(crate) lane: Vec<Queued>,
+}
+
+/// A run's place in its thread's lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Queued {
+    pub(crate) run: String,
+    /// The process that executes it, or will; empty where none does.
+    pub(crate) holder: String,
+    /// How many processes ended while they held it.
+    #[serde(default)]
+    pub(crate) tries: u32,
 }
 
 impl Thread {
@@ -75,6 +97,7 @@ impl Thread {
             error: None,
             config: json!({}),
             undone: Vec::new(),
+            lane: Vec::new(),
         }
     }
 

@@ -22,11 +22,12 @@ use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    lanes::{Live, Stop},
+    board::{Live, Stop},
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     request::{Asked, uuid},
     resources::{RUN, Run, THREAD, Thread, now},
+    tape,
 };
 use crate::streams::{OpenStream, RETRY};
 
@@ -41,6 +42,8 @@ pub(crate) struct Who<'a> {
     pub(crate) headers: &'a Map<String, Value>,
     /// The id of the run, where it was given before.
     pub(crate) run_id: Option<String>,
+    /// What is to be written with the run, or neither.
+    pub(crate) also: Vec<RecordWrite>,
 }
 
 /// Stores and starts a run of the request.
@@ -59,6 +62,7 @@ pub(crate) async fn submit_body(
         scope: &asked.scope,
         headers: &asked.headers,
         run_id: None,
+        also: Vec::new(),
     };
     submit(&who, thread, body).await
 }
@@ -128,7 +132,9 @@ pub(crate) async fn submit(
         headers: who.headers.clone(),
         temporary: is_temporary,
     };
-    let live = platform.submit(owner, run.clone(), new).await?;
+    let live = platform
+        .submit(owner, run.clone(), new, who.also.clone())
+        .await?;
     Ok((run, live))
 }
 
@@ -310,11 +316,13 @@ pub(crate) async fn delete(Path((id, run)): Path<(String, String)>, asked: Asked
     if !run.is_over() {
         return Err(Refusal::conflict("Run is not over: cancel it first"));
     }
-    let delete = RecordWrite::Delete {
+    let owner = asked.owner();
+    let mut writes = tape::removal(&asked.platform, owner, &run.run_id).await?;
+    writes.push(RecordWrite::Delete {
         kind: RUN,
         id: run.run_id,
-    };
-    asked.platform.put(asked.owner(), vec![delete]).await?;
+    });
+    asked.platform.put(owner, writes).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -334,8 +342,9 @@ pub(crate) async fn join(Path((id, run)): Path<(String, String)>, asked: Asked) 
 
 /// A run of this owner's thread that waits, is executed, or ended a while ago.
 async fn live_of(asked: &Asked, thread: &str, run: &str) -> Answer<Option<Arc<Live>>> {
-    let live = asked.platform.live(asked.owner(), run);
-    match asked.platform.run(asked.owner(), thread, run).await {
+    let (platform, owner) = (&asked.platform, asked.owner());
+    let live = platform.find(owner, Some(thread), run).await?;
+    match platform.run(owner, thread, run).await {
         Ok(_) => Ok(live),
         // A run on a thread of its own leaves no record, but its events for a while.
         Err(_) if live.is_some() => Ok(live),
@@ -350,7 +359,7 @@ pub(crate) async fn join_stream(Path((id, run)): Path<(String, String)>, asked: 
 
 /// The same of a run on a thread of its own.
 pub(crate) async fn join_stream_alone(Path(run): Path<String>, asked: Asked) -> Answer {
-    let live = asked.platform.live(asked.owner(), &run);
+    let live = asked.platform.find(asked.owner(), None, &run).await?;
     let live = live.ok_or_else(|| Refusal::not_found("Run"))?;
     follow_on(&asked, Some(live))
 }
@@ -375,7 +384,8 @@ fn follow_on(asked: &Asked, live: Option<Arc<Live>>) -> Answer {
 }
 
 async fn stop(asked: &Asked, run: &Run, how: Stop, waits: bool) -> Answer<()> {
-    let Some(live) = asked.platform.live(asked.owner(), &run.run_id) else {
+    let (platform, thread) = (&asked.platform, Some(run.thread_id.as_str()));
+    let Some(live) = platform.find(asked.owner(), thread, &run.run_id).await? else {
         return Ok(());
     };
     live.stop(how);

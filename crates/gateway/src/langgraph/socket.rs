@@ -159,8 +159,8 @@ impl Connection {
             let text = format!("at most {SUBSCRIPTIONS} subscriptions are open at once");
             return Err(No::argument(text));
         }
-        let chronicles = &self.asked.platform.0.chronicles;
-        let chronicle = chronicles.open(self.asked.owner(), &self.thread);
+        let platform = &self.asked.platform;
+        let chronicle = platform.chronicle(self.asked.owner(), &self.thread);
         let id = format!("s{}", self.next);
         self.next += 1;
         self.open.push((id.clone(), chronicle.read(filter, since)));

@@ -12,6 +12,7 @@ use lyceum_core::TenantId;
 use serde_json::{Map, Value, json};
 
 use super::{
+    board::Live,
     chronicle::Chronicle,
     erased::{Said, What},
     platform::Platform,
@@ -35,15 +36,23 @@ pub(crate) struct Teller {
     run_id: String,
     graph: String,
     chronicle: Option<Arc<Chronicle>>,
+    /// Where followers at other processes read it, where the run was started for them.
+    taped: Option<Arc<Live>>,
     written: Written,
     open: BTreeMap<String, Open>,
     asked: BTreeSet<String>,
     inside: BTreeSet<Vec<String>>,
+    /// The place of the end among what is taped.
+    ended: Option<u64>,
 }
 
 impl Teller {
-    pub(crate) fn new(platform: &Platform, owner: &TenantId, run: &Run) -> Self {
+    pub(crate) fn new(platform: &Platform, owner: &TenantId, run: &Run, live: &Arc<Live>) -> Self {
+        // Who starts a run by a command follows its thread, maybe elsewhere.
+        let modes = run.asked.get("stream_mode").and_then(Value::as_array);
+        let is_taped = platform.0.bell.is_shared() && modes.is_some_and(Vec::is_empty);
         Self {
+            taped: is_taped.then(|| live.clone()),
             platform: platform.clone(),
             owner: owner.clone(),
             thread_id: run.thread_id.clone(),
@@ -54,6 +63,7 @@ impl Teller {
             open: BTreeMap::new(),
             asked: BTreeSet::new(),
             inside: BTreeSet::new(),
+            ended: None,
         }
     }
 
@@ -63,16 +73,37 @@ impl Teller {
             let chronicles = &self.platform.0.chronicles;
             self.chronicle = chronicles.find(&self.owner, &self.thread_id);
         }
-        self.chronicle.is_some()
+        self.chronicle.is_some() || self.taped.is_some()
     }
 
     fn tell(&self, method: &str, namespace: &[String], data: &Value) {
+        let place = self.tape(method, namespace, data);
         if let Some(chronicle) = &self.chronicle {
-            chronicle.tell(method, namespace, data);
+            let name = place.map(|place| chronicle.know(&self.run_id, place));
+            chronicle.tell(method, namespace, data, name);
         }
     }
 
+    /// Tells followers at other processes; gives the place of what is told.
+    fn tape(&self, method: &str, namespace: &[String], data: &Value) -> Option<u64> {
+        let live = self.taped.as_ref()?;
+        let place = live.told.next_id();
+        live.told.push(method.to_owned(), &json!([namespace, data]));
+        Some(place)
+    }
+
     fn lifecycle(&self, namespace: &[String], event: &str, graph: &str, error: Option<&str>) {
+        let data = self.lifecycle_data(namespace, event, graph, error);
+        self.tell("lifecycle", namespace, &data);
+    }
+
+    fn lifecycle_data(
+        &self,
+        namespace: &[String],
+        event: &str,
+        graph: &str,
+        error: Option<&str>,
+    ) -> Value {
         let mut data = json!({ "event": event, "graph_name": graph });
         if let Some(error) = error {
             data["error"] = error.into();
@@ -80,7 +111,7 @@ impl Teller {
         if namespace.is_empty() {
             data["run_id"] = self.run_id.as_str().into();
         }
-        self.tell("lifecycle", namespace, &data);
+        data
     }
 
     /// The run begins; these fields were written before.
@@ -92,11 +123,24 @@ impl Teller {
         }
     }
 
+    /// The run is over: followers elsewhere are told so by the write that stores its end.
+    pub(crate) fn tape_end(&mut self, status: &str, is_open: bool, error: Option<&str>) {
+        let data = self.end_data(status, is_open, error);
+        self.ended = self.tape("lifecycle", &[], &data);
+    }
+
     /// The run is over and its end is stored.
     pub(crate) fn end(&mut self, status: &str, is_open: bool, error: Option<&str>) {
-        if !self.is_followed() {
-            return;
+        let data = self.end_data(status, is_open, error);
+        if self.is_followed()
+            && let Some(chronicle) = &self.chronicle
+        {
+            let name = self.ended.map(|place| chronicle.know(&self.run_id, place));
+            chronicle.tell("lifecycle", &[], &data, name);
         }
+    }
+
+    fn end_data(&self, status: &str, is_open: bool, error: Option<&str>) -> Value {
         let event = match status {
             "success" => "completed",
             // What waits for an answer may go on; what was stopped does not.
@@ -105,7 +149,7 @@ impl Teller {
         };
         let error = error.or((event == "failed").then_some("the run was cancelled"));
         let error = error.filter(|_| event == "failed");
-        self.lifecycle(&[], event, &self.graph, error);
+        self.lifecycle_data(&[], event, &self.graph, error)
     }
 
     pub(crate) fn say(&mut self, said: &Said) {

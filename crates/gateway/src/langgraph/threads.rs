@@ -17,15 +17,16 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
+    board::Stop,
+    ending::clear,
     erased::known,
-    lanes::Stop,
     platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
     resources::{ASSISTANT, ITEM, RUN, Run, THREAD, Thread, Versions, now},
     shelf::{Item, item_id},
     states::{self, Reader},
-    worker::clear,
+    tape,
 };
 use crate::error::ApiError;
 
@@ -82,7 +83,11 @@ async fn remove(asked: &Asked, id: &str) -> Answer<()> {
     let owner = asked.owner();
     let runs = asked.platform.all::<Run>(owner, RUN, Some(id)).await?;
     for run in &runs {
-        if let Some(live) = asked.platform.live(owner, &run.run_id) {
+        if run.is_over() {
+            continue;
+        }
+        let found = asked.platform.find(owner, Some(id), &run.run_id).await?;
+        if let Some(live) = found {
             live.stop(Stop::Interrupt);
             live.log.ended().await;
         }
@@ -92,7 +97,9 @@ async fn remove(asked: &Asked, id: &str) -> Answer<()> {
     let runs = runs.into_iter().map(|run| (RUN, run.run_id));
     let all = runs.chain([(THREAD, id.to_owned())]);
     let writes = all.map(|(kind, id)| RecordWrite::Delete { kind, id });
-    asked.platform.put(owner, writes.collect()).await?;
+    let tapes = tape::removals(&asked.platform, owner, id).await?;
+    let writes = writes.chain(tapes).collect();
+    asked.platform.put(owner, writes).await?;
     Ok(())
 }
 
@@ -201,6 +208,7 @@ pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Va
     new.thread_id = Uuid::now_v7().to_string();
     new.created_at = now();
     new.updated_at = now();
+    new.lane.clear();
     if new.status == "busy" {
         new.status = "idle".to_owned();
     }
@@ -332,7 +340,7 @@ pub(crate) async fn state_of(Path(id): Path<String>, asked: Asked) -> Answer<Jso
 pub(crate) async fn update_state(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
     let owner = asked.owner();
     let thread = one(&asked, &id).await?;
-    if asked.platform.is_busy(owner, &id) {
+    if !thread.lane.is_empty() {
         return Err(Refusal::conflict(
             "Thread is busy: wait for its run or cancel it",
         ));
@@ -423,8 +431,13 @@ async fn settle(asked: &Asked, reader: &Reader, id: &str) -> Answer<()> {
         .change::<Thread>(asked.owner(), THREAD, id, |thread| {
             thread.values = values.clone();
             thread.updated_at = now();
-            let is_open = !found.tasks.is_empty();
-            thread.status = if is_open { "interrupted" } else { "idle" }.to_owned();
+            thread.status = match (thread.lane.is_empty(), found.tasks.is_empty()) {
+                // A run came meanwhile.
+                (false, _) => "busy",
+                (true, false) => "interrupted",
+                (true, true) => "idle",
+            }
+            .to_owned();
         })
         .await?;
     Ok(())

@@ -1,66 +1,48 @@
 //! The execution of one run, from its turn to its stored end.
 //!
-//! Invariant: a run ends in one write that sets its status and takes it from the queue.
-//! Deliberately absent: retries of a failed run; nodes have their own.
+//! Invariant: a run that another process has taken is told no further here. Deliberately
+//! absent: retries of a failed run; nodes have their own.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use lyceum_core::{Expect, RecordWrite, Scope, TenantId};
-use lyceum_graph::{Claim, Interrupt, Keep, Namespace, RunError, Status};
-use serde_json::{Map, Value, json};
+use lyceum_core::{Scope, TenantId};
+use lyceum_graph::{RunError, Status};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 
 use super::{
     begin::{begin, durability},
-    erased::{Call, What, shown},
-    lanes::{Live, Stop},
-    platform::{Platform, put_write},
+    board::{Live, Stop},
+    ending::{End, Work, finish, free},
+    erased::{Call, What},
+    lanes::{Beginning, topic},
+    platform::Platform,
     refusal::Refusal,
-    resources::{QUEUE, RUN, Run, THREAD, Thread, now},
+    resources::{RUN, Run, THREAD, Thread, now},
     served::Raised,
-    states::{OFFSET, Reader},
+    states::OFFSET,
+    tape::{Hold, Tape},
     teller::Teller,
     wire::Wire,
 };
 
 /// Steps after which a cycle is taken for endless, unless the client says otherwise.
 const STEP_LIMIT: u64 = 100;
-/// How long a thread of a dead process stays taken.
-const LEASE: Duration = Duration::from_secs(30);
+/// How many processes may end while they hold a run: it may be what ends them.
+const MOST_TRIES: u32 = 3;
+/// The pause before records that could not be used are used again, and the longest between two
+/// looks at a lane whose first run is elsewhere.
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// How a run ended.
-struct End {
-    status: &'static str,
-    values: Option<Value>,
-    interrupts: Vec<Interrupt>,
-    /// Whether something is left to do on the thread.
-    is_open: bool,
-    error: Option<Value>,
-}
-
-impl End {
-    fn stopped() -> Self {
-        Self {
-            status: "interrupted",
-            values: None,
-            interrupts: Vec::new(),
-            is_open: false,
-            error: None,
-        }
-    }
-
-    fn failed(error: &str, message: &str) -> Self {
-        Self {
-            status: "error",
-            error: Some(json!({ "error": error, "message": message })),
-            ..Self::stopped()
-        }
-    }
+/// Where a run was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Its end is stored, or it goes on after the next start.
+    Here,
+    /// Another process has it.
+    Elsewhere,
 }
 
 /// The span of a run, by OpenTelemetry's conventions for generative AI.
@@ -85,50 +67,53 @@ pub(crate) async fn execute(
     scope: &Scope,
     mut run: Run,
     live: &Arc<Live>,
-    before: Vec<Arc<Live>>,
-    again: bool,
-) {
-    let attempt = if again { 2 } else { 1 };
+    beginning: Beginning,
+) -> Ended {
+    let work = Work {
+        platform,
+        owner,
+        live,
+    };
+    let is_shared = platform.0.bell.is_shared();
+    let mut tape = is_shared.then(|| Tape::new(&run.run_id, &run.thread_id, &live.holder));
+    if beginning.again
+        && let Some(tape) = &mut tape
+    {
+        work.take_over(tape).await;
+    }
+    let attempt = if beginning.again {
+        (beginning.tries + 1).max(2)
+    } else {
+        1
+    };
     let told = json!({ "run_id": run.run_id, "attempt": attempt });
     live.log.push("metadata".to_owned(), &told);
-    let mut teller = Teller::new(platform, owner, &run);
-    let turn = async {
-        for other in before {
-            other.log.ended().await;
-        }
-        let after = run.asked.get("after_seconds").and_then(Value::as_f64);
-        if let Some(after) = after.and_then(|after| Duration::try_from_secs_f64(after).ok())
-            && !again
-        {
-            tokio::time::sleep(after).await;
-        }
-        platform.0.slots.acquire().await
+    let mut teller = Teller::new(platform, owner, &run, live);
+    let done = CancellationToken::new();
+    let ended = async {
+        let end = work.run(scope, &mut run, beginning, &mut teller).await;
+        done.cancel();
+        end
     };
-    let turn = live.cancel.run_until_cancelled(turn).await;
-    let end = match turn {
-        None | Some(Err(_)) => End::stopped(),
-        Some(Ok(_slot)) => {
-            run.status = "running".to_owned();
-            run.updated_at = now();
-            let _stored = platform
-                .change::<Run>(owner, RUN, &run.run_id, |stored| {
-                    stored.status = "running".to_owned();
-                })
-                .await;
-            let running = drive(platform, owner, scope, &run, live, (again, &mut teller));
-            match AssertUnwindSafe(running).catch_unwind().await {
-                Ok(Ok(end)) => end,
-                Ok(Err(refusal)) => {
-                    tracing::error!(?refusal, "a run failed inside");
-                    End::failed("InternalError", "the server failed")
-                }
-                Err(_panic) => End::failed("InternalError", "the run panicked"),
-            }
+    let taped = async {
+        if let Some(tape) = &mut tape
+            && tape.follow(platform, owner, live, &done).await == Hold::Lost
+        {
+            live.stop(Stop::Lost);
         }
+    };
+    let (end, ()) = tokio::join!(ended, taped);
+    let Some(end) = end else {
+        return Ended::Elsewhere;
     };
     let stopped = live.cancel.is_cancelled().then(|| live.how());
-    if stopped == Some(Stop::Shutdown) {
-        return;
+    match stopped {
+        Some(Stop::Shutdown) => {
+            work.leave(&run, tape.as_mut()).await;
+            return Ended::Here;
+        }
+        Some(Stop::Lost) => return Ended::Elsewhere,
+        _ => {}
     }
     let (status, is_open) = (end.status, end.is_open && stopped.is_none());
     let span = tracing::Span::current();
@@ -141,10 +126,161 @@ pub(crate) async fn execute(
         .as_ref()
         .and_then(|error| error.get("message")?.as_str());
     let error = error.map(str::to_owned);
-    match finish(platform, owner, &run, end, stopped, live).await {
-        Ok(()) => teller.end(status, is_open, error.as_deref()),
+    teller.tape_end(status, is_open, error.as_deref());
+    match finish(work, &run, end, stopped, tape.as_mut()).await {
+        Ok(Hold::Mine) => {
+            teller.end(status, is_open, error.as_deref());
+            Ended::Here
+        }
+        Ok(Hold::Lost) => Ended::Elsewhere,
         // The queue's record is still there: the run is taken up after the next start.
-        Err(refusal) => tracing::error!(?refusal, "the end of a run cannot be stored"),
+        Err(refusal) => {
+            tracing::error!(?refusal, "the end of a run cannot be stored");
+            Ended::Here
+        }
+    }
+}
+
+/// What a thread's lane says of a run that waits.
+enum Turn {
+    Come,
+    After(String),
+    Lost,
+}
+
+impl Work<'_> {
+    /// Goes on with what the process before told.
+    async fn take_over(&self, tape: &mut Tape) {
+        loop {
+            let Err(refusal) = tape.take_over(self.platform, self.owner, self.live).await else {
+                return;
+            };
+            tracing::warn!(?refusal, "what a run told cannot be read");
+            // A run that was stopped is ended all the same, one that is left is not.
+            if self.live.cancel.is_cancelled()
+                && matches!(self.live.how(), Stop::Shutdown | Stop::Lost)
+            {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The run from its turn to its end; `None` when another process has it.
+    async fn run(
+        &self,
+        scope: &Scope,
+        run: &mut Run,
+        beginning: Beginning,
+        teller: &mut Teller,
+    ) -> Option<End> {
+        let (platform, owner) = (self.platform, self.owner);
+        let turn = async {
+            if !beginning.is_first && !self.turn(run).await {
+                return None;
+            }
+            let after = run.asked.get("after_seconds").and_then(Value::as_f64);
+            if let Some(after) = after.and_then(|after| Duration::try_from_secs_f64(after).ok())
+                && !beginning.again
+            {
+                tokio::time::sleep(after).await;
+            }
+            Some(platform.0.slots.acquire().await)
+        };
+        let _slot = match self.live.cancel.run_until_cancelled(turn).await {
+            Some(None) => return None,
+            None | Some(Some(Err(_))) => return Some(End::stopped()),
+            Some(Some(Ok(slot))) => slot,
+        };
+        if beginning.tries >= MOST_TRIES {
+            let told = format!("{} processes ended while they ran it", beginning.tries);
+            let _free = free(platform, owner, &run.thread_id).await;
+            return Some(End::failed("ProcessLost", &told));
+        }
+        run.status = "running".to_owned();
+        run.updated_at = now();
+        let _stored = platform
+            .change::<Run>(owner, RUN, &run.run_id, |stored| {
+                stored.status = "running".to_owned();
+            })
+            .await;
+        let running = async {
+            if beginning.again && platform.0.bell.is_shared() {
+                // The process before may have left the thread taken.
+                free(platform, owner, &run.thread_id).await?;
+            }
+            drive(
+                platform,
+                owner,
+                scope,
+                run,
+                self.live,
+                (beginning.again, teller),
+            )
+            .await
+        };
+        Some(match AssertUnwindSafe(running).catch_unwind().await {
+            Ok(Ok(end)) => end,
+            Ok(Err(refusal)) => {
+                tracing::error!(?refusal, "a run failed inside");
+                End::failed("InternalError", "the server failed")
+            }
+            Err(_panic) => End::failed("InternalError", "the run panicked"),
+        })
+    }
+
+    /// Waits until the run is the first of its thread; gives whether it comes to that here.
+    async fn turn(&self, run: &Run) -> bool {
+        let (platform, owner) = (self.platform, self.owner);
+        let mut news = platform.0.bell.listen(&topic(owner, &run.thread_id));
+        let mut changed = platform.0.lanes_changed.subscribe();
+        loop {
+            let before = match self.look(run).await {
+                Ok(Turn::Come) => return true,
+                Ok(Turn::Lost) => return false,
+                Ok(Turn::After(before)) => before,
+                Err(refusal) => {
+                    tracing::warn!(?refusal, "a thread's lane cannot be read");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            match platform.live(owner, &before) {
+                Some(before) => before.log.ended().await,
+                None => tokio::select! {
+                    _closed = changed.changed() => {}
+                    () = news.news(PAUSE) => {}
+                },
+            }
+        }
+    }
+
+    async fn look(&self, run: &Run) -> Result<Turn, Refusal> {
+        let thread = self
+            .platform
+            .get::<Thread>(self.owner, THREAD, &run.thread_id);
+        let Some(thread) = thread.await? else {
+            return Ok(Turn::Lost);
+        };
+        let place = thread.lane.iter().position(|one| one.run == run.run_id);
+        let Some((place, mine)) = place.and_then(|at| Some((at, thread.lane.get(at)?))) else {
+            return Ok(Turn::Lost);
+        };
+        if mine.holder != self.live.holder {
+            return Ok(Turn::Lost);
+        }
+        let before = place.checked_sub(1).and_then(|at| thread.lane.get(at));
+        Ok(before.map_or(Turn::Come, |before| Turn::After(before.run.clone())))
+    }
+
+    /// The process ends: another one goes on with the run.
+    async fn leave(&self, run: &Run, tape: Option<&mut Tape>) {
+        let Some(tape) = tape else { return };
+        let _told = tape.flush(self.platform, self.owner, self.live).await;
+        let left = self.platform.let_go(self.owner, run, &self.live.holder);
+        if let Err(refusal) = left.await {
+            tracing::warn!(?refusal, "a run waits until this process is taken for gone");
+        }
     }
 }
 
@@ -265,131 +401,4 @@ async fn drive(
         }
     }
     Ok(End::failed("Error", "the run ended without a result"))
-}
-
-/// The questions that are open, by task, as clients see them.
-async fn asked_by_task(
-    platform: &Platform,
-    owner: &TenantId,
-    run: &Run,
-) -> Result<Map<String, Value>, Refusal> {
-    let thread = platform.thread(owner, &run.thread_id).await?;
-    let Some(reader) = Reader::open(platform, owner, &thread)? else {
-        return Ok(Map::new());
-    };
-    let found = reader.snapshot(&Namespace::default(), None).await?;
-    let tasks = found.into_iter().flat_map(|found| found.tasks);
-    let asking = tasks.filter(|task| !task.interrupts.is_empty());
-    let asking = asking.map(|task| {
-        let id = task.id.to_string();
-        let asked = shown(&task.interrupts, Some(&id));
-        (id, asked)
-    });
-    Ok(asking.collect())
-}
-
-async fn finish(
-    platform: &Platform,
-    owner: &TenantId,
-    run: &Run,
-    mut end: End,
-    stopped: Option<Stop>,
-    live: &Arc<Live>,
-) -> Result<(), Refusal> {
-    if stopped.is_some() && end.status != "success" {
-        end.status = "interrupted";
-        end.is_open = false;
-        if end.error.is_none() {
-            let told = json!({ "error": "UserInterrupt", "message": "User interrupted the run" });
-            live.log.push("error".to_owned(), &told);
-        }
-    }
-    if let Some(error) = &end.error {
-        live.log.push("error".to_owned(), error);
-    }
-    let interrupts = if end.interrupts.is_empty() {
-        Map::new()
-    } else {
-        asked_by_task(platform, owner, run).await?
-    };
-    let all_asked = || {
-        let lists = interrupts.values().filter_map(Value::as_array);
-        lists.flatten().cloned().collect::<Value>()
-    };
-    *live.result.lock().unwrap_or_else(PoisonError::into_inner) = match (&end.error, &end.values) {
-        (Some(error), _) => json!({ "__error__": error }),
-        (None, Some(Value::Object(values))) => {
-            let mut values = values.clone();
-            if !end.interrupts.is_empty() {
-                values.insert("__interrupt__".to_owned(), all_asked());
-            }
-            Value::Object(values)
-        }
-        (None, _) => Value::Null,
-    };
-    let is_undone = stopped == Some(Stop::Rollback) && end.status != "success";
-    let thread = platform
-        .change::<Thread>(owner, THREAD, &run.thread_id, |thread| {
-            thread.updated_at = now();
-            thread.status = match (&end.error, end.is_open) {
-                _ if platform.has_more(owner, &run.thread_id) => "busy",
-                (Some(_), _) => "error",
-                (None, true) => "interrupted",
-                (None, false) => "idle",
-            }
-            .to_owned();
-            thread.error.clone_from(&end.error);
-            if is_undone {
-                thread.undone.push(run.run_id.clone());
-            } else if let Some(values) = &end.values {
-                thread.values = values.clone();
-                thread.interrupts = Value::Object(interrupts.clone());
-            }
-        })
-        .await?;
-    if let Some(thread) = thread.filter(|_| is_undone)
-        && platform.head(owner, &thread).await?.is_none()
-    {
-        // Nothing is left: the thread is empty again.
-        clear(platform, owner, &run.thread_id).await?;
-    }
-    let mut stored = run.clone();
-    stored.status = end.status.to_owned();
-    stored.updated_at = now();
-    let mut writes = vec![RecordWrite::Delete {
-        kind: QUEUE,
-        id: run.run_id.clone(),
-    }];
-    if is_undone || run.temporary {
-        writes.push(RecordWrite::Delete {
-            kind: RUN,
-            id: run.run_id.clone(),
-        });
-    } else {
-        let (id, group) = (&run.run_id, &run.thread_id);
-        writes.push(put_write(RUN, id, group, &stored, Expect::Anything));
-    }
-    if run.temporary {
-        clear(platform, owner, &run.thread_id).await?;
-        writes.push(RecordWrite::Delete {
-            kind: THREAD,
-            id: run.thread_id.clone(),
-        });
-    }
-    platform.put(owner, writes).await?;
-    Ok(())
-}
-
-/// Removes the checkpoints of a thread.
-pub(crate) async fn clear(
-    platform: &Platform,
-    owner: &TenantId,
-    thread: &str,
-) -> Result<(), Refusal> {
-    let key = Platform::key(owner, thread)?;
-    let saver = &platform.0.saver;
-    let lease = saver.acquire(&key, LEASE, Claim::TakeOver).await?;
-    saver.prune(&lease, Keep::Nothing).await?;
-    saver.release(&lease).await?;
-    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
     dto::{BusyOutput, ErrorOutput},
     error::ApiError,
     gateway::Shared,
-    streams::{Asker, Source},
+    streams::Asker,
 };
 
 /// Go on with a stream after its connection was lost.
@@ -66,7 +66,7 @@ pub(crate) async fn resume(
         (status = 204, description = "It ends, or has ended; its events tell so"),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
-        (status = 404, description = "There is no such stream at this process", body = ErrorOutput),
+        (status = 404, description = "There is no such stream, or it cannot be ended from this process", body = ErrorOutput),
     )
 )]
 pub(crate) async fn cancel(
@@ -74,13 +74,8 @@ pub(crate) async fn cancel(
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    match app.hub.find(&caller.scope, named(id)?).await? {
-        Source::Here(journal) => {
-            journal.cancel.cancel();
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        Source::Elsewhere { .. } => Err(ApiError::NoStream),
-    }
+    app.hub.end(&caller.scope, named(id)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 fn named(id: Result<Path<String>, PathRejection>) -> Result<Uuid, ApiError> {

@@ -31,6 +31,7 @@ use super::{
     stored::{GONE, Stored},
 };
 use crate::{
+    bell::Bell,
     error::ApiError,
     sse::{Numbered, Said},
 };
@@ -52,6 +53,7 @@ pub(crate) struct Hub {
     journals: Mutex<HashMap<Uuid, Arc<Journal>>>,
     tasks: TaskTracker,
     stored: OnceLock<Stored>,
+    bell: OnceLock<Bell>,
 }
 
 impl fmt::Debug for Hub {
@@ -72,12 +74,39 @@ impl Hub {
             journals: Mutex::default(),
             tasks: TaskTracker::new(),
             stored: OnceLock::new(),
+            bell: OnceLock::new(),
         }
     }
 
     /// Keeps streams there too. The first store stays.
     pub(crate) fn keep_in(&self, records: Arc<dyn RecordStore>) {
-        self.stored.get_or_init(|| Stored::new(records));
+        let bell = || self.bell.get().cloned().unwrap_or_default();
+        self.stored.get_or_init(|| Stored::new(records, bell()));
+    }
+
+    /// Tells other processes of streams, and hears of theirs. Before [`Hub::keep_in`].
+    pub(crate) fn share(&self, bell: Bell) {
+        self.bell.get_or_init(|| bell);
+    }
+
+    /// Ends the work behind a user's stream, wherever it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::NoStream`] where there is none that can be ended from here,
+    /// [`ApiError::Busy`] where that is not known.
+    pub(crate) async fn end(&self, scope: &Scope, id: Uuid) -> Result<(), ApiError> {
+        match self.find(scope, id).await? {
+            Source::Here(journal) => journal.cancel.cancel(),
+            Source::Elsewhere { scope, id } => match self.stored.get() {
+                Some(stored) if self.bell.get().is_some() => {
+                    let ended = stored.end(&scope, id).await;
+                    ended.map_err(|error| unreadable(&error))?;
+                }
+                _ => return Err(ApiError::NoStream),
+            },
+        }
+        Ok(())
     }
 
     /// Starts the work behind a stream and keeps what it tells; one that is not durable is
@@ -290,6 +319,7 @@ fn elsewhere(
     closing: CancellationToken,
 ) -> impl Stream<Item = Said> + Send {
     stream! {
+        let mut news = stored.listen(id);
         let (mut next_part, mut last) = (0, 0);
         let mut seen = (0, Moment::now());
         let mut beat_at = Moment::now() + heartbeat;
@@ -334,7 +364,8 @@ fn elsewhere(
                     yield Said::Retry;
                     return;
                 }
-                () = sleep_until(beat_at.min(Moment::now() + POLL)) => {}
+                () = sleep_until(beat_at) => {}
+                () = news.news(POLL) => {}
             }
             if Moment::now() >= beat_at {
                 beat_at = Moment::now() + heartbeat;

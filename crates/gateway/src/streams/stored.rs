@@ -12,16 +12,25 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::journal::Journal;
-use crate::{catalog::unix_seconds, sse::Event};
+use crate::{
+    bell::{Bell, Listening},
+    catalog::unix_seconds,
+    sse::Event,
+};
 
 const HEAD: &str = "stream";
 const PART: &str = "stream_part";
+/// That the work behind a stream is to end.
+const STOP: &str = "stream_stop";
 
 /// How long events are put together before they are written.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// How often the head is touched while there is nothing to write.
 const ALIVE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether another process was asked to end a stream, where nobody tells.
+const ASKED: Duration = Duration::from_secs(2);
 
 /// After so long without a touch the process that told the stream is taken for gone.
 pub(super) const GONE: Duration = Duration::from_secs(20);
@@ -51,7 +60,11 @@ struct Head {
 
 /// Where streams are stored.
 #[derive(Debug, Clone)]
-pub(super) struct Stored(Arc<dyn RecordStore>);
+pub(super) struct Stored {
+    records: Arc<dyn RecordStore>,
+    /// What processes that share the records tell each other.
+    bell: Bell,
+}
 
 /// What a reader finds.
 pub(super) struct Found {
@@ -63,13 +76,65 @@ pub(super) struct Found {
 }
 
 impl Stored {
-    pub(super) fn new(records: Arc<dyn RecordStore>) -> Self {
-        Self(records)
+    pub(super) fn new(records: Arc<dyn RecordStore>, bell: Bell) -> Self {
+        Self { records, bell }
     }
 
-    /// Writes what a journal tells, until its end. What cannot be written is lost for other
-    /// processes only.
+    /// Hears of what a stream tells from now on.
+    pub(super) fn listen(&self, id: Uuid) -> Listening {
+        self.bell.listen(&told(id))
+    }
+
+    /// Ends the work behind a journal when another process was asked to.
+    async fn heed(&self, journal: &Journal) {
+        if !self.bell.is_shared() {
+            return std::future::pending().await;
+        }
+        let (tenant, id) = (&journal.scope().tenant, journal.id.to_string());
+        let mut asked = self.bell.listen(&stop(journal.id));
+        loop {
+            match self.records.read(tenant, STOP, &id).await {
+                Ok(Some(_)) => {
+                    journal.cancel.cancel();
+                    return std::future::pending().await;
+                }
+                Ok(None) => {}
+                Err(error) => failed(&error),
+            }
+            asked.news(ASKED).await;
+        }
+    }
+
+    /// Has the process that tells a user's stream end it.
+    pub(super) async fn end(&self, scope: &Scope, id: Uuid) -> Result<(), RecordError> {
+        let name = id.to_string();
+        let head = self.records.read(&scope.tenant, HEAD, &name).await?;
+        let head = head.and_then(|head| serde_json::from_str::<Head>(&head.body).ok());
+        if head.is_none_or(|head| head.over) {
+            return Ok(());
+        }
+        let ask = RecordWrite::Put {
+            kind: STOP,
+            id: name,
+            group: scope.user.as_str().to_owned(),
+            body: "{}".to_owned(),
+            expect: Expect::Anything,
+        };
+        self.records.write(&scope.tenant, vec![ask]).await?;
+        self.bell.tell(&stop(id)).await;
+        Ok(())
+    }
+
+    /// Writes what a journal tells, until its end, and ends it where another process was asked to.
+    /// What cannot be written is lost for other processes only.
     pub(super) async fn follow(&self, journal: &Journal) {
+        tokio::select! {
+            () = self.write_all(journal) => {}
+            () = self.heed(journal) => {}
+        }
+    }
+
+    async fn write_all(&self, journal: &Journal) {
         let mut head = Head {
             parts: 0,
             over: false,
@@ -151,16 +216,24 @@ impl Stored {
             body: serde_json::to_string(head).unwrap_or_default(),
             expect: Expect::Anything,
         });
-        let done = self.0.write(&journal.scope().tenant, writes).await;
+        if head.over {
+            let id = id.to_string();
+            writes.push(RecordWrite::Delete { kind: STOP, id });
+        }
+        let done = self.records.write(&journal.scope().tenant, writes).await;
         if done.is_err() {
             head.parts = parts;
         }
+        self.bell.tell(&told(id)).await;
         done.map(drop)
     }
 
     /// Whether a user has this stream.
     pub(super) async fn is_there(&self, scope: &Scope, id: Uuid) -> Result<bool, RecordError> {
-        let head = self.0.read(&scope.tenant, HEAD, &id.to_string()).await?;
+        let head = self
+            .records
+            .read(&scope.tenant, HEAD, &id.to_string())
+            .await?;
         Ok(head.is_some_and(|head| head.group == scope.user.as_str()))
     }
 
@@ -174,7 +247,7 @@ impl Stored {
                 before: None,
                 limit: ERASED,
             };
-            let heads = self.0.list(tenant, list).await?;
+            let heads = self.records.list(tenant, list).await?;
             for head in &heads {
                 let parts = serde_json::from_str::<Head>(&head.body).map_or(0, |head| head.parts);
                 self.remove(tenant, &head.id, parts).await?;
@@ -192,7 +265,10 @@ impl Stored {
         id: Uuid,
         from_part: u32,
     ) -> Result<Option<Found>, RecordError> {
-        let head = self.0.read(&scope.tenant, HEAD, &id.to_string()).await?;
+        let head = self
+            .records
+            .read(&scope.tenant, HEAD, &id.to_string())
+            .await?;
         let Some(record) = head.filter(|head| head.group == scope.user.as_str()) else {
             return Ok(None);
         };
@@ -201,7 +277,10 @@ impl Stored {
         };
         let mut events = Vec::new();
         for number in from_part..head.parts {
-            let stored = self.0.read(&scope.tenant, PART, &part(id, number)).await?;
+            let stored = self
+                .records
+                .read(&scope.tenant, PART, &part(id, number))
+                .await?;
             let Some(stored) = stored else {
                 return Ok(None);
             };
@@ -221,7 +300,7 @@ impl Stored {
     /// Removes the streams that are too old.
     pub(super) async fn forget_expired(&self) -> Result<(), RecordError> {
         let now = unix_seconds();
-        for (tenant, record) in self.0.every(HEAD).await? {
+        for (tenant, record) in self.records.every(HEAD).await? {
             let head = serde_json::from_str::<Head>(&record.body);
             let (parts, expires) = head.map_or((0, 0), |head| (head.parts, head.expires));
             if expires <= now {
@@ -234,14 +313,25 @@ impl Stored {
     async fn remove(&self, tenant: &TenantId, id: &str, parts: u32) -> Result<(), RecordError> {
         let delete = |kind, id| RecordWrite::Delete { kind, id };
         let parts = (0..parts).map(|number| delete(PART, format!("{id}/{number}")));
-        let writes = parts.chain([delete(HEAD, id.to_owned())]).collect();
-        self.0.write(tenant, writes).await.map(drop)
+        let rest = [delete(HEAD, id.to_owned()), delete(STOP, id.to_owned())];
+        let writes = parts.chain(rest).collect();
+        self.records.write(tenant, writes).await.map(drop)
     }
 }
 
 fn failed(error: &RecordError) {
     let error = error.source.as_ref() as &dyn std::error::Error;
     tracing::warn!(error, "a stream's events cannot be stored");
+}
+
+/// The topic of what a stream tells.
+fn told(id: Uuid) -> String {
+    format!("stream/{id}")
+}
+
+/// The topic of a wish that a stream end.
+fn stop(id: Uuid) -> String {
+    format!("stream_stop/{id}")
 }
 
 fn part(id: Uuid, number: u32) -> String {

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures_util::{StreamExt, stream};
-use lyceum_core::{ChatError, MemoryRecords, TeachError};
+use lyceum_core::{ChatError, MemoryHints, MemoryRecords, RecordStore as _, TeachError};
 use lyceum_gateway::{ApiKey, AuthConfig, GatewayConfig, KeyRules, ServerConfig};
 use lyceum_observe::Health;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
@@ -239,4 +239,70 @@ async fn keys_that_are_none_and_streams_are_refused() {
         assert!(reply.body.contains("without a stream"), "{path}: {reply:?}");
     }
     assert_eq!(lessons(&student), 0);
+}
+
+/// Two processes that share the records.
+async fn pair(
+    student: &Arc<Scripted>,
+    records: &Arc<MemoryRecords>,
+    hints: &Arc<MemoryHints>,
+) -> (Running, Running) {
+    let start = async || {
+        let gateway = gateway(
+            student.clone(),
+            &GatewayConfig::default(),
+            Health::default(),
+        );
+        let gateway = gateway.shared(hints.clone());
+        let gateway = gateway.with_idempotency(records.clone());
+        listen(gateway, ServerConfig::default()).await
+    };
+    (start().await, start().await)
+}
+
+#[tokio::test]
+async fn two_processes_do_a_request_once() {
+    let (student, gate) = patient();
+    let (records, hints) = (Arc::default(), Arc::default());
+    let (one, two) = pair(&student, &records, &hints).await;
+    let first = send(&one, "k", EXPLANATION);
+    let second = async {
+        until(|| lessons(&student) == 1).await;
+        // It waits for the other process, and another request is refused at once.
+        let (second, other) = tokio::join!(send(&two, "k", EXPLANATION), async {
+            let other = send(&two, "k", OTHER).await;
+            gate.add_permits(1);
+            other
+        });
+        assert_eq!(other.status, 409, "{other:?}");
+        second
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first.status, second.status), (200, 200));
+    assert_eq!(second.header("idempotency-replayed"), Some("true"));
+    assert_eq!(first.body, second.body);
+    assert_eq!(lessons(&student), 1);
+    let claims = records.every("idempotency_claim").await.unwrap();
+    assert!(claims.is_empty(), "{claims:?}");
+}
+
+#[tokio::test]
+async fn a_run_whose_client_left_is_done_by_the_process_that_waits() {
+    let (student, gate) = patient();
+    let (records, hints) = (Arc::default(), Arc::default());
+    let (one, two) = pair(&student, &records, &hints).await;
+    let mut client = TcpStream::connect(one.address).await.unwrap();
+    let headers = [("Idempotency-Key", "k")];
+    let bytes = post("/chat", &headers, EXPLANATION.as_bytes());
+    client.write_all(&bytes).await.unwrap();
+    until(|| lessons(&student) == 1).await;
+    let waits = send(&two, "k", EXPLANATION);
+    let leaves = async {
+        drop(client);
+        until(|| lessons(&student) == 2).await;
+        gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(waits, leaves);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("idempotency-replayed"), None);
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use lyceum_core::{
-    Expect, MemoryRecords, RecordStore, RecordWrite, Scope, TeachEvent, TeachStream,
+    Expect, MemoryHints, MemoryRecords, RecordStore, RecordWrite, Scope, TeachEvent, TeachStream,
 };
 use lyceum_gateway::{
     ApiKey, AuthConfig, Gateway, GatewayConfig, KeyRules, Limits, Server, ServerConfig,
@@ -409,4 +409,40 @@ async fn stored(records: &MemoryRecords, id: &str) -> Option<Value> {
     let head = records.read(&tenant, "stream", id).await.unwrap()?;
     let head: Value = serde_json::from_str(&head.body).unwrap();
     (head["parts"].as_u64()? > 0).then_some(head)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_ended_at_a_process_that_does_not_tell_it() {
+    let records = Arc::new(MemoryRecords::new());
+    let hints = Arc::new(MemoryHints::new());
+    let (student, permits) = paced();
+    let shared = |student| {
+        let gateway = gateway(student, &GatewayConfig::default(), Health::default());
+        gateway.shared(hints.clone()).with_streams(records.clone())
+    };
+    let (one, other) = (shared(student), shared(Scripted::thorough()));
+    let server = Server::new(one.clone(), ServerConfig::default());
+    let (mut client, io) = duplex(1 << 20);
+    tokio::spawn(async move { server.connection(io).await });
+    permits.add_permits(2);
+    let request_bytes = post("/chat/stream", &[], DURABLE.as_bytes());
+    client.write_all(&request_bytes).await.unwrap();
+    let mut head = vec![0; 4_096];
+    let mut read = 0;
+    while !String::from_utf8_lossy(&head[..read]).contains("id: 2") {
+        read += soon(client.read(&mut head[read..])).await.unwrap();
+    }
+    let place = place(&String::from_utf8_lossy(&head[..read]));
+    // It is found there once its first events are stored.
+    let there = async || sent(&other, request("DELETE", &place, &[], b"")).await;
+    while there().await.status == 404 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let told = sent(&other, request("GET", &place, &[], b"")).await;
+    assert!(told.body.contains("cancelled"), "{told:?}");
+    let again = sent(&one, request("GET", &place, &[], b"")).await;
+    assert_eq!(events(&again.body), events(&told.body));
+    assert_eq!(there().await.status, 204, "it has ended");
+    let left = records.every("stream_stop").await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
 }

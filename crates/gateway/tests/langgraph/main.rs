@@ -8,6 +8,7 @@
 mod client;
 mod leaving;
 mod owners;
+mod replicas;
 #[expect(dead_code, reason = "these tests use a part of the helpers")]
 #[path = "../gateway/support.rs"]
 mod support;

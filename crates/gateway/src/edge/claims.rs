@@ -1,0 +1,249 @@
+//! Who runs the request of an `Idempotency-Key`, among processes that share the records.
+//!
+//! Invariant: a claim is made where none is, or taken from a process that did not touch it for
+//! [`GONE`], and its revision fences: who lost it keeps no answer. Deliberately absent: clocks of
+//! other processes; who waits measures with its own how long a claim stands still.
+
+use std::{sync::Arc, time::Duration};
+
+use lyceum_core::{Expect, Record, RecordError, RecordStore, RecordWrite};
+use serde::{Deserialize, Serialize};
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::remembered::{Name, hex};
+use crate::{bell::Bell, catalog::unix_seconds};
+
+const CLAIM: &str = "idempotency_claim";
+
+/// How often a claim is touched.
+const ALIVE: Duration = Duration::from_secs(2);
+
+/// After so long without a touch the process that made a claim is taken for gone.
+const GONE: Duration = Duration::from_secs(10);
+
+/// How often another process' claim is looked at where nobody tells of its end.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How long what a process left behind is kept, in seconds.
+const KEPT_SECONDS: u64 = 24 * 60 * 60;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim {
+    fingerprint: String,
+    /// Whose it is: one run of one process.
+    by: Uuid,
+    /// The last touch, in seconds since 1970.
+    touched: u64,
+}
+
+/// The claims.
+#[derive(Debug, Clone)]
+pub(super) struct Claims {
+    records: Arc<dyn RecordStore>,
+    bell: Bell,
+}
+
+fn topic(name: &Name) -> String {
+    format!("idempotency/{}", name.digest)
+}
+
+fn put(name: &Name, (fingerprint, by): (&str, Uuid), expect: Expect) -> RecordWrite {
+    let claim = Claim {
+        fingerprint: fingerprint.to_owned(),
+        by,
+        touched: unix_seconds(),
+    };
+    RecordWrite::Put {
+        kind: CLAIM,
+        id: name.digest.clone(),
+        group: name.user.clone(),
+        body: serde_json::to_string(&claim).unwrap_or_default(),
+        expect,
+    }
+}
+
+impl Claims {
+    pub(super) fn new(records: Arc<dyn RecordStore>, bell: Bell) -> Self {
+        Self { records, bell }
+    }
+
+    /// Claims the run of a key, once nobody else has it; `None` when somebody runs another
+    /// request under the key.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may leave a claim that nobody touches: the next waits until it is gone.
+    pub(super) async fn claim(
+        &self,
+        name: &Name,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<Held>, RecordError> {
+        let (fingerprint, by) = (hex(&fingerprint), Uuid::now_v7());
+        let mut news = self.bell.listen(&topic(name));
+        let mut seen = (0, Instant::now());
+        loop {
+            let found = self.records.read(&name.tenant, CLAIM, &name.digest).await?;
+            let expect = match &found {
+                None => Some(Expect::Absent),
+                Some(found) if found.revision == seen.0 && seen.1.elapsed() >= GONE => {
+                    Some(Expect::Revision(found.revision))
+                }
+                Some(_) => None,
+            };
+            if let Some(expect) = expect {
+                let write = vec![put(name, (&fingerprint, by), expect)];
+                if self.records.write(&name.tenant, write).await? {
+                    let revision = match expect {
+                        Expect::Revision(before) => before + 1,
+                        _ => 1,
+                    };
+                    return Ok(Some(Held::new(self, name, (fingerprint, by), revision)));
+                }
+                continue;
+            }
+            if let Some(Record { revision, body, .. }) = found {
+                let other = serde_json::from_str::<Claim>(&body);
+                if other.is_ok_and(|other| other.fingerprint != fingerprint) {
+                    return Ok(None);
+                }
+                if revision != seen.0 {
+                    seen = (revision, Instant::now());
+                }
+            }
+            news.news(POLL).await;
+        }
+    }
+
+    /// Tells those who wait that a claim is given up.
+    pub(super) async fn tell(&self, name: &Name) {
+        self.bell.tell(&topic(name)).await;
+    }
+
+    /// Removes what processes that are gone left behind.
+    pub(super) async fn forget_expired(&self, now: u64) -> Result<(), RecordError> {
+        for (tenant, record) in self.records.every(CLAIM).await? {
+            let claim = serde_json::from_str::<Claim>(&record.body);
+            if claim.is_ok_and(|claim| claim.touched.saturating_add(KEPT_SECONDS) > now) {
+                continue;
+            }
+            let put = RecordWrite::Put {
+                kind: CLAIM,
+                id: record.id.clone(),
+                group: record.group,
+                body: record.body,
+                expect: Expect::Revision(record.revision),
+            };
+            let delete = RecordWrite::Delete {
+                kind: CLAIM,
+                id: record.id,
+            };
+            self.records.write(&tenant, vec![put, delete]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A claim that this process has; dropping it gives it up.
+pub(super) struct Held {
+    claims: Claims,
+    name: Name,
+    /// The request's fingerprint, and whose the claim is.
+    of: (String, Uuid),
+    done: CancellationToken,
+    /// Touches the claim until `done`, and then gives its revision.
+    touching: Option<JoinHandle<u64>>,
+}
+
+impl Held {
+    fn new(claims: &Claims, name: &Name, of: (String, Uuid), revision: u64) -> Self {
+        let done = CancellationToken::new();
+        let touching = touch(
+            claims.clone(),
+            name.clone(),
+            of.clone(),
+            revision,
+            done.clone(),
+        );
+        Self {
+            claims: claims.clone(),
+            name: name.clone(),
+            of,
+            done,
+            touching: Some(tokio::spawn(touching)),
+        }
+    }
+
+    /// What gives the claim up, and is done only where it is still this one's.
+    pub(super) async fn into_writes(mut self) -> Vec<RecordWrite> {
+        self.done.cancel();
+        let revision = match self.touching.take() {
+            Some(touching) => touching.await.unwrap_or_default(),
+            None => 0,
+        };
+        writes(&self.name, &self.of, revision)
+    }
+}
+
+fn writes(name: &Name, of: &(String, Uuid), revision: u64) -> Vec<RecordWrite> {
+    vec![
+        put(name, (&of.0, of.1), Expect::Revision(revision)),
+        RecordWrite::Delete {
+            kind: CLAIM,
+            id: name.digest.clone(),
+        },
+    ]
+}
+
+/// Touches a claim; gives its last revision.
+async fn touch(
+    claims: Claims,
+    name: Name,
+    of: (String, Uuid),
+    mut revision: u64,
+    done: CancellationToken,
+) -> u64 {
+    while done
+        .run_until_cancelled(tokio::time::sleep(ALIVE))
+        .await
+        .is_some()
+    {
+        let write = vec![put(&name, (&of.0, of.1), Expect::Revision(revision))];
+        match claims.records.write(&name.tenant, write).await {
+            Ok(true) => revision += 1,
+            Ok(false) => {
+                // It was taken, or the answer to an earlier touch was lost.
+                let found = claims.records.read(&name.tenant, CLAIM, &name.digest).await;
+                let Ok(Some(found)) = found else { continue };
+                let claim = serde_json::from_str::<Claim>(&found.body);
+                if claim.is_ok_and(|claim| claim.by == of.1) {
+                    revision = found.revision;
+                } else {
+                    done.cancelled().await;
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "a claim cannot be touched"),
+        }
+    }
+    revision
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.done.cancel();
+        // Where it is given up with the answer there is nothing left to do.
+        let Some(touching) = self.touching.take() else {
+            return;
+        };
+        let (claims, name, of) = (self.claims.clone(), self.name.clone(), self.of.clone());
+        tokio::spawn(async move {
+            let revision = touching.await.unwrap_or_default();
+            let writes = writes(&name, &of, revision);
+            if let Err(error) = claims.records.write(&name.tenant, writes).await {
+                tracing::warn!(error = %error, "a claim is given up late");
+            }
+            claims.tell(&name).await;
+        });
+    }
+}
