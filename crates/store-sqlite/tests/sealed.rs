@@ -1,5 +1,9 @@
 //! Encryption at rest, as somebody meets it who can read and write the file.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
