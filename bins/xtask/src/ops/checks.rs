@@ -196,7 +196,7 @@ fn promtool_tests(programs: &Programs, deploy: &Path) -> Result<()> {
     thread::scope(|scope| {
         let running: Vec<_> = files
             .iter()
-            .map(|file| scope.spawn(|| test(file)))
+            .map(|file| scope.spawn(move || test(file)))
             .collect();
         let mut results = running.into_iter().map(|one| {
             one.join()
