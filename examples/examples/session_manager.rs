@@ -108,7 +108,7 @@ async fn main() -> Result<()> {
     let more = turn("turn-2", "Yeast makes it rise.", "What does yeast eat?")?;
     clock.advance(Duration::from_secs(3_600));
     store.append(&session("bread")?, &more).await?;
-    let removed = store.expire(Duration::from_secs(1_800), 100).await?;
+    let removed = store.expire(Duration::from_secs(1_800), 100).await?.len();
     println!("cleaned up: {removed}");
     assert_eq!((removed, list(&store, &user).await?.len()), (1, 2));
 

@@ -184,7 +184,7 @@ pub(crate) enum MemoryCommand {
     Encrypt(StoreOptions),
     /// Give every tenant a new key and encrypt all anew with it; wrap the keys with the newest
     /// master key. Goes on where an earlier run was cut off.
-    RotateKey(RotateOptions),
+    RotateKey(RotateKeyOptions),
     /// Delete all that is stored of a tenant or of one of its users, for good. A tenant's key is
     /// destroyed first.
     Erase(EraseOptions),
@@ -192,7 +192,7 @@ pub(crate) enum MemoryCommand {
 
 /// The flags of `memory rotate-key`.
 #[derive(Debug, Args)]
-pub(crate) struct RotateOptions {
+pub(crate) struct RotateKeyOptions {
     /// Which store.
     #[command(flatten)]
     pub store: StoreOptions,

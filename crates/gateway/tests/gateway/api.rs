@@ -9,7 +9,7 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 48] = [
+const ROUTES: [(&str, &str); 49] = [
     ("get", "/sessions/{id}/knowledge"),
     ("get", "/sessions/{id}/review"),
     ("get", "/sessions/{id}/notes"),

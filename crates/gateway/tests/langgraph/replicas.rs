@@ -172,11 +172,16 @@ async fn taking_turns(hints: Arc<dyn Hints>) {
     let fourth = one.begin(&thread, "enqueue").await;
     two.until(&thread, &fourth, "running").await;
     let fifth = two.begin(&thread, "rollback").await;
+    // A step that the undone run still took would be missing to the next.
+    let path = format!("/threads/{thread}/runs/{fourth}");
+    soon(async {
+        while two.api.call("", "GET", &path, Value::Null).await.status != 404 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     shared.permits.add_permits(2);
     soon(one.join(&thread, &fifth)).await;
-    let path = format!("/threads/{thread}/runs/{fourth}");
-    let undone = one.api.call("", "GET", &path, Value::Null).await;
-    assert_eq!(undone.status, 404, "{undone:?}");
     let path = format!("/threads/{thread}");
     let kept = two.api.ok("GET", &path, Value::Null).await;
     assert_eq!(kept["status"], "idle");
@@ -206,7 +211,8 @@ async fn a_process_that_closes_hands_its_runs_over() {
     shared.permits.add_permits(1);
     two.until(&thread, &run, "running").await;
     soon(one.platform.close()).await;
-    shared.permits.add_permits(3);
+    // The first step is done again where its end was not stored in time.
+    shared.permits.add_permits(4);
     let values = soon(two.join(&thread, &next)).await;
     assert_eq!(values["steps"], json!([1, 1, 1, 1]), "{values}");
     assert_eq!(two.status(&thread, &run).await, "success");
