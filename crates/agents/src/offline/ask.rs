@@ -140,6 +140,16 @@ impl<'a> Asking<'a> {
             phrases::forms(language, gap.kind)
         };
         let quote = shortened(&gap.quote);
+        // Where no word of the quote stands out, a form that names one would say it twice.
+        let whole: Vec<&str> = match focus == gap.quote {
+            true => forms
+                .iter()
+                .copied()
+                .filter(|form| !form.contains("{f}"))
+                .collect(),
+            false => Vec::new(),
+        };
+        let forms = if whole.is_empty() { forms } else { &whole };
         if self.ask(
             forms,
             &[

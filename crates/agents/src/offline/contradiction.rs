@@ -408,7 +408,7 @@ fn is_filler(base: &str) -> bool {
     FILLERS.contains(&base)
 }
 
-fn negates(language: Language, base: &str, lower: &str) -> bool {
+pub(super) fn negates(language: Language, base: &str, lower: &str) -> bool {
     match language {
         Language::English => {
             NEGATIONS.contains(&base) && !(base == "not" && lower.contains("not only"))
@@ -425,7 +425,7 @@ fn negates(language: Language, base: &str, lower: &str) -> bool {
     }
 }
 
-fn opposite(base: &str) -> Option<(usize, bool)> {
+pub(super) fn opposite(base: &str) -> Option<(usize, bool)> {
     listed_opposite(base).or_else(|| {
         let bare = base.trim_start_matches(['更', '变', '得', '较', '越', '最', '很']);
         (bare.len() < base.len() && !bare.is_empty())

@@ -1,7 +1,7 @@
 //! Measures a student against explanations with planted, labelled gaps.
 //!
-//! A case is one TOML file (see [`Case`]); `crates/agents/tests/data/feynman` holds the
-//! project's own set. [`Report::add`] takes any student's answer, so a model is measured
+//! A case is one TOML file, or a line of a JSON Lines file (see [`Case`]);
+//! `crates/agents/tests/data/feynman` holds the project's own set. [`Report::add`] takes any student's answer, so a model is measured
 //! with the same ruler as the offline student. Deliberately absent: asking a model.
 
 use std::{
@@ -19,12 +19,13 @@ use super::{Lecture, analyse, questions};
 const LATER_TURNS: usize = 3;
 
 /// The two halves of a set: rules are tuned on one and judged by the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// Looked at while the rules are written.
     Dev,
     /// Only measured.
+    #[default]
     Holdout,
 }
 
@@ -32,10 +33,12 @@ pub enum Part {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The file's name without its ending; filled in by [`load`].
+    /// The file's name without its ending, and the line's number in a file of many; filled in
+    /// by [`load`].
     #[serde(skip)]
     pub name: String,
     /// Which half it belongs to.
+    #[serde(default)]
     pub part: Part,
     /// `en` or `zh`.
     pub language: String,
@@ -82,9 +85,20 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// A line is no case.
+    #[error("understand line {line} of {path}")]
+    Json {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A file is no case.
     #[error("understand {path}")]
-    Format {
+    Toml {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -101,46 +115,68 @@ pub enum LoadError {
     },
 }
 
-/// Reads all `*.toml` files of a folder, in the order of their names.
+/// Reads a set: a `*.jsonl` file with a case a line, or a folder with such files and with
+/// `*.toml` files of one case each, in the order of their names.
 ///
 /// # Errors
 ///
-/// [`LoadError::Io`] when something cannot be read, [`LoadError::Format`] and
-/// [`LoadError::Quote`] when a file is not a valid case.
-pub fn load(folder: &Path) -> Result<Vec<Case>, LoadError> {
+/// [`LoadError::Io`] when something cannot be read, [`LoadError::Toml`], [`LoadError::Json`]
+/// and [`LoadError::Quote`] when a file is not a valid case.
+pub fn load(set: &Path) -> Result<Vec<Case>, LoadError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| LoadError::Io { path, source }
     };
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io(folder))? {
-        let path = entry.map_err(io(folder))?.path();
-        if path.extension().is_some_and(|ending| ending == "toml") {
-            paths.push(path);
+    if set.is_dir() {
+        for entry in fs::read_dir(set).map_err(io(set))? {
+            paths.push(entry.map_err(io(set))?.path());
+        }
+        paths.sort();
+    } else {
+        paths.push(set.to_owned());
+    }
+    let mut cases = Vec::new();
+    for path in paths {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        match ending {
+            Some("toml") => {
+                let text = fs::read_to_string(&path).map_err(io(&path))?;
+                let case = toml::from_str(&text).map_err(|source| LoadError::Toml {
+                    path: path.clone(),
+                    source: Box::new(source),
+                })?;
+                cases.push(checked(case, stem.into_owned(), &path)?);
+            }
+            Some("jsonl") => {
+                let text = fs::read_to_string(&path).map_err(io(&path))?;
+                let lines = text.lines().filter(|line| !line.trim().is_empty());
+                for (line, text) in lines.enumerate() {
+                    let line = line + 1;
+                    let case = serde_json::from_str(text).map_err(|source| LoadError::Json {
+                        path: path.clone(),
+                        line,
+                        source,
+                    })?;
+                    cases.push(checked(case, format!("{stem}-{line}"), &path)?);
+                }
+            }
+            _ => {}
         }
     }
-    paths.sort();
-    paths
-        .into_iter()
-        .map(|path| {
-            let text = fs::read_to_string(&path).map_err(io(&path))?;
-            let mut case: Case = toml::from_str(&text).map_err(|source| LoadError::Format {
-                path: path.clone(),
-                source: Box::new(source),
-            })?;
-            case.name = path
-                .file_stem()
-                .map(|stem| stem.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            match case.gaps.iter().find(|gap| !case.text.contains(&gap.quote)) {
-                Some(gap) => Err(LoadError::Quote {
-                    quote: gap.quote.clone(),
-                    path,
-                }),
-                None => Ok(case),
-            }
-        })
-        .collect()
+    Ok(cases)
+}
+
+fn checked(mut case: Case, name: String, path: &Path) -> Result<Case, LoadError> {
+    case.name = name;
+    match case.gaps.iter().find(|gap| !case.text.contains(&gap.quote)) {
+        Some(gap) => Err(LoadError::Quote {
+            quote: gap.quote.clone(),
+            path: path.to_owned(),
+        }),
+        None => Ok(case),
+    }
 }
 
 /// Hits of one kind of gap.

@@ -13,6 +13,7 @@ mod english;
 pub mod evaluation;
 mod finding;
 mod gloss;
+pub mod learned;
 mod markers;
 mod phrases;
 mod shape;
@@ -63,23 +64,21 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
     if utterance::of(&document) != Utterance::Explanation {
         return Vec::new();
     }
-    let earlier = earlier(lecture);
     let defined = has_definition(&document);
     let frame = Frame::of(&document, defined);
-    let mut findings = contradiction::find(&document, &earlier);
-    findings.extend(shape::find(&document));
-    findings.extend(circle::find(&document));
-    findings.extend(steps::find(&document, frame));
-    findings.extend(wording::find(&document, frame));
-    let recalled = lecture.recalled.iter();
-    let recalled: Vec<Document<'_>> = recalled.map(|text| Document::new(text)).collect();
-    findings.extend(terms::undefined(
-        &document,
-        &earlier,
-        &recalled,
-        lecture.topic,
-        frame.care(),
-    ));
+    let mut findings = rule_findings(&document, lecture, frame);
+    if let Some(mut found) = learned::find(&document, lecture, frame, &findings) {
+        // What contradicts another turn was not learnt: it is not in the text.
+        found.extend(findings.into_iter().filter(|finding| {
+            finding.kind == GapKind::Contradiction && !document.text.contains(&finding.focus)
+        }));
+        found.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        found.truncate(MAX_GAPS);
+        return found
+            .iter()
+            .map(|finding| gap(&document, finding))
+            .collect();
+    }
     findings.retain(|finding| {
         finding.confidence >= frame.bar(finding.kind) && !document.quote(&finding.range).is_empty()
     });
@@ -97,6 +96,24 @@ pub fn analyse(lecture: &Lecture<'_>) -> Vec<Gap> {
     kept.into_iter()
         .map(|finding| gap(&document, &finding))
         .collect()
+}
+
+/// What the rules find, whatever their confidence in it.
+fn rule_findings(document: &Document<'_>, lecture: &Lecture<'_>, frame: Frame) -> Vec<Finding> {
+    let earlier = earlier(lecture);
+    let mut findings = contradiction::find(document, &earlier);
+    findings.extend(shape::find(document));
+    findings.extend(circle::find(document));
+    findings.extend(steps::find(document, frame));
+    findings.extend(wording::find(document, frame));
+    findings.extend(terms::undefined(
+        document,
+        &earlier,
+        &recalled(lecture),
+        lecture.topic,
+        frame.care(),
+    ));
+    findings
 }
 
 /// Whether a text is Chinese, for those who answer in its language.
@@ -120,6 +137,11 @@ fn earlier<'a>(lecture: &Lecture<'a>) -> Vec<Document<'a>> {
         .collect();
     documents.reverse();
     documents
+}
+
+fn recalled<'a>(lecture: &Lecture<'a>) -> Vec<Document<'a>> {
+    let recalled = lecture.recalled.iter();
+    recalled.map(|text| Document::new(text)).collect()
 }
 
 /// Whether the text says of anything what it is.

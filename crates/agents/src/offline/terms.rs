@@ -6,7 +6,11 @@
 mod chinese;
 mod english;
 
-use std::{collections::HashMap, ops::Range, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::LazyLock,
+};
 
 use lyceum_core::{GapKind, Severity};
 
@@ -55,8 +59,7 @@ pub(super) fn undefined(
         }
         group.push(candidate);
     }
-    let said: Vec<Candidate> = earlier.iter().flat_map(self::candidates).collect();
-    let explained: Vec<String> = recalled.iter().flat_map(explained).collect();
+    let known_before = known_before(earlier, recalled);
     let topic = topic.to_lowercase();
     let topic_words: Vec<String> = super::english::words(&topic, 0)
         .into_iter()
@@ -87,7 +90,7 @@ pub(super) fn undefined(
         for candidate in group.iter().take(24) {
             gloss = gloss.max(glosses(document, candidate));
         }
-        if said.iter().any(|old| old.key == key) || explained.iter().any(|old| old == key) {
+        if known_before.contains(key) {
             // It was met before; asking again would try the learner's patience.
             gloss = gloss.max(Gloss::Full);
         }
@@ -138,6 +141,12 @@ pub(super) fn undefined(
     findings
 }
 
+/// The terms that were met in this conversation or explained in others.
+pub(super) fn known_before(earlier: &[Document<'_>], recalled: &[Document<'_>]) -> HashSet<String> {
+    let met = earlier.iter().flat_map(candidates).map(|term| term.key);
+    met.chain(recalled.iter().flat_map(explained)).collect()
+}
+
 /// The terms that a text says the meaning of.
 fn explained(document: &Document<'_>) -> Vec<String> {
     let terms = candidates(document).into_iter().take(500);
@@ -171,7 +180,7 @@ fn is_labelled(key: &str) -> bool {
 }
 
 /// "Yeast is a fungus that …": the class in a definition is chosen to be known.
-fn is_genus(document: &Document<'_>, candidate: &Candidate) -> bool {
+pub(super) fn is_genus(document: &Document<'_>, candidate: &Candidate) -> bool {
     let sentence = &document.sentences[candidate.sentence];
     let before = &sentence.lower[..candidate.range.start - sentence.start];
     let after = sentence.lower[candidate.range.end - sentence.start..].trim_start();
@@ -190,7 +199,7 @@ fn is_genus(document: &Document<'_>, candidate: &Candidate) -> bool {
 }
 
 /// What something is compared with is meant to be known.
-fn is_pictured(document: &Document<'_>, candidate: &Candidate) -> bool {
+pub(super) fn is_pictured(document: &Document<'_>, candidate: &Candidate) -> bool {
     let sentence = &document.sentences[candidate.sentence];
     comparison(&sentence.lower)
         .is_some_and(|found| sentence.start + found.end <= candidate.range.start)
@@ -213,7 +222,7 @@ fn drop_parts(document: &Document<'_>, findings: &mut Vec<Finding>) {
     });
 }
 
-fn is_topic(key: &str, topic: &str, topic_words: &[String]) -> bool {
+pub(super) fn is_topic(key: &str, topic: &str, topic_words: &[String]) -> bool {
     if topic.is_empty() {
         return false;
     }
@@ -237,13 +246,13 @@ pub(super) fn candidates(document: &Document<'_>) -> Vec<Candidate> {
 }
 
 /// Whether two neighbouring words are separated by blanks only.
-fn adjoin(sentence: &Sentence<'_>, left: &Word, right: &Word) -> bool {
+pub(super) fn adjoin(sentence: &Sentence<'_>, left: &Word, right: &Word) -> bool {
     sentence.text[left.range.end - sentence.start..right.range.start - sentence.start]
         .chars()
         .all(char::is_whitespace)
 }
 
-fn surface<'t>(sentence: &Sentence<'t>, word: &Word) -> &'t str {
+pub(super) fn surface<'t>(sentence: &Sentence<'t>, word: &Word) -> &'t str {
     &sentence.text[word.range.start - sentence.start..word.range.end - sentence.start]
 }
 
@@ -277,7 +286,7 @@ fn push(
     });
 }
 
-fn is_quoted(sentence: &Sentence<'_>, range: &Range<usize>) -> bool {
+pub(super) fn is_quoted(sentence: &Sentence<'_>, range: &Range<usize>) -> bool {
     let before = sentence.text[..range.start - sentence.start]
         .chars()
         .next_back();
