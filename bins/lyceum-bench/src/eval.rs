@@ -15,8 +15,9 @@ use lyceum_agents::offline::evaluation::{self, Case, Part, Report};
 /// What is measured, and how it is shown.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The folder with the set, one TOML file a case; its README documents the format.
-    #[arg(long, value_name = "DIR", default_value_os_t = own_set())]
+    /// The set: a folder with a TOML file a case, or a JSON Lines file with a case a line; the
+    /// README of the project's own set documents the format.
+    #[arg(long, value_name = "PATH", default_value_os_t = own_set())]
     set: PathBuf,
     /// Only this half: dev or holdout.
     #[arg(long, value_name = "HALF")]

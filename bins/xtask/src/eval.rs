@@ -13,7 +13,7 @@ use crate::root;
 pub(crate) struct Args {
     /// Which evaluation: feynman.
     name: String,
-    /// Handed to it, e.g. `--set DIR`, `--server URL`, `--table`; `-- --help` lists what it
+    /// Handed to it, e.g. `--set PATH`, `--server URL`, `--table`; `-- --help` lists what it
     /// takes.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,

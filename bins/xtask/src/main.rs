@@ -1,5 +1,5 @@
 //! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `ops-test`, `bench`, `capacity`,
-//! `eval`.
+//! `eval`, `train`.
 //!
 //! Invariant: `ci` runs what `test` runs, nothing more, so a green `test` on a
 //! developer's machine means a green CI.
@@ -10,6 +10,7 @@ mod eval;
 mod ops;
 mod setup;
 mod steps;
+mod train;
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,8 @@ enum Task {
     Capacity,
     /// Measures an agent against a labelled set; prints figures in the same form.
     Eval(eval::Args),
+    /// Learns the weights that a crate ships from the labelled sets in this repository.
+    Train(train::Args),
 }
 
 fn main() -> Result<()> {
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Capacity => bench::capacity::run(),
         Task::Eval(args) => eval::run(&args),
+        Task::Train(args) => train::run(&args),
     }
 }
 

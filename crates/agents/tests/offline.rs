@@ -1,10 +1,14 @@
 //! The offline student by its public API: what it finds, how it asks, what it survives.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use lyceum_agents::offline::{
     Lecture, MAX_GAPS, MAX_QUESTIONS, analyse,
-    evaluation::{Case, Part, Report, evaluate, load},
+    evaluation::{Case, Report, evaluate, load},
+    learned::{Model, WEIGHTS, fingerprint},
     questions, summary,
 };
 use lyceum_core::{Gap, GapKind, Role, Turn};
@@ -33,9 +37,13 @@ fn said(text: &str) -> Turn {
     }
 }
 
+fn data(set: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    folder.join(set)
+}
+
 fn cases() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/feynman");
-    load(&folder).unwrap_or_default()
+    load(&data("feynman")).unwrap_or_default()
 }
 
 fn assert_bars(report: &Report) {
@@ -65,55 +73,60 @@ fn the_set_is_large_and_balanced() {
     assert!(subjects.len() >= 10, "{subjects:?}");
 }
 
+/// Texts that the weights were learnt from: a floor under what is remembered, no promise.
 #[test]
-fn the_bars_hold_where_the_rules_were_tuned() {
-    let cases = cases();
-    assert_bars(&evaluate(cases.iter().filter(|c| c.part == Part::Dev)));
-}
-
-#[test]
-fn the_bars_hold_in_each_language() {
+fn the_bars_hold_on_what_was_learnt_from() {
     let cases = cases();
     for language in ["en", "zh"] {
         assert_bars(&evaluate(cases.iter().filter(|c| c.language == language)));
     }
 }
 
-/// Texts that no rule was made for: what is asked is never wrong, most is found, and the
-/// false alarms, above the bar there, do not grow.
+/// Texts of authors that nothing was learnt from, in figures that are what they are; what is
+/// asked is never wrong.
 #[test]
-fn what_was_never_looked_at_stays_as_good_as_it_is() {
-    let cases = cases();
-    for language in ["en", "zh"] {
-        let own = |case: &&Case| case.part == Part::Holdout && case.language == language;
-        let report = evaluate(cases.iter().filter(own));
-        assert!(report.hit_rate() >= 0.68, "{}", report.hit_rate());
-        let alarms = report.false_alarms_per_clean_text();
-        assert!(alarms <= 0.8, "{alarms}");
-        assert!(report.quote_rate() >= 0.95, "{}", report.quote_rate());
-        assert_eq!(
-            (report.leaks, report.duplicates, report.misquotes),
-            (0, 0, 0)
-        );
-    }
-}
-
-/// Texts that are harder than any rule: the figures are what they are, and what is asked is
-/// never wrong.
-#[test]
-fn on_texts_made_to_be_hard_the_questions_stay_right() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/feynman-blind");
-    let cases = load(&folder).unwrap_or_default();
-    assert!(cases.len() > 100);
+fn what_was_never_read_stays_as_good_as_it_is() {
+    let cases = load(&data("feynman-exam")).unwrap();
+    assert!(cases.len() >= 180);
     let report = evaluate(&cases);
-    assert!(report.hit_rate() >= 0.16, "{}", report.hit_rate());
+    assert!(report.hit_rate() >= 0.35, "{}", report.hit_rate());
     let alarms = report.false_alarms_per_clean_text();
-    assert!(alarms <= 0.89, "{alarms}");
+    assert!(alarms <= 0.8, "{alarms}");
     assert!(report.quote_rate() >= 0.95, "{}", report.quote_rate());
     assert_eq!(
         (report.leaks, report.duplicates, report.misquotes),
         (0, 0, 0)
     );
+}
+
+/// Who changes a feature or a text has to learn again: `cargo xtask train feynman`.
+#[test]
+fn the_weights_were_learnt_from_these_texts_by_these_features() {
+    let model = Model::decode(WEIGHTS).expect("weights of this version of the features");
+    assert!(WEIGHTS.len() <= 500 * 1024, "{}", WEIGHTS.len());
+    let mut authors: Vec<PathBuf> = std::fs::read_dir(data("feynman-train"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+        .collect();
+    authors.sort();
+    let sets = [data("feynman"), data("feynman-blind")];
+    let cases: Vec<Case> = sets
+        .iter()
+        .chain(&authors)
+        .flat_map(|set| load(set).unwrap())
+        .collect();
+    assert_eq!(model.fingerprint, fingerprint(&cases));
+}
+
+/// Few gaps are reported of one text, whatever is wrong with it.
+#[test]
+fn what_is_asked_of_a_short_text_can_be_read() {
+    let texts = load(&data("feynman-train")).unwrap();
+    let many = texts
+        .iter()
+        .map(|case| ask(&case.topic, &case.text).0.len());
+    assert_eq!(many.max(), Some(6));
 }
 
 #[test]

@@ -8,10 +8,11 @@
 mod folds;
 mod lessons;
 mod logistic;
+mod ranks;
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lyceum_agents::offline::{
     evaluation,
     learned::{HEADS, Head, Model, bits_of, fingerprint, kinds},
@@ -32,6 +33,11 @@ fn trust(head: usize) -> f64 {
 
 fn main() -> Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tables = here.join("src/offline/data");
+    let vocabulary = here.join("../encoder/data/tokenizer.json");
+    if ranks::write(&vocabulary, &tables.join("en-ranks.bin"))? {
+        bail!("the grades of words are new; start this again to learn with them");
+    }
     let data = here.join("tests/data");
     let mut sets = vec![data.join("feynman"), data.join("feynman-blind")];
     // Who wrote these knew the rules or wrote to defeat them: no measure of a stranger.
@@ -73,7 +79,7 @@ fn main() -> Result<()> {
         texts.len(),
         file.len()
     );
-    fs::write(here.join("src/offline/data/student.bin"), file)?;
+    fs::write(tables.join("student.bin"), file)?;
     Ok(())
 }
 

@@ -239,3 +239,56 @@ fn weighed(weights: &[f32], inputs: &[f32]) -> f32 {
     };
     bias + weights.iter().zip(inputs).map(|(a, b)| a * b).sum::<f32>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text of some units in which every unit and term looks like every gap.
+    fn said(units: usize) -> Said {
+        Said {
+            units: vec![[3.0; UNIT_KINDS + 1]; units],
+            terms: vec![2.0; 4],
+            ranges: vec![0..4, 2..6, 8..9, 10..12],
+            clean: 0.0,
+        }
+    }
+
+    fn judge() -> Vec<f32> {
+        let mut weights = vec![0.0; JUDGE_INPUTS + 1];
+        weights[1] = 1.0;
+        weights
+    }
+
+    #[test]
+    fn few_are_chosen_and_few_of_a_kind() {
+        let said = said(5);
+        let chosen = said.chosen(&said.judged(&[0.0], &judge()), 0.1);
+        assert_eq!(chosen.len(), most(5));
+        for kind in 0..KINDS.len() {
+            let same = chosen.iter().filter(|choice| choice.kind == kind).count();
+            assert!(same <= 3, "{chosen:?}");
+        }
+        assert!(chosen.is_sorted_by(|a, b| a.worth >= b.worth));
+    }
+
+    #[test]
+    fn a_text_that_is_surely_clean_needs_surer_gaps() {
+        let said = said(3);
+        let count = |gate: f32| said.chosen(&said.judged(&[gate], &judge()), 1.0).len();
+        assert!(count(-4.0) > 0);
+        assert_eq!(count(4.0), 0);
+    }
+
+    #[test]
+    fn of_terms_that_overlap_one_is_asked_about() {
+        let said = Said {
+            units: vec![[-9.0; UNIT_KINDS + 1]; 2],
+            ..said(0)
+        };
+        let chosen = said.chosen(&said.judged(&[0.0], &judge()), 0.5);
+        let terms: Vec<usize> = chosen.iter().map(|choice| choice.at).collect();
+        assert_eq!(terms.len(), 3, "{chosen:?}");
+        assert!(!(terms.contains(&0) && terms.contains(&1)));
+    }
+}

@@ -173,3 +173,42 @@ fn floats(rest: &mut &[u8]) -> Option<Vec<f32>> {
     let count = number(rest)?;
     (0..count.min(4_096)).map(|_| float(rest)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> Model {
+        let head = |head: usize| Head::rounded(bits_of(head), 0.5, &vec![-2.0; 1 << bits_of(head)]);
+        Model {
+            fingerprint: 7,
+            heads: (0..HEADS).map(head).collect(),
+            gate: vec![0.25; 3],
+            judge: vec![-0.5; 4],
+            threshold: 0.125,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_else_is() {
+        let file = model().encode();
+        assert_eq!(Model::decode(&file), Some(model()));
+        assert_eq!(Model::decode(&file[..file.len() - 1]), None);
+        let mut longer = file.clone();
+        longer.push(0);
+        assert_eq!(Model::decode(&longer), None);
+        let mut other = file;
+        other[4] ^= 1;
+        assert_eq!(
+            Model::decode(&other),
+            None,
+            "another version of the features"
+        );
+    }
+
+    #[test]
+    fn a_sum_is_that_of_its_weights() {
+        let head = &model().heads[0];
+        assert!((head.sum(&[(1, 1.0), (2, 0.5)]) + 3.0).abs() < 0.01);
+    }
+}
