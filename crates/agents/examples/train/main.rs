@@ -5,6 +5,8 @@
 //! the gate and the judge and sets the threshold, and is what is printed: that is what a text
 //! by a stranger can expect. Deterministic.
 
+#![expect(clippy::print_stdout, reason = "the figures are its output")]
+
 mod folds;
 mod lessons;
 mod logistic;

@@ -105,7 +105,7 @@ pub(super) fn find(
     let mut firsts: Vec<(&String, &Vec<usize>)> = groups.iter().collect();
     firsts.sort_by_key(|(key, group)| {
         let start = group.iter().map(|at| all[*at].0.range.start).min();
-        (start, key.len())
+        (start, key.len(), *key)
     });
     let topic_lower = topic.to_lowercase();
     let bases: Vec<String> = topic_words.iter().map(|word| word.base.clone()).collect();
