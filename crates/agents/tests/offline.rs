@@ -89,9 +89,9 @@ fn what_was_never_read_stays_as_good_as_it_is() {
     let cases = load(&data("feynman-exam")).unwrap();
     assert!(cases.len() >= 180);
     let report = evaluate(&cases);
-    assert!(report.hit_rate() >= 0.35, "{}", report.hit_rate());
+    assert!(report.hit_rate() >= 0.45, "{}", report.hit_rate());
     let alarms = report.false_alarms_per_clean_text();
-    assert!(alarms <= 0.8, "{alarms}");
+    assert!(alarms <= 0.5, "{alarms}");
     assert!(report.quote_rate() >= 0.95, "{}", report.quote_rate());
     assert_eq!(
         (report.leaks, report.duplicates, report.misquotes),
