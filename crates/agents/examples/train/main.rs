@@ -24,14 +24,8 @@ use folds::Verdict;
 use lessons::{ANY, CLEAN, TERMS, Text};
 use logistic::{Lesson, fit};
 
-/// The weight of what is seen against that of staying near zero, by head.
-fn trust(head: usize) -> f64 {
-    match head {
-        CLEAN => 0.1,
-        TERMS => 0.1,
-        _ => 0.1,
-    }
-}
+/// The weight of what is seen against that of staying near zero.
+const TRUST: f64 = 0.1;
 
 fn main() -> Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -89,7 +83,7 @@ fn main() -> Result<()> {
 fn heads(texts: &[Text], keep: impl Fn(&Text) -> bool) -> Vec<Head> {
     let texts: Vec<&Text> = texts.iter().filter(|text| keep(text)).collect();
     let learnt = |head: usize, lessons: &[Lesson<'_>]| {
-        let (bias, weights) = fit(lessons, 1 << bits_of(head), trust(head));
+        let (bias, weights) = fit(lessons, 1 << bits_of(head), TRUST);
         Head::rounded(bits_of(head), bias, &weights)
     };
     let of_kind = |kind: usize| {

@@ -139,7 +139,7 @@ pub(super) fn same_root(a: &str, b: &str) -> bool {
     }
 }
 
-fn content<'u>(words: &'u [Word]) -> impl Iterator<Item = &'u Word> {
+fn content(words: &[Word]) -> impl Iterator<Item = &Word> {
     words.iter().filter(|word| word.is_content())
 }
 
