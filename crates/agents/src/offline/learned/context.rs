@@ -70,8 +70,9 @@ pub(super) fn relations(units: &[Unit<'_>], topic: &[Word]) -> Vec<Relation> {
             circling: circling(unit),
             ..Relation::default()
         };
-        for other in at.saturating_sub(REACH)..at {
-            compare(&units[other], unit, other, &mut relation);
+        let near = units.iter().enumerate().take(at);
+        for (other, old) in near.skip(at.saturating_sub(REACH)) {
+            compare(old, unit, other, &mut relation);
         }
         all.push(relation);
     }

@@ -210,7 +210,7 @@ fn term(
             .map(|word| (word.frequency as f32).ln())
             .reduce(f32::min)
             .unwrap_or_default(),
-        speech: words.iter().map(|word| speech(word)).collect(),
+        speech: words.iter().map(speech).collect(),
         endings: ends.iter().map(|count| tail(*count)).collect(),
         beginnings: begins.iter().map(|count| front(*count)).collect(),
         around: around(sentence, &first.words),
