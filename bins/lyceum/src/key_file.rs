@@ -61,7 +61,7 @@ impl KeyFile {
                 data.ctime_nsec(),
                 data.len(),
             ))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -75,13 +75,17 @@ impl KeyFile {
         let named = || format!("read the keys in {}", self.0.display());
         let text = match fs::read_to_string(&self.0) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(named),
         };
-        let written: Written = toml::from_str(&text)
-            .map_err(|error| anyhow::anyhow!("{}", error.message()))
-            .with_context(named)?;
-        Ok(written.keys)
+        // What the parser says quotes what it read, which may be a key.
+        let written: Result<Written, _> = toml::from_str(&text);
+        let written = written.map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+            anyhow::anyhow!("line {line} is not as `lyceum keys` writes it")
+        });
+        Ok(written.with_context(named)?.keys)
     }
 
     /// Changes the keys, while nobody else does.
@@ -136,6 +140,15 @@ fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false);
     options.mode(0o600).open(path)
+}
+
+/// Whether there is no such file, also because its folder is none: whoever opens the store says
+/// that.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 #[cfg(test)]

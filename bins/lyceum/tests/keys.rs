@@ -255,6 +255,8 @@ async fn an_open_stream_ends_with_its_key() {
         .as_str()
         .unwrap()
         .to_owned();
+    // Before it has seen the file it takes everybody on this machine, whatever key they name.
+    until(&server, "nobody's", 401).await;
     until(&server, &key, 200).await;
     let post = Client::new()
         .post(format!("{}/v1/chat/completions", server.url))

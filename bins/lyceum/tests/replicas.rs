@@ -1,11 +1,7 @@
 //! Two servers on one PostgreSQL: what one runs, the other streams, joins, stops and, when the
 //! first is killed, goes on with.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -76,8 +76,10 @@ async fn a_scrape_holds_every_metric_of_the_catalogues_and_only_bounded_labels()
 
     let lines: Vec<&str> = scrape.body.lines().collect();
     let mut described = BTreeSet::new();
-    let exporting = |metric: &&lyceum_observe::MetricSpec| metric.name != "telemetry_exports_total";
-    let observed = lyceum_observe::METRICS.iter().filter(exporting);
+    // Nothing is exported here, and no log lines are counted.
+    let absent = ["telemetry_exports_total", "log_lines_dropped_total"];
+    let observed = lyceum_observe::METRICS.iter();
+    let observed = observed.filter(|metric| !absent.contains(&metric.name));
     for metric in METRICS.iter().chain(observed) {
         let kind = match metric.kind {
             Kind::Counter => "counter",

@@ -128,10 +128,11 @@ const GATEWAY: &[MetricSpec] = &[
     gauge("api_active_connections", &[], "Open client connections."),
     gauge("api_active_streams", &[], "Open event streams."),
     counter("api_connections_refused_total", &["how"], "Connections beyond the limit: told 503 (busy) or closed at once (closed)."),
-    counter("api_rate_limited_total", &["by"], "Requests refused with 429, by the limit: address, key or tenant."),
+    counter("api_rate_limited_total", &["by"], "Requests refused with 429, by the limit: address, key or tenant a minute; key-requests, key-streams, key-sockets at once."),
     counter("api_idempotent_requests_total", &["outcome"], "Requests with an Idempotency-Key: ran, replayed, or in conflict with another body."),
     counter("api_response_cache_total", &["result"], "Reads of routes that are kept: answered from the cache (hit), made (miss), or made beside it (bypass)."),
     counter("api_response_cache_invalidations_total", &[], "Writes that ended what the response cache kept for their user."),
+    counter("api_issuer_keys_total", &["result"], "Reads of the issuer's keys: new ones, or why there were none; the known ones stay."),
     counter("api_shed_total", &[], "Requests refused with 503 because too many were being answered."),
 ];
 

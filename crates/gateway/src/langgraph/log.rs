@@ -129,6 +129,11 @@ impl Log {
         self.changed.send_replace(());
     }
 
+    /// Whether nothing more is told here.
+    pub(crate) fn is_over(&self) -> bool {
+        self.kept().over
+    }
+
     pub(crate) fn next_id(&self) -> u64 {
         self.kept().next
     }

@@ -245,7 +245,9 @@ impl Work<'_> {
                     continue;
                 }
             };
-            match platform.live(owner, &before) {
+            // One that has left here and stands in the lane yet is another process's.
+            let here = platform.live(owner, &before);
+            match here.filter(|before| !before.log.is_over()) {
                 Some(before) => before.log.ended().await,
                 None => tokio::select! {
                     _closed = changed.changed() => {}
@@ -335,9 +337,7 @@ async fn drive(
     let null = Value::Null;
     let input = asked.get("input").unwrap_or(&null);
     let name = begun.thread.graph().unwrap_or_default();
-    let span = tracing::Span::current();
-    span.record("gen_ai.workflow.name", name);
-    span.record("otel.name", format!("invoke_workflow {name}"));
+    tracing::Span::current().record("gen_ai.workflow.name", name);
     teller.begin(begun.thread.graph().unwrap_or_default(), &begun.fields);
     wire.begin(&live.log, begun.before.clone(), &begun.fields, input);
     let _stored = platform

@@ -9,7 +9,7 @@ use lyceum_observe::{Health, Importance, Observation};
 use serde_json::{Value, json};
 
 /// Every route there is. The test below holds it against the document and the server.
-const ROUTES: [(&str, &str); 49] = [
+const ROUTES: [(&str, &str); 53] = [
     ("get", "/sessions/{id}/knowledge"),
     ("get", "/sessions/{id}/review"),
     ("get", "/sessions/{id}/notes"),
@@ -59,6 +59,10 @@ const ROUTES: [(&str, &str); 49] = [
     ("get", "/api/operator"),
     ("post", "/api/operator/maintenance"),
     ("post", "/api/operator/log"),
+    ("get", "/api/operator/usage"),
+    ("get", "/api/operator/usage/{tenant}"),
+    ("get", "/usage"),
+    ("post", "/ws/ticket"),
 ];
 
 #[tokio::test]
@@ -283,6 +287,7 @@ async fn the_document_lists_exactly_the_routes() {
         let real = path
             .replace("{file}", "app.js")
             .replace("{model}", "feynman")
+            .replace("{tenant}", "school")
             .replace("{id}", "%20")
             .replace("{gap}", "1");
         for method in ["get", "post", "put", "patch", "delete", "options"] {
