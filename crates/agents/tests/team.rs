@@ -1,9 +1,5 @@
 //! Teams: who hears what, who works at once, how each arrangement ends, what a crash repeats.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{
     Arc, Mutex,

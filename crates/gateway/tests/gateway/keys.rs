@@ -454,7 +454,7 @@ impl Accounts for Counted {
             .filter(|name| after.is_none_or(|after| name > after));
         users
             .take(most)
-            .map(|name| (name.clone(), AccountPart::default()))
+            .map(|name| (name, AccountPart::default()))
             .collect()
     }
 }

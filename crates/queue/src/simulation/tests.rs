@@ -316,7 +316,7 @@ fn calls_of_a_round_overlap() {
     };
     let in_turn = People {
         overlap: 1.0,
-        ..alone.clone()
+        ..alone
     };
     let [overlapping, in_turn] = [alone, in_turn].map(|people| {
         let outcome = serve(one_key(), &people, Duration::ZERO, TEN_MINUTES * 6);
