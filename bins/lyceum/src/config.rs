@@ -116,6 +116,9 @@ pub(crate) struct Server {
     /// The most requests being answered at once, streams up to their headers; more get 503.
     /// Default 10,000; 1 to 1,000,000.
     pub max_requests: usize,
+    /// The most event streams open at once, and as many WebSockets; who comes then gets 503 with a
+    /// place in the line. Default 1,000; 1 to 1,000,000.
+    pub max_streams: usize,
     /// How long answers to GET are given again, in seconds. Default 5; 0 (never) to 3600.
     pub response_cache_seconds: u64,
     /// How much of them is kept, in MiB. Default 32; 1 to 65,536.
@@ -148,6 +151,7 @@ impl Default for Server {
             request_timeout_seconds: 120,
             max_connections: 16_384,
             max_requests: 10_000,
+            max_streams: 1_000,
             response_cache_seconds: 5,
             response_cache_mib: 32,
             tls_cert: None,

@@ -36,6 +36,7 @@ pub(crate) fn gateway(config: &Config, auth: AuthConfig) -> Result<GatewayConfig
     built.limits.body_bytes = server.max_body_bytes;
     built.limits.request = Duration::from_secs(server.request_timeout_seconds);
     built.limits.requests = server.max_requests;
+    built.limits.streams = server.max_streams;
     built.cache = ResponseCacheConfig {
         ttl: Duration::from_secs(server.response_cache_seconds),
         bytes: server.response_cache_mib << 20,

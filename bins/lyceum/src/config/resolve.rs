@@ -66,6 +66,8 @@ pub(crate) fn resolve(config: Config) -> Result<Resolved, ConfigError> {
         1,
         1_000_000,
     )?;
+    let streams = server.max_streams as u64;
+    range("server.max_streams", streams, 1, 1_000_000)?;
     let kept = server.response_cache_seconds;
     range("server.response_cache_seconds", kept, 0, 3600)?;
     let mib = server.response_cache_mib;

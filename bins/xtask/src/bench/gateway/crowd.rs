@@ -38,6 +38,7 @@ pub(super) fn streams(figures: &Figures, programs: &Programs) -> Result<()> {
     let environment = [
         ("LYCEUM_QUEUE__MAX_CONCURRENT", "50"),
         ("LYCEUM_QUEUE__CAPACITY", "20000"),
+        ("LYCEUM_SERVER__MAX_STREAMS", "20000"),
     ];
     let stage = Stage::set(programs, &provider, &environment)?;
     let alone = first_events(&stage.server, 0)?;
@@ -65,7 +66,8 @@ pub(super) fn idle(figures: &Figures, programs: &Programs) -> Result<()> {
     let before = stage.server.memory(Memory::Now)?;
     let connections = at_once(|_| {
         let mut connection = connect(&stage.server)?;
-        connection.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let host = stage.server.address();
+        write!(connection, "GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
         let mut answer = [0; 4096];
         ensure!(connection.read(&mut answer)? > 0, "a connection was closed");
         Ok(connection)
@@ -114,8 +116,9 @@ fn stream(server: &Running, number: usize) -> Result<(TcpStream, Option<Duration
     let start = Instant::now();
     write!(
         connection,
-        "POST /chat/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST /chat/stream HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
+        server.address(),
         body.len()
     )?;
     let mut answer = Vec::new();
