@@ -117,7 +117,8 @@ impl<S: State, C, E> fmt::Debug for Graph<S, C, E> {
 pub struct RunStream<S: State, E = ()> {
     run: Option<Running<S>>,
     result: Option<Result<Output<S>, RunError>>,
-    events: Receiver<Event<S, E>>,
+    // Boxed: the channel has room for many, and most runs tell few.
+    events: Receiver<Box<Event<S, E>>>,
     seq: u64,
 }
 
@@ -154,7 +155,7 @@ impl<S: State, E> Stream for RunStream<S, E> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         if let Poll::Ready(Some(event)) = self.events.poll_recv(cx) {
-            return Poll::Ready(Some(Ok(self.number(event))));
+            return Poll::Ready(Some(Ok(self.number(*event))));
         }
         if let Some(run) = &mut self.run
             && let Poll::Ready(result) = run.as_mut().poll(cx)
@@ -164,7 +165,7 @@ impl<S: State, E> Stream for RunStream<S, E> {
         }
         // Polling the run may have filled the buffer; its events come before its result.
         if let Poll::Ready(Some(event)) = self.events.poll_recv(cx) {
-            return Poll::Ready(Some(Ok(self.number(event))));
+            return Poll::Ready(Some(Ok(self.number(*event))));
         }
         if self.run.is_some() {
             return Poll::Pending;

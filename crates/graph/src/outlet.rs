@@ -49,7 +49,7 @@ pub(crate) trait Outlet<E>: Send + Sync {
 /// A run's way out: its own stream, or the stream of the run it is a part of.
 pub(crate) enum Events<S: State, E> {
     Stream {
-        sender: Sender<Event<S, E>>,
+        sender: Sender<Box<Event<S, E>>>,
         modes: Modes,
     },
     Nested {
@@ -83,18 +83,18 @@ impl<S: State, E: Send + 'static> Events<S, E> {
 }
 
 async fn send<S: State, E>(
-    sender: &Sender<Event<S, E>>,
+    sender: &Sender<Box<Event<S, E>>>,
     namespace: Namespace,
     step: u64,
     kind: EventKind<S, E>,
 ) {
-    let event = Event {
+    let event = Box::new(Event {
         seq: 0,
         namespace,
         step,
         at_ms: now_ms(),
         kind,
-    };
+    });
     // A closed channel means that the stream, and with it this run, is being dropped.
     let _closed = sender.send(event).await;
 }
