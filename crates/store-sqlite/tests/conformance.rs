@@ -1,4 +1,5 @@
-//! The suite of `lyceum-memory` on a real file.
+//! The suite of `lyceum-memory` on a real file, clear and sealed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +8,8 @@ use lyceum_memory::{
     JobStore, ManualClock, MemoryStore, SessionArchive, SessionStore, Timestamp,
     conformance::{Subject, verify, verify_checks, verify_vectors},
 };
-use lyceum_store_sqlite::{SqliteOptions, SqliteStore};
+use lyceum_store_sqlite::{Encryption, SqliteOptions, SqliteStore, Unsealed};
+use lyceum_vault::Masters;
 
 struct OnDisk(SqliteStore, Arc<ManualClock>);
 
@@ -30,13 +32,13 @@ impl Subject for OnDisk {
     }
 }
 
-#[tokio::test]
-async fn a_file_conforms_when_new_and_when_reopened() {
+async fn conforms(encryption: Option<Encryption>) {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
     for _ in 0..2 {
         let options = SqliteOptions {
             clock: clock.clone(),
+            encryption: encryption.clone(),
             ..SqliteOptions::default()
         };
         let store = SqliteStore::open(directory.path().join("l.db"), options).unwrap();
@@ -48,4 +50,18 @@ async fn a_file_conforms_when_new_and_when_reopened() {
             .unwrap();
         subject.0.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_file_conforms_when_new_and_when_reopened() {
+    conforms(None).await;
+}
+
+#[tokio::test]
+async fn so_does_a_sealed_one() {
+    conforms(Some(Encryption {
+        masters: Masters::new(&[7; 32]),
+        unsealed: Unsealed::Refuse,
+    }))
+    .await;
 }

@@ -1,0 +1,307 @@
+//! Encryption at rest, as somebody meets it who can read and write the file.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod keys;
+mod rows;
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use lyceum_core::{
+    Expect, RecordStore, RecordWrite, Role, Scope, SessionId, TenantId, UserId, Vector,
+};
+use lyceum_graph::{Claim as LeaseClaim, Saver as _, ThreadId};
+use lyceum_memory::{
+    Claim, ClaimRequest, JobResults, JobStore, MemoryId, MemoryKind, MemoryStore, NewJob,
+    NewMemory, NewMessage, NewTurn, NewVector, Progress, SessionStore, StoreCheck, StoreError,
+    StoreKeys, Summary, TurnId, VectorSpace, VectorStore, Whose,
+};
+use lyceum_store_sqlite::{Encryption, OpenError, SqliteOptions, SqliteStore, Unsealed};
+use lyceum_vault::{Masters, OpenError as Why};
+use rusqlite::Connection;
+use serde_json::json;
+
+const KEY: [u8; 32] = [7; 32];
+/// Words that nothing says by itself.
+const PLANTED: [&str; 8] = [
+    "Quastenflosser",
+    "Zwiebelkuchen",
+    "Hagebutte",
+    "Donnerkeil",
+    "Flaschenzug",
+    "Kaltmamsell",
+    "Muckefuck",
+    "Pustekuchen",
+];
+
+fn options(key: [u8; 32], unsealed: Unsealed) -> SqliteOptions {
+    SqliteOptions {
+        encryption: Some(Encryption {
+            masters: Masters::new(&key),
+            unsealed,
+        }),
+        ..SqliteOptions::default()
+    }
+}
+
+fn sealed(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, options(KEY, Unsealed::Refuse)).unwrap()
+}
+
+fn scope(tenant: &str, user: &str) -> Scope {
+    let mut scope = Scope::local().with_session(SessionId::new("s").unwrap());
+    scope.tenant = TenantId::new(tenant).unwrap();
+    scope.user = UserId::new(user).unwrap();
+    scope
+}
+
+fn id(name: &str) -> MemoryId {
+    MemoryId::new(name).unwrap()
+}
+
+fn space() -> VectorSpace {
+    VectorSpace {
+        model: "numbers".into(),
+        dimensions: 2,
+    }
+}
+
+fn turn(name: &str) -> NewTurn {
+    let [fish, cake, berry, stone, ..] = PLANTED;
+    NewTurn {
+        turn_id: TurnId::new(name).unwrap(),
+        topic: format!("about a {fish}"),
+        messages: vec![
+            NewMessage {
+                role: Role::User,
+                content: format!("{name}: a {cake} is a cake"),
+            },
+            NewMessage {
+                role: Role::Assistant,
+                content: format!("{name}: why?"),
+            },
+        ],
+        memories: vec![NewMemory {
+            id: id(&format!("memory-{name}")),
+            context: format!("on the day of the {stone}"),
+            ..NewMemory::new(
+                MemoryKind::Episode,
+                fish,
+                format!("{name}: the {berry} is red"),
+            )
+        }],
+        jobs: vec![NewJob {
+            kind: "note".into(),
+            payload: json!({ "about": PLANTED[4] }),
+        }],
+    }
+}
+
+/// Fills a store with everything that holds words, and says what it has to say of a scope.
+async fn fill(store: &SqliteStore, scope: &Scope) {
+    for name in ["one", "two"] {
+        store.append(scope, &turn(name)).await.unwrap();
+    }
+    let request = ClaimRequest {
+        kinds: &["note"],
+        lease: Duration::from_secs(60),
+        max_attempts: 3,
+    };
+    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
+        panic!("no job");
+    };
+    assert_eq!(job.payload, json!({ "about": PLANTED[4] }));
+    let results = JobResults {
+        summary: Some(Summary {
+            upto_seq: 2,
+            text: format!("a {} was spoken of", PLANTED[5]),
+        }),
+        ..JobResults::default()
+    };
+    JobStore::complete(store, &job.lease, &results)
+        .await
+        .unwrap();
+    let write = RecordWrite::Put {
+        kind: "answer",
+        id: "a".into(),
+        group: String::new(),
+        body: format!("{{\"text\":\"{}\"}}", PLANTED[6]),
+        expect: Expect::Anything,
+    };
+    RecordStore::write(store, &scope.tenant, vec![write])
+        .await
+        .unwrap();
+    let vectors: Vec<NewVector> = ["memory-one", "memory-two"]
+        .map(|name| NewVector {
+            scope: scope.clone(),
+            id: id(name),
+            vector: Some(Vector::from([0.6, 0.8])),
+        })
+        .to_vec();
+    store.set_vectors(&space(), &vectors).await.unwrap();
+}
+
+/// All that a store has to say of a scope.
+async fn told(store: &SqliteStore, scope: &Scope) -> Result<String, StoreError> {
+    let session = store.session(scope).await?;
+    let messages = store.messages(scope, None, 9).await?;
+    let memories = MemoryStore::list(store, scope, None, 9).await?;
+    let found = store.search(scope, "Hagebutte 光", 9).await?;
+    let near = store.nearest(scope, &space(), &[1.0, 0.0], 9, &[]).await?;
+    let record = RecordStore::read(store, &scope.tenant, "answer", "a").await;
+    let record = record.map_err(|error| StoreError::Internal {
+        source: error.source,
+    })?;
+    let jobs = store.dead(scope, 9).await?;
+    Ok(format!(
+        "{session:?} {messages:?} {memories:?} {found:?} {near:?} {record:?} {jobs:?}"
+    ))
+}
+
+/// The words that stand in a file, its log or beside it, in the clear.
+fn readable(path: &Path) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for entry in fs::read_dir(path.parent().unwrap()).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        words.extend(PLANTED.into_iter().filter(|word| {
+            // The index holds stems in lower case.
+            let stem = &word[..word.len() - 2];
+            bytes
+                .windows(stem.len())
+                .any(|window| window.eq_ignore_ascii_case(stem.as_bytes()))
+        }));
+    }
+    words
+}
+
+fn sealed_row(error: &StoreError) -> (&'static str, String) {
+    match error {
+        StoreError::Sealed { table, row, source } => {
+            assert!(source.downcast_ref::<Why>().is_some(), "{source:?}");
+            (table, row.clone())
+        }
+        other => panic!("another error: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_said_is_in_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    let (store, whose) = (sealed(&path), scope("acme", "ada"));
+    fill(&store, &whose).await;
+    assert_eq!(readable(&path), Vec::<&str>::new(), "the log holds it");
+    let text = told(&store, &whose).await.unwrap();
+    for word in &PLANTED[..7] {
+        assert!(text.contains(word) || *word == PLANTED[4], "{word}: {text}");
+    }
+    store.close().await;
+    assert_eq!(readable(&path), Vec::<&str>::new(), "the file holds it");
+    let store = sealed(&path);
+    assert_eq!(told(&store, &whose).await.unwrap(), text);
+    assert!(store.verify().await.unwrap().is_sound());
+    store.rebuild().await.unwrap();
+    assert_eq!(told(&store, &whose).await.unwrap(), text);
+    let again = store.append(&whose, &turn("one")).await.unwrap();
+    assert!(
+        again.replayed,
+        "a repeated turn is known by its sealed digest"
+    );
+    let other = NewTurn {
+        topic: "other".into(),
+        ..turn("one")
+    };
+    let conflict = store.append(&whose, &other).await.unwrap_err();
+    assert_eq!(conflict.label(), "turn_conflict");
+}
+
+#[tokio::test]
+async fn an_erased_tenant_is_unreadable_even_where_rows_are_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    let store = Arc::new(sealed(&path));
+    let (ada, bo) = (scope("acme", "ada"), scope("umbrella", "bo"));
+    fill(&store, &ada).await;
+    fill(&store, &bo).await;
+    let kept = told(&store, &bo).await.unwrap();
+    store.close().await;
+    let copy = directory.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    // A copy of the rows without their key, as a backup would be that leaves the table of keys out.
+    let backup = copy.join("l.db");
+    fs::copy(&path, &backup).unwrap();
+    let file = Connection::open(&backup).unwrap();
+    file.execute("DELETE FROM tenant_key WHERE tenant = 'acme'", [])
+        .unwrap();
+    drop(file);
+
+    let store = Arc::new(sealed(&path));
+    let whose = Whose {
+        tenant: ada.tenant.clone(),
+        user: None,
+    };
+    let erased = store.erase(&whose).await.unwrap();
+    assert_eq!(
+        (erased.sessions, erased.memories, erased.records),
+        (1, 2, 1)
+    );
+    assert!(store.erase(&whose).await.unwrap().is_nothing());
+    assert_eq!(told(&store, &bo).await.unwrap(), kept);
+    assert_eq!(store.session(&ada).await.unwrap(), None);
+    // The tenant may come back, under a key of its own.
+    store.append(&ada, &turn("again")).await.unwrap();
+    assert!(store.verify().await.unwrap().is_sound());
+    store.close().await;
+    let file = Connection::open(&path).unwrap();
+    let versions: i64 = file
+        .query_row(
+            "SELECT count(*) FROM tenant_key WHERE tenant = 'acme'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(versions, 1);
+
+    let refused = SqliteStore::open(&backup, options(KEY, Unsealed::Refuse)).unwrap_err();
+    assert!(matches!(refused, OpenError::NotSealed { .. }), "{refused}");
+    let left = SqliteStore::open(&backup, options(KEY, Unsealed::Open)).unwrap();
+    let error = left.messages(&ada, None, 9).await.unwrap_err();
+    assert_eq!(sealed_row(&error).0, "message");
+    let error = MemoryStore::list(&left, &ada, None, 9).await.unwrap_err();
+    assert_eq!(sealed_row(&error).0, "memory");
+    assert!(told(&left, &bo).await.is_ok());
+}
+
+#[tokio::test]
+async fn threads_of_a_tenant_are_sealed_with_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    let store = Arc::new(sealed(&path));
+    let tenant = TenantId::new("acme").unwrap();
+    lyceum_graph::conformance::check(&*store.saver_of(&tenant)).await;
+    let thread = ThreadId::new("t").unwrap();
+    let lease = store
+        .saver_of(&tenant)
+        .acquire(&thread, Duration::from_secs(9), LeaseClaim::IfFree)
+        .await
+        .unwrap();
+    let batch = lyceum_graph::Batch {
+        values: Vec::new(),
+        records: vec![lyceum_graph::Record {
+            checkpoint: lyceum_graph::CheckpointId(1),
+            task: 1,
+            key: "result".into(),
+            bytes: PLANTED[7].into(),
+        }],
+        checkpoints: Vec::new(),
+    };
+    store
+        .saver_of(&tenant)
+        .commit(&lease, &batch)
+        .await
+        .unwrap();
+    assert_eq!(readable(&path), Vec::<&str>::new());
+}
