@@ -56,7 +56,9 @@ BEGIN
         -- First as if it were there: a number is used up by every attempt to create.
         UPDATE lyceum.record r SET grouped = groups[n], body = bodies[n], written_by = token,
             revision = r.revision + 1
-        WHERE r.tenant = whose AND r.kind = kinds[n] AND r.name = names[n];
+        WHERE r.tenant = whose AND r.kind = kinds[n] AND r.name = names[n]
+            -- One that was created since the look above is not what was expected.
+            AND (expected[n] < 0 OR r.revision = expected[n]);
         CONTINUE WHEN FOUND;
         INSERT INTO lyceum.record AS r (tenant, kind, name, grouped, written_by, body)
         VALUES (whose, kinds[n], names[n], groups[n], token, bodies[n])
