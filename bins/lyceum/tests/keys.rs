@@ -153,9 +153,17 @@ async fn a_hangup_has_the_keys_read_at_once_and_a_broken_file_changes_nothing() 
         "\u{0}",
         &good.replace("tenant = \"local\"", "tenant = \"a/b\""),
     ] {
+        let refusals = || {
+            server
+                .log()
+                .matches("the file of keys is not taken")
+                .count()
+        };
+        let before = refusals();
         fs::write(&file, broken).unwrap();
         server.signal("HUP");
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let refused = support::until(async || refusals(), |seen| *seen > before).await;
+        assert!(refused > before, "nobody is told of {broken:?}");
         assert_eq!(
             get(&server, &alice, "/usage").await.status(),
             200,

@@ -150,6 +150,17 @@ impl Stream {
         }
     }
 
+    /// Reads until so many steps are told.
+    async fn steps(&mut self, mut wanted: usize) -> Vec<Event> {
+        let mut all = Vec::new();
+        while wanted > 0 {
+            let event = self.next().await.unwrap();
+            wanted -= usize::from(event.name == "custom");
+            all.push(event);
+        }
+        all
+    }
+
     async fn rest(mut self) -> Vec<Event> {
         let mut all = Vec::new();
         while let Some(event) = self.next().await {
@@ -165,15 +176,7 @@ async fn a_run_is_streamed_joined_and_resumed_at_the_server_that_does_not_run_it
     let thread = thread(&one).await;
     let run = begin(&one, &thread, slow(20, 200)).await;
     let mut stream = Stream::open(&two, &thread, &run, None).await;
-    let mut read = Vec::new();
-    while read
-        .iter()
-        .filter(|event: &&Event| event.name == "custom")
-        .count()
-        < 3
-    {
-        read.push(stream.next().await.unwrap());
-    }
+    let mut read = stream.steps(3).await;
     assert_eq!(read[0].name, "metadata", "{read:?}");
     // It is told while it goes on, and the thread is taken at either server.
     assert_eq!(status(&two, &thread, &run).await, "running");
@@ -263,15 +266,7 @@ async fn the_run_of_a_killed_server_goes_on_at_the_other() {
     let thread = thread(&one).await;
     let run = begin(&one, &thread, slow(10, 300)).await;
     let mut stream = Stream::open(&two, &thread, &run, None).await;
-    let mut read = Vec::new();
-    while read
-        .iter()
-        .filter(|event: &&Event| event.name == "custom")
-        .count()
-        < 3
-    {
-        read.push(stream.next().await.unwrap());
-    }
+    let read = stream.steps(3).await;
     let join = format!("threads/{thread}/runs/{run}/join");
     let (began, _dir) = (Instant::now(), one.kill());
     let (joined, rest) = tokio::join!(get(&two, &join), stream.rest());

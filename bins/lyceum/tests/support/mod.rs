@@ -9,9 +9,10 @@
 )]
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use tempfile::TempDir;
@@ -22,7 +23,8 @@ pub(crate) struct Server {
     pub(crate) url: String,
     pub(crate) banner: String,
     pub(crate) dir: TempDir,
-    errors: Option<std::thread::JoinHandle<String>>,
+    errors: Option<std::thread::JoinHandle<()>>,
+    log: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -50,18 +52,28 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut errors = child.stderr.take().unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let told = log.clone();
         let errors = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = errors.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
+            let mut line = Vec::new();
+            while errors
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|read| read > 0)
+            {
+                told.lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
         });
         let mut banner = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let url = loop {
             let start = banner.len();
             if lines.read_line(&mut banner).unwrap() == 0 {
-                panic!("the server stopped: {banner}{}", errors.join().unwrap());
+                errors.join().unwrap();
+                panic!("the server stopped: {banner}{}", log.lock().unwrap());
             }
             if let Some(address) = banner[start..].trim().strip_prefix("page") {
                 break address.trim().to_owned();
@@ -73,7 +85,13 @@ impl Server {
             banner,
             dir,
             errors: Some(errors),
+            log,
         }
+    }
+
+    /// What was written to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -92,7 +110,8 @@ impl Server {
     /// Waits for the end: the exit code and what was written to standard error.
     pub(crate) fn wait(mut self) -> (Option<i32>, String, TempDir) {
         let status = self.child.wait().unwrap();
-        let errors = self.errors.take().unwrap().join().unwrap();
+        self.errors.take().unwrap().join().unwrap();
+        let errors = self.log();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         (status.code(), errors, dir)
     }
