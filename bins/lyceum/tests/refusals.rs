@@ -6,7 +6,7 @@ mod support;
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
-use support::{Server, lyceum, run};
+use support::{Server, key_lines, lyceum, run};
 
 /// Runs `serve` and gives what it wrote to standard error; it must fail.
 fn refused(data: &Path, flags: &[&str], env: &[(&str, &str)]) -> String {
@@ -234,4 +234,67 @@ fn a_new_key_is_stored_as_a_digest_only() {
         output.status.success() && text.contains("sha256") && text.contains("tenant = \"school\""),
         "{text}"
     );
+}
+
+#[test]
+fn check_names_what_a_server_would_not_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lyceum.toml");
+    let check = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let flags = [
+            "check",
+            "--provider",
+            "offline",
+            "--config",
+            file.to_str().unwrap(),
+            "--data-dir",
+            dir.path().to_str().unwrap(),
+        ];
+        let output = run(&flags, &[]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), errors.is_empty(), "{errors}");
+        errors
+    };
+    assert_eq!(check(""), "");
+    let git = "[[mcp.servers]]\nname = \"git\"\ncommand = \"true\"\n";
+    for (text, said) in [
+        ("[panel]\nrounds = 0", "`panel.rounds`: 0 is outside 1 to 3"),
+        ("[panel]\nrounds = 4", "`panel.rounds`"),
+        (
+            "[privacy]\naudit_key = \"sk-secret\"",
+            "`privacy.audit_key`",
+        ),
+        ("[student]\nturn_usd = 0", "`student.turn_usd`"),
+        ("[student]\nturn_usd = -1.5", "`student.turn_usd`"),
+        ("[student]\nturn_usd = nan", "`student.turn_usd`"),
+        ("[student]\nturn_usd = 1001.0", "`student.turn_usd`"),
+        ("[tools]\nstudent = [\"x__y\"]", "`tools.student`"),
+        (
+            &format!("[tools]\nstudent = [\"gti__log\"]\n{git}"),
+            "did you mean `git__log`?",
+        ),
+        (
+            &key_lines("a", "school", "b", "daily_usd = -1.0"),
+            "daily_usd",
+        ),
+        (&key_lines("a", "school", "b", "streams = 0"), "streams"),
+        (
+            "[auth.jwt]\nissuer = \"i\"\naudience = []\njwks_file = \"/k\"",
+            "audience",
+        ),
+        (
+            "[auth.jwt]\nissuer = \"i\"\naudience = [\"l\"]\njwks_url = \"http://10.0.0.1/k\"",
+            "https",
+        ),
+        (
+            "[auth.jwt]\nissuer = \"i\"\naudience = [\"l\"]\njwks_file = \"/k\"\nalgorithms = [\"none\"]",
+            "none",
+        ),
+        ("[limits]\nkey_streams = 0", "`limits.key_streams`"),
+    ] {
+        let error = check(text);
+        assert!(error.contains(said), "{text}: {error}");
+        assert!(!error.contains("sk-secret"), "{error}");
+    }
 }

@@ -27,3 +27,4 @@ mod time;
 mod tls;
 mod tokens;
 mod unix;
+mod usage;
