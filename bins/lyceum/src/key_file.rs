@@ -96,11 +96,10 @@ impl KeyFile {
     /// nothing is changed then.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Vec<Key>) -> Result<T>) -> Result<T> {
         let named = || format!("change the keys in {}", self.0.display());
-        if let Some(folder) = self.0.parent() {
-            fs::create_dir_all(folder).with_context(named)?;
-        }
-        let lock = self.0.with_extension("lock");
-        let lock = open(&lock).with_context(named)?;
+        let folder = self.folder();
+        fs::create_dir_all(folder).with_context(named)?;
+        // The folder, because a file of its own would belong to whoever came first.
+        let lock = File::open(folder).with_context(named)?;
         lock.lock().with_context(named)?;
         let mut keys = self.read()?;
         let done = change(&mut keys)?;
@@ -114,32 +113,32 @@ impl KeyFile {
         // The lock is held: nobody else writes this draft.
         let draft = self.0.with_extension("new");
         let _left_over = fs::remove_file(&draft);
-        let mut made = open(&draft)?;
+        // A new file, never what somebody has put there since.
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut made = options.open(&draft)?;
         self.give_to_owner(&made);
         made.write_all(HEAD.as_bytes())?;
         made.write_all(text.as_bytes())?;
         made.sync_all()?;
         fs::rename(&draft, &self.0)?;
-        match self.0.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-            _ => Ok(()),
-        }
+        File::open(self.folder())?.sync_all()
+    }
+
+    fn folder(&self) -> &Path {
+        let folder = self.0.parent();
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new("."))
     }
 
     /// A server may run as another user than whoever changes its keys: the file stays that
     /// user's. Who may not give files away is that user, or finds out from the server's log.
     fn give_to_owner(&self, file: &File) {
-        let folder = self.0.parent().unwrap_or(Path::new("."));
-        if let Ok(owner) = fs::metadata(&self.0).or_else(|_| fs::metadata(folder)) {
+        let owner = fs::metadata(&self.0).or_else(|_| fs::metadata(self.folder()));
+        if let Ok(owner) = owner {
             let _ = fchown(file, Some(owner.uid()), Some(owner.gid()));
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false);
-    options.mode(0o600).open(path)
 }
 
 /// Whether there is no such file, also because its folder is none: whoever opens the store says

@@ -24,6 +24,10 @@ pub(crate) async fn encrypt(store: &Store) -> Result<()> {
     let keys = keys(store)?;
     let state = keys.key_state().await?;
     if state.unsealed == 0 {
+        // A run that was cut off at its very end has left clear pages.
+        for check in store.checks() {
+            check.forget_deleted().await?;
+        }
         return banner::say("All is encrypted already.");
     }
     change(store, &keys).await?;
@@ -56,7 +60,10 @@ fn keys(store: &Store) -> Result<Arc<dyn StoreKeys>> {
     }
     match store.keys() {
         Some(keys) => Ok(keys),
-        None => bail!("this kind of store does not encrypt: store.kind `sqlite` does"),
+        None => bail!(
+            "this kind of store does not encrypt, `sqlite` does: leave privacy.encryption_key_file out, \
+             or move the data with `lyceum memory export` and `import`"
+        ),
     }
 }
 

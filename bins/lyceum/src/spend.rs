@@ -6,12 +6,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use lyceum_core::TenantId;
+use lyceum_core::{TenantId, UserId};
 use lyceum_llm::{Book, Entry, Ledger, PicoUsd, Used};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -90,8 +92,35 @@ pub(crate) async fn keep(dir: PathBuf, ledger: Ledger, stop: CancellationToken) 
 fn write(dir: &Path, book: &Book) -> io::Result<()> {
     let text = toml::to_string(book).map_err(io::Error::other)?;
     let fresh = dir.join(format!("{FILE}.new"));
-    fs::write(&fresh, text)?;
+    let _left_over = fs::remove_file(&fresh);
+    // It names users.
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    let mut made = options.open(&fresh)?;
+    made.write_all(text.as_bytes())?;
+    made.sync_all()?;
     fs::rename(fresh, dir.join(FILE))
+}
+
+/// Forgets what a tenant, or one of its users, has used. A running server, which there is
+/// only over a store that servers share, writes what it knows again.
+///
+/// # Errors
+///
+/// When the file cannot be read or written.
+pub(crate) fn forget(dir: &Path, tenant: &TenantId, user: Option<&UserId>) -> io::Result<()> {
+    let text = match fs::read_to_string(dir.join(FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let Ok(mut book) = toml::from_str::<Book>(&text) else {
+        return Ok(());
+    };
+    let is_meant =
+        |entry: &Entry| entry.tenant == *tenant && (user.is_none() || entry.user.as_ref() == user);
+    book.entries.retain(|entry| !is_meant(entry));
+    write(dir, &book)
 }
 
 #[cfg(test)]

@@ -70,10 +70,11 @@ pub(crate) async fn run(command: &MemoryCommand) -> Result<()> {
             if !options.yes {
                 bail!("erasing cannot be undone: repeat the command with --yes");
             }
-            on(&options.store, async |store, resolved| {
-                erase(store, resolved, options).await
-            })
-            .await
+            // One that was cut off has left rows of a tenant that has no key any more.
+            let opened = opened(&options.store, Unsealed::Open).await?;
+            opened
+                .run(async |store, resolved| erase(store, resolved, options).await)
+                .await
         }
     }
 }
@@ -251,6 +252,8 @@ async fn erase(store: &Store, resolved: &Resolved, options: &EraseOptions) -> Re
     }
     // Those of the conversations that are gone now, and of those that went before.
     sweep(store).await?;
+    crate::spend::forget(&resolved.data_dir, &whose.tenant, whose.user.as_ref())
+        .context("forget what was used")?;
     let is_nothing = erased.is_nothing() && vectors.as_ref().is_ok_and(|count| *count == 0);
     if is_nothing {
         let user = whose.user.as_ref();

@@ -132,7 +132,10 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     }
     // A stream ends with the key that it was opened with.
     let kind = response.headers().get(header::CONTENT_TYPE);
-    let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let is_stream = kind.is_some_and(|kind| {
+        let mut streams = ["text/event-stream", "application/x-ndjson"].iter();
+        streams.any(|stream| kind.as_bytes().starts_with(stream.as_bytes()))
+    });
     let revoked = passage.caller.filter(|_| is_stream);
     let revoked = revoked.and_then(|caller| caller.revoked());
     let revoked = revoked.map(|token| Box::pin(token.cancelled_owned()));
@@ -212,7 +215,7 @@ struct Passage {
     client: Option<Peer>,
     caller: Option<Caller>,
     /// Its place among what its key has at once.
-    held: Option<Hold>,
+    held: Option<Arc<Hold>>,
     write: Option<Write>,
 }
 
@@ -284,7 +287,7 @@ struct Track {
     outcome: Outcome,
     /// What its user sees is uncertain until it ends.
     write: Option<Write>,
-    held: Option<Hold>,
+    held: Option<Arc<Hold>>,
     id: RequestId,
 }
 

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use lyceum_core::{Archive, Hints, Notebook, Panel, Pupil, RecordStore, Student};
 use lyceum_observe::{Health, LogLevels, ProcessWatch};
+use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
@@ -144,6 +145,15 @@ impl App {
     /// The time since the gateway was made.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Whether who was identified a while ago may still ask: its key is there and has not
+    /// expired, and where it came without one, none is needed yet.
+    pub(crate) fn check_valid(&self, caller: &Caller, now: OffsetDateTime) -> Result<(), ApiError> {
+        if caller.key.is_none() && !self.keys.is_anonymous() {
+            return Err(ApiError::KeyMissing);
+        }
+        caller.check_valid(now)
     }
 
     /// The silence after which a stream that begins now carries a comment.

@@ -299,7 +299,7 @@ impl Connection {
     fn admit(&self) -> Result<(), ApiError> {
         let (app, caller) = (&self.app, &self.who.0.0);
         let (now, mut standings) = (app.uptime(), Standings::default());
-        caller.check_valid(OffsetDateTime::now_utc())?;
+        app.check_valid(caller, OffsetDateTime::now_utc())?;
         app.addresses.take(self.client, now, &mut standings)?;
         rate::take(caller.allowances(), now, &mut standings)?;
         audit::frame(caller);
@@ -329,8 +329,9 @@ impl Connection {
         }
         let counted = Arc::new(self.counted(asker)?);
         let (app, caller) = (&self.app, &self.who.0.0);
+        let place = caller.begin(&mut Standings::default())?;
         let told = sse::written(source(), Pace::of(app), app.closing.clone());
-        let held = (Arc::clone(&counted), app.cache.turn(caller));
+        let held = (Arc::clone(&counted), app.cache.turn(caller), place);
         let journal = app.hub.begin(caller.scope.clone(), is_durable, told, held);
         let (id, cancel) = (journal.id, journal.cancel.clone());
         let bound = (!is_durable).then(|| cancel.clone().drop_guard());

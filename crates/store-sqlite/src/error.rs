@@ -87,7 +87,7 @@ pub enum OpenError {
     /// A key was given, and texts are clear.
     #[error(
         "read {path}: what it holds of {tenants} tenants is not encrypted, or not wholly; \
-         run `lyceum memory encrypt`"
+         run `lyceum memory encrypt`, or repeat a `lyceum memory erase` that was cut off"
     )]
     NotSealed {
         /// The file.

@@ -19,7 +19,7 @@ use crate::{
     memories,
     row::{id_at, integer, limit_of, unsigned},
     scope::{Home, Owner},
-    sealed::{At, Db, Texts},
+    sealed::{At, Db, Texts, sealed_row},
     sessions::{kept, session_at},
 };
 
@@ -44,6 +44,9 @@ const HELD: &str = "\
     FROM job j JOIN session s ON s.id = j.session JOIN owner o ON o.id = j.owner \
     WHERE j.name = ?1 AND j.phase = 1 AND j.epoch = ?2 AND j.due_at > ?3 \
     AND o.tenant = ?4 AND o.user = ?5 AND o.agent = ?6 AND s.name = ?7";
+
+/// The reason of a job whose payload was changed, or whose key is gone.
+const UNREADABLE: &str = "it does not open";
 
 const DIE: &str = "UPDATE job SET phase = 2, due_at = ?2, reason = ?3 WHERE id = ?1";
 
@@ -127,8 +130,17 @@ fn claim(
             .execute(params![id, now.after(lease).0])?;
         let job = connection
             .prepare_cached(CLAIMED)?
-            .query_row([id], |row| claimed(row, connection))??;
-        return Ok(Claim::Job(Box::new(job)));
+            .query_row([id], |row| claimed(row, connection));
+        match job {
+            // The jobs of others wait behind it.
+            Err(error) if sealed_row(&error).is_some() => {
+                tracing::error!(error = %error, "a job is given up: it does not open");
+                connection
+                    .prepare_cached(DIE)?
+                    .execute(params![id, now.0, UNREADABLE])?;
+            }
+            job => return Ok(Claim::Job(Box::new(job??))),
+        }
     }
 }
 
@@ -325,12 +337,19 @@ impl JobStore for SqliteStore {
                 agent,
             } = &owner;
             let texts = connection.texts(tenant)?;
-            Ok(connection
-                .prepare_cached(DEAD)?
-                .query_map(params![tenant, user, agent, limit_of(limit)], |row| {
-                    dead(row, &owner, &texts)
-                })?
-                .collect::<Result<_, _>>()?)
+            let mut all = Vec::new();
+            let mut select = connection.prepare_cached(DEAD)?;
+            let mut rows = select.query(params![tenant, user, agent, limit_of(limit)])?;
+            while let Some(row) = rows.next()? {
+                match dead(row, &owner, &texts) {
+                    Ok(job) => all.push(job),
+                    Err(error) if sealed_row(&error).is_some() => {
+                        tracing::error!(error = %error, "a job that is dead does not open");
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(all)
         })
         .await
     }

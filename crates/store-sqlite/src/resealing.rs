@@ -304,7 +304,7 @@ pub(crate) fn vectors(db: &Db<'_>, after: i64) -> Result<Done, Failure> {
 /// Records.
 pub(crate) fn records(db: &Db<'_>, after: i64) -> Result<Done, Failure> {
     let mut next = db.prepare_cached(
-        "SELECT seq, tenant, kind, name, body, sealed FROM record WHERE seq > ?1 \
+        "SELECT seq, tenant, kind, name, body, sealed, grouped FROM record WHERE seq > ?1 \
          ORDER BY seq LIMIT ?2",
     )?;
     let mut update =
@@ -317,11 +317,11 @@ pub(crate) fn records(db: &Db<'_>, after: i64) -> Result<Done, Failure> {
             sealed: row.get(5)?,
             clear: row.get(4)?,
         };
-        let (tenant, kind, name): (String, String, String) =
-            (row.get(1)?, row.get(2)?, row.get(3)?);
+        let of = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(6)?];
+        let [tenant, kind, name, group]: [String; 4] = of;
         let texts = db.texts(&tenant)?;
         let (id, (_, mut count)) = (cell.id, done.unwrap_or_default());
-        if let Some(sealed) = body_at((&kind, &name), |at| cell.reseal(&texts, at))? {
+        if let Some(sealed) = body_at((&kind, &name, &group), |at| cell.reseal(&texts, at))? {
             update.execute(params![id, sealed])?;
             count += 1;
         }
@@ -343,14 +343,14 @@ pub(crate) fn refused_beside(db: &Db<'_>) -> Result<Vec<String>, Failure> {
             None => Err(error),
         },
     };
-    let mut records = db.prepare("SELECT tenant, kind, name, body, sealed FROM record")?;
+    let mut records = db.prepare("SELECT tenant, kind, name, body, sealed, grouped FROM record")?;
     let mut rows = records.query([])?;
     while let Some(row) = rows.next()? {
-        let (tenant, kind, name): (String, String, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?);
+        let of = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(5)?];
+        let [tenant, kind, name, group]: [String; 4] = of;
         let (sealed, clear) = (row.get(4)?, [row.get(3)?]);
         let texts = db.texts(&tenant)?;
-        note(body_at((&kind, &name), |at| texts.open(at, sealed, clear)).map(drop))?;
+        note(body_at((&kind, &name, &group), |at| texts.open(at, sealed, clear)).map(drop))?;
     }
     let mut vectors = db.prepare(
         "SELECT o.tenant, v.space, v.memory, v.data, s.dimensions FROM vector AS v \

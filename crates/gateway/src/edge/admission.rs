@@ -3,7 +3,7 @@
 //! Invariant: a request that comes without a valid key or token reaches open routes only, and
 //! what it may do was decided before its body is read.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::extract::Request;
 use http::{HeaderMap, Method, header};
@@ -44,7 +44,8 @@ pub(super) async fn admit(
     if app.keys.is_anonymous() {
         refuse_foreign(request, is_allowed_origin)?;
     }
-    match identify(app, request.headers()).await {
+    let may_have_ticket = endpoint(request) == SOCKET;
+    match identify(app, request.headers(), may_have_ticket).await {
         Ok(caller) => {
             if let Some(key) = &caller.key {
                 Span::current().record("key", &**key);
@@ -58,7 +59,11 @@ pub(super) async fn admit(
             }
             if !is_probe {
                 rate::take(caller.allowances(), now, &mut passage.standings)?;
-                passage.held = caller.begin(&mut passage.standings)?;
+                passage.held = caller.begin(&mut passage.standings)?.map(Arc::new);
+                if let Some(held) = &passage.held {
+                    // For work that goes on after its answer.
+                    request.extensions_mut().insert(Arc::clone(held));
+                }
                 if let Some(accounts) = app.accounts.get() {
                     accounts.asked(&caller.scope);
                 }
@@ -73,13 +78,18 @@ pub(super) async fn admit(
 
 /// Who calls: by a ticket where a WebSocket brings one, else by key or token. The issuer is
 /// asked for its keys where a token names one that is not known.
-async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn identify(
+    app: &App,
+    headers: &HeaderMap,
+    may_have_ticket: bool,
+) -> Result<Caller, ApiError> {
     let now = OffsetDateTime::now_utc();
-    if headers.contains_key(header::UPGRADE)
+    if may_have_ticket
+        && headers.contains_key(header::UPGRADE)
         && let Some(caller) = app.tickets.redeem(headers, app.uptime())
     {
         let caller = caller?;
-        caller.check_valid(now)?;
+        app.check_valid(&caller, now)?;
         return Ok(caller);
     }
     let identified = app.keys.identify(headers, now);
@@ -93,6 +103,9 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
         _ => identified,
     }
 }
+
+/// The route that tickets open.
+const SOCKET: &str = "/ws";
 
 /// The ends of routes that are asked with a POST and begin nothing, or end something.
 const READS: [&str; 8] = [

@@ -9,7 +9,7 @@ use axum::{
 use futures_util::StreamExt;
 use lyceum_core::{Panel, PanelEvent};
 
-use super::student::{Who, call, json, streamed};
+use super::student::{Who, call, json, place, streamed};
 use crate::{
     body,
     dto::{BusyOutput, ErrorOutput, PanelInput, PanelOutput, refusals},
@@ -89,14 +89,14 @@ pub(crate) async fn panel_stream(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asker = Asker::of(&request);
+    let (asker, place) = (Asker::of(&request), place(&request));
     let input: PanelInput = body::json(request, &app.limits).await?;
     let is_durable = input.is_durable();
     let discussion = input.check(&app.limits)?;
     let panel = find(&app)?;
     let caller = who.0.0.clone();
     let call = call(who, Some(&discussion.session), app.limits.stream);
-    let durable = is_durable.then_some(&caller);
+    let durable = is_durable.then_some((&caller, place));
     streamed(&app, asker, durable, || panel.discuss(call, discussion))
 }
 

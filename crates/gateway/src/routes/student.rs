@@ -22,6 +22,7 @@ use crate::{
     dto::{
         BusyOutput, ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput, refusals,
     },
+    edge::holding::Hold,
     error::ApiError,
     gateway::{App, Shared},
     sse::{self, Pace, Source, Wire},
@@ -97,13 +98,13 @@ pub(crate) async fn chat_stream(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asker = Asker::of(&request);
+    let (asker, place) = (Asker::of(&request), place(&request));
     let input: ChatInput = body::json(request, &app.limits).await?;
     let is_durable = input.is_durable();
     let explanation = input.check(&app.limits)?;
     let caller = who.0.0.clone();
     let call = call(who, Some(&explanation.session), app.limits.stream);
-    let durable = is_durable.then_some(&caller);
+    let durable = is_durable.then_some((&caller, place));
     streamed(&app, asker, durable, || {
         app.services.student.teach(call, explanation)
     })
@@ -160,22 +161,27 @@ pub(crate) fn call(
     }
 }
 
+/// A request's place among what its key has at once, for work that outlives the request.
+pub(super) fn place(request: &Request) -> Option<Arc<Hold>> {
+    request.extensions().get().cloned()
+}
+
 /// Answers with the events of a source, which is asked for them only where a stream is free.
 /// A durable stream, whose user is named, goes on without its client and says where to go on
 /// with it; it counts as open until its work is done.
 pub(super) fn streamed<E: Wire + 'static>(
     app: &App,
     asker: Asker,
-    durable: Option<&Caller>,
+    durable: Option<(&Caller, Option<Arc<Hold>>)>,
     source: impl FnOnce() -> Source<E>,
 ) -> Result<Response, ApiError> {
     // Only after the body was read: who sends it slowly must not keep others from streaming.
     let open = Arc::new(app.streams.open(asker)?);
     let told = sse::written(source(), Pace::of(app), app.closing.clone());
-    let Some(caller) = durable else {
+    let Some((caller, place)) = durable else {
         return Ok(streams::answer(open, told.map(|said| said.to_sse())));
     };
-    let held = (Arc::clone(&open), app.cache.turn(caller));
+    let held = (Arc::clone(&open), app.cache.turn(caller), place);
     let journal = app.hub.begin(caller.scope.clone(), true, told, held);
     let place = HeaderValue::try_from(format!("/streams/{}", journal.id));
     let journal = streams::Source::Here(journal);

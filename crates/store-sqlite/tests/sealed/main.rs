@@ -273,6 +273,12 @@ async fn an_erased_tenant_is_unreadable_even_where_rows_are_left() {
     let error = MemoryStore::list(&left, &ada, None, 9).await.unwrap_err();
     assert_eq!(sealed_row(&error).0, "memory");
     assert!(told(&left, &bo).await.is_ok());
+    // So does one that was cut off behind its first step, and it can be repeated.
+    let erased = left.erase(&whose).await.unwrap();
+    assert_eq!((erased.sessions, erased.memories), (1, 2));
+    left.close().await;
+    let again = sealed(&backup);
+    assert_eq!(told(&again, &bo).await.unwrap(), kept);
 }
 
 #[tokio::test]

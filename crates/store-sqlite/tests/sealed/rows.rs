@@ -154,3 +154,54 @@ async fn a_vector_or_record_from_elsewhere_is_refused() {
     let error = source.downcast_ref::<StoreError>().unwrap();
     assert_eq!(sealed_row(error), ("record", "answer/b".to_owned()));
 }
+
+#[tokio::test]
+async fn a_record_that_is_given_to_somebody_else_is_refused_and_hides_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    let (store, ada, bo) = (sealed(&path), scope("acme", "ada"), scope("umbrella", "bo"));
+    fill(&store, &ada).await;
+    fill(&store, &bo).await;
+    store.close().await;
+    let file = Connection::open(&path).unwrap();
+    file.execute(
+        "UPDATE record SET grouped = 'eve' WHERE tenant = 'acme'",
+        [],
+    )
+    .unwrap();
+    drop(file);
+    let store = sealed(&path);
+    let given = RecordStore::read(&store, &ada.tenant, "answer", "a").await;
+    let source = given.unwrap_err().source;
+    let error = source.downcast_ref::<StoreError>().unwrap();
+    assert_eq!(sealed_row(error), ("record", "answer/a".to_owned()));
+    let others = store.every("answer").await.unwrap();
+    let tenants: Vec<_> = others.iter().map(|(tenant, _)| tenant.as_str()).collect();
+    assert_eq!(tenants, ["umbrella"]);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    let (store, ada, bo) = (sealed(&path), scope("acme", "ada"), scope("umbrella", "bo"));
+    store.append(&ada, &turn("one")).await.unwrap();
+    store.append(&bo, &turn("one")).await.unwrap();
+    store.close().await;
+    let file = Connection::open(&path).unwrap();
+    let cut = "UPDATE job SET sealed = substr(sealed, 1, length(sealed) - 1) \
+               WHERE id = (SELECT min(id) FROM job)";
+    assert_eq!(file.execute(cut, []).unwrap(), 1);
+    drop(file);
+    let store = sealed(&path);
+    let request = ClaimRequest {
+        kinds: &["note"],
+        lease: Duration::from_secs(60),
+        max_attempts: 3,
+    };
+    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
+        panic!("the other's job is not reached");
+    };
+    assert_eq!(job.lease.scope.tenant, bo.tenant);
+    assert_eq!(store.dead(&ada, 9).await.unwrap(), []);
+}
