@@ -13,13 +13,14 @@ mod jwks;
 mod ring;
 mod ticket;
 mod token;
+mod validity;
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
+use futures_util::future::BoxFuture;
 use lyceum_core::{Scope, TenantId, UserId};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     edge::{
@@ -37,6 +38,7 @@ pub(crate) use ring::Keys;
 pub(crate) use ticket::{TICKET_SECONDS, Tickets, WEBSOCKET_PROTOCOL, speaks_protocol};
 pub use token::TokenAlgorithm;
 pub(crate) use token::TokenError;
+use validity::Validity;
 
 /// Who may call.
 #[derive(Debug, Clone, Default)]
@@ -139,15 +141,13 @@ pub(crate) struct Caller {
 struct Bearer {
     opens: Opens,
     models: Vec<String>,
-    /// From when on it is refused.
-    ends: Option<OffsetDateTime>,
     allowances: Vec<Arc<Allowance>>,
     /// How many requests it has answered at once.
     requests: Option<Holding>,
     /// How many WebSockets it has open.
     sockets: Option<Holding>,
-    /// Cancelled when it is no longer known.
-    revoked: CancellationToken,
+    /// How long it is taken.
+    validity: Validity,
 }
 
 /// The parts of the API that a caller may enter.
@@ -254,20 +254,16 @@ impl Caller {
     ///
     /// [`ApiError::KeyExpired`], [`ApiError::KeyUnknown`].
     pub(crate) fn check_valid(&self, now: OffsetDateTime) -> Result<(), ApiError> {
-        let Some(bearer) = &self.bearer else {
-            return Ok(());
-        };
-        if bearer.revoked.is_cancelled() {
-            return Err(ApiError::KeyUnknown);
-        }
-        match bearer.ends.is_some_and(|ends| now >= ends) {
-            true => Err(ApiError::KeyExpired),
-            false => Ok(()),
-        }
+        let bearer = self.bearer.as_ref();
+        bearer.map_or(Ok(()), |bearer| bearer.validity.check(now))
     }
 
-    /// Is cancelled when what it came with is no longer known.
-    pub(crate) fn revoked(&self) -> Option<CancellationToken> {
-        self.bearer.as_ref().map(|bearer| bearer.revoked.clone())
+    /// Waits until what it came with may no longer be used, because it is no longer known or its
+    /// time is over, and says why; who came without a key waits for ever.
+    pub(crate) fn lapse(&self) -> BoxFuture<'static, ApiError> {
+        match &self.bearer {
+            Some(bearer) => Box::pin(bearer.validity.clone().lapse(OffsetDateTime::now_utc)),
+            None => Box::pin(std::future::pending()),
+        }
     }
 }

@@ -33,7 +33,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use lyceum_core::RequestId;
@@ -41,7 +41,6 @@ use lyceum_observe::Lifecycle;
 use metrics::{counter, histogram};
 use pin_project_lite::pin_project;
 use tokio::time::timeout;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
@@ -136,18 +135,13 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
         let mut streams = ["text/event-stream", "application/x-ndjson"].iter();
         streams.any(|stream| kind.as_bytes().starts_with(stream.as_bytes()))
     });
-    let revoked = passage.caller.filter(|_| is_stream);
-    let revoked = revoked.and_then(|caller| caller.revoked());
-    let revoked = revoked.map(|token| Box::pin(token.cancelled_owned()));
+    let caller = passage.caller.filter(|_| is_stream);
+    let lapse = caller.map(|caller| caller.lapse());
     response.map(|body| {
         if is_head || body.is_end_stream() {
             track.outcome = Outcome::Complete;
         }
-        Body::new(Tracked {
-            body,
-            revoked,
-            track,
-        })
+        Body::new(Tracked { body, lapse, track })
     })
 }
 
@@ -371,7 +365,7 @@ pin_project! {
     struct Tracked {
         #[pin]
         body: Body,
-        revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+        lapse: Option<BoxFuture<'static, ApiError>>,
         track: Track,
     }
 }
@@ -385,12 +379,12 @@ impl http_body::Body for Tracked {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut this = self.project();
-        if let Some(revoked) = this.revoked
-            && revoked.as_mut().poll(context).is_ready()
+        if let Some(lapse) = this.lapse
+            && let Poll::Ready(why) = lapse.as_mut().poll(context)
         {
             this.track.outcome = Outcome::Broken;
-            *this.revoked = None;
-            return Poll::Ready(Some(Err(axum::Error::new(ApiError::KeyUnknown))));
+            *this.lapse = None;
+            return Poll::Ready(Some(Err(axum::Error::new(why))));
         }
         let polled = {
             let _entered = this.track.span.enter();

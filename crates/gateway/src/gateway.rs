@@ -336,7 +336,7 @@ impl Gateway {
     }
 
     /// Takes these keys and no others, from the next request on. Streams and WebSockets of keys
-    /// that are gone end. Counters of keys that stay, by tenant and name, go on. A server that
+    /// that are gone end, those of the others when their key's time is over. Counters of keys that stay, by tenant and name, go on. A server that
     /// needed a key before needs one still.
     pub fn set_keys(&self, keys: &[ApiKey]) {
         self.app.keys.set(keys);

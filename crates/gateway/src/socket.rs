@@ -138,7 +138,7 @@ impl Connection {
         let mut silent = 0;
         let mut said_goodbye = false;
         let (closing, draining) = (self.app.closing.clone(), self.app.draining.clone());
-        let revoked = self.who.0.0.revoked().unwrap_or_default();
+        let mut lapse = self.who.0.0.lapse();
         loop {
             if draining.is_cancelled() && self.open.is_empty() {
                 return End::Close(CloseCode::Away, "the server is going away");
@@ -150,8 +150,12 @@ impl Connection {
                     json!({ "event": "retry" }).to_string()
                 }
                 () = draining.cancelled(), if self.open.is_empty() => continue,
-                () = revoked.cancelled() => {
-                    return End::Close(CloseCode::Policy, "the key is no longer known");
+                why = &mut lapse => {
+                    let reason = match why {
+                        ApiError::KeyExpired => "the key has expired",
+                        _ => "the key is no longer known",
+                    };
+                    return End::Close(CloseCode::Policy, reason);
                 }
                 frame = self.socket.next() => {
                     silent = 0;

@@ -20,12 +20,12 @@ use http::{HeaderMap, header};
 use lyceum_core::{Scope, TenantId, UserId};
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     ApiKey, AuthConfig, Bearer, Caller, KeyRules, Opens,
     issuer::Issuer,
     token::{Verified, is_token},
+    validity::Validity,
 };
 use crate::{
     edge::{
@@ -120,20 +120,22 @@ impl Keys {
             let replaced = key.replaced.map(|(digest, until)| (digest, Some(until)));
             for (digest, until) in [(key.sha256, None)].into_iter().chain(replaced) {
                 let ends = [key.rules.expires, until].into_iter().flatten().min();
-                let revoked = known
-                    .callers
-                    .get(&digest)
-                    .and_then(Caller::revoked)
-                    .unwrap_or_default();
-                let caller = self.caller(key, &counters, ends, revoked);
+                let before = known.callers.get(&digest);
+                let validity = match before.and_then(|caller| caller.bearer.as_ref()) {
+                    // Whoever waits for its end hears that it was moved.
+                    Some(bearer) => bearer.validity.clone(),
+                    None => Validity::new(ends),
+                };
+                validity.set_until(ends);
+                let caller = self.caller(key, &counters, validity);
                 next.callers.insert(digest, caller);
             }
             next.counters.insert(named, (key.rules.clone(), counters));
         }
         let gone = known.callers.iter();
         for (_, caller) in gone.filter(|(digest, _)| !next.callers.contains_key(*digest)) {
-            if let Some(revoked) = caller.revoked() {
-                revoked.cancel();
+            if let Some(bearer) = &caller.bearer {
+                bearer.validity.revoke();
             }
         }
         let numbers: HashSet<usize> = next.counters.values().map(|(_, c)| c.number).collect();
@@ -148,20 +150,14 @@ impl Keys {
         *known = Arc::new(next);
     }
 
-    fn caller(
-        &self,
-        key: &ApiKey,
-        counters: &Counters,
-        ends: Option<OffsetDateTime>,
-        revoked: CancellationToken,
-    ) -> Caller {
+    fn caller(&self, key: &ApiKey, counters: &Counters, validity: Validity) -> Caller {
         let scope = Scope {
             tenant: key.tenant.clone(),
             user: key.user.clone(),
             ..Scope::local()
         };
         let opens = Opens::of_key(&key.rules.scopes);
-        let bearer = self.bearer(&scope.tenant, &key.rules, counters, opens, ends, revoked);
+        let bearer = self.bearer(&scope.tenant, &key.rules, counters, opens, validity);
         self.cap(&key.rules, counters);
         Caller {
             scope,
@@ -177,8 +173,7 @@ impl Keys {
         rules: &KeyRules,
         counters: &Counters,
         opens: Opens,
-        ends: Option<OffsetDateTime>,
-        revoked: CancellationToken,
+        validity: Validity,
     ) -> Bearer {
         let rates = &self.rates;
         let own = rules.requests_per_minute.or(rates.key_per_minute);
@@ -194,7 +189,6 @@ impl Keys {
         Bearer {
             opens,
             models: rules.models.clone(),
-            ends,
             allowances: own.into_iter().chain(shared).collect(),
             requests: requests.map(|limit| {
                 Holding::new(
@@ -210,7 +204,7 @@ impl Keys {
                     Arc::clone(&counters.sockets),
                 )
             }),
-            revoked,
+            validity,
         }
     }
 
@@ -283,8 +277,8 @@ impl Keys {
         } = verified;
         let counters = self.user(&tenant, &user, issuer.rules());
         let (rules, opens) = (issuer.rules(), Opens::These(scopes));
-        let revoked = CancellationToken::new();
-        let bearer = self.bearer(&tenant, rules, &counters, opens, Some(ends), revoked);
+        let validity = Validity::new(Some(ends));
+        let bearer = self.bearer(&tenant, rules, &counters, opens, validity);
         Caller {
             scope: Scope {
                 tenant,
@@ -326,6 +320,8 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+
+    use futures_util::FutureExt as _;
 
     use super::*;
     use crate::edge::rate::{self, Standings};
@@ -394,7 +390,7 @@ mod tests {
         keys.set(&[key("bob", KeyRules::default())]);
         assert!(by(&keys, "alice").is_err());
         assert!(alice.check_valid(NOW).is_err());
-        assert!(alice.revoked().unwrap().is_cancelled());
+        assert!(alice.lapse().now_or_never().is_some());
         assert!(by(&keys, "bob").is_ok());
         keys.set(&[]);
         assert!(by(&keys, "bob").is_err());

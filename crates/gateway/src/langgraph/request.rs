@@ -58,6 +58,8 @@ const HEADER_BYTES: usize = 1_024;
 pub(crate) struct Asked {
     pub(crate) platform: Platform,
     pub(crate) scope: Scope,
+    /// With what it came.
+    pub(crate) caller: Caller,
     owner: TenantId,
     /// The query and the body, in one.
     pub(crate) body: Map<String, Value>,
@@ -106,7 +108,8 @@ impl FromRequest<Shared> for Asked {
         Ok(Self {
             platform,
             owner: owner::owner(&caller.scope)?,
-            scope: caller.scope,
+            scope: caller.scope.clone(),
+            caller,
             body: all,
             list,
             last_event,

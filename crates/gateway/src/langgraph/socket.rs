@@ -1,14 +1,14 @@
 //! Version 3 over a WebSocket: commands in, answers and events out.
 //!
-//! Invariant: of one connection at most [`SUBSCRIPTIONS`] subscriptions are open, and a frame
-//! is at most [`FRAME_BYTES`] long. Deliberately absent: binary frames.
+//! Invariant: of one connection at most [`SUBSCRIPTIONS`] subscriptions are open, a frame is at
+//! most [`FRAME_BYTES`] long, and it ends with the key that it was opened with. Deliberately absent: binary frames.
 
 use std::time::Duration;
 
 use axum::{
     extract::{
         Path,
-        ws::{Message, WebSocket, WebSocketUpgrade},
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
     },
     response::Response,
 };
@@ -74,6 +74,7 @@ impl Connection {
         let beat = self.asked.app.heartbeat();
         let mut beat_at = Instant::now() + beat;
         let mut silent = 0;
+        let mut lapse = self.asked.caller.lapse();
         loop {
             let told = async {
                 if self.open.is_empty() {
@@ -88,6 +89,15 @@ impl Connection {
             let frame = tokio::select! {
                 biased;
                 () = closing.cancelled() => break,
+                _why = &mut lapse => {
+                    let frame = CloseFrame {
+                        code: close_code::POLICY,
+                        reason: "the key may no longer be used".into(),
+                    };
+                    let goodbye = self.socket.send(Message::Close(Some(frame)));
+                    let _told = timeout(STALLED, goodbye).await;
+                    break;
+                }
                 frame = self.socket.recv() => {
                     silent = 0;
                     match frame {

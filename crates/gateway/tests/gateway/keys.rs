@@ -3,15 +3,14 @@
 use std::{
     num::NonZeroU32,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
 use lyceum_core::{TeachEvent, TeachStream};
-use lyceum_gateway::{
-    ApiKey, AuthConfig, Gateway, GatewayConfig, KeyRules, KeyScope, ServerConfig,
-};
-use lyceum_observe::Health;
+use lyceum_gateway::{ApiKey, KeyRules, KeyScope};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -23,47 +22,9 @@ use tokio_tungstenite::{
 };
 
 use crate::support::{
-    EXPLANATION, Reply, Running, Scripted, all_events, gateway, listen, post, request, soon,
+    EXPLANATION, Reply, Running, Scripted, all_events, as_key, key, post, request, served, soon,
+    with_keys,
 };
-
-pub(crate) fn key(name: &str, rules: KeyRules) -> ApiKey {
-    ApiKey {
-        name: name.into(),
-        tenant: "acme".parse().unwrap(),
-        user: name.parse().unwrap(),
-        sha256: ApiKey::digest(name),
-        replaced: None,
-        rules,
-    }
-}
-
-pub(crate) fn with(student: Arc<Scripted>, keys: Vec<ApiKey>) -> Gateway {
-    let config = GatewayConfig {
-        auth: AuthConfig {
-            keys,
-            ..AuthConfig::default()
-        },
-        ..GatewayConfig::default()
-    };
-    gateway(student, &config, Health::default())
-}
-
-pub(crate) async fn served(gateway: &Gateway) -> Running {
-    listen(gateway.clone(), ServerConfig::default()).await
-}
-
-pub(crate) async fn as_key(
-    server: &Running,
-    key: &str,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> Reply {
-    let headers = [("x-api-key", key), ("content-type", "application/json")];
-    server
-        .send(request(method, path, &headers, body.as_bytes()))
-        .await
-}
 
 /// A student whose events each wait for a permit.
 fn paced() -> (Arc<Scripted>, Arc<Semaphore>) {
@@ -90,7 +51,7 @@ async fn a_revoked_key_is_refused_at_once_and_its_streams_end() {
         key("alice", KeyRules::default()),
         key("bob", KeyRules::default()),
     );
-    let gateway = with(student, vec![alice, bob.clone()]);
+    let gateway = with_keys(student, vec![alice, bob.clone()]);
     let server = served(&gateway).await;
     let mut streams = Vec::new();
     for name in ["alice", "bob"] {
@@ -131,13 +92,60 @@ async fn a_revoked_key_is_refused_at_once_and_its_streams_end() {
     );
 }
 
+/// A key that ends in a moment.
+fn ending(name: &str) -> ApiKey {
+    let rules = KeyRules {
+        expires: Some(OffsetDateTime::now_utc() + Duration::from_millis(200)),
+        ..KeyRules::default()
+    };
+    key(name, rules)
+}
+
+#[tokio::test]
+async fn what_is_open_ends_when_the_time_of_its_key_is_over() {
+    let (student, permits) = paced();
+    let gateway = with_keys(student, vec![key("alice", KeyRules::default())]);
+    let server = served(&gateway).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let headers = [("x-api-key", "alice")];
+    let asked = post("/chat/stream", &headers, EXPLANATION.as_bytes());
+    stream.write_all(&asked).await.unwrap();
+    permits.add_permits(1);
+    let mut head = [0; 1_024];
+    let read = soon(stream.read(&mut head)).await.unwrap();
+    assert!(head[..read].starts_with(b"HTTP/1.1 200"));
+    let (mut open, _) = socket(&server, &headers).await.unwrap();
+
+    gateway.set_keys(&[ending("alice")]);
+    let mut rest = Vec::new();
+    let _reset = soon(stream.read_to_end(&mut rest)).await;
+    assert!(
+        !rest.ends_with(b"0\r\n\r\n"),
+        "{}",
+        String::from_utf8_lossy(&rest)
+    );
+    let close = loop {
+        match soon(open.next()).await.unwrap().unwrap() {
+            Message::Ping(_) => {}
+            other => break other,
+        }
+    };
+    let Message::Close(Some(frame)) = close else {
+        panic!("{close:?}")
+    };
+    assert_eq!(frame.code, CloseCode::Policy);
+    assert!(frame.reason.contains("expired"), "{}", frame.reason);
+    let refused = as_key(&server, "alice", "GET", "/v1/models", "").await;
+    assert_eq!(refused.status, 401);
+}
+
 #[tokio::test]
 async fn of_two_hundred_requests_at_once_no_more_pass_than_a_key_may_send() {
     let rules = KeyRules {
         requests_per_minute: NonZeroU32::new(10),
         ..KeyRules::default()
     };
-    let gateway = with(Scripted::thorough(), vec![key("alice", rules)]);
+    let gateway = with_keys(Scripted::thorough(), vec![key("alice", rules)]);
     let server = served(&gateway).await;
     let all = join_all((0..200).map(|_| as_key(&server, "alice", "GET", "/v1/models", ""))).await;
     let passed = all.iter().filter(|reply| reply.status == 200).count();
@@ -163,7 +171,7 @@ async fn of_two_hundred_requests_at_once_no_more_are_answered_than_a_key_may_hav
         ..KeyRules::default()
     };
     let (student, permits) = paced();
-    let gateway = with(
+    let gateway = with_keys(
         student,
         vec![key("alice", rules), key("bob", KeyRules::default())],
     );
@@ -217,7 +225,7 @@ async fn a_key_has_so_many_streams_and_as_many_sockets() {
         ..KeyRules::default()
     };
     let (student, permits) = paced();
-    let gateway = with(
+    let gateway = with_keys(
         student,
         vec![key("alice", rules), key("bob", KeyRules::default())],
     );
@@ -308,7 +316,7 @@ async fn a_browser_opens_a_socket_with_a_ticket_once_and_never_with_a_key_in_the
         ..KeyRules::default()
     };
     let alice = key("alice", KeyRules::default());
-    let gateway = with(student.clone(), vec![alice, key("narrow", narrow)]);
+    let gateway = with_keys(student.clone(), vec![alice, key("narrow", narrow)]);
     let server = served(&gateway).await;
     let given = as_key(&server, "alice", "POST", "/ws/ticket", "").await;
     assert_eq!(

@@ -16,7 +16,8 @@ use lyceum_core::{
     Severity, Student, TeachError, TeachEvent, TeachStream, Tokens, ToolTrace, Turn, Usage,
 };
 use lyceum_gateway::{
-    Bound, Catalog, Gateway, GatewayConfig, Info, Server, ServerConfig, Services, Stopped,
+    ApiKey, AuthConfig, Bound, Catalog, Gateway, GatewayConfig, Info, KeyRules, Server,
+    ServerConfig, Services, Stopped,
 };
 use lyceum_observe::{Health, Lifecycle, ProcessStats, ProcessWatch};
 use serde_json::Value;
@@ -233,6 +234,49 @@ impl Running {
     pub(crate) async fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Reply {
         self.send(post(path, &[], body.as_ref())).await
     }
+}
+
+/// A key of the tenant `acme` that is its own name.
+pub(crate) fn key(name: &str, rules: KeyRules) -> ApiKey {
+    ApiKey {
+        name: name.into(),
+        tenant: "acme".parse().unwrap(),
+        user: name.parse().unwrap(),
+        sha256: ApiKey::digest(name),
+        replaced: None,
+        rules,
+    }
+}
+
+/// The gateway of a student that needs one of these keys.
+pub(crate) fn with_keys(student: Arc<Scripted>, keys: Vec<ApiKey>) -> Gateway {
+    let config = GatewayConfig {
+        auth: AuthConfig {
+            keys,
+            ..AuthConfig::default()
+        },
+        ..GatewayConfig::default()
+    };
+    gateway(student, &config, Health::default())
+}
+
+/// A server of this gateway with defaults.
+pub(crate) async fn served(gateway: &Gateway) -> Running {
+    listen(gateway.clone(), ServerConfig::default()).await
+}
+
+/// Sends a JSON request with a key.
+pub(crate) async fn as_key(
+    server: &Running,
+    key: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Reply {
+    let headers = [("x-api-key", key), ("content-type", "application/json")];
+    server
+        .send(request(method, path, &headers, body.as_bytes()))
+        .await
 }
 
 /// A request on a connection that is closed after it.

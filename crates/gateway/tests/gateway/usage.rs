@@ -9,10 +9,7 @@ use lyceum_core::{Scope, TenantId, UserId};
 use lyceum_gateway::{AccountPart, Accounts, KeyRules, KeyScope, UsedPart};
 use serde_json::json;
 
-use crate::{
-    keys::{as_key, key, served, with},
-    support::Scripted,
-};
+use crate::support::{Scripted, as_key, key, served, with_keys};
 
 /// Accounts that count requests alone.
 #[derive(Debug, Default)]
@@ -98,7 +95,7 @@ async fn everybody_sees_their_own_usage_and_operators_all_of_it_in_pages() {
         key("bob", KeyRules::default()),
         key("root", operator),
     ];
-    let gateway = with(Scripted::thorough(), keys).with_accounts(Arc::new(Counted::default()));
+    let gateway = with_keys(Scripted::thorough(), keys).with_accounts(Arc::new(Counted::default()));
     let server = served(&gateway).await;
     for _ in 0..3 {
         as_key(&server, "bob", "GET", "/v1/models", "").await;
@@ -157,7 +154,7 @@ async fn everybody_sees_their_own_usage_and_operators_all_of_it_in_pages() {
     ] {
         assert_eq!(page(path).await.status, status, "{path}");
     }
-    let none = with(Scripted::thorough(), Vec::new());
+    let none = with_keys(Scripted::thorough(), Vec::new());
     let none = served(&none).await;
     assert_eq!(none.get("/usage").await.status, 404);
 }

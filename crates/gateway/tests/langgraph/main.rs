@@ -6,6 +6,7 @@
 )]
 
 mod client;
+mod ending;
 mod leaving;
 mod owners;
 mod replicas;
