@@ -29,7 +29,7 @@ use crate::{
     tools,
 };
 
-/// How often completed conversations are looked for, and how long they must have been idle (R2.8).
+/// How often completed conversations are looked for, and how long they must have been idle.
 const CLEAN_EVERY: Duration = Duration::from_secs(10 * 60);
 const IDLE: Duration = Duration::from_secs(30 * 60);
 
@@ -295,7 +295,7 @@ pub(crate) async fn compose(
 }
 
 fn describe_metrics() {
-    lyceum_observe::describe(lyceum_gateway::METRICS);
+    lyceum_observe::describe(lyceum_observe::metrics_of("lyceum-gateway"));
     lyceum_cache::describe();
     lyceum_llm::metrics::describe();
     lyceum_queue::metrics::describe();

@@ -39,7 +39,6 @@ pub use edge::{
     rate::RateLimits,
 };
 pub use gateway::{Gateway, Info, Services};
-pub use metrics::METRICS;
 pub use operator::{BandPart, BreakerPart, CostPart, Operator, Parts, QueuePart, QuotaPart};
 pub use server::{
     Address, BindError, Bound, Server, Stopped,

@@ -8,9 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use lyceum_gateway::{Catalog, Gateway, GatewayConfig, Info, METRICS, ServerConfig, Services};
+use lyceum_gateway::{Catalog, Gateway, GatewayConfig, Info, ServerConfig, Services};
 use lyceum_observe::{
     Health, Importance, Kind, Lifecycle, Observation, Telemetry, TelemetryConfig, describe,
+    metrics_of,
 };
 use tokio::net::TcpStream;
 
@@ -27,7 +28,8 @@ async fn a_scrape_holds_every_metric_of_the_catalogues_and_only_bounded_labels()
         ..TelemetryConfig::default()
     };
     let telemetry = Telemetry::init(&quiet).unwrap();
-    describe(METRICS);
+    let own = metrics_of("lyceum-gateway");
+    describe(own);
     let health = Health::default();
     health.register("database", Importance::Critical, Observation::pass);
     health.enter(Lifecycle::Ready);
@@ -80,7 +82,7 @@ async fn a_scrape_holds_every_metric_of_the_catalogues_and_only_bounded_labels()
     let absent = ["telemetry_exports_total", "log_lines_dropped_total"];
     let observed = lyceum_observe::METRICS.iter();
     let observed = observed.filter(|metric| !absent.contains(&metric.name));
-    for metric in METRICS.iter().chain(observed) {
+    for metric in own.iter().chain(observed) {
         let kind = match metric.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",

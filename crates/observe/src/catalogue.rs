@@ -59,6 +59,21 @@ pub const CATALOGUE: &[MetricGroup] = &[
     },
 ];
 
+/// The metrics that a crate emits: give them to [`crate::describe`] once a recorder is
+/// installed. None for a crate that is not in the catalogue.
+///
+/// # Examples
+///
+/// ```
+/// let metrics = lyceum_observe::metrics_of("lyceum-gateway");
+/// assert!(metrics.iter().any(|metric| metric.name == "api_requests_total"));
+/// ```
+#[must_use]
+pub fn metrics_of(package: &str) -> &'static [MetricSpec] {
+    let group = CATALOGUE.iter().find(|group| group.package == package);
+    group.map_or(&[], |group| group.metrics)
+}
+
 /// The metric of this name.
 ///
 /// A histogram is also found by the names of its series: `_bucket`, `_sum` and `_count`.

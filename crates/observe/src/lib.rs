@@ -15,7 +15,7 @@ mod scrub;
 mod telemetry;
 pub mod traces;
 
-pub use catalogue::{CATALOGUE, MetricGroup, metric};
+pub use catalogue::{CATALOGUE, MetricGroup, metric, metrics_of};
 pub use health::{
     CheckReport, Health, HealthConfig, Importance, Lifecycle, Observation, Probe, Report, Status,
 };
