@@ -186,8 +186,8 @@ pub(crate) struct Data {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Model {
-    /// `auto` (default), `offline`, `local`, `anthropic`, or a preset of the OpenAI dialect
-    /// (`lyceum check --providers` lists them).
+    /// `auto` (default), `offline`, `local`, `anthropic`, or a preset of the OpenAI dialect; the
+    /// error about an unknown one lists them.
     pub provider: Option<String>,
     /// The model's name at the provider, or the path of a GGUF file for `local`.
     pub name: Option<String>,

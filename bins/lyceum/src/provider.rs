@@ -25,7 +25,7 @@ const HOSTED: [&str; 3] = ["anthropic", "openai", "ark"];
 /// Who answers.
 #[derive(Debug, Clone)]
 pub(crate) enum Choice {
-    /// The rules, without a model.
+    /// The offline student: rules and learnt weights.
     Offline,
     /// A model file run in this process.
     Local(PathBuf),
@@ -105,7 +105,7 @@ impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offline => f.write_str(
-                "offline, the rule-based student (for a model: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or give --model FILE.gguf)",
+                "offline, the student of rules and learnt weights (for a model: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or give --model FILE.gguf)",
             ),
             Self::Local(file) => write!(f, "{} in this process", file.display()),
             Self::Hosted(hosted) => {

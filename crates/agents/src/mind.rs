@@ -10,14 +10,14 @@ pub(crate) const OFFLINE: &str = "offline";
 /// What the student thinks with.
 #[derive(Debug, Clone)]
 pub enum Mind {
-    /// Rules, without a model.
+    /// The offline student: rules and learnt weights, without a model.
     Offline,
     /// A model.
     Model(Arc<dyn ChatModel>),
 }
 
 impl Mind {
-    /// The provider's name, `offline` for the rules.
+    /// The provider's name, `offline` without a model.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {

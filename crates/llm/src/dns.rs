@@ -13,7 +13,7 @@ use std::{
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 
-/// How long a look-up is believed: 300 s (requirement R3.8).
+/// How long a look-up is believed: 300 s.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 
 /// More names than one provider's client ever needs; redirects are not followed.

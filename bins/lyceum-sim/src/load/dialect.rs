@@ -1,7 +1,7 @@
 //! What each endpoint is sent and how its answer is read.
 //!
-//! The shapes of `/chat` and `/chat/stream` are those of Lyceum's own API (requirements
-//! R1.4 and R1.5); the others are the vendors'.
+//! The shapes of `/chat` and `/chat/stream` are those of Lyceum's own API; the others are
+//! the vendors'.
 
 use http::{HeaderMap, HeaderValue, header, header::InvalidHeaderValue};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! What the two thinking nodes do: find the gaps, ask about them.
 //!
 //! Invariant: a model that answers in any form gives questions. Where its answer cannot
-//! be used the rules step in, and the result says so in `degraded`. A model call that
+//! be used the offline student steps in, and the result says so in `degraded`. A model call that
 //! fails is an error: the learner is told, and nothing is made up.
 
 use std::{collections::HashSet, sync::Arc};
@@ -141,8 +141,8 @@ pub(crate) struct Asked {
     pub(crate) degraded: bool,
 }
 
-/// Finds the gaps: by rules offline and for a small model, which follows no form; else by
-/// the ReAct loop, one repair of its answer, then the rules.
+/// Finds the gaps: by rules and learnt weights offline and for a small model, which follows no
+/// form; else by the ReAct loop, one repair of its answer, then as offline.
 pub(crate) async fn find_gaps(
     mind: &Mind,
     tools: &[Arc<dyn Tool>],
@@ -204,7 +204,7 @@ pub(crate) async fn find_gaps(
     let outcome = repair.run(&repair_call, messages, watch).await?;
     found.usage += outcome.usage;
     found.gaps = parse_gaps(&outcome.answer.text, subject.explanation).unwrap_or_else(|error| {
-        tracing::warn!(error = %error, model = model.name(), "the model's gaps cannot be read; the rules find them");
+        tracing::warn!(error = %error, model = model.name(), "the model's gaps cannot be read; they are found offline");
         found.degraded = true;
         offline::analyse(&subject.lecture())
     });

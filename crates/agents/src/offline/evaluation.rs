@@ -18,13 +18,14 @@ use super::{Lecture, analyse, questions};
 /// Turns after the first in which the offline student is told the same again.
 const LATER_TURNS: usize = 3;
 
-/// The two halves of a set: rules are tuned on one and judged by the other.
+/// The two halves of a set that rules were written with. Weights are learnt from whole sets, so
+/// neither half says what they find in texts of strangers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// Looked at while the rules are written.
     Dev,
-    /// Only measured.
+    /// Not looked at for them.
     #[default]
     Holdout,
 }

@@ -1,5 +1,6 @@
-//! The student that needs no model: finds gaps by general rules of language, asks about
-//! them in the learner's own words, in English and Chinese.
+//! The student that needs no language model: finds gaps by general rules of language and by
+//! weights learnt from labelled texts, asks about them in the learner's own words, in English
+//! and Chinese.
 //!
 //! Pure and deterministic: no I/O, no clock, no chance; time grows linearly with the text.
 //! Invariant: every quote is a piece of the explanation. Deliberately absent: knowledge of

@@ -30,7 +30,7 @@ use seat::Role;
 
 pub use seat::Seat;
 
-/// More rounds are no better; R2 asks for at most three.
+/// More rounds are no better, and take longer.
 const MOST_ROUNDS: u32 = 3;
 
 /// How far the roles of a round overlap.

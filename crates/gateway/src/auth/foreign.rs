@@ -1,7 +1,8 @@
 //! What a browser may be tricked into sending to a server without keys.
 //!
 //! Invariant: without keys only names of this machine are served, and only this server's own
-//! pages, or allowed ones, write. Deliberately absent: servers with keys, which no page has.
+//! pages, or allowed ones, write. Deliberately absent: servers with keys: a browser sends none
+//! by itself, so a foreign page has none to send.
 
 use std::net::IpAddr;
 

@@ -253,7 +253,7 @@ fn a_run_is_repeatable() {
     assert_eq!(first, simulate(by_requests(), &crowd, TEN_MINUTES));
 }
 
-/// The quota of one key in the requirements: 500 calls a minute, 50 at once.
+/// A small quota of one key: 500 calls a minute, 50 at once.
 fn one_key() -> QueueConfig {
     config(Quotas {
         requests: Some(500),

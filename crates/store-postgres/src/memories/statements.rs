@@ -1,7 +1,7 @@
 //! The statements of the memory port.
 //!
-//! Invariant: each names the tenant, so that an index of the tenant's own is used; row-level
-//! security holds beside. Deliberately absent: the search for words, see `words`.
+//! Invariant: each names the tenant, or an owner's row that was found by it, so that an index of
+//! theirs is used; row-level security holds beside. Deliberately absent: the search for words, see `words`.
 
 /// Whether a memory holds at a point of both axes.
 macro_rules! holds {
