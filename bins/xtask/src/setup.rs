@@ -71,7 +71,7 @@ fn python() -> Result<()> {
         return Ok(());
     }
     let python = on_path("python3")
-        .context("python3 is missing: install Python 3.10 or newer, with venv")?;
+        .context("python3 is missing: install Python 3.11 or newer, with venv")?;
     say("installing the Python packages of tests/requirements.txt");
     // Debian splits `venv` from Python; its absence shows only when it is used.
     if !call(Command::new(&python).args(["-m", "venv"]).arg(&home))? {
