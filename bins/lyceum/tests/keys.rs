@@ -1,57 +1,28 @@
-//! API keys and tokens in the real program: made, changed and revoked while it runs.
+//! API keys in the real program: made, changed and revoked while it runs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/access.rs"]
+mod access;
 mod support;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
+use access::{PATIENCE, data, get, keys, until, with_model};
 use futures_util::StreamExt;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use lyceum_sim::{SimConfig, Simulator, Spread};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use support::{Server, key_lines, lyceum, run};
+use support::{Server, lyceum, run};
 
 const OFFLINE: [&str; 2] = ["--provider", "offline"];
 
-/// What the documentation promises, and what a busy machine may take on top.
+/// What the documentation promises.
 const PROMISED: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn keys(data: &Path, args: &[&str]) -> Result<Value, String> {
-    let data = data.to_str().unwrap();
-    let all = [&["keys"], args, &["--data-dir", data, "--json"]].concat();
-    let output = run(&all, &[]);
-    match output.status.success() {
-        true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
-        false => Err(String::from_utf8(output.stderr).unwrap()),
-    }
-}
-
-fn data(server: &Server) -> PathBuf {
-    server.dir.path().join("data")
-}
-
-async fn get(server: &Server, key: &str, path: &str) -> Response {
-    let get = Client::new().get(format!("{}{path}", server.url));
-    get.bearer_auth(key).send().await.unwrap()
-}
-
-/// How long it takes until a key is answered so.
-async fn until(server: &Server, key: &str, status: u16) -> Duration {
-    let began = Instant::now();
-    while get(server, key, "/usage").await.status() != status {
-        assert!(began.elapsed() < PATIENCE, "it is never {status}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    began.elapsed()
-}
 
 #[tokio::test]
 async fn keys_come_and_go_while_the_server_runs() {
@@ -257,7 +228,7 @@ async fn an_open_stream_ends_with_its_key() {
     })
     .await
     .unwrap();
-    let server = with_model(&sim.url(), "");
+    let server = with_model(&sim.url());
     let dir = data(&server);
     let key = keys(&dir, &["add", "alice"]).unwrap()["key"]
         .as_str()
@@ -285,179 +256,4 @@ async fn an_open_stream_ends_with_its_key() {
         "{cut} {:?}",
         began.elapsed()
     );
-}
-
-/// A server with the model of a simulator.
-fn with_model(url: &str, more: &str) -> Server {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("lyceum.toml");
-    let text = format!(
-        "[model]\nprovider = \"openai\"\nname = \"gpt-4.1-mini\"\nbase_url = \"{url}/v1\"\napi_key = \"sk-test\"\n{more}\n"
-    );
-    fs::write(&file, text).unwrap();
-    let file = file.to_str().unwrap().to_owned();
-    Server::start_in(dir, &["--config", &file], &[])
-}
-
-async fn complete(server: &Server, key: &str) -> Response {
-    let post = Client::new()
-        .post(format!("{}/v1/chat/completions", server.url))
-        .bearer_auth(key);
-    let body = json!({"model": "gpt-4.1-mini", "max_tokens": 100, "messages": [{"role": "user", "content": "Why?"}]});
-    post.json(&body).send().await.unwrap()
-}
-
-#[tokio::test]
-async fn a_keys_budget_is_never_crossed_and_usage_tells_it_exactly_also_after_a_restart() {
-    let sim = Simulator::start(SimConfig::default()).await.unwrap();
-    let server = with_model(&sim.url(), "");
-    let dir = data(&server);
-    let add = |name: &str, dollars: &str| {
-        let flags = ["add", name, "--tenant", "school", "--daily-usd", dollars];
-        keys(&dir, &flags).unwrap()["key"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    let (alice, bob) = (add("alice", "0.001"), add("bob", "5"));
-    let root = keys(&dir, &["add", "root", "--scope", "operator"]).unwrap()["key"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    until(&server, &root, 200).await;
-    let all = futures_util::future::join_all((0..200).map(|_| complete(&server, &alice))).await;
-    let passed = all.iter().filter(|answer| answer.status() == 200).count() as u64;
-    assert!((1..200).contains(&passed), "{passed}");
-    let refused = all
-        .into_iter()
-        .find(|answer| answer.status() != 200)
-        .unwrap();
-    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert!(refused.headers().contains_key("retry-after"));
-    assert_eq!(complete(&server, &bob).await.status(), 200);
-
-    let told = async |server: &Server, key: &str| -> Value {
-        get(server, key, "/usage").await.json().await.unwrap()
-    };
-    let own = told(&server, &alice).await["own"].clone();
-    assert_eq!(own["today"]["model_calls"], passed);
-    assert_eq!(own["day_limit_usd"], "0.001");
-    let pico = |text: &Value| {
-        let (whole, rest) = text.as_str().unwrap().split_once('.').unwrap();
-        format!("{whole}{rest:0<12}").parse::<u64>().unwrap()
-    };
-    let (spent, left) = (pico(&own["today"]["cost_usd"]), pico(&own["day_left_usd"]));
-    assert!(
-        spent <= 1_000_000_000 && spent + left == 1_000_000_000,
-        "{own}"
-    );
-    // $0.40 and $1.60 a million tokens: to the last digit.
-    let tokens = |name: &str| own["today"][name].as_u64().unwrap();
-    assert_eq!(
-        spent,
-        tokens("input_tokens") * 400_000 + tokens("output_tokens") * 1_600_000
-    );
-    let tenant = told(&server, &bob).await["tenant_total"].clone();
-    assert_eq!(tenant["today"]["model_calls"], passed + 1);
-
-    let listed: Value = get(&server, &root, "/api/operator/usage")
-        .await
-        .json()
-        .await
-        .unwrap();
-    let names: Vec<&str> = listed["accounts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(names, ["local", "school"]);
-    assert_eq!(
-        get(&server, &alice, "/api/operator/usage").await.status(),
-        403
-    );
-    let users: Value = get(&server, &root, "/api/operator/usage/school?limit=1")
-        .await
-        .json()
-        .await
-        .unwrap();
-    assert_eq!(
-        (&users["accounts"][0]["name"], &users["next"]),
-        (&json!("alice"), &json!("alice"))
-    );
-
-    server.signal("TERM");
-    let (_, _, dir) = server.wait();
-    let file = dir.path().join("lyceum.toml");
-    let file = file.to_str().unwrap().to_owned();
-    let server = Server::start_in(dir, &["--config", &file], &[]);
-    let after = told(&server, &alice).await["own"].clone();
-    assert_eq!(after["today"]["cost_usd"], own["today"]["cost_usd"]);
-    assert_eq!(after["month"]["model_calls"], passed);
-}
-
-#[tokio::test]
-async fn tokens_of_the_configured_issuer_count_and_its_rotated_keys_are_followed() {
-    let pair = |id: &str| {
-        let made = rcgen::KeyPair::generate().unwrap();
-        let key = EncodingKey::from_ec_der(&made.serialize_der());
-        let public = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
-        let mut public = serde_json::to_value(public).unwrap();
-        public["kid"] = json!(id);
-        (key, json!({"keys": [public]}).to_string())
-    };
-    let token = |key: &EncodingKey, id: &str, tenant: &str| {
-        let exp = time::OffsetDateTime::now_utc().unix_timestamp() + 600;
-        let claims = json!({"iss": "https://i.example", "aud": "lyceum", "exp": exp, "sub": "auth0|1", "tenant": tenant});
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some(id.to_owned());
-        jsonwebtoken::encode(&header, &claims, key).unwrap()
-    };
-    let ((one, set), (other, other_set)) = (pair("one"), pair("other"));
-    let dir = tempfile::tempdir().unwrap();
-    let jwks = dir.path().join("jwks.json");
-    fs::write(&jwks, set).unwrap();
-    let file = dir.path().join("lyceum.toml");
-    let lines = format!(
-        "[auth.jwt]\nissuer = \"https://i.example\"\naudience = [\"lyceum\"]\njwks_file = \"{}\"\nrequests_per_minute = 1000\n{}",
-        jwks.display(),
-        key_lines("bobs-key", "school", "bob", "")
-    );
-    fs::write(&file, lines).unwrap();
-    let config = file.to_str().unwrap().to_owned();
-    let server = Server::start_in(dir, &["--provider", "offline", "--config", &config], &[]);
-    assert!(
-        server
-            .banner
-            .contains("one key, tokens of https://i.example"),
-        "{}",
-        server.banner
-    );
-    let school = token(&one, "one", "school");
-    let told: Value = get(&server, &school, "/usage").await.json().await.unwrap();
-    assert_eq!(
-        (&told["tenant"], &told["key"]),
-        (&json!("school"), &json!("token"))
-    );
-    assert!(told["user"].as_str().unwrap().starts_with("sha256:"));
-    // What one tenant has stored is not there for another, nor for another user.
-    let post = Client::new()
-        .post(format!("{}/chat", server.url))
-        .bearer_auth(&school);
-    let body =
-        json!({"topic": "tides", "explanation": "The Moon pulls the sea.", "session_id": "s-1"});
-    assert_eq!(post.json(&body).send().await.unwrap().status(), 200);
-    let sessions = async |key: &str| get(&server, key, "/sessions").await.text().await.unwrap();
-    assert!(sessions(&school).await.contains("s-1"));
-    for stranger in [token(&one, "one", "club"), "bobs-key".to_owned()] {
-        assert!(!sessions(&stranger).await.contains("s-1"));
-        assert_eq!(get(&server, &stranger, "/sessions/s-1").await.status(), 404);
-    }
-    assert_eq!(get(&server, &school, "/api/operator").await.status(), 403);
-    fs::write(&jwks, other_set).unwrap();
-    until(&server, &token(&other, "other", "school"), 200).await;
-    let refused = get(&server, &school, "/usage").await;
-    assert_eq!(refused.status(), 401);
-    let challenge = refused.headers()["www-authenticate"].to_str().unwrap();
-    assert!(challenge.contains("invalid_token"), "{challenge}");
 }
