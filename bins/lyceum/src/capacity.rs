@@ -10,7 +10,7 @@ use lyceum_queue::{Quotas, simulation::People};
 
 use crate::{banner, cli::CapacityOptions, cost};
 use measured::Measured;
-use plan::{Plan, Wanted, plan};
+use plan::{Plan, Wanted, parts, plan};
 
 /// What is priced when no model is named.
 const MODELS: [&str; 3] = ["deepseek-chat", "gpt-4.1-mini", "claude-sonnet-4-5"];
@@ -92,6 +92,18 @@ fn wanted(options: &CapacityOptions) -> Result<Wanted> {
             bail!("{flag}: {value} is not above 0");
         }
     }
+    let parts = parts(options.users);
+    if let Some(keys) = options.keys
+        && (keys == 0 || !keys.is_multiple_of(parts))
+    {
+        match parts {
+            1 => bail!("--keys: {keys} is not above 0"),
+            _ => bail!(
+                "--keys: {keys} cannot be divided: so many people are planned in {parts} equal \
+                 parts, each with as many keys; give a multiple of {parts}"
+            ),
+        }
+    }
     let seconds = |flag: &str, value: f64| match Duration::try_from_secs_f64(value) {
         Ok(duration) if value <= 86_400.0 => Ok(duration),
         _ => bail!("{flag}: {value} is outside 0 to 86400"),
@@ -154,12 +166,23 @@ fn provider(text: &mut String, options: &CapacityOptions, plan: &Plan) {
     let tokens = options.tpm.map_or_else(String::new, |tpm| {
         format!(", {} tokens", grouped(tpm as f64))
     });
-    let fewest = if plan.fewest { ", the fewest" } else { "" };
+    let of_a_part = plan.keys / plan.parts;
+    let each = match (plan.parts, of_a_part) {
+        (1, _) => String::new(),
+        (_, 1) => ", one in each part".to_owned(),
+        (_, keys) => format!(", {} in each part", grouped(f64::from(keys))),
+    };
+    // A part has one key at least, however little of it is used.
+    let fewest = match plan.fewest && (plan.parts == 1 || of_a_part > 1) {
+        true => ", the fewest",
+        false => "",
+    };
     let _ = writeln!(
         text,
-        "provider   {} keys of {} calls{tokens} a minute and {} at once{fewest}\n\
+        "provider   {} {} of {} calls{tokens} a minute and {} at once{each}{fewest}\n\
          \x20          {} calls a minute, {:.0} % of the quota, {} beyond it; a call waits {:.1} s at p50, {:.1} s at p99",
         grouped(f64::from(plan.keys)),
+        if plan.keys == 1 { "key" } else { "keys" },
         options.rpm,
         options.concurrency,
         grouped(plan.calls_per_minute),

@@ -13,7 +13,7 @@ use crate::config::{LogFormat, Scope};
     name = "lyceum",
     version,
     about = "Teach an AI student; it finds the gaps in your explanation",
-    after_help = "Without a key, a model file or an Ollama the student works offline, by rules.\n\
+    after_help = "Without a key, a model file or an Ollama the student works offline, by rules and learnt weights.\n\
                   Settings come from flags, then LYCEUM_* variables (LYCEUM_SERVER__LISTEN), then --config FILE."
 )]
 pub(crate) struct Cli {
@@ -185,8 +185,9 @@ pub(crate) enum MemoryCommand {
     /// Give every tenant a new key and encrypt all anew with it; wrap the keys with the newest
     /// master key. Goes on where an earlier run was cut off.
     RotateKey(RotateKeyOptions),
-    /// Delete all that is stored of a tenant or of one of its users, for good. A tenant's key is
-    /// destroyed first.
+    /// Delete the conversations and memories of a tenant or of one of its users, what the student
+    /// knows of them and the sums of what was used, for good; of a whole tenant its key first, and
+    /// its kept responses, streams and answers. Threads, runs and items of the LangGraph API stay.
     Erase(EraseOptions),
 }
 
@@ -327,7 +328,8 @@ pub(crate) struct CapacityOptions {
     /// Model calls of one key at once.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub concurrency: u32,
-    /// How many keys there are [default: the fewest that meet the targets].
+    /// How many keys there are; of more than 500 people a multiple of their parts [default: the
+    /// fewest that meet the targets, as many in each part].
     #[arg(long, value_name = "N")]
     pub keys: Option<u32>,
     /// Model calls of a round of the panel; there are one to three rounds.

@@ -42,7 +42,7 @@ fn parts(text: &str) -> (String, Vec<f64>) {
 }
 
 fn is_near(one: f64, other: f64) -> bool {
-    (one - other).abs() <= 0.3 + 0.15 * one.abs().max(other.abs())
+    (one - other).abs() <= 0.05 + 0.15 * one.abs().max(other.abs())
 }
 
 #[test]
@@ -108,6 +108,9 @@ fn what_cannot_be_planned_says_which_flag() {
         ),
         (vec!["--users", "5", "--think=-1"], "--think"),
         (vec!["--users", "5", "--model", "nobody"], "nobody"),
+        (vec!["--users", "5", "--keys", "0"], "--keys"),
+        // Three parts, of which none can have one key more than another.
+        (vec!["--users", "1200", "--keys", "4"], "multiple of 3"),
     ] {
         let all = [&["capacity"], arguments.as_slice()].concat();
         let output = support::run(&all, &[]);

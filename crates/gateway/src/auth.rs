@@ -83,7 +83,7 @@ pub struct KeyRules {
     /// The most streams open at once, and as many WebSockets; `None` takes
     /// [`crate::RateLimits::key_streams`].
     pub streams: Option<NonZeroU32>,
-    /// From when on it is refused.
+    /// From when on it is refused; its streams and WebSockets end then.
     pub expires: Option<OffsetDateTime>,
     /// The parts of the API that it opens; empty means all but the operator's.
     pub scopes: Vec<KeyScope>,

@@ -20,13 +20,14 @@ use super::measured::Measured;
 const WARM_UP: Duration = Duration::from_secs(120);
 const LENGTH: Duration = Duration::from_secs(300);
 
-/// From here on one of several equal parts is simulated, each with its own keys.
+/// More people than these are divided into equal parts, each with keys of its own, of which one
+/// is simulated.
 const MOST_SIMULATED: u32 = 500;
 
 /// The most keys of one part that are tried.
 const MOST_KEYS: u32 = 4_096;
 
-/// The targets (R2.11).
+/// The targets: seconds, shares of all answers, calls, shares of what there is.
 const AVERAGE: f64 = 30.0;
 const P95: f64 = 60.0;
 const P99: f64 = 90.0;
@@ -79,7 +80,7 @@ pub(super) struct Plan {
     /// Equal parts of which one was simulated.
     pub parts: u32,
     pub keys: u32,
-    /// Whether with one key less in each part a target is missed; absent where the keys were given.
+    /// Whether with one key less in each part a target is missed; false where the keys were given.
     pub fewest: bool,
     pub calls_per_minute: f64,
     pub answers_per_minute: f64,
@@ -120,9 +121,14 @@ impl Plan {
     }
 }
 
-/// Simulates and plans.
+/// Equal parts into which so many people are divided.
+pub(super) fn parts(people: u32) -> u32 {
+    people.div_ceil(MOST_SIMULATED).max(1)
+}
+
+/// Simulates and plans. Keys that are given are as many in each part.
 pub(super) fn plan(wanted: &Wanted, measured: &Measured) -> Plan {
-    let parts = wanted.people.div_ceil(MOST_SIMULATED).max(1);
+    let parts = parts(wanted.people);
     let people = wanted.people.div_ceil(parts).max(1);
     let run = |keys: u32| {
         let load = People {
@@ -138,7 +144,7 @@ pub(super) fn plan(wanted: &Wanted, measured: &Measured) -> Plan {
     };
     let (keys, outcome, fewest) = match wanted.keys {
         Some(keys) => {
-            let keys = keys.div_ceil(parts).max(1);
+            let keys = (keys / parts).max(1);
             (keys, run(keys), false)
         }
         None => fewest(run, wanted.load.patience),
