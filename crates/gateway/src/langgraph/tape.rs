@@ -17,7 +17,7 @@ use super::{
     log::{Entry, MOST_BYTES},
     platform::{Platform, put_write},
     refusal::Answer,
-    resources::{TAPE, TAPE_PART, TAPE_RESULT},
+    resources::{QUEUE, TAPE, TAPE_PART, TAPE_RESULT},
 };
 use crate::catalog::unix_seconds;
 
@@ -134,18 +134,20 @@ impl Tape {
             if let Some(last) = self.place.sizes.back_mut() {
                 *last = bytes;
             }
+            let write = self.head(&head);
+            if !platform.put(owner, vec![write]).await? {
+                continue;
+            }
+            self.revision += 1;
+            self.place.head = head;
+            // Not before: what the other process wrote meanwhile has lower numbers than it gets.
             live.log.take_in(events.entries);
             live.told.take_in(events.told);
             live.log.take_over();
             live.told.take_over();
-            self.place.head = head;
             self.place.next = live.log.next_id();
             self.place.next_told = live.told.next_id();
-            let write = self.head(&self.place.head);
-            if platform.put(owner, vec![write]).await? {
-                self.revision += 1;
-                return Ok(());
-            }
+            return Ok(());
         }
     }
 
@@ -401,13 +403,21 @@ fn without(run_id: &str, head: &Head) -> Vec<RecordWrite> {
         .collect()
 }
 
-/// Removes the tapes whose time is over.
+/// Removes the tapes whose time is over, and those without an end whose run is not in the queue.
 pub(crate) async fn forget_expired(platform: &Platform) -> Result<(), RecordError> {
-    let now = unix_seconds();
-    for (owner, record) in platform.0.records.every(TAPE).await? {
+    let (now, records) = (unix_seconds(), &platform.0.records);
+    for (owner, record) in records.every(TAPE).await? {
         let head = serde_json::from_str::<Head>(&record.body).unwrap_or_default();
-        if head.over && head.expires <= now {
-            platform.put(&owner, without(&record.id, &head)).await?;
+        let is_left = match head.over {
+            true => head.expires <= now,
+            false => records.read(&owner, QUEUE, &record.id).await?.is_none(),
+        };
+        if is_left {
+            let expect = Expect::Revision(record.revision);
+            // A run may have ended, and its tape with it, since it was read.
+            let mut writes = vec![put_write(TAPE, &record.id, &record.group, &head, expect)];
+            writes.extend(without(&record.id, &head));
+            platform.put(&owner, writes).await?;
         }
     }
     Ok(())
