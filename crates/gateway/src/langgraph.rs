@@ -6,6 +6,7 @@
 //! Invariant: tenant and user come from the key alone; what another user has is not found.
 //! Deliberately absent: webhooks.
 
+mod adoption;
 mod assistants;
 mod begin;
 mod board;

@@ -4,7 +4,7 @@
 //! its end is stored. Deliberately absent: whose turn it is, which stands in the thread's record.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use super::{
     lanes::Entry,
     log::Log,
     platform::Platform,
-    refusal::Answer,
+    refusal::{Answer, Refusal},
     resources::{QUEUE, Run},
     tape,
 };
@@ -111,16 +111,19 @@ pub(crate) struct Board {
     live: HashMap<Key, Arc<Live>>,
     ended: VecDeque<Key>,
     copies: HashMap<Key, Weak<Live>>,
-    accepted: usize,
+    /// The runs that are being accepted, wait or are executed.
+    seated: HashSet<Key>,
 }
 
 /// Room for one run; dropping it frees it.
-pub(crate) struct Seat(Platform);
+pub(crate) struct Seat {
+    platform: Platform,
+    of: Key,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut board = self.0.board();
-        board.accepted = board.accepted.saturating_sub(1);
+        self.platform.board().seated.remove(&self.of);
     }
 }
 
@@ -133,15 +136,25 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`ApiError::Busy`] when there is none.
-    pub(crate) fn seat(&self) -> Answer<Seat> {
+    /// [`ApiError::Busy`] when there is none, a conflict when the run has it already.
+    pub(crate) fn seat(&self, owner: &TenantId, run: &str) -> Answer<Seat> {
+        let of = (owner.clone(), run.to_owned());
         let mut board = self.board();
-        if board.accepted >= ACCEPTED {
+        if board.seated.len() >= ACCEPTED {
             return Err(ApiError::Busy.into());
         }
-        board.accepted += 1;
+        if !board.seated.insert(of.clone()) {
+            return Err(Refusal::conflict("Run already exists"));
+        }
         drop(board);
-        Ok(Seat(self.clone()))
+        let platform = self.clone();
+        Ok(Seat { platform, of })
+    }
+
+    /// Whether a run is being accepted here, waits or is executed.
+    pub(crate) fn has_seat(&self, owner: &TenantId, run: &str) -> bool {
+        let key = (owner.clone(), run.to_owned());
+        self.board().seated.contains(&key)
     }
 
     /// A run that this process holds, or held a while ago.
@@ -165,7 +178,8 @@ impl Platform {
         run: &str,
     ) -> Answer<Option<Arc<Live>>> {
         if let Some(live) = self.live(owner, run) {
-            return Ok(Some(live));
+            let is_of = thread.is_none_or(|thread| thread == live.thread_id);
+            return Ok(is_of.then_some(live));
         }
         if !self.0.bell.is_shared() {
             return Ok(None);

@@ -6,7 +6,7 @@
 //! the order in which they came. Each place names the process that holds it, and only that one may
 //! end the run. Deliberately absent: what a run does, and which processes live.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lyceum_core::{Expect, Record, RecordError, RecordWrite, Scope, TenantId, UserId};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ use crate::error::ApiError;
 
 /// Runs of one thread that wait; more than a person sends before losing patience.
 const PER_THREAD: usize = 64;
+/// How often it is looked what became of a write whose answer was lost, and the pause between.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// An entry of the queue: enough to find the runs of a process that is gone.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn of(record: &Record) -> Self {
+    pub(super) fn of(record: &Record) -> Self {
         // Before entries named their holder they were the thread's name.
         let old = || Self {
             thread: serde_json::from_str(&record.body).unwrap_or_default(),
@@ -79,7 +82,7 @@ impl Platform {
         thread: Option<Thread>,
         also: Vec<RecordWrite>,
     ) -> Answer<Arc<Live>> {
-        let seat = self.seat()?;
+        let seat = self.seat(owner, &run.run_id)?;
         let (platform, owner) = (self.clone(), owner.clone());
         // Not in the request's own task: that ends when the client leaves.
         let accepted = async move {
@@ -146,14 +149,14 @@ impl Platform {
             let mut writes = vec![
                 put_write(THREAD, thread_id, "", &thread, expect),
                 put_write(RUN, id, thread_id, &run, Expect::Absent),
-                queue_write(id, thread_id, &holder),
+                queue_write(id, thread_id, &holder, Expect::Anything),
             ];
             if let Some(how) = stop {
                 let elsewhere = others.iter().filter(|one| one.holder != holder);
                 writes.extend(elsewhere.map(|one| stop_write(&one.run, thread_id, how)));
             }
             writes.extend(also.iter().cloned());
-            if self.put(owner, writes).await? {
+            if self.put_held(owner, writes, id, &holder).await? {
                 break others;
             }
             // Another run may have come to the thread at the same time; then once more.
@@ -184,7 +187,7 @@ impl Platform {
         Ok(live)
     }
 
-    fn execute(
+    pub(super) fn execute(
         &self,
         scope: Scope,
         owner: &TenantId,
@@ -246,6 +249,10 @@ impl Platform {
 
     /// Stops the runs of this process that others asked to stop.
     pub(crate) async fn heed_stops(&self) -> Result<(), RecordError> {
+        // Without runs there is nothing to look for, which happens every second.
+        if self.all_live().is_empty() {
+            return Ok(());
+        }
         for (owner, record) in self.0.records.every(STOP).await? {
             if let Some(live) = self.live(&owner, &record.id) {
                 live.stop(match record.body.contains("rollback") {
@@ -257,88 +264,27 @@ impl Platform {
         Ok(())
     }
 
-    /// Takes up the queued runs whose holder is none of the processes that live; gives how many.
-    pub(crate) async fn adopt(
+    /// Writes what makes a process the holder of a run. Where the answer is lost, the queue's
+    /// record says whether it was done.
+    pub(super) async fn put_held(
         &self,
-        queue: Vec<(TenantId, Record)>,
-        lives: impl Fn(&str) -> bool,
-    ) -> usize {
-        let mut taken = 0;
-        for (owner, record) in queue {
-            let entry = Entry::of(&record);
-            if lives(&entry.holder) {
-                continue;
-            }
-            match self.adopt_one(&owner, &record.id, entry).await {
-                Ok(is_taken) => taken += usize::from(is_taken),
-                Err(refusal) => {
-                    tracing::warn!(?refusal, run = record.id, "a queued run cannot be taken up");
-                }
+        owner: &TenantId,
+        writes: Vec<RecordWrite>,
+        run: &str,
+        holder: &str,
+    ) -> Answer<bool> {
+        let error = match self.put(owner, writes).await {
+            Ok(is_put) => return Ok(is_put),
+            Err(error) => error,
+        };
+        for _ in 0..LOOKS {
+            match self.get::<Entry>(owner, QUEUE, run).await {
+                Ok(Some(entry)) if entry.holder == holder => return Ok(true),
+                Ok(_) => break,
+                Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
-        taken
-    }
-
-    async fn adopt_one(&self, owner: &TenantId, id: &str, entry: Entry) -> Answer<bool> {
-        if self.live(owner, id).is_some() {
-            return Ok(false);
-        }
-        let forget = RecordWrite::Delete {
-            kind: QUEUE,
-            id: id.to_owned(),
-        };
-        let Some(run) = self.get::<Run>(owner, RUN, id).await? else {
-            self.put(owner, vec![forget]).await?;
-            return Ok(false);
-        };
-        let Some(scope) = scope(&run) else {
-            tracing::warn!(run = id, "a queued run names no valid user; it is left");
-            return Ok(false);
-        };
-        let (seat, holder) = (self.seat()?, self.me());
-        let tries = loop {
-            let found = self.0.records.read(owner, THREAD, &run.thread_id).await?;
-            let Some(record) = found.filter(|_| !run.is_over()) else {
-                self.put(owner, vec![forget]).await?;
-                return Ok(false);
-            };
-            let mut thread: Thread = serde_json::from_str(&record.body)?;
-            let place = thread.lane.iter_mut().find(|one| one.run == id);
-            let tries = match place {
-                // Somebody was faster.
-                Some(place) if place.holder != entry.holder => return Ok(false),
-                Some(place) => {
-                    // Who lets go of a run in time gives back its name.
-                    place.tries += u32::from(!place.holder.is_empty() && self.0.bell.is_shared());
-                    place.holder.clone_from(&holder);
-                    place.tries
-                }
-                None => {
-                    thread.lane.push(Queued {
-                        run: id.to_owned(),
-                        holder: holder.clone(),
-                        tries: 0,
-                    });
-                    0
-                }
-            };
-            let expect = Expect::Revision(record.revision);
-            let writes = vec![
-                put_write(THREAD, &run.thread_id, &record.group, &thread, expect),
-                queue_write(id, &run.thread_id, &holder),
-            ];
-            if self.put(owner, writes).await? {
-                break tries;
-            }
-        };
-        let live = self.enter(owner, &run, &holder);
-        let beginning = Beginning {
-            is_first: false,
-            again: true,
-            tries,
-        };
-        self.execute(scope, owner, run, live, beginning, seat);
-        Ok(true)
+        Err(error.into())
     }
 
     /// Lets go of a run, so that another process takes it up at once.
@@ -357,7 +303,7 @@ impl Platform {
             let expect = Expect::Revision(record.revision);
             let writes = vec![
                 put_write(THREAD, &run.thread_id, &record.group, &thread, expect),
-                queue_write(&run.run_id, &run.thread_id, ""),
+                queue_write(&run.run_id, &run.thread_id, "", Expect::Anything),
             ];
             if self.put(owner, writes).await? {
                 return Ok(());
@@ -366,12 +312,12 @@ impl Platform {
     }
 }
 
-fn queue_write(run: &str, thread: &str, holder: &str) -> RecordWrite {
+pub(super) fn queue_write(run: &str, thread: &str, holder: &str, expect: Expect) -> RecordWrite {
     let entry = Entry {
         thread: thread.to_owned(),
         holder: holder.to_owned(),
     };
-    put_write(QUEUE, run, "", &entry, Expect::Anything)
+    put_write(QUEUE, run, "", &entry, expect)
 }
 
 fn stop_write(run: &str, thread: &str, how: Stop) -> RecordWrite {
@@ -383,7 +329,7 @@ fn stop_write(run: &str, thread: &str, how: Stop) -> RecordWrite {
 }
 
 /// In whose name a run is executed, also after a restart.
-fn scope(run: &Run) -> Option<Scope> {
+pub(super) fn scope(run: &Run) -> Option<Scope> {
     Some(Scope {
         tenant: TenantId::new(&run.tenant).ok()?,
         user: UserId::new(&run.user).ok()?,

@@ -378,6 +378,20 @@ pub(crate) async fn removal(
     Ok(head.map_or_else(Vec::new, |head| without(run_id, &head)))
 }
 
+/// What removes the tape of a run that has no end to be stored.
+pub(crate) async fn removal_of_unfinished(
+    platform: &Platform,
+    owner: &TenantId,
+    run_id: &str,
+) -> Answer<Vec<RecordWrite>> {
+    if !platform.0.bell.is_shared() {
+        return Ok(Vec::new());
+    }
+    let head = platform.get::<Head>(owner, TAPE, run_id).await?;
+    let head = head.filter(|head| !head.over);
+    Ok(head.map_or_else(Vec::new, |head| without(run_id, &head)))
+}
+
 /// What removes all tapes of a thread.
 pub(crate) async fn removals(
     platform: &Platform,
