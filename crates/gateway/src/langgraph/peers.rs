@@ -17,7 +17,7 @@ use std::{
 
 use lyceum_core::{Expect, RecordError, RecordWrite, TenantId};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,6 +39,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const ORPHANED: Duration = Duration::from_secs(10);
 /// How often it is looked whether others asked a run to stop, where nobody tells of it.
 const ASKED: Duration = Duration::from_secs(1);
+/// How often a process that closes looks for runs that came meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
 /// How often what is too old is removed.
 const SWEEP: Duration = Duration::from_secs(5 * 60);
 
@@ -101,7 +103,7 @@ impl Platform {
             let queue = self.0.records.every(QUEUE).await?;
             return Ok(self.adopt(queue, |_| false).await);
         }
-        self.appear().await?;
+        self.appear(&self.me()).await?;
         self.adopt_orphans().await
     }
 
@@ -124,11 +126,16 @@ impl Platform {
 
     /// Stops what runs, to go on after the next start or in another process, and waits for it.
     pub async fn close(&self) {
-        for live in self.all_live() {
-            live.stop(Stop::Shutdown);
-        }
         self.0.tasks.close();
-        self.0.tasks.wait().await;
+        loop {
+            // Again: a run may have been on its way in at the last look.
+            for live in self.all_live() {
+                live.stop(Stop::Shutdown);
+            }
+            if timeout(LOOK, self.0.tasks.wait()).await.is_ok() {
+                break;
+            }
+        }
         if self.0.bell.is_shared() {
             if let Err(refusal) = self.disappear().await {
                 tracing::warn!(?refusal, "this process looks alive for a while");
@@ -137,8 +144,8 @@ impl Platform {
         }
     }
 
-    async fn appear(&self) -> Result<(), RecordError> {
-        let write = put_write(PROCESS, &self.me(), "", &json!({}), Expect::Anything);
+    async fn appear(&self, me: &str) -> Result<(), RecordError> {
+        let write = put_write(PROCESS, me, "", &json!({}), Expect::Anything);
         let Ok(everybody) = everybody() else {
             return Ok(());
         };
@@ -181,8 +188,11 @@ impl Platform {
             None => false,
         };
         if !touched {
-            self.depose(&me).await?;
+            self.depose().await?;
         }
+        // Runs that were on their way in under a name that is gone, too.
+        let me = self.me();
+        self.lose_all_but(&me);
         let all = self.0.records.every(PROCESS).await?;
         let others = all.into_iter().map(|(_, record)| record);
         let others = others.filter(|record| record.id != me);
@@ -204,15 +214,22 @@ impl Platform {
     }
 
     /// The others took this process for gone: its runs are theirs, and it goes on as another.
-    async fn depose(&self, me: &str) -> Answer<()> {
+    async fn depose(&self) -> Answer<()> {
         tracing::warn!("this process was taken for gone: its runs go on elsewhere");
         let new = Uuid::now_v7().to_string();
+        // Before anything that may fail: the others execute them already.
+        self.lose_all_but(&new);
+        // No run is accepted under a name before the name has a record.
+        self.appear(&new).await?;
         *self.0.me.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        self.appear().await?;
-        let lost = self.all_live().into_iter().filter(|live| live.holder == me);
-        lost.for_each(|live| live.stop(Stop::Lost));
         self.0.bell.tell(ORPHANS).await;
         Ok(())
+    }
+
+    /// Gives up the runs that this process holds under another name.
+    fn lose_all_but(&self, me: &str) {
+        let lost = self.all_live().into_iter().filter(|live| live.holder != me);
+        lost.for_each(|live| live.stop(Stop::Lost));
     }
 
     async fn look_for_orphans(&self) {
