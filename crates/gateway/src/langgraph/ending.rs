@@ -14,6 +14,7 @@ use lyceum_graph::{Claim, Interrupt, Keep, Namespace};
 use serde_json::{Map, Value, json};
 
 use super::{
+    adoption::remains,
     board::{Live, Stop},
     erased::shown,
     lanes::topic,
@@ -26,10 +27,9 @@ use super::{
 
 /// How long a thread of a dead process stays taken.
 const LEASE: Duration = Duration::from_secs(30);
-/// The pause before records that could not be used are used again.
+/// The pause before records that could not be used are used again, which doubles to the longest.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often the end of a run is tried to be stored.
-const TRIES: u32 = 60;
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a run ended.
 pub(crate) struct End {
@@ -90,8 +90,8 @@ async fn asked_by_task(
     Ok(asking.collect())
 }
 
-/// Stores the end of a run; where that is not possible now, again for a while if others share the
-/// records, because nobody else would end it.
+/// Stores the end of a run; where that is not possible now, again if others share the records,
+/// because nobody else ends it before this process does.
 pub(crate) async fn finish(
     work: Work<'_>,
     run: &Run,
@@ -116,9 +116,10 @@ pub(crate) async fn finish(
         live.log.push("error".to_owned(), error);
     }
     let is_undone = stopped == Some(Stop::Rollback) && end.status != "success";
-    let mut tries = if tape.is_some() { TRIES } else { 1 };
+    let mut pause = PAUSE;
     loop {
         let tape = tape.as_deref_mut();
+        let is_shared = tape.is_some();
         match finish_once(work, run, &end, is_undone, tape).await {
             Ok(Some(hold)) => {
                 platform.0.bell.tell(&tape::topic(&run.run_id)).await;
@@ -127,12 +128,12 @@ pub(crate) async fn finish(
             }
             Ok(None) => {}
             Err(refusal) => {
-                tries -= 1;
-                if tries == 0 {
+                if !is_shared || platform.is_closing() {
                     return Err(refusal);
                 }
                 tracing::warn!(?refusal, "the end of a run is stored later");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(LONGEST_PAUSE);
             }
         }
     }
@@ -157,6 +158,10 @@ async fn finish_once(
         .read(owner, THREAD, &run.thread_id)
         .await?;
     let Some(record) = record else {
+        // The thread was removed, and nobody else removes what is left of the run.
+        let mut writes = remains(platform, owner, &run.run_id).await?;
+        writes.push(delete(QUEUE, &run.run_id));
+        platform.put(owner, writes).await?;
         return Ok(Some(Hold::Lost));
     };
     let mut thread: Thread = serde_json::from_str(&record.body)?;
@@ -198,10 +203,6 @@ async fn finish_once(
     }
     let (id, thread_id) = (&run.run_id, &run.thread_id);
     let expect = Expect::Revision(record.revision);
-    let delete = |kind, id: &str| RecordWrite::Delete {
-        kind,
-        id: id.to_owned(),
-    };
     let mut writes = vec![
         put_write(THREAD, thread_id, &record.group, &thread, expect),
         delete(QUEUE, id),
@@ -215,7 +216,6 @@ async fn finish_once(
         writes.push(put_write(RUN, id, thread_id, &stored, Expect::Anything));
     }
     if run.temporary {
-        clear(platform, owner, thread_id).await?;
         writes.push(delete(THREAD, thread_id));
     }
     if let Some(tape) = tape {
@@ -226,8 +226,21 @@ async fn finish_once(
         writes.extend(ending);
     }
     *live.result.lock().unwrap_or_else(PoisonError::into_inner) = result;
-    let is_written = platform.put(owner, writes).await?;
-    Ok(is_written.then_some(Hold::Mine))
+    if !platform.put(owner, writes).await? {
+        return Ok(None);
+    }
+    // Not before: the checkpoints may be those of a process that has taken the run.
+    if run.temporary
+        && let Err(refusal) = clear(platform, owner, thread_id).await
+    {
+        tracing::warn!(?refusal, "the checkpoints of a run's own thread are left");
+    }
+    Ok(Some(Hold::Mine))
+}
+
+fn delete(kind: &'static str, id: &str) -> RecordWrite {
+    let id = id.to_owned();
+    RecordWrite::Delete { kind, id }
 }
 
 /// What a client that waits for the run gets.

@@ -144,6 +144,11 @@ impl Platform {
         }
     }
 
+    /// Whether [`Platform::close`] was called.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.tasks.is_closed()
+    }
+
     async fn appear(&self, me: &str) -> Result<(), RecordError> {
         let write = put_write(PROCESS, me, "", &json!({}), Expect::Anything);
         let Ok(everybody) = everybody() else {

@@ -23,7 +23,7 @@ use super::{
     platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
-    resources::{ASSISTANT, ITEM, RUN, Run, THREAD, Thread, Versions, now},
+    resources::{ASSISTANT, ITEM, RUN, THREAD, Thread, Versions, now},
     shelf::{Item, item_id},
     states::{self, Reader},
     tape,
@@ -33,6 +33,8 @@ use crate::error::ApiError;
 /// Checkpoints copied at once.
 const PAGE: usize = 64;
 const LEASE: Duration = Duration::from_secs(30);
+/// How often a thread that is to be removed is looked at while runs come to it.
+const LOOKS: u32 = 8;
 
 pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
     let id = match asked.text("thread_id") {
@@ -80,27 +82,45 @@ pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<
 
 /// Removes a thread with everything it has.
 async fn remove(asked: &Asked, id: &str) -> Answer<()> {
-    let owner = asked.owner();
-    let runs = asked.platform.all::<Run>(owner, RUN, Some(id)).await?;
-    for run in &runs {
-        if run.is_over() {
+    let (platform, owner) = (&asked.platform, asked.owner());
+    for _ in 0..LOOKS {
+        let Some(record) = platform.0.records.read(owner, THREAD, id).await? else {
+            return Ok(());
+        };
+        let thread = serde_json::from_str::<Thread>(&record.body).ok();
+        let lane = thread.map(|thread| thread.lane).unwrap_or_default();
+        if !lane.is_empty() {
+            let mut stopped = Vec::new();
+            for one in &lane {
+                stopped.extend(platform.find(owner, Some(id), &one.run).await?);
+            }
+            stopped.iter().for_each(|live| live.stop(Stop::Interrupt));
+            for live in stopped {
+                live.log.ended().await;
+            }
             continue;
         }
-        let found = asked.platform.find(owner, Some(id), &run.run_id).await?;
-        if let Some(live) = found {
-            live.stop(Stop::Interrupt);
-            live.log.ended().await;
+        clear(platform, owner, id).await?;
+        let runs = platform.records_of(owner, RUN, Some(id)).await?;
+        let runs = runs.into_iter().map(|run| (RUN, run.id));
+        let all = runs.chain([(THREAD, id.to_owned())]);
+        let deletes = all.map(|(kind, id)| RecordWrite::Delete { kind, id });
+        // Written before it is removed, so that no run that comes meanwhile is left without it.
+        let mut writes = vec![RecordWrite::Put {
+            kind: THREAD,
+            id: id.to_owned(),
+            group: record.group,
+            body: record.body,
+            expect: Expect::Revision(record.revision),
+        }];
+        writes.extend(deletes);
+        writes.extend(tape::removals(platform, owner, id).await?);
+        if platform.put(owner, writes).await? {
+            platform.0.chronicles.forget(owner, id);
+            return Ok(());
         }
     }
-    clear(&asked.platform, owner, id).await?;
-    asked.platform.0.chronicles.forget(owner, id);
-    let runs = runs.into_iter().map(|run| (RUN, run.run_id));
-    let all = runs.chain([(THREAD, id.to_owned())]);
-    let writes = all.map(|(kind, id)| RecordWrite::Delete { kind, id });
-    let tapes = tape::removals(&asked.platform, owner, id).await?;
-    let writes = writes.chain(tapes).collect();
-    asked.platform.put(owner, writes).await?;
-    Ok(())
+    Err(Refusal::conflict("Thread is busy: wait for its runs"))
 }
 
 pub(crate) async fn delete(Path(id): Path<String>, asked: Asked) -> Answer {
