@@ -157,9 +157,9 @@ impl Work<'_> {
             };
             tracing::warn!(?refusal, "what a run told cannot be read");
             // A run that was stopped is ended all the same, one that is left is not.
-            if self.live.cancel.is_cancelled()
-                && matches!(self.live.how(), Stop::Shutdown | Stop::Lost)
-            {
+            let is_stopped = self.live.cancel.is_cancelled();
+            let is_left = is_stopped && matches!(self.live.how(), Stop::Shutdown | Stop::Lost);
+            if is_left || self.platform.is_closing() {
                 return;
             }
             tokio::time::sleep(PAUSE).await;
@@ -185,7 +185,12 @@ impl Work<'_> {
             {
                 tokio::time::sleep(after).await;
             }
-            Some(platform.0.slots.acquire().await)
+            let slot = platform.0.slots.acquire().await;
+            // Another process may have taken the run while it waited.
+            if platform.0.bell.is_shared() && !self.turn(run).await {
+                return None;
+            }
+            Some(slot)
         };
         let _slot = match self.live.cancel.run_until_cancelled(turn).await {
             Some(None) => return None,
@@ -201,7 +206,9 @@ impl Work<'_> {
         run.updated_at = now();
         let _stored = platform
             .change::<Run>(owner, RUN, &run.run_id, |stored| {
-                stored.status = "running".to_owned();
+                if !stored.is_over() {
+                    stored.status = "running".to_owned();
+                }
             })
             .await;
         let running = async {
