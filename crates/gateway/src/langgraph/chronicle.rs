@@ -133,11 +133,13 @@ impl Chronicle {
 
     /// Gives that up where nobody reads; whoever calls holds one of two references then.
     pub(crate) fn end_echo(self: &Arc<Self>) -> bool {
-        let is_unread = Arc::strong_count(self) <= 2;
-        if is_unread {
-            self.echoed.store(false, Ordering::Release);
+        let is_unread = || Arc::strong_count(self) <= 2;
+        if !is_unread() {
+            return false;
         }
-        is_unread
+        // Who comes after this tells it again; who came just before found it told.
+        self.echoed.swap(false, Ordering::AcqRel);
+        is_unread() || !self.begin_echo()
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, u64>> {
