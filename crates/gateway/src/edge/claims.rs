@@ -196,6 +196,16 @@ fn writes(name: &Name, of: &(String, Uuid), revision: u64) -> Vec<RecordWrite> {
     ]
 }
 
+/// The claim's revision in the records; `None` where it is another's or gone.
+async fn revision_of(claims: &Claims, name: &Name, by: Uuid) -> Result<Option<u64>, RecordError> {
+    let found = claims.records.read(&name.tenant, CLAIM, &name.digest);
+    let found = found.await?.filter(|found| {
+        let claim = serde_json::from_str::<Claim>(&found.body);
+        claim.is_ok_and(|claim| claim.by == by)
+    });
+    Ok(found.map(|found| found.revision))
+}
+
 /// Touches a claim; gives its last revision.
 async fn touch(
     claims: Claims,
@@ -204,6 +214,8 @@ async fn touch(
     mut revision: u64,
     done: CancellationToken,
 ) -> u64 {
+    // Whether the answer to a touch was lost.
+    let mut doubt = false;
     while done
         .run_until_cancelled(tokio::time::sleep(ALIVE))
         .await
@@ -211,20 +223,33 @@ async fn touch(
     {
         let write = vec![put(&name, (&of.0, of.1), Expect::Revision(revision))];
         match claims.records.write(&name.tenant, write).await {
-            Ok(true) => revision += 1,
-            Ok(false) => {
-                // It was taken, or the answer to an earlier touch was lost.
-                let found = claims.records.read(&name.tenant, CLAIM, &name.digest).await;
-                let Ok(Some(found)) = found else { continue };
-                let claim = serde_json::from_str::<Claim>(&found.body);
-                if claim.is_ok_and(|claim| claim.by == of.1) {
-                    revision = found.revision;
-                } else {
-                    done.cancelled().await;
-                }
+            Ok(true) => {
+                revision += 1;
+                doubt = false;
             }
-            Err(error) => tracing::warn!(error = %error, "a claim cannot be touched"),
+            // It was taken, or the answer to an earlier touch was lost.
+            Ok(false) => match revision_of(&claims, &name, of.1).await {
+                Ok(Some(found)) => {
+                    revision = found;
+                    doubt = false;
+                }
+                Ok(None) => {
+                    done.cancelled().await;
+                    return revision;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "a claim cannot be read");
+                    doubt = true;
+                }
+            },
+            Err(error) => {
+                tracing::warn!(error = %error, "a claim cannot be touched");
+                doubt = true;
+            }
         }
+    }
+    if doubt && let Ok(Some(found)) = revision_of(&claims, &name, of.1).await {
+        revision = found;
     }
     revision
 }
@@ -245,5 +270,76 @@ impl Drop for Held {
             }
             claims.tell(&name).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use lyceum_core::{MemoryRecords, RecordList, Scope, TenantId};
+
+    use super::*;
+
+    /// Records that lose the answer to a write when they are told to.
+    #[derive(Debug, Default)]
+    struct Lossy {
+        records: MemoryRecords,
+        loses: AtomicBool,
+        lost: tokio::sync::Notify,
+    }
+
+    #[async_trait]
+    impl RecordStore for Lossy {
+        async fn write(
+            &self,
+            tenant: &TenantId,
+            writes: Vec<RecordWrite>,
+        ) -> Result<bool, RecordError> {
+            let done = self.records.write(tenant, writes).await;
+            if self.loses.swap(false, Ordering::SeqCst) {
+                self.lost.notify_one();
+                return Err(RecordError {
+                    retryable: true,
+                    source: "the connection was lost".into(),
+                });
+            }
+            done
+        }
+
+        async fn read(
+            &self,
+            tenant: &TenantId,
+            kind: &'static str,
+            id: &str,
+        ) -> Result<Option<Record>, RecordError> {
+            self.records.read(tenant, kind, id).await
+        }
+
+        async fn list(
+            &self,
+            tenant: &TenantId,
+            list: RecordList<'_>,
+        ) -> Result<Vec<Record>, RecordError> {
+            self.records.list(tenant, list).await
+        }
+
+        async fn every(&self, kind: &'static str) -> Result<Vec<(TenantId, Record)>, RecordError> {
+            self.records.every(kind).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_whose_touch_got_no_answer_is_given_up_as_its_own() {
+        let records = Arc::new(Lossy::default());
+        let claims = Claims::new(records.clone(), Bell::default());
+        let name = Name::new(&Scope::local(), "/chat", "key");
+        let held = claims.claim(&name, [1; 32]).await.unwrap().unwrap();
+        records.loses.store(true, Ordering::SeqCst);
+        records.lost.notified().await;
+        let writes = held.into_writes().await;
+        assert!(records.write(&name.tenant, writes).await.unwrap());
+        assert!(records.every(CLAIM).await.unwrap().is_empty());
     }
 }
