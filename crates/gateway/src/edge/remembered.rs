@@ -138,14 +138,14 @@ impl Shelf {
     }
 
     /// Takes out what is too old or too much.
-    fn over(&mut self, now: u64) -> Vec<String> {
+    fn over(&mut self, now: u64) -> Vec<(String, Listed)> {
         let mut out = Vec::new();
         while let Some((_, oldest)) = self.kept.front()
             && (oldest.expires <= now || self.kept.len() > MOST || self.bytes > MOST_BYTES)
             && let Some((digest, listed)) = self.kept.pop_front()
         {
             self.bytes -= listed.bytes;
-            out.push(digest);
+            out.push((digest, listed));
         }
         out
     }
@@ -221,7 +221,7 @@ impl Remembered {
             shelf.push(name.digest.clone(), listed);
             over.extend(shelf.over(now));
             // A key may be used again once its first answer has expired.
-            over.retain(|digest| *digest != name.digest);
+            over.retain(|(digest, _)| *digest != name.digest);
             over
         };
         self.remove(&name.tenant, over).await
@@ -246,25 +246,40 @@ impl Remembered {
                 .map(|(tenant, shelf)| (tenant.clone(), shelf.over(now)))
                 .collect()
         };
-        for (tenant, digests) in over {
-            self.remove(&tenant, digests).await?;
+        for (tenant, over) in over {
+            self.remove(&tenant, over).await?;
         }
         Ok(())
     }
 
-    async fn remove(&self, tenant: &TenantId, digests: Vec<String>) -> Result<(), RecordError> {
-        if digests.is_empty() {
-            return Ok(());
-        }
-        let delete = |kind| {
-            move |id: &String| RecordWrite::Delete {
-                kind,
-                id: id.clone(),
+    /// Removes answers, but those that another process has kept anew under their keys.
+    async fn remove(
+        &self,
+        tenant: &TenantId,
+        over: Vec<(String, Listed)>,
+    ) -> Result<(), RecordError> {
+        for (digest, listed) in over {
+            let Some(found) = self.records.read(tenant, LISTED, &digest).await? else {
+                continue;
+            };
+            if listed_of(&found).expires > listed.expires {
+                continue;
             }
-        };
-        let writes = digests.iter().map(delete(LISTED));
-        let writes = writes.chain(digests.iter().map(delete(ANSWER))).collect();
-        self.records.write(tenant, writes).await.map(|_| ())
+            let put = RecordWrite::Put {
+                kind: LISTED,
+                id: digest.clone(),
+                group: found.group,
+                body: found.body,
+                expect: Expect::Revision(found.revision),
+            };
+            let delete = |kind| RecordWrite::Delete {
+                kind,
+                id: digest.clone(),
+            };
+            let writes = vec![put, delete(LISTED), delete(ANSWER)];
+            self.records.write(tenant, writes).await?;
+        }
+        Ok(())
     }
 
     async fn count(&self) -> Result<(), RecordError> {
@@ -275,13 +290,10 @@ impl Remembered {
     async fn recount(&self) -> Result<(), RecordError> {
         let kept = self.records.every(LISTED).await?;
         let mut shelves = HashMap::<TenantId, Shelf>::new();
-        for (tenant, Record { id, body, .. }) in kept {
-            // What cannot be read is the first to go.
-            let listed = serde_json::from_str(&body).unwrap_or(Listed {
-                expires: 0,
-                bytes: 0,
-            });
-            shelves.entry(tenant).or_default().push(id, listed);
+        for (tenant, record) in kept {
+            let listed = listed_of(&record);
+            let shelf = shelves.entry(tenant).or_default();
+            shelf.push(record.id, listed);
         }
         *self.shelves() = shelves;
         Ok(())
@@ -290,6 +302,15 @@ impl Remembered {
     fn shelves(&self) -> MutexGuard<'_, HashMap<TenantId, Shelf>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a record of the list says.
+fn listed_of(record: &Record) -> Listed {
+    // What cannot be read is the first to go.
+    serde_json::from_str(&record.body).unwrap_or(Listed {
+        expires: 0,
+        bytes: 0,
+    })
 }
 
 fn written(value: &impl Serialize) -> Result<String, RecordError> {
@@ -346,6 +367,22 @@ mod tests {
         for kind in [LISTED, ANSWER] {
             assert!(records.every(kind).await.unwrap().is_empty(), "{kind}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_another_process_kept_anew_is_not_removed() {
+        let records = Arc::new(MemoryRecords::new());
+        let (one, other) = (Remembered::new(records.clone()), Remembered::new(records));
+        let (name, late) = (name("one", "a"), 1_000 + KEPT_SECONDS);
+        one.keep(&name, [1; 32], &answer(3), 1_000, Vec::new())
+            .await
+            .unwrap();
+        other
+            .keep(&name, [1; 32], &answer(3), late, Vec::new())
+            .await
+            .unwrap();
+        one.forget_expired(late, false).await.unwrap();
+        assert!(is_kept(&one, &name, late).await);
     }
 
     #[tokio::test]
