@@ -216,7 +216,7 @@ impl Hub {
         self.journals().retain(|_, journal| {
             let is_of = journal.is_of(scope);
             if is_of {
-                journal.cancel.cancel();
+                journal.erase();
             }
             !is_of
         });

@@ -34,6 +34,7 @@ struct Kept {
     events: Vec<Event>,
     bytes: usize,
     ended: Option<Instant>,
+    erased: bool,
 }
 
 impl fmt::Debug for Journal {
@@ -55,9 +56,20 @@ impl Journal {
         }
     }
 
-    /// Whether it is this user's of this tenant.
+    /// Whether it is this user's of this tenant, and not erased.
     pub(super) fn is_of(&self, scope: &Scope) -> bool {
-        self.scope.tenant == scope.tenant && self.scope.user == scope.user
+        let is_of = self.scope.tenant == scope.tenant && self.scope.user == scope.user;
+        is_of && !self.is_erased()
+    }
+
+    /// Ends the work, of which nothing is to be kept.
+    pub(super) fn erase(&self) {
+        self.kept().erased = true;
+        self.cancel.cancel();
+    }
+
+    pub(super) fn is_erased(&self) -> bool {
+        self.kept().erased
     }
 
     pub(super) fn scope(&self) -> &Scope {

@@ -125,8 +125,8 @@ impl Stored {
         Ok(())
     }
 
-    /// Writes what a journal tells, until its end, and ends it where another process was asked to.
-    /// What cannot be written is lost for other processes only.
+    /// Writes what a journal tells, until its end, and ends it where another process was asked to,
+    /// or has removed what is stored. What cannot be written is lost for other processes only.
     pub(super) async fn follow(&self, journal: &Journal) {
         tokio::select! {
             () = self.write_all(journal) => {}
@@ -142,11 +142,16 @@ impl Stored {
             touched: 0,
         };
         let mut written = 0;
+        // The head's; zero before there is one.
+        let mut revision = 0;
         // A part whose writing ended in doubt is written again as it was: somebody may have
         // read it.
         let mut in_doubt = None;
         let mut last_tries = LAST_TRIES;
         loop {
+            if journal.is_erased() {
+                return self.clear(journal).await;
+            }
             // In this order nothing is told between the last look and the end.
             let over = journal.ended().is_some();
             let mut events = journal.since(written);
@@ -159,10 +164,26 @@ impl Stored {
                 head.expires = unix_seconds() + KEPT_SECONDS;
             }
             head.touched += 1;
-            match self.write(journal, &mut head, &events).await {
-                Ok(()) => {
+            let is_known = match in_doubt {
+                Some(_) => self.look(journal, &mut revision).await,
+                None => Ok(true),
+            };
+            let done = match is_known {
+                Ok(true) => self.write(journal, &mut head, revision, &events).await,
+                gone => gone,
+            };
+            match done {
+                Ok(false) => {
+                    journal.erase();
+                    return;
+                }
+                Ok(true) => {
+                    revision += 1;
                     written += events.len() as u64;
                     in_doubt = None;
+                    if journal.is_erased() {
+                        continue;
+                    }
                     if head.over {
                         return;
                     }
@@ -190,12 +211,33 @@ impl Stored {
         }
     }
 
+    /// Finds out what became of a write in doubt; gives whether the stream is still there.
+    async fn look(&self, journal: &Journal, revision: &mut u64) -> Result<bool, RecordError> {
+        let (tenant, id) = (&journal.scope().tenant, journal.id.to_string());
+        let head = self.records.read(tenant, HEAD, &id).await?;
+        // Nobody else writes it, so whatever is there was written here.
+        let found = head.map_or(0, |head| head.revision);
+        let is_there = found >= *revision;
+        *revision = found;
+        Ok(is_there)
+    }
+
+    /// Removes what was written of a stream that was erased meanwhile.
+    async fn clear(&self, journal: &Journal) {
+        let (tenant, id) = (&journal.scope().tenant, journal.id.to_string());
+        if let Err(error) = self.remove(tenant, &id).await {
+            failed(&error);
+        }
+    }
+
+    /// Writes the head and what there is to tell; gives whether the stream was still there.
     async fn write(
         &self,
         journal: &Journal,
         head: &mut Head,
+        revision: u64,
         events: &[Event],
-    ) -> Result<(), RecordError> {
+    ) -> Result<bool, RecordError> {
         let (id, user) = (journal.id, journal.scope().user.as_str());
         let mut writes = Vec::with_capacity(2);
         let parts = head.parts;
@@ -214,7 +256,10 @@ impl Stored {
             id: id.to_string(),
             group: user.to_owned(),
             body: serde_json::to_string(head).unwrap_or_default(),
-            expect: Expect::Anything,
+            expect: match revision {
+                0 => Expect::Absent,
+                revision => Expect::Revision(revision),
+            },
         });
         if head.over {
             let id = id.to_string();
@@ -225,7 +270,7 @@ impl Stored {
             head.parts = parts;
         }
         self.bell.tell(&told(id)).await;
-        done.map(drop)
+        done
     }
 
     /// Whether a user has this stream.
@@ -249,8 +294,7 @@ impl Stored {
             };
             let heads = self.records.list(tenant, list).await?;
             for head in &heads {
-                let parts = serde_json::from_str::<Head>(&head.body).map_or(0, |head| head.parts);
-                self.remove(tenant, &head.id, parts).await?;
+                self.remove(tenant, &head.id).await?;
             }
             if heads.len() < ERASED {
                 return Ok(());
@@ -302,20 +346,32 @@ impl Stored {
         let now = unix_seconds();
         for (tenant, record) in self.records.every(HEAD).await? {
             let head = serde_json::from_str::<Head>(&record.body);
-            let (parts, expires) = head.map_or((0, 0), |head| (head.parts, head.expires));
-            if expires <= now {
-                self.remove(&tenant, &record.id, parts).await?;
+            if head.map_or(0, |head| head.expires) <= now {
+                self.remove(&tenant, &record.id).await?;
             }
         }
         Ok(())
     }
 
-    async fn remove(&self, tenant: &TenantId, id: &str, parts: u32) -> Result<(), RecordError> {
+    /// Removes a stream with all its parts, also where one is written meanwhile.
+    async fn remove(&self, tenant: &TenantId, id: &str) -> Result<(), RecordError> {
         let delete = |kind, id| RecordWrite::Delete { kind, id };
-        let parts = (0..parts).map(|number| delete(PART, format!("{id}/{number}")));
-        let rest = [delete(HEAD, id.to_owned()), delete(STOP, id.to_owned())];
-        let writes = parts.chain(rest).collect();
-        self.records.write(tenant, writes).await.map(drop)
+        while let Some(record) = self.records.read(tenant, HEAD, id).await? {
+            let parts = serde_json::from_str::<Head>(&record.body).map_or(0, |head| head.parts);
+            let mut writes = vec![RecordWrite::Put {
+                kind: HEAD,
+                id: record.id,
+                group: record.group,
+                body: record.body,
+                expect: Expect::Revision(record.revision),
+            }];
+            writes.extend((0..parts).map(|number| delete(PART, format!("{id}/{number}"))));
+            writes.extend([delete(HEAD, id.to_owned()), delete(STOP, id.to_owned())]);
+            if self.records.write(tenant, writes).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -336,4 +392,75 @@ fn stop(id: Uuid) -> String {
 
 fn part(id: Uuid, number: u32) -> String {
     format!("{id}/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use lyceum_core::MemoryRecords;
+
+    use super::*;
+
+    fn event(id: u64) -> Event {
+        Event {
+            id,
+            name: None,
+            data: "{}".into(),
+        }
+    }
+
+    /// A stream of which something is stored, and more to come.
+    struct Begun {
+        records: Arc<MemoryRecords>,
+        stored: Stored,
+        journal: Arc<Journal>,
+        writing: tokio::task::JoinHandle<()>,
+    }
+
+    impl Begun {
+        async fn new() -> Self {
+            let records = Arc::new(MemoryRecords::new());
+            let stored = Stored::new(records.clone(), Bell::default());
+            let journal = Arc::new(Journal::new(Scope::local()));
+            journal.push(event(1));
+            let (following, told) = (stored.clone(), journal.clone());
+            let writing = tokio::spawn(async move { following.follow(&told).await });
+            while !stored.is_there(&Scope::local(), journal.id).await.unwrap() {
+                tokio::time::sleep(EVERY).await;
+            }
+            Self {
+                records,
+                stored,
+                journal,
+                writing,
+            }
+        }
+
+        /// Waits until no more is written; nothing may be left.
+        async fn ends_without_a_trace(self) {
+            let hour = Duration::from_secs(3_600);
+            let ended = tokio::time::timeout(hour, self.writing).await;
+            ended.unwrap().unwrap();
+            assert!(self.journal.cancel.is_cancelled());
+            for kind in [HEAD, PART, STOP] {
+                let left = self.records.every(kind).await.unwrap();
+                assert!(left.is_empty(), "{left:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_another_process_erased_does_not_come_back() {
+        let begun = Begun::new().await;
+        begun.stored.erase(&Scope::local()).await.unwrap();
+        begun.journal.push(event(2));
+        begun.ends_without_a_trace().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_was_erased_here_is_stored_no_more() {
+        let begun = Begun::new().await;
+        begun.journal.erase();
+        begun.journal.push(event(2));
+        begun.ends_without_a_trace().await;
+    }
 }
