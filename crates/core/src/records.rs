@@ -2,7 +2,8 @@
 //! name and expects to find after a restart.
 //!
 //! Invariant: the writes of one call happen all together or not at all, and nothing reads or
-//! writes across tenants but [`RecordStore::every`], which the server asks when it starts.
+//! writes across tenants but [`RecordStore::every`], which the server asks when it starts and, for
+//! what processes that share the records owe each other, as often as every second.
 //! Deliberately absent: queries over what a body holds.
 
 use std::{
@@ -88,7 +89,9 @@ pub struct RecordList<'a> {
 /// writes either all done or all undone.
 #[async_trait]
 pub trait RecordStore: Send + Sync + fmt::Debug {
-    /// Does all writes, or none where an expectation is not met: then it gives `false`.
+    /// Does all writes, or none where an expectation is not met: then it gives `false`. A store that
+    /// repeats a call whose answer was lost may also give `false` where the writes were done and
+    /// left no record.
     ///
     /// # Errors
     ///
@@ -119,7 +122,8 @@ pub trait RecordStore: Send + Sync + fmt::Debug {
         list: RecordList<'_>,
     ) -> Result<Vec<Record>, RecordError>;
 
-    /// Lists the records of a kind of all tenants, oldest first.
+    /// Lists the records of a kind of all tenants, oldest first: the whole collection, so for
+    /// kinds of which there are few at a time.
     ///
     /// # Errors
     ///

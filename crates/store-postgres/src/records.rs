@@ -1,8 +1,10 @@
 //! The record port: documents as rows, one round trip per call.
 //!
 //! Invariant: a call whose expectation is not met is undone as a whole, and one whose answer was
-//! lost finds what it wrote when it is repeated. What a record is expected to be is judged while its row is
-//! locked, so of two processes that replace one revision exactly one does.
+//! lost finds what it wrote when it is repeated, where a record that it wrote is left; one that only
+//! removes is done once more, and one that expected what it removed then says that it was not done.
+//! What a record is expected to be is judged while its row is locked, so of two processes that
+//! replace one revision exactly one does.
 //! Deliberately absent: a word about what a body holds.
 
 use async_trait::async_trait;
