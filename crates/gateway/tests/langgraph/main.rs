@@ -7,6 +7,7 @@
 
 mod client;
 mod ending;
+mod faults;
 mod leaving;
 mod owners;
 mod replicas;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use lyceum_core::{Hints, MemoryHints, MemoryRecords, RecordError, RecordStore as _, RecordWrite};
+use lyceum_core::{Hints, MemoryHints, MemoryRecords, RecordError, RecordStore, RecordWrite};
 use lyceum_gateway::langgraph::{Invocation, Platform, Served};
 use lyceum_graph::{Context, END, GraphBuilder, MemorySaver, START, State};
 use serde_json::{Value, json};
@@ -36,23 +36,23 @@ impl Hints for Deaf {
 }
 
 /// What the processes of a test share.
-struct Shared {
-    records: Arc<MemoryRecords>,
+pub(crate) struct Shared {
+    pub(crate) records: Arc<MemoryRecords>,
     saver: Arc<MemorySaver>,
-    hints: Arc<dyn Hints>,
+    pub(crate) hints: Arc<dyn Hints>,
     /// A step of a run takes one.
-    permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
 }
 
 /// One process.
-struct Process {
-    api: Api,
-    platform: Platform,
+pub(crate) struct Process {
+    pub(crate) api: Api,
+    pub(crate) platform: Platform,
     _tending: AbortOnDropHandle<()>,
 }
 
 impl Shared {
-    fn new(hints: Arc<dyn Hints>) -> Self {
+    pub(crate) fn new(hints: Arc<dyn Hints>) -> Self {
         Self {
             records: Arc::new(MemoryRecords::new()),
             saver: Arc::new(MemorySaver::new()),
@@ -61,7 +61,13 @@ impl Shared {
         }
     }
 
-    async fn process(&self) -> Process {
+    pub(crate) async fn process(&self) -> Process {
+        self.process_over(self.records.clone(), true).await
+    }
+
+    /// A process that uses the records in this way. One that does not tend its peers never
+    /// notices that it was taken for gone.
+    pub(crate) async fn process_over(&self, records: Arc<dyn RecordStore>, tends: bool) -> Process {
         let permits = self.permits.clone();
         let step = move |count: Arc<Count>, ctx: Context<Invocation, Value>| {
             let permits = permits.clone();
@@ -79,12 +85,15 @@ impl Shared {
             .edge("two", END)
             .compile();
         let graphs = [Served::new("count", graph.unwrap())];
-        let platform = Platform::new(graphs, self.records.clone(), self.saver.clone());
+        let platform = Platform::new(graphs, records, self.saver.clone());
         let platform = platform.shared(self.hints.clone());
         platform.recover().await.unwrap();
         let tended = platform.clone();
-        let tending =
-            tokio::spawn(async move { tended.tend_peers(CancellationToken::new()).await });
+        let tending = tokio::spawn(async move {
+            if tends {
+                tended.tend_peers(CancellationToken::new()).await;
+            }
+        });
         Process {
             api: serve_platform(platform.clone(), &[]).await,
             platform,
@@ -92,17 +101,31 @@ impl Shared {
         }
     }
 
+    /// Waits until the records hold such an event of a run.
+    pub(crate) async fn until_told(&self, event: &str) {
+        let told = async || {
+            let parts = self.records.every("lg_tape_part").await.unwrap();
+            parts.iter().any(|(_, part)| part.body.contains(event))
+        };
+        let seen = async {
+            while !told().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon(seen).await;
+    }
+
     async fn pair(&self) -> (Process, Process) {
         (self.process().await, self.process().await)
     }
 }
 
-fn count() -> Value {
+pub(crate) fn count() -> Value {
     json!({ "assistant_id": "count", "input": {}, "stream_mode": ["custom", "updates"] })
 }
 
 impl Process {
-    async fn begin(&self, thread: &str, strategy: &str) -> String {
+    pub(crate) async fn begin(&self, thread: &str, strategy: &str) -> String {
         let mut body = count();
         body["multitask_strategy"] = strategy.into();
         let path = format!("/threads/{thread}/runs");
@@ -110,13 +133,13 @@ impl Process {
         run["run_id"].as_str().unwrap().to_owned()
     }
 
-    async fn status(&self, thread: &str, run: &str) -> String {
+    pub(crate) async fn status(&self, thread: &str, run: &str) -> String {
         let path = format!("/threads/{thread}/runs/{run}");
         let run = self.api.ok("GET", &path, Value::Null).await;
         run["status"].as_str().unwrap().to_owned()
     }
 
-    async fn until(&self, thread: &str, run: &str, wanted: &str) {
+    pub(crate) async fn until(&self, thread: &str, run: &str, wanted: &str) {
         let seen = async {
             while self.status(thread, run).await != wanted {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -127,13 +150,13 @@ impl Process {
             .unwrap();
     }
 
-    async fn join(&self, thread: &str, run: &str) -> Value {
+    pub(crate) async fn join(&self, thread: &str, run: &str) -> Value {
         let path = format!("/threads/{thread}/runs/{run}/join");
         self.api.ok("GET", &path, Value::Null).await
     }
 
     /// The text of a run's whole stream.
-    async fn stream(&self, thread: &str, run: &str) -> String {
+    pub(crate) async fn stream(&self, thread: &str, run: &str) -> String {
         let path = format!("/threads/{thread}/runs/{run}/stream");
         let reply = self.api.call("", "GET", &path, Value::Null).await;
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -221,7 +244,7 @@ async fn a_process_that_closes_hands_its_runs_over() {
 }
 
 /// Removes the records of all processes, as one does that takes another for gone.
-async fn depose(records: &MemoryRecords) -> Result<(), RecordError> {
+pub(crate) async fn depose(records: &MemoryRecords) -> Result<(), RecordError> {
     for (tenant, record) in records.every("lg_process").await? {
         let delete = RecordWrite::Delete {
             kind: "lg_process",
@@ -239,6 +262,7 @@ async fn who_was_taken_for_gone_gives_its_runs_up_and_its_readers_go_on() {
     let thread = one.api.thread("").await;
     let run = one.begin(&thread, "enqueue").await;
     one.until(&thread, &run, "running").await;
+    shared.until_told("custom").await;
     depose(&shared.records).await.unwrap();
     let two = shared.process().await;
     let told = async {
@@ -300,4 +324,17 @@ async fn who_follows_a_thread_is_told_what_another_process_runs() {
     }
     assert_eq!(followed[0], followed[1]);
     assert_eq!(followed[0].len(), 4, "{followed:?}");
+}
+
+#[tokio::test]
+async fn a_run_is_found_on_its_own_thread_only() {
+    let shared = Shared::new(Arc::new(MemoryHints::new()));
+    let one = shared.process().await;
+    let (thread, other) = (one.api.thread("").await, one.api.thread("").await);
+    let run = one.begin(&thread, "enqueue").await;
+    shared.permits.add_permits(2);
+    one.until(&thread, &run, "success").await;
+    let path = format!("/threads/{other}/runs/{run}/join");
+    let found = one.api.call("", "GET", &path, Value::Null).await;
+    assert_eq!(found.status, 404, "{found:?}");
 }
