@@ -120,6 +120,9 @@ pub enum ChatError {
         /// When a new attempt may succeed.
         retry_after: Duration,
     },
+    /// The conversation was ended while its call waited; nothing was sent.
+    #[error("wait for the call's turn: its conversation was ended")]
+    Cancelled,
     /// The provider failed again and again, so it is left alone for a while; nothing was sent.
     #[error("call {provider} through its open circuit breaker; retry in {retry_after:?}")]
     BreakerOpen {
@@ -164,6 +167,7 @@ impl ChatError {
             | Self::Rejected { .. }
             | Self::ContextTooLong { .. }
             | Self::Shed { .. }
+            | Self::Cancelled
             | Self::BreakerOpen { .. }
             | Self::OverBudget { .. }
             | Self::Local { .. } => false,
@@ -200,6 +204,7 @@ impl ChatError {
             Self::Interrupted { .. } => "interrupted",
             Self::Truncated => "truncated",
             Self::Shed { .. } => "shed",
+            Self::Cancelled => "cancelled",
             Self::BreakerOpen { .. } => "breaker_open",
             Self::OverBudget { .. } => "over_budget",
             Self::Local { .. } => "local",

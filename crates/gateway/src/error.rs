@@ -407,6 +407,7 @@ fn status_of(error: &ChatError) -> StatusCode {
         | ChatError::BreakerOpen { .. }
         | ChatError::Shed { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ChatError::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
+        ChatError::Cancelled => StatusCode::CONFLICT,
         ChatError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         ChatError::Authentication { .. }
         | ChatError::Rejected { .. }

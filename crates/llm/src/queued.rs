@@ -221,6 +221,8 @@ pub(crate) enum Ending {
 pub(crate) fn ending(error: &ChatError) -> Ending {
     match error {
         ChatError::Connect { .. }
+        | ChatError::Shed { .. }
+        | ChatError::Cancelled
         | ChatError::BreakerOpen { .. }
         | ChatError::OverBudget { .. }
         | ChatError::Timeout {
@@ -260,9 +262,13 @@ pub(crate) fn refused(refused: Refused) -> ChatError {
     }
 }
 
-/// Nobody waits for the call any more: its deadline passed, or its conversation ended.
-pub(crate) fn gone(_: WaitError) -> ChatError {
-    ChatError::Shed {
-        retry_after: Duration::from_secs(1),
+/// The call left the queue without being sent.
+pub(crate) fn gone(error: WaitError) -> ChatError {
+    match error {
+        WaitError::Cancelled => ChatError::Cancelled,
+        // Its deadline passed: it waited longer than was expected.
+        _ => ChatError::Shed {
+            retry_after: Duration::from_secs(1),
+        },
     }
 }

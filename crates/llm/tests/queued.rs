@@ -227,7 +227,7 @@ async fn cancelling_a_conversation_ends_its_waiting_calls() {
     assert_eq!(queue.cancel_conversation(&scope), 1);
     assert_eq!(
         ChatAnswer::collect(second).await.unwrap_err().label(),
-        "shed"
+        "cancelled"
     );
     assert_eq!(actor.calls(), 1);
 }

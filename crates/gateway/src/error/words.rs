@@ -38,6 +38,7 @@ fn model(error: &ChatError) -> &'static str {
         }
         ChatError::OverBudget { .. } => "the budget for model calls is used up",
         ChatError::Shed { .. } => "too many calls are waiting for the model: try again later",
+        ChatError::Cancelled => "the conversation was ended while its call waited",
         ChatError::Timeout { .. } => "the model did not answer in time: try again",
         ChatError::Authentication { .. } => {
             "the model provider refused the key: check the server's configuration"

@@ -189,6 +189,7 @@ pub(super) fn is_personal(error: &ChatError) -> bool {
     matches!(
         error,
         ChatError::Shed { .. }
+            | ChatError::Cancelled
             | ChatError::OverBudget { .. }
             | ChatError::Timeout {
                 stage: TimeoutStage::Total,
@@ -250,6 +251,7 @@ fn copy(error: &ChatError) -> ChatError {
         ChatError::Shed { retry_after } => ChatError::Shed {
             retry_after: *retry_after,
         },
+        ChatError::Cancelled => ChatError::Cancelled,
         ChatError::BreakerOpen {
             provider,
             retry_after,

@@ -119,6 +119,7 @@ pub(crate) fn is_free(error: &ChatError) -> bool {
             | ChatError::ContextTooLong { .. }
             | ChatError::BreakerOpen { .. }
             | ChatError::Shed { .. }
+            | ChatError::Cancelled
             | ChatError::Timeout {
                 stage: TimeoutStage::Connect,
                 ..
