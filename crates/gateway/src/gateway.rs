@@ -245,8 +245,7 @@ impl Gateway {
             .fallback(async || ApiError::NotFound)
             .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
             .layer(middleware::from_fn_with_state(Arc::clone(&app), edge::edge))
-            .layer(edge::compression::layer())
-            .layer(middleware::map_response(edge::compression::weaken))
+            .layer(middleware::from_fn(edge::compression::compress))
             .with_state(Arc::clone(&app));
         Self { router, app }
     }
@@ -365,8 +364,7 @@ impl Gateway {
                 Arc::clone(&self.app),
                 edge::edge,
             ))
-            .layer(edge::compression::layer())
-            .layer(middleware::map_response(edge::compression::weaken))
+            .layer(middleware::from_fn(edge::compression::compress))
             .with_state(Arc::clone(&self.app));
         self.router = self.router.merge(routes);
         self

@@ -6,6 +6,8 @@
 //! Deliberately absent: the PROXY protocol, HTTP/3.
 
 mod connection;
+mod handover;
+mod http1;
 mod listener;
 mod sniff;
 pub(crate) mod tls;

@@ -17,11 +17,7 @@ use std::{
 
 use axum::{body::Body, response::IntoResponse};
 use http::{HeaderValue, Request, Response, header};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::gauge;
 use tokio::{
@@ -34,6 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    http1,
     sniff::{Protocol, sniff},
     watch::{Activity, Patience},
 };
@@ -46,7 +43,7 @@ use crate::{
 };
 
 /// hyper's own lower bound for a connection's buffer.
-const MIN_BUFFER: usize = 8_192;
+pub(super) const MIN_BUFFER: usize = 8_192;
 
 /// Requests at once on one connection of HTTP/2.
 const STREAMS: u32 = 100;
@@ -61,7 +58,7 @@ const FAULTY_STREAMS: usize = 100;
 /// How long a connection of HTTP/2 that is asked to end may write nothing.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How a connection is served.
 #[derive(Clone)]
@@ -122,74 +119,68 @@ async fn speak<I>(
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    // Boxed, because most connections are of one kind and wait.
+    match protocol {
+        Protocol::Http1 => Box::pin(http1::speak(manner, io, peer, is_encrypted)).await,
+        Protocol::Http2 => Box::pin(http2_until_closed(manner, io, peer, is_encrypted)).await,
+    }
+}
+
+async fn http2_until_closed<I>(
+    manner: &Manner,
+    io: I,
+    peer: Peer,
+    is_encrypted: bool,
+) -> Result<(), BoxError>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let gateway = manner.gateway.clone();
     let activity = Activity::new();
     let watched = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = watched.begin();
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        if is_encrypted {
-            request.extensions_mut().insert(Encrypted);
-        }
+        introduce(&mut request, peer, is_encrypted);
         let answered = gateway.answer(request);
-        async move {
-            let response = answered.await;
-            Ok::<_, Infallible>(match protocol {
-                // hyper itself watches over connections of HTTP/1.1 between requests.
-                Protocol::Http1 => response,
-                Protocol::Http2 => response.map(|body| busy.watch(body)),
-            })
-        }
+        async move { Ok::<_, Infallible>(answered.await.map(|body| busy.watch(body))) }
     });
     let config = manner.config;
-    match protocol {
-        Protocol::Http1 => {
-            let connection = http1(config).serve_connection(bounded(io, config), service);
-            let mut connection = pin!(connection.with_upgrades());
-            let first = async {
-                tokio::time::sleep(config.header_read.min(LONGEST)).await;
-                if !activity.is_untouched() {
-                    std::future::pending::<()>().await;
-                }
-            };
+    let written = Arc::new(AtomicU64::new(0));
+    let io = Counted {
+        io,
+        written: Arc::clone(&written),
+    };
+    let connection = http2(config).serve_connection(TokioIo::new(bounded(io, config)), service);
+    let mut connection = pin!(connection);
+    let patience = Patience {
+        idle: config.header_read.min(LONGEST),
+        stalled: config.write_stall.min(LONGEST),
+    };
+    let mut exhausted = pin!(activity.exhausted(patience));
+    select! {
+        ended = &mut connection => return Ok(ended?),
+        verdict = &mut exhausted => {
+            tracing::debug!(?verdict, "a connection of HTTP/2 is to end");
+            connection.as_mut().graceful_shutdown();
+        }
+        () = manner.finish.cancelled() => {
+            connection.as_mut().graceful_shutdown();
             select! {
                 ended = &mut connection => return Ok(ended?),
-                () = first => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-                () = manner.finish.cancelled() => connection.as_mut().graceful_shutdown(),
+                _ = &mut exhausted => {}
             }
-            Ok(connection.await?)
         }
-        Protocol::Http2 => {
-            let written = Arc::new(AtomicU64::new(0));
-            let io = Counted {
-                io,
-                written: Arc::clone(&written),
-            };
-            let connection = http2(config).serve_connection(bounded(io, config), service);
-            let mut connection = pin!(connection);
-            let patience = Patience {
-                idle: config.header_read.min(LONGEST),
-                stalled: config.write_stall.min(LONGEST),
-            };
-            let mut exhausted = pin!(activity.exhausted(patience));
-            select! {
-                ended = &mut connection => return Ok(ended?),
-                verdict = &mut exhausted => {
-                    tracing::debug!(?verdict, "a connection of HTTP/2 is to end");
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = manner.finish.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    select! {
-                        ended = &mut connection => return Ok(ended?),
-                        _ = &mut exhausted => {}
-                    }
-                }
-            }
-            let last = say_goodbye(connection, &written);
-            timeout(patience.stalled, last).await?
-        }
+    }
+    let last = say_goodbye(connection, &written);
+    timeout(patience.stalled, last).await?
+}
+
+/// Says of a request where it comes from.
+pub(super) fn introduce(request: &mut Request<Body>, peer: Peer, is_encrypted: bool) {
+    request.extensions_mut().insert(peer);
+    if is_encrypted {
+        request.extensions_mut().insert(Encrypted);
     }
 }
 
@@ -219,20 +210,10 @@ where
         response.headers_mut().insert(header::CONNECTION, close);
         Ok::<_, Infallible>(response)
     });
-    let connection = http1(config).serve_connection(bounded(io, config), service);
-    if let Err(error) = connection.await {
+    let io = TokioIo::new(bounded(io, config));
+    if let Err(error) = http1::builder(config).serve_connection(io, service).await {
         tracing::debug!(%error, "refused connection ended");
     }
-}
-
-fn http1(config: ServerConfig) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_read.min(LONGEST))
-        .max_header_size(config.header_bytes)
-        .max_buf_size(config.buffer_bytes.max(MIN_BUFFER));
-    builder
 }
 
 fn http2(config: ServerConfig) -> http2::Builder<TokioExecutor> {
@@ -252,13 +233,13 @@ fn http2(config: ServerConfig) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-fn bounded<I: AsyncRead + AsyncWrite>(
-    io: I,
-    config: ServerConfig,
-) -> TokioIo<Pin<Box<TimeoutWriter<I>>>> {
+/// A connection whose client may not be slow to take what is written for ever.
+pub(super) type Bounded<I> = Pin<Box<TimeoutWriter<I>>>;
+
+pub(super) fn bounded<I: AsyncRead + AsyncWrite>(io: I, config: ServerConfig) -> Bounded<I> {
     let mut io = TimeoutWriter::new(io);
     io.set_timeout(Some(config.write_stall.min(LONGEST)));
-    TokioIo::new(Box::pin(io))
+    Box::pin(io)
 }
 
 /// Counts what is written.

@@ -12,6 +12,7 @@ mod cache;
 mod edge;
 mod embeddings;
 mod encodings;
+mod handover;
 mod http2;
 mod keys;
 mod lifecycle;

@@ -111,6 +111,20 @@ async fn slow_headers_and_idle_connections_are_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_silent_after_a_stream_is_closed() {
+    let mut client = connect(Scripted::thorough(), 1 << 20);
+    let request = post("/chat/stream", &[], EXPLANATION.as_bytes());
+    let request = String::from_utf8(request).unwrap();
+    let lasting = request.replace("Connection: close\r\n", "");
+    client.write_all(lasting.as_bytes()).await.unwrap();
+    let begun = Instant::now();
+    let reply = Reply::read(&mut client).await;
+    assert!(reply.body.contains("END_OF_STREAM"), "{reply:?}");
+    let limit = ServerConfig::default().header_read;
+    assert_eq!(begun.elapsed().as_secs(), limit.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_body_is_given_up() {
     let mut client = connect(Scripted::thorough(), 1_024);
     let head = "POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
