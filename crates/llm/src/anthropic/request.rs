@@ -123,7 +123,11 @@ impl Serialize for Body<'_> {
             (self.forced, &request.response_format)
         {
             own_format = true;
-            map.serialize_entry("output_config", &OutputConfig { schema })?;
+            let others = request
+                .extra
+                .get("output_config")
+                .and_then(Value::as_object);
+            map.serialize_entry("output_config", &OutputConfig { schema, others })?;
         }
         let budget = thinking::budget(request, self.max_output, self.forced.is_some());
         if let Some(budget) = budget {
@@ -206,9 +210,11 @@ impl Body<'_> {
     }
 }
 
-/// `output_config` with a JSON schema ("Structured outputs").
+/// `output_config` with a JSON schema ("Structured outputs"), and what the caller has there
+/// beside it.
 struct OutputConfig<'a> {
     schema: &'a Value,
+    others: Option<&'a Map<String, Value>>,
 }
 
 impl Serialize for OutputConfig<'_> {
@@ -218,12 +224,16 @@ impl Serialize for OutputConfig<'_> {
             r#type: &'a str,
             schema: &'a Value,
         }
-        let mut map = serializer.serialize_map(Some(1))?;
+        let mut map = serializer.serialize_map(None)?;
         let format = Format {
             r#type: "json_schema",
             schema: self.schema,
         };
         map.serialize_entry("format", &format)?;
+        let others = self.others.into_iter().flatten();
+        for (name, value) in others.filter(|(name, _)| *name != "format") {
+            map.serialize_entry(name, value)?;
+        }
         map.end()
     }
 }

@@ -115,9 +115,13 @@ impl Serialize for Body<'_> {
         if let Some(seed) = request.seed {
             map.serialize_entry("seed", &seed)?;
         }
+        if let Some(effort) = effort(&request.extra) {
+            map.serialize_entry("reasoning_effort", effort)?;
+        }
         let limited = request.max_output.is_some();
         extra_fields(&mut map, &request.extra, |name| {
             OWN_FIELDS.contains(&name)
+                || name == "output_config"
                 || limited && matches!(name, "max_tokens" | "max_completion_tokens")
         })?;
         map.end()
@@ -159,6 +163,15 @@ impl Body<'_> {
             }
         }
     }
+}
+
+/// The effort that a caller named in Anthropic's words and not in these.
+fn effort(extra: &Map<String, Value>) -> Option<&str> {
+    let effort = extra.get("output_config")?.get("effort")?.as_str()?;
+    let is_own = extra.contains_key("reasoning_effort");
+    // The greatest effort has no name here that all models know.
+    let known = if effort == "max" { "high" } else { effort };
+    (!is_own).then_some(known)
 }
 
 struct Messages<'a> {

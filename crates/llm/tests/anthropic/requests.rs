@@ -80,6 +80,27 @@ async fn everything_a_request_can_hold_is_sent() {
 }
 
 #[tokio::test]
+async fn what_stands_beside_a_schema_stays_there() {
+    let mut server = Server::saying(events("")).await;
+    let model = server.anthropic(Timeouts::default());
+    let mut request = ChatRequest::new([Message::user("hi")]);
+    // With tools of its own a request's schema is sent as such.
+    request.tools = vec![ToolSpec::new("f", "Adds.", json!({"type": "object"}))];
+    request.response_format = ResponseFormat::JsonSchema {
+        name: "gap".into(),
+        schema: json!({"type": "object"}),
+        strict: true,
+    };
+    request.extra = extra(json!({"output_config": {"effort": "low", "format": "no"}}));
+    let body = sent(&model, &mut server, request).await;
+    let format = json!({"type": "json_schema", "schema": {"type": "object"}});
+    assert_eq!(
+        body["output_config"],
+        json!({"format": format, "effort": "low"})
+    );
+}
+
+#[tokio::test]
 async fn fields_of_the_other_dialect_are_translated_or_left_out() {
     let mut server = Server::saying(events("")).await;
     let model = server.anthropic(Timeouts::default());

@@ -117,6 +117,25 @@ async fn everything_a_request_can_hold_is_sent() {
 }
 
 #[tokio::test]
+async fn an_effort_in_the_other_dialect_is_one_in_this() {
+    for (fields, wanted) in [
+        (json!({"output_config": {"effort": "low"}}), json!("low")),
+        (json!({"output_config": {"effort": "max"}}), json!("high")),
+        (
+            json!({"output_config": {"effort": "low"}, "reasoning_effort": "high"}),
+            json!("high"),
+        ),
+        (json!({"output_config": {}}), Value::Null),
+    ] {
+        let mut request = ChatRequest::new([Message::user("hi")]);
+        request.extra = extra(fields);
+        let body = sent(request, "openai").await;
+        assert_eq!(body.get("output_config"), None);
+        assert_eq!(body["reasoning_effort"], wanted);
+    }
+}
+
+#[tokio::test]
 async fn padding_is_declined_where_it_exists_unless_the_caller_wants_it() {
     let options = async |extra_fields: Value, preset| {
         let mut request = ChatRequest::new([Message::user("hi")]);
