@@ -110,8 +110,8 @@ pub(crate) fn open(
         false => app.limits.request,
     };
     let served = find(app, Some(&caller), &asked.model)?;
-    if served.kind == ServedKind::Agent && asked.choices > 1 {
-        return Err(invalid("n", "an agent gives one answer: leave it out"));
+    if served.kind == ServedKind::Agent {
+        agent::check(&asked, &app.limits)?;
     }
     let mut scope = caller.scope;
     let session = session(served.kind, hints, &asked)?;

@@ -76,13 +76,17 @@ impl From<Turn> for ChatMessage {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct ChatInput {
     /// What is taught, e.g. `photosynthesis`.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(max_length = 200, pattern = r"\S")]
     topic: String,
     /// The learner's own words, at most 64 KiB unless the server is configured otherwise.
-    #[schema(min_length = 1)]
+    #[schema(pattern = r"\S")]
     explanation: String,
     /// The conversation: 1 to 128 of letters, digits and `. _ : @ -`. Left out, a new one begins.
-    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:@-]+$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"
+    )]
     session_id: Option<String>,
     /// The conversation so far, oldest first.
     #[schema(max_items = 1000)]
@@ -137,7 +141,6 @@ pub(crate) struct ChatGap {
     /// What is missing.
     reason: String,
     /// How much it matters.
-    #[schema(inline)]
     severity: ChatSeverity,
     /// How sure the student is, 0–1.
     #[schema(minimum = 0, maximum = 1)]
@@ -257,13 +260,17 @@ impl From<Lesson> for ChatOutput {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MemorizeInput {
     /// What it was about.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(max_length = 200, pattern = r"\S")]
     topic: String,
     /// The conversation, oldest first.
     #[schema(min_items = 1, max_items = 1000)]
     conversation_history: Vec<ChatMessage>,
     /// Where it took place.
-    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:@-]+$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"
+    )]
     session_id: Option<String>,
 }
 
@@ -314,6 +321,20 @@ pub(crate) struct ErrorOutput {
     detail: String,
 }
 
+/// An event of a stream, as it is read from `text/event-stream`.
+#[expect(dead_code, reason = "it describes what is written elsewhere")]
+#[derive(ToSchema)]
+pub(crate) struct StreamEvent {
+    /// Its number, to go on from with `Last-Event-ID`; absent where streams cannot be gone on with.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// Its name; absent for those that have none.
+    #[schema(nullable = false)]
+    event: Option<String>,
+    /// JSON, or `[DONE]`.
+    data: String,
+}
+
 /// Why a stream was not opened, and the place in the line of those who wait for one.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BusyOutput {
@@ -322,9 +343,11 @@ pub(crate) struct BusyOutput {
     /// What to send in `x-queue-token` when coming back; a place is kept for ten seconds
     /// beyond `Retry-After`, which is half a minute at most.
     queue_token: Option<String>,
-    /// The place in the line, from 1.
+    /// The place in the line, from 1; absent where there is no line.
+    #[schema(required = false)]
     position: usize,
-    /// When a stream is expected to be free, in seconds.
+    /// When a stream is expected to be free, in seconds; absent where there is no line.
+    #[schema(required = false)]
     estimated_wait_seconds: f64,
 }
 

@@ -97,7 +97,7 @@ pub(crate) async fn edge(State(app): State<Shared>, mut request: Request, next: 
     let is_head = request.method() == Method::HEAD;
     let mut track = Track::start(&app, &request, &id);
     request.extensions_mut().insert(id.clone());
-    let dialect = Dialect::of(request.uri().path());
+    let dialect = Dialect::of(request.uri().path(), request.headers());
     let http2 = request.version() >= Version::HTTP_2;
     let is_encrypted = request.extensions().get::<Encrypted>().is_some();
     let origin = app.cors.allowed(request.headers());

@@ -89,6 +89,8 @@ pub(crate) enum ApiError {
     NoModel { name: String },
     #[error("there is no such response here: it was not stored, is forgotten, or another user's")]
     NoResponse,
+    #[error("thread: threads are not kept here: send the whole conversation without it")]
+    NoThreads,
     #[error("the method is not allowed here: see /docs for what is")]
     MethodNotAllowed,
     #[error("the server is in maintenance and takes no new work: try again in a minute")]
@@ -129,7 +131,7 @@ impl ApiError {
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::Malformed { .. } | Self::NoThreads => StatusCode::BAD_REQUEST,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType { .. } | Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -237,7 +239,7 @@ impl ApiError {
             (Self::KeyScope, _) => "permission_denied",
             (Self::RateLimited { .. } | Self::AtOnce { .. }, _) => "rate_limit_exceeded",
             (Self::NoModel { .. }, _) => "model_not_found",
-            (Self::Invalid { .. }, _) => "invalid_value",
+            (Self::Invalid { .. } | Self::NoThreads, _) => "invalid_value",
             (_, Some(error)) => match error {
                 ChatError::RateLimited { .. } => "rate_limit_exceeded",
                 ChatError::OverBudget { .. } => "insufficient_quota",
@@ -311,6 +313,7 @@ impl ApiError {
             Self::NoSession => "no_session",
             Self::NoModel { .. } => "no_model",
             Self::NoResponse => "not_found",
+            Self::NoThreads => "no_threads",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Maintenance => "maintenance",
             Self::Busy => "busy",

@@ -25,6 +25,7 @@ mod sse;
 mod streams;
 mod traffic;
 mod usage;
+mod whole;
 
 pub use auth::{
     ApiKey, AuthConfig, ClaimScopes, ClaimTenant, IssuerConfig, IssuerError, IssuerKeys, KeyRules,

@@ -3,6 +3,7 @@
 //! Invariant: what is not in [`OPEN`] needs a key wherever keys are configured.
 
 mod anthropic;
+pub(crate) mod document;
 mod embeddings;
 mod health;
 mod library;

@@ -7,6 +7,7 @@ unexpected exception ends with a traceback and status 1.
 import sys
 
 import anthropic
+from pydantic import BaseModel
 
 URL, OFFLINE = sys.argv[1], sys.argv[2]
 TOOLS = [
@@ -55,6 +56,56 @@ def message():
     assert answer.content[0].text == 'Hello "you", 你好.', answer
     assert answer.stop_reason == "end_turn" and answer.model == MODEL, answer
     assert answer.usage.input_tokens > 0 and answer.usage.output_tokens > 0, answer
+    assert answer._request_id and answer._request_id in answer.id, answer
+
+
+def models():
+    page = client().models.list(limit=1)
+    assert page.has_more and [model.id for model in page.data] == [MODEL], page
+    names = [model.id for model in page]
+    assert names[0] == MODEL and "feynman" in names and len(set(names)) == len(names), names
+    back = client().models.list(limit=1, before_id=names[2])
+    assert [model.id for model in back.data] == [names[1]], back
+    error = raises(anthropic.NotFoundError, lambda: client().models.retrieve("nothing"))
+    assert error.body["error"]["type"] == "not_found_error", error.body
+
+
+class City(BaseModel):
+    city: str
+    people: int
+
+
+def structured():
+    messages = [{"role": "user", "content": "Paris as a record"}]
+    answer = client().messages.parse(model=MODEL, max_tokens=500, messages=messages, output_format=City)
+    assert answer.parsed_output == City(city="Paris", people=2100000), answer
+
+
+def runner():
+    @anthropic.beta_tool
+    def calculate(expression: str) -> str:
+        """Evaluates an expression."""
+        return {"2+2": "4", "3+3": "6"}[expression]
+
+    # By itself it asks the server to keep the conversation.
+    answer = client().beta.messages.tool_runner(
+        model=MODEL,
+        max_tokens=500,
+        messages=[{"role": "user", "content": "calculate both"}],
+        tools=[calculate],
+    ).until_done()
+    assert answer.content[0].text == "The results are 4 and 6.", answer
+
+
+def unsupported():
+    request = {"custom_id": "a", "params": {"model": MODEL, "max_tokens": 9, "messages": []}}
+    for call in (
+        lambda: client().messages.batches.create(requests=[request]),
+        lambda: client().messages.batches.list(),
+        lambda: client().beta.files.list(),
+    ):
+        error = raises(anthropic.NotFoundError, call)
+        assert error.body["error"]["type"] == "not_found_error", error.body
 
 
 def stream():
@@ -126,5 +177,5 @@ def student():
     assert "?" in answer.content[0].text and answer.lesson["questions"], answer
 
 
-for test in (message, stream, tools, count, errors, student):
+for test in (message, models, stream, tools, structured, runner, unsupported, count, errors, student):
     test()

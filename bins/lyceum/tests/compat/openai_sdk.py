@@ -26,6 +26,15 @@ TOOLS = [
 ]
 
 
+ALLOWED = {
+    "type": "allowed_tools",
+    "allowed_tools": {
+        "mode": "auto",
+        "tools": [{"type": "function", "function": {"name": "calculate"}}],
+    },
+}
+
+
 def client(url=URL):
     return openai.OpenAI(api_key="any", base_url=url + "/v1", max_retries=0, timeout=20)
 
@@ -97,6 +106,8 @@ def tools():
         calls = message.tool_calls
         assert [call.function.name for call in calls] == ["calculate"] * 2, message
         assert "2+2" in calls[0].function.arguments and "3+3" in calls[1].function.arguments
+        one = ask(messages=question, tools=TOOLS, tool_choice=ALLOWED)
+        assert one.choices[0].finish_reason == "tool_calls", one
         dumped = message.model_dump(exclude_none=True)
         for call in dumped["tool_calls"]:
             call.pop("index", None)
@@ -160,11 +171,10 @@ def student(url, model):
     assert "?" in first.output_text and first.lesson["questions"], first
     more = api.responses.create(model="feynman", input="Light.", previous_response_id=first.id)
     assert more.lesson["session_id"] == first.lesson["session_id"], more
-    error = raises(
-        openai.BadRequestError,
-        lambda: api.chat.completions.create(model="feynman", messages=question, n=2),
-    )
-    assert error.param == "n", error
+    for param, value in (("n", 2), ("logprobs", True), ("response_format", {"type": "json_object"})):
+        request = {"model": "feynman", "messages": question, param: value}
+        error = raises(openai.BadRequestError, lambda: api.chat.completions.create(**request))
+        assert error.param == param, error
 
 
 def panel(url):
@@ -281,6 +291,13 @@ def response_store():
     assert again.output_text == first.output_text and again.id == first.id, again
     items = api.input_items.list(first.id).data
     assert items[0].content[0].text == "hello", items
+    said = [{"role": "user", "content": text} for text in ("a", "b", "c")]
+    longer = api.create(model=MODEL, input=said)
+    for order, wanted in (("asc", "abc"), ("desc", "cba")):
+        pages = api.input_items.list(longer.id, limit=2, order=order)
+        assert pages.has_more and "".join(item.content[0].text for item in pages) == wanted, pages
+    error = raises(openai.BadRequestError, lambda: api.retrieve(first.id, stream=True))
+    assert error.param == "stream", error
     api.delete(first.id)
     raises(openai.NotFoundError, lambda: api.retrieve(first.id))
     error = raises(

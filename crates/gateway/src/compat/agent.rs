@@ -12,13 +12,17 @@ use async_stream::try_stream;
 use futures_util::StreamExt;
 use lyceum_core::{
     CallContext, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, Explanation, Extra,
-    ExtraPlace, FinishReason, Lesson, Role, SessionId, Student, TeachError, TeachEvent, Turn,
+    ExtraPlace, FinishReason, Lesson, ResponseFormat, Role, SessionId, Student, TeachError,
+    TeachEvent, ToolChoice, Turn,
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
     catalog::FEYNMAN,
+    compat::{Asked, invalid},
+    config::Limits,
     dto::{ChatGap, convert},
+    error::ApiError,
 };
 
 pub(crate) use panel::PanelModel;
@@ -29,6 +33,42 @@ pub(crate) fn fields(
 ) -> impl Iterator<Item = (String, Value)> + use<'_> {
     let added = |name: &str| Some((name.to_owned(), extra.get(name)?.clone()));
     ["lesson", "discussion"].into_iter().filter_map(added)
+}
+
+/// Refuses what an agent would not do and whose client could not use the answer.
+pub(crate) fn check(asked: &Asked, limits: &Limits) -> Result<(), ApiError> {
+    let request = &asked.request;
+    let wants = |name: &str| request.extra.get(name) == Some(&Value::Bool(true));
+    if asked.choices > 1 {
+        return Err(invalid("n", "an agent gives one answer: leave it out"));
+    }
+    if wants("logprobs") {
+        return Err(invalid(
+            "logprobs",
+            "an agent has no probabilities: leave it out",
+        ));
+    }
+    if request.response_format != ResponseFormat::Text {
+        let detail = "an agent answers in its own words: leave it out";
+        return Err(invalid("response_format", detail));
+    }
+    if matches!(
+        request.tool_choice,
+        ToolChoice::Required | ToolChoice::Named(_)
+    ) {
+        return Err(invalid(
+            "tool_choice",
+            "an agent calls its own tools only: leave it out",
+        ));
+    }
+    let said = request.messages.last();
+    let bytes = said.map_or(0, |message| message.content.text().len());
+    let most = limits.explanation_bytes;
+    if bytes > most {
+        let detail = format!("the last one has {bytes} bytes: an agent hears {most} at most");
+        return Err(invalid("messages", &detail));
+    }
+    Ok(())
 }
 
 /// The longest topic, in characters.
@@ -86,7 +126,7 @@ impl ChatModel for StudentModel {
 }
 
 /// What a client says to an agent.
-struct Asked {
+struct Said {
     topic: String,
     text: String,
     session: SessionId,
@@ -95,7 +135,7 @@ struct Asked {
 
 /// The last message and the conversation before it. The topic is `metadata.topic`, else the
 /// beginning of the conversation.
-fn asked(call: &CallContext, request: &ChatRequest) -> Result<Asked, ChatError> {
+fn asked(call: &CallContext, request: &ChatRequest) -> Result<Said, ChatError> {
     let mut turns: Vec<Turn> = request
         .messages
         .iter()
@@ -115,7 +155,7 @@ fn asked(call: &CallContext, request: &ChatRequest) -> Result<Asked, ChatError> 
     let topic = topic.unwrap_or_else(|| first.lines().next().unwrap_or_default());
     let topic = topic.chars().take(TOPIC).collect();
     match turns.pop() {
-        Some(turn) if turn.role == Role::User => Ok(Asked {
+        Some(turn) if turn.role == Role::User => Ok(Said {
             topic,
             text: turn.content,
             session: call.scope.session.clone().unwrap_or_else(SessionId::random),

@@ -13,7 +13,7 @@ pub(crate) mod responses;
 pub(crate) use answer::completion;
 pub(crate) use chunks::Chunks;
 pub(crate) use embeddings::{EmbedIn, embeddings};
-pub(crate) use request::{ChatIn, Options, check_messages, within};
+pub(crate) use request::{ChatIn, Options, allow, check_messages, most, within};
 
 use lyceum_core::FinishReason;
 

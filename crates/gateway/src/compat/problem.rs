@@ -6,7 +6,7 @@
 //! Anthropic API reference, "Errors".
 
 use axum::{body::Body, response::Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lyceum_core::{ChatError, RequestId};
 use serde_json::{Value, json};
 
@@ -21,20 +21,27 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a path.
-    pub(crate) fn of(path: &str) -> Self {
+    /// The dialect of a path. Where both vendors have it, or neither, it is the dialect of
+    /// who asks: Anthropic's clients name the version that they speak.
+    pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
         match path.strip_prefix("/v1/") {
             Some("messages") => Self::Anthropic,
             Some(rest) if rest.starts_with("messages/") => Self::Anthropic,
+            Some(_) if headers.contains_key("anthropic-version") => Self::Anthropic,
             Some(_) => Self::OpenAi,
             None => Self::Native,
         }
     }
 
-    /// Gives an error the dialect's shape; other answers stay as they are.
+    /// Gives an error the dialect's shape, and every answer the dialect's headers.
     pub(crate) fn shape(self, mut response: Response, id: &RequestId) -> Response {
         if self == Self::Native {
             return response;
+        }
+        if self == Self::Anthropic
+            && let Ok(id) = HeaderValue::from_str(id.as_str())
+        {
+            response.headers_mut().insert("request-id", id);
         }
         let Some(problem) = response.extensions_mut().remove::<Problem>() else {
             return response;
@@ -44,13 +51,7 @@ impl Dialect {
             _ => (problem.openai_status(), problem.openai()),
         };
         *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.remove(header::CONTENT_LENGTH);
-        if self == Self::Anthropic
-            && let Ok(id) = HeaderValue::from_str(id.as_str())
-        {
-            headers.insert("request-id", id);
-        }
+        response.headers_mut().remove(header::CONTENT_LENGTH);
         *response.body_mut() = Body::from(body.to_string());
         response
     }
@@ -63,6 +64,8 @@ pub(crate) struct Problem {
     message: String,
     param: Option<String>,
     code: &'static str,
+    /// What Anthropic's clients act on.
+    details: Option<Value>,
 }
 
 impl Problem {
@@ -70,9 +73,14 @@ impl Problem {
         let param = match error {
             ApiError::Invalid { path, .. } => Some(path.clone()),
             ApiError::NoModel { .. } => Some("model".to_owned()),
+            ApiError::NoThreads => Some("thread".to_owned()),
             _ => None,
         };
+        // Told so, the vendor's SDK goes on without a thread.
+        let details = matches!(error, ApiError::NoThreads)
+            .then(|| json!({"error_code": "thread_unsupported_request"}));
         Self {
+            details,
             status: error.compat_status(),
             message: words(error).unwrap_or_else(|| error.to_string()),
             param,
@@ -121,9 +129,13 @@ impl Problem {
             400..=499 => "invalid_request_error",
             _ => "api_error",
         };
+        let mut error = json!({"type": kind, "message": self.message});
+        if let Some(details) = &self.details {
+            error["details"] = details.clone();
+        }
         json!({
             "type": "error",
-            "error": {"type": kind, "message": self.message},
+            "error": error,
             "request_id": id.map(RequestId::as_str),
         })
     }
@@ -173,6 +185,7 @@ fn is_private(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
     use lyceum_core::TeachError;
 
     use super::*;
@@ -206,10 +219,17 @@ mod tests {
 
     #[test]
     fn a_path_has_the_dialect_of_its_vendor() {
-        assert_eq!(Dialect::of("/v1/messages"), Dialect::Anthropic);
-        assert_eq!(Dialect::of("/v1/messages/count_tokens"), Dialect::Anthropic);
-        assert_eq!(Dialect::of("/v1/chat/completions"), Dialect::OpenAi);
-        assert_eq!(Dialect::of("/v1/nothing"), Dialect::OpenAi);
-        assert_eq!(Dialect::of("/chat"), Dialect::Native);
+        let none = HeaderMap::new();
+        let of = |path| Dialect::of(path, &none);
+        assert_eq!(of("/v1/messages"), Dialect::Anthropic);
+        assert_eq!(of("/v1/messages/count_tokens"), Dialect::Anthropic);
+        assert_eq!(of("/v1/chat/completions"), Dialect::OpenAi);
+        assert_eq!(of("/v1/nothing"), Dialect::OpenAi);
+        assert_eq!(of("/chat"), Dialect::Native);
+        let version = HeaderValue::from_static("2023-06-01");
+        let theirs =
+            HeaderMap::from_iter([(HeaderName::from_static("anthropic-version"), version)]);
+        assert_eq!(Dialect::of("/v1/models", &theirs), Dialect::Anthropic);
+        assert_eq!(Dialect::of("/chat", &theirs), Dialect::Native);
     }
 }

@@ -6,6 +6,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 
 use super::convert;
+use crate::whole;
 
 /// The longest query and memory, in bytes.
 pub(crate) const QUERY_BYTES: usize = 8 << 10;
@@ -114,14 +115,17 @@ pub(crate) struct MemoriesOutput {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MemoryQuery {
     /// Words or a question, at most 8 KiB.
-    #[schema(min_length = 1, max_length = 8192)]
+    #[schema(max_length = 8192, pattern = r"\S")]
     pub(crate) query: String,
     /// At most so many, 1 to 100; default 10.
+    #[serde(default, deserialize_with = "whole::optional")]
     #[schema(minimum = 1, maximum = 100)]
     pub(crate) limit: Option<u32>,
     /// Only what was the case at this moment, in RFC 3339; default now.
+    #[schema(format = DateTime)]
     pub(crate) as_of: Option<String>,
     /// As far as it was known at this moment, in RFC 3339; default now.
+    #[schema(format = DateTime)]
     pub(crate) known_at: Option<String>,
 }
 
@@ -138,7 +142,7 @@ pub(crate) struct FoundOutput {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MemoryEdit {
     /// At most 64 KiB.
-    #[schema(min_length = 1, max_length = 65536)]
+    #[schema(max_length = 65536, pattern = r"\S")]
     pub(crate) text: String,
 }
 

@@ -5,21 +5,26 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ChatUsage, check_topic, convert, invalid, session};
-use crate::{config::Limits, error::ApiError};
+use crate::{config::Limits, error::ApiError, whole};
 
 /// A position for the panel.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct PanelInput {
     /// What it is about, e.g. `photosynthesis`.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(max_length = 200, pattern = r"\S")]
     topic: String,
     /// The position, explanation or question, at most 64 KiB unless the server is configured otherwise.
-    #[schema(min_length = 1)]
+    #[schema(pattern = r"\S")]
     text: String,
     /// The conversation: 1 to 128 of letters, digits and `. _ : @ -`. Left out, a new one begins.
-    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:@-]+$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"
+    )]
     session_id: Option<String>,
     /// The most rounds. Left out, as the server is configured.
+    #[serde(default, deserialize_with = "whole::optional")]
     #[schema(minimum = 1, maximum = 3)]
     rounds: Option<u32>,
     /// Whether a stream goes on when its connection is lost, so that it can be gone on with;

@@ -42,7 +42,7 @@ pub(crate) struct TeachBackInput {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct ExamInput {
     /// The question, at most 4,000 bytes.
-    #[schema(min_length = 1, max_length = 4000)]
+    #[schema(max_length = 4000, pattern = r"\S")]
     question: String,
     /// In which role the student speaks. Left out, as the server is configured.
     tone: Option<ChatTone>,
@@ -79,7 +79,6 @@ struct MapNode {
     /// Its number in this conversation.
     id: u32,
     /// What it is.
-    #[schema(inline)]
     kind: NodeKind,
     /// The teacher's words.
     label: String,
@@ -146,7 +145,6 @@ struct MapEdge {
     /// The node it points at.
     to: u32,
     /// What it means.
-    #[schema(inline)]
     kind: EdgeKind,
 }
 
@@ -397,7 +395,6 @@ enum ExamVerdict {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ExamOutput {
     /// How far the question could be answered.
-    #[schema(inline)]
     verdict: ExamVerdict,
     /// The answer, from what was taught only.
     text: String,

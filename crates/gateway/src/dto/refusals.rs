@@ -13,6 +13,9 @@ pub(crate) enum Reading {
     /// The key is missing or not known
     #[response(status = 401)]
     Key(ErrorOutput),
+    /// More requests than the key or the address may send; see Retry-After
+    #[response(status = 429)]
+    TooMany(ErrorOutput),
     /// Not now; see Retry-After
     #[response(status = 503)]
     NotNow(ErrorOutput),
@@ -28,6 +31,9 @@ pub(crate) enum Writing {
     /// Another site sent the request to a server without keys, or the key is not for this
     #[response(status = 403)]
     Foreign(ErrorOutput),
+    /// More requests than the key or the address may send; see Retry-After
+    #[response(status = 429)]
+    TooMany(ErrorOutput),
     /// Not now; see Retry-After
     #[response(status = 503)]
     NotNow(ErrorOutput),

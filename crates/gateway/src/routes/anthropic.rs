@@ -15,6 +15,7 @@ use crate::{
         anthropic::{Events, MessagesIn, message},
         stream,
     },
+    dto::StreamEvent,
     error::ApiError,
     gateway::Shared,
     streams::Asker,
@@ -30,15 +31,18 @@ use crate::{
     path = "/v1/messages",
     tag = "anthropic",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    request_body(content = Value, example = json!({
+    request_body(content = ref("#/components/schemas/MessagesRequest"), example = json!({
         "model": "feynman",
         "max_tokens": 1000,
         "messages": [{ "role": "user", "content": "Plants turn light into sugar." }]
     })),
     responses(
-        (status = 200, description = "A message, or the events of one where `stream` is true", body = Value),
-        (status = "4XX", description = "The request cannot be answered as it is, in Anthropic's form", body = Value),
-        (status = "5XX", description = "The server or the provider failed, in Anthropic's form", body = Value),
+        (status = 200, description = "A message, or the events of one where `stream` is true", content(
+            (ref("#/components/schemas/Message") = "application/json"),
+            (StreamEvent = "text/event-stream"),
+        )),
+        (status = "4XX", description = "The request cannot be answered as it is, in Anthropic's form", body = ref("#/components/schemas/AnthropicError")),
+        (status = "5XX", description = "The server or the provider failed, in Anthropic's form", body = ref("#/components/schemas/AnthropicError")),
     )
 )]
 pub(crate) async fn messages(
@@ -66,13 +70,13 @@ pub(crate) async fn messages(
     path = "/v1/messages/count_tokens",
     tag = "anthropic",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    request_body(content = Value, example = json!({
+    request_body(content = ref("#/components/schemas/CountTokensRequest"), example = json!({
         "model": "feynman",
         "messages": [{ "role": "user", "content": "Plants turn light into sugar." }]
     })),
     responses(
-        (status = 200, description = "The count, in Anthropic's form", body = Value),
-        (status = "4XX", description = "The request cannot be counted, in Anthropic's form", body = Value),
+        (status = 200, description = "The count, in Anthropic's form", body = ref("#/components/schemas/TokenCount")),
+        (status = "4XX", description = "The request cannot be counted, in Anthropic's form", body = ref("#/components/schemas/AnthropicError")),
     )
 )]
 pub(crate) async fn count_tokens(
@@ -82,5 +86,5 @@ pub(crate) async fn count_tokens(
 ) -> Result<Response, ApiError> {
     let input: MessagesIn = body::json(request, &app.limits).await?;
     compat::find(&app, Some(&caller), input.model())?;
-    json(&json!({ "input_tokens": input.estimate() }))
+    json(&json!({ "input_tokens": input.count(&app.limits)? }))
 }

@@ -32,14 +32,14 @@ use crate::{
     path = "/v1/embeddings",
     tag = "openai",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    request_body(content = Value, example = json!({
+    request_body(content = ref("#/components/schemas/EmbeddingRequest"), example = json!({
         "model": "hashing-v1-512",
         "input": ["Plants turn light into sugar."]
     })),
     responses(
-        (status = 200, description = "The vectors, in OpenAI's form", body = Value),
-        (status = "4XX", description = "The texts cannot be embedded as they are, in OpenAI's form", body = Value),
-        (status = "5XX", description = "The server or the provider failed, in OpenAI's form", body = Value),
+        (status = 200, description = "The vectors, in OpenAI's form", body = ref("#/components/schemas/EmbeddingList")),
+        (status = "4XX", description = "The texts cannot be embedded as they are, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
+        (status = "5XX", description = "The server or the provider failed, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
     )
 )]
 pub(crate) async fn embeddings(

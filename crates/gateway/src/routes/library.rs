@@ -18,7 +18,7 @@ use http::{StatusCode, header};
 use lyceum_core::{Archive, Moment, Notebook, SessionId};
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::student::{Who, call, json};
 use crate::{
@@ -37,42 +37,63 @@ const MOST: usize = 200;
 
 /// A part of a list.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Part {
     /// At most so many, 1 to 200; default 50.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1, maximum = 200, nullable = false)]
     limit: Option<usize>,
-    /// Where to go on: the `next` of a list, or the `next_before` of a conversation.
-    #[param(max_length = 200)]
+    /// Where to go on: the `next` of a list.
+    #[param(
+        max_length = 150,
+        pattern = r"^-?[0-9]{1,18}\.[A-Za-z0-9._:@-]{1,128}$",
+        nullable = false
+    )]
     before: Option<String>,
 }
 
-impl Part {
-    fn limit(&self) -> Result<usize, ApiError> {
-        match self.limit.unwrap_or(50) {
-            limit @ 1..=MOST => Ok(limit),
-            other => Err(ApiError::Invalid {
-                path: "limit".to_owned(),
-                detail: format!("it is {other}: 1 to {MOST} are allowed"),
-            }),
-        }
+/// A part of a conversation.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TranscriptPart {
+    /// At most so many, 1 to 200; default 50.
+    #[param(minimum = 1, maximum = 200, nullable = false)]
+    limit: Option<usize>,
+    /// Where to go on: the `next_before` of a conversation.
+    #[param(minimum = 0, nullable = false)]
+    before: Option<i64>,
+}
+
+/// How many of a list are wanted.
+fn most(limit: Option<usize>) -> Result<usize, ApiError> {
+    match limit.unwrap_or(50) {
+        limit @ 1..=MOST => Ok(limit),
+        other => Err(ApiError::Invalid {
+            path: "limit".to_owned(),
+            detail: format!("it is {other}: 1 to {MOST} are allowed"),
+        }),
     }
 }
 
 /// A part of the list of memories.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct MemoryPart {
     /// At most so many, 1 to 200; default 50.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1, maximum = 200, nullable = false)]
     limit: Option<usize>,
     /// Where to go on: the `next` of a list.
-    #[param(max_length = 200)]
+    #[param(
+        max_length = 150,
+        pattern = r"^-?[0-9]{1,18}\.[A-Za-z0-9._:@-]{1,128}$",
+        nullable = false
+    )]
     before: Option<String>,
     /// Only what was the case at this moment, in RFC 3339; default all that is stored, or now
     /// where `known_at` is given.
-    #[param(max_length = 40)]
+    #[param(format = DateTime, nullable = false)]
     as_of: Option<String>,
     /// As far as it was known at this moment, in RFC 3339; default now.
-    #[param(max_length = 40)]
+    #[param(format = DateTime, nullable = false)]
     known_at: Option<String>,
 }
 
@@ -153,7 +174,7 @@ pub(crate) async fn sessions(
     let scope = &who.0.0.scope;
     let archive = archive(&app)?;
     let page = archive
-        .sessions(scope, part.before.as_deref(), part.limit()?)
+        .sessions(scope, part.before.as_deref(), most(part.limit)?)
         .await;
     let page = page.map_err(ApiError::Student)?;
     json(&SessionsOutput::from(page.ok_or_else(no_cursor)?))
@@ -165,7 +186,7 @@ pub(crate) async fn sessions(
     path = "/sessions/{id}",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation"), Part),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"), TranscriptPart),
     responses(
         (status = 200, description = "The conversation", body = TranscriptOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -177,19 +198,14 @@ pub(crate) async fn transcript(
     State(app): State<Shared>,
     who: Who,
     id: Result<Path<String>, PathRejection>,
-    query: Result<Query<Part>, QueryRejection>,
+    query: Result<Query<TranscriptPart>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let (session, part) = (session(id)?, part(query)?);
-    let before = match &part.before {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| ApiError::Invalid {
-            path: "before".to_owned(),
-            detail: "it is no number of a message".to_owned(),
-        })?),
-    };
+    let before = part.before.map(u64::try_from).transpose();
+    let before = before.map_err(|_| no_cursor())?;
     let scope = &who.0.0.scope;
     let found = archive(&app)?
-        .transcript(scope, &session, before, part.limit()?)
+        .transcript(scope, &session, before, most(part.limit)?)
         .await
         .map_err(ApiError::Student)?;
     json(&TranscriptOutput::from(found.ok_or(ApiError::NoSession)?))
@@ -202,7 +218,7 @@ pub(crate) async fn transcript(
     path = "/sessions/{id}",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
     responses(
         (status = 204, description = "It is gone"),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -227,7 +243,7 @@ pub(crate) async fn delete_session(
     path = "/sessions/{id}/complete",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
     responses(
         (status = 204, description = "It is completed"),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -269,10 +285,9 @@ pub(crate) async fn memories(
         known_at,
     } = part(query)?;
     let then = moment(as_of.as_deref(), known_at.as_deref())?;
-    let part = Part { limit, before };
     let scope = &who.0.0.scope;
     let page = notebook(&app)?
-        .memories(scope, then, part.before.as_deref(), part.limit()?)
+        .memories(scope, then, before.as_deref(), most(limit)?)
         .await;
     let page = page.map_err(ApiError::Student)?;
     json(&MemoriesOutput::from(page.ok_or_else(no_cursor)?))
@@ -405,9 +420,19 @@ pub(crate) async fn export(
 
 /// That everything is meant.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Confirmation {
     /// `erase`.
-    confirm: Option<String>,
+    #[param(inline)]
+    #[expect(dead_code, reason = "that it is there says all")]
+    confirm: Confirmed,
+}
+
+/// The one word that erases.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Confirmed {
+    Erase,
 }
 
 /// Erase what is kept of the caller: conversations, what the student knows, memories, durable
@@ -435,13 +460,10 @@ pub(crate) async fn erase(
     who: Who,
     query: Result<Query<Confirmation>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let confirmed = query.ok().and_then(|Query(query)| query.confirm);
-    if confirmed.as_deref() != Some("erase") {
-        return Err(ApiError::Invalid {
-            path: "confirm".to_owned(),
-            detail: "everything would be erased: send ?confirm=erase to have that".to_owned(),
-        });
-    }
+    query.map_err(|_| ApiError::Invalid {
+        path: "confirm".to_owned(),
+        detail: "everything would be erased: send ?confirm=erase to have that".to_owned(),
+    })?;
     let archive = archive(&app)?;
     app.hub.erase(&who.0.0.scope).await?;
     let erased = archive.erase(call(who, None, app.limits.request)).await;

@@ -18,6 +18,7 @@ use crate::{
     error::ApiError,
     gateway::Shared,
     operator::{Failure, Parts},
+    whole,
 };
 
 /// The server at a glance.
@@ -166,6 +167,8 @@ pub(crate) struct LogInput {
     /// A filter such as `info,lyceum_llm=debug`; absent: the configured one, at once.
     filter: Option<String>,
     /// After which the configured one is back: 1 to 1440, by default 15.
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(minimum = 1, maximum = 1440)]
     minutes: Option<u64>,
 }
 

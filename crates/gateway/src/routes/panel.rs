@@ -12,7 +12,7 @@ use lyceum_core::{Panel, PanelEvent};
 use super::student::{Who, call, json, place, streamed};
 use crate::{
     body,
-    dto::{BusyOutput, ErrorOutput, PanelInput, PanelOutput, refusals},
+    dto::{BusyOutput, ErrorOutput, PanelInput, PanelOutput, StreamEvent, refusals},
     error::ApiError,
     gateway::{App, Shared},
     streams::Asker,
@@ -76,7 +76,7 @@ pub(crate) async fn panel(
         "text": "The moon pulls on the sea. That is why there are two tides a day."
     })),
     responses(
-        (status = 200, description = "The discussion as it happens", content_type = "text/event-stream", body = String),
+        (status = 200, description = "The discussion as it happens", content_type = "text/event-stream", body = StreamEvent),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 404, description = "The server has no panel", body = ErrorOutput),

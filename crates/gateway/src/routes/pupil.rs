@@ -38,10 +38,11 @@ enum Format {
 
 /// How an answer is to be written.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Written {
     /// `json` (default) or `markdown`.
     #[serde(default)]
-    #[param(inline)]
+    #[param(inline, required = false)]
     format: Format,
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Written {
     path = "/sessions/{id}/knowledge",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation"), Written),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"), Written),
     responses(
         (status = 200, description = "The map, or the same as Markdown", content(
             (KnowledgeOutput = "application/json"),
@@ -90,7 +91,7 @@ pub(crate) async fn knowledge(
     path = "/sessions/{id}/review",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
     responses(
         (status = 200, description = "The concepts, most urgent first", body = ReviewOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -117,7 +118,7 @@ pub(crate) async fn review(
     path = "/sessions/{id}/notes",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
     responses(
         (status = 200, description = "The notes", content_type = "text/markdown", body = String),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -143,7 +144,7 @@ pub(crate) async fn notes(
     path = "/sessions/{id}/teach-back",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
     request_body(content = TeachBackInput, example = json!({ "tone": "curious_child" })),
     responses(
         (status = 200, description = "The topic as the student understood it", body = TeachBackOutput),
@@ -179,7 +180,7 @@ pub(crate) async fn teach_back(
     path = "/sessions/{id}/exam",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
     request_body(content = ExamInput, example = json!({ "question": "What is chlorophyll?" })),
     responses(
         (status = 200, description = "The answer", body = ExamOutput),
@@ -215,7 +216,7 @@ pub(crate) async fn exam(
     path = "/sessions/{id}/gaps/{gap}/dismiss",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation"), ("gap" = u32, Path, description = "The number of the gap's node")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"), ("gap" = u32, Path, description = "The number of the gap's node")),
     responses(
         (status = 200, description = "The map as it is now", body = KnowledgeOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),

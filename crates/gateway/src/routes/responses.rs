@@ -3,14 +3,19 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::{
-    extract::{Extension, Path, Request, State},
+    extract::{Extension, Path, Query, Request, State, rejection::QueryRejection},
     response::Response,
 };
 use futures_util::StreamExt;
 use lyceum_core::{ChatEvent, Message, RequestId, TeachError};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
-use super::student::{Who, json as answer};
+use super::{
+    openai::listed,
+    student::{Who, json as answer},
+};
 use crate::{
     auth::Caller,
     body,
@@ -22,6 +27,7 @@ use crate::{
         },
         stream,
     },
+    dto::StreamEvent,
     error::ApiError,
     gateway::{App, Shared},
     streams::Asker,
@@ -38,14 +44,17 @@ use crate::{
     path = "/v1/responses",
     tag = "openai",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    request_body(content = Value, example = json!({
+    request_body(content = ref("#/components/schemas/ResponseRequest"), example = json!({
         "model": "feynman",
         "input": "Plants turn light into sugar."
     })),
     responses(
-        (status = 200, description = "A response, or its events where `stream` is true", body = Value),
-        (status = "4XX", description = "The request cannot be answered as it is, in OpenAI's form", body = Value),
-        (status = "5XX", description = "The server or the provider failed, in OpenAI's form", body = Value),
+        (status = 200, description = "A response, or its events where `stream` is true", content(
+            (ref("#/components/schemas/Response") = "application/json"),
+            (StreamEvent = "text/event-stream"),
+        )),
+        (status = "4XX", description = "The request cannot be answered as it is, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
+        (status = "5XX", description = "The server or the provider failed, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
     )
 )]
 pub(crate) async fn respond(
@@ -158,19 +167,65 @@ async fn kept(app: &App, caller: &Caller, id: &str) -> Result<Kept, ApiError> {
     path = "/v1/responses/{response_id}",
     tag = "openai",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("response_id" = String, Path, description = "The response's id")),
+    params(("response_id" = String, Path, description = "The response's id"), Told),
     responses(
-        (status = 200, description = "The response, in OpenAI's form", body = Value),
-        (status = "4XX", description = "There is no such response of this key's, in OpenAI's form", body = Value),
-        (status = "5XX", description = "The server failed, in OpenAI's form", body = Value),
+        (status = 200, description = "The response, in OpenAI's form", body = ref("#/components/schemas/Response")),
+        (status = "4XX", description = "There is no such response of this key's, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
+        (status = "5XX", description = "The server failed, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
     )
 )]
 pub(crate) async fn response(
     State(app): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
+    query: Result<Query<Told>, QueryRejection>,
 ) -> Result<Response, ApiError> {
+    // Whoever asks for events and gets none would wait for them.
+    query.map_err(|_| compat::invalid("stream", "what is kept is told at once: leave it out"))?;
     answer(&kept(&app, &caller, &id).await?.response)
+}
+
+/// How a stored response is to be told.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Told {
+    /// `false`: there are no events of what was stored.
+    #[param(inline, required = false)]
+    #[serde(default)]
+    #[expect(dead_code, reason = "that it is right says all")]
+    stream: AtOnce,
+}
+
+/// Not as a stream.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum AtOnce {
+    #[default]
+    False,
+}
+
+/// A part of the items.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ItemsPart {
+    /// At most so many, 1 to 100; default 20.
+    #[param(minimum = 1, maximum = 100, nullable = false)]
+    limit: Option<usize>,
+    /// Those behind the item of this id.
+    #[param(nullable = false)]
+    after: Option<String>,
+    /// `desc`, the last first, which is the default, or `asc`.
+    #[param(inline, required = false)]
+    #[serde(default)]
+    order: Order,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Asc,
+    #[default]
+    Desc,
 }
 
 /// What was said to get a stored response, without what came before.
@@ -179,31 +234,38 @@ pub(crate) async fn response(
     path = "/v1/responses/{response_id}/input_items",
     tag = "openai",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("response_id" = String, Path, description = "The response's id")),
+    params(("response_id" = String, Path, description = "The response's id"), ItemsPart),
     responses(
-        (status = 200, description = "The items, in OpenAI's form", body = Value),
-        (status = "4XX", description = "There is no such response of this key's, in OpenAI's form", body = Value),
-        (status = "5XX", description = "The server failed, in OpenAI's form", body = Value),
+        (status = 200, description = "The items, in OpenAI's form", body = ref("#/components/schemas/ResponseItemList")),
+        (status = "4XX", description = "There is no such response of this key's, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
+        (status = "5XX", description = "The server failed, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
     )
 )]
 pub(crate) async fn input_items(
     State(app): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
+    query: Result<Query<ItemsPart>, QueryRejection>,
 ) -> Result<Response, ApiError> {
+    let Query(part) = query.map_err(|error| compat::invalid("query", &error.body_text()))?;
+    let limit = part.limit.unwrap_or(20);
+    if !(1..=100).contains(&limit) {
+        return Err(compat::invalid("limit", "it must be 1 to 100"));
+    }
     let kept = kept(&app, &caller, &id).await?;
-    let items: Vec<Value> = kept
-        .input
-        .into_iter()
-        .enumerate()
-        .map(|(at, item)| shown(&id, at, item))
-        .rev()
-        .collect();
-    let id_of = |item: Option<&Value>| item.map(|item| item["id"].clone());
-    answer(&json!({
-        "object": "list", "data": items, "has_more": false,
-        "first_id": id_of(items.first()), "last_id": id_of(items.last()),
-    }))
+    let items = kept.input.into_iter().enumerate();
+    let mut items: Vec<Value> = items.map(|(at, item)| shown(&id, at, item)).collect();
+    if part.order == Order::Desc {
+        items.reverse();
+    }
+    if let Some(after) = &part.after {
+        let place = items.iter().position(|item| item["id"] == **after);
+        let place = place.ok_or_else(|| compat::invalid("after", "there is no such item"))?;
+        items.drain(..=place);
+    }
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    answer(&listed(&items, has_more))
 }
 
 /// An item with what clients of the vendor expect of it.
@@ -233,9 +295,9 @@ fn shown(response: &str, at: usize, mut item: Value) -> Value {
     security((), ("bearer" = []), ("x-api-key" = [])),
     params(("response_id" = String, Path, description = "The response's id")),
     responses(
-        (status = 200, description = "It is forgotten, in OpenAI's form", body = Value),
-        (status = "4XX", description = "There is no such response of this key's, in OpenAI's form", body = Value),
-        (status = "5XX", description = "The server failed, in OpenAI's form", body = Value),
+        (status = 200, description = "It is forgotten, in OpenAI's form", body = ref("#/components/schemas/ResponseDeleted")),
+        (status = "4XX", description = "There is no such response of this key's, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
+        (status = "5XX", description = "The server failed, in OpenAI's form", body = ref("#/components/schemas/OpenAiError")),
     )
 )]
 pub(crate) async fn forget(

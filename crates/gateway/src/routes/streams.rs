@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::Caller,
-    dto::{BusyOutput, ErrorOutput},
+    dto::{BusyOutput, ErrorOutput, StreamEvent},
     error::ApiError,
     gateway::Shared,
     streams::Asker,
@@ -28,10 +28,10 @@ use crate::{
     security((), ("bearer" = []), ("x-api-key" = [])),
     params(
         ("id" = String, Path, description = "The end of the stream's `Content-Location`"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The last event that arrived", minimum = 0),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The last event that arrived", minimum = 0, nullable = false),
     ),
     responses(
-        (status = 200, description = "The rest of the stream", content_type = "text/event-stream", body = String),
+        (status = 200, description = "The rest of the stream", content_type = "text/event-stream", body = StreamEvent),
         (status = 400, description = "The Last-Event-ID is no number", body = ErrorOutput),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 404, description = "There is no such stream, or no more", body = ErrorOutput),

@@ -20,7 +20,8 @@ use crate::{
     auth::Caller,
     body,
     dto::{
-        BusyOutput, ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput, refusals,
+        BusyOutput, ChatInput, ChatOutput, ErrorOutput, MemorizeInput, MemorizeOutput, StreamEvent,
+        refusals,
     },
     edge::holding::Hold,
     error::ApiError,
@@ -86,7 +87,7 @@ pub(crate) async fn chat(
         "session_id": "lesson-1"
     })),
     responses(
-        (status = 200, description = "The lesson as it happens", content_type = "text/event-stream", body = String),
+        (status = 200, description = "The lesson as it happens", content_type = "text/event-stream", body = StreamEvent),
         (status = 401, description = "The key is missing or not known", body = ErrorOutput),
         (status = 403, description = "Another site sent the request to a server without keys", body = ErrorOutput),
         (status = 503, description = "Too many streams are open; come back after Retry-After with the `queue_token` in x-queue-token", body = BusyOutput),

@@ -29,3 +29,4 @@ mod tls;
 mod tokens;
 mod unix;
 mod usage;
+mod vendors;

@@ -1,7 +1,7 @@
 //! A message as it is asked for.
 
 use lyceum_core::{
-    ChatRequest, Content, Message, Part, Reasoning, ReasoningSeal, Role, Tokens, ToolCall,
+    ChatRequest, Content, Message, Part, Reasoning, ReasoningSeal, ResponseFormat, Role, ToolCall,
     ToolChoice, ToolSpec,
 };
 use serde::Deserialize;
@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use crate::{
     compat::{
         Asked, invalid,
-        openai::{check_messages, within},
+        openai::{check_messages, most, within},
     },
     config::Limits,
     error::ApiError,
+    whole,
 };
 
 type Fields = Map<String, Value>;
@@ -22,14 +23,15 @@ type Fields = Map<String, Value>;
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessagesIn {
     model: String,
+    #[serde(default, deserialize_with = "whole::optional")]
     max_tokens: Option<u64>,
     messages: Vec<MessageIn>,
     system: Option<Blocks>,
     tools: Option<Vec<Fields>>,
     tool_choice: Option<ChoiceIn>,
     stop_sequences: Option<Vec<String>>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     stream: Option<bool>,
     #[serde(flatten)]
     extra: Fields,
@@ -56,8 +58,8 @@ struct ChoiceIn {
 }
 
 impl MessagesIn {
-    /// About how many tokens the input has: a token for four bytes of text.
-    pub(crate) fn estimate(&self) -> usize {
+    /// A token for four bytes of text.
+    fn estimate(&self) -> usize {
         let blocks = |blocks: &Blocks| match blocks {
             Blocks::Text(text) => text.len(),
             Blocks::Blocks(blocks) => blocks
@@ -75,6 +77,14 @@ impl MessagesIn {
         (messages + tools + system).div_ceil(4)
     }
 
+    /// About how many tokens the input has. Nothing is asked, so no limit is needed.
+    pub(crate) fn count(mut self, limits: &Limits) -> Result<usize, ApiError> {
+        let estimate = self.estimate();
+        self.max_tokens = Some(1);
+        self.check(limits)?;
+        Ok(estimate)
+    }
+
     /// The model's name.
     pub(crate) fn model(&self) -> &str {
         &self.model
@@ -83,13 +93,18 @@ impl MessagesIn {
     /// Checks the rules that types cannot say. The flag says whether a stream is wanted.
     pub(crate) fn check(self, limits: &Limits) -> Result<(Asked, bool), ApiError> {
         check_messages(self.messages.len(), limits)?;
-        within("temperature", self.temperature, 1.0)?;
-        within("top_p", self.top_p, 1.0)?;
-        let max_output = match self.max_tokens {
-            None | Some(0) => return Err(invalid("max_tokens", "it is needed: 1 or more")),
-            Some(most) => Some(Tokens(most)),
-        };
+        let temperature = within("temperature", self.temperature, 1.0)?;
+        let top_p = within("top_p", self.top_p, 1.0)?;
+        let needed = || invalid("max_tokens", "it is needed: 1 or more");
+        let max_output = most("max_tokens", self.max_tokens)?.ok_or_else(needed)?;
         let mut extra = self.extra;
+        if extra
+            .remove("thread")
+            .is_some_and(|thread| !thread.is_null())
+        {
+            return Err(ApiError::NoThreads);
+        }
+        let response_format = format(&mut extra)?;
         let mut tool_choice = ToolChoice::Auto;
         if let Some(choice) = self.tool_choice {
             tool_choice = match (&*choice.r#type, choice.name) {
@@ -113,20 +128,35 @@ impl MessagesIn {
             read(Role::System, system, "system", &mut messages)?;
         }
         for (at, message) in self.messages.into_iter().enumerate() {
+            if message.role == Role::Tool {
+                let path = format!("messages[{at}].role");
+                return Err(invalid(&path, "it must be user, assistant or system"));
+            }
             let path = format!("messages[{at}].content");
             read(message.role, message.content, &path, &mut messages)?;
         }
         let (mut tools, mut other_tools) = (Vec::new(), Vec::new());
         for (at, mut tool) in self.tools.into_iter().flatten().enumerate() {
-            let kind = tool.get("type").and_then(Value::as_str);
-            if kind.is_some_and(|kind| kind != "custom") {
-                other_tools.push(Value::Object(tool));
-                continue;
+            match tool.get("type") {
+                None | Some(Value::Null) => {}
+                Some(Value::String(kind)) if kind == "custom" => {}
+                Some(Value::String(_)) => {
+                    other_tools.push(Value::Object(tool));
+                    continue;
+                }
+                Some(_) => return Err(invalid(&format!("tools[{at}].type"), "it must be a text")),
             }
             tool.remove("type");
             let name = take(&mut tool, "name");
             let name = name.ok_or_else(|| invalid(&format!("tools[{at}].name"), "it is needed"))?;
-            let description = take(&mut tool, "description").unwrap_or_default();
+            let description = match tool.remove("description") {
+                None | Some(Value::Null) => String::new(),
+                Some(Value::String(text)) => text,
+                Some(_) => {
+                    let path = format!("tools[{at}].description");
+                    return Err(invalid(&path, "it must be a text"));
+                }
+            };
             let parameters = tool.remove("input_schema");
             tools.push(ToolSpec {
                 name,
@@ -141,9 +171,10 @@ impl MessagesIn {
             messages,
             tools,
             tool_choice,
-            max_output,
-            temperature: self.temperature,
-            top_p: self.top_p,
+            response_format,
+            max_output: Some(max_output),
+            temperature,
+            top_p,
             stop: self.stop_sequences.unwrap_or_default(),
             other_tools,
             extra,
@@ -156,6 +187,38 @@ impl MessagesIn {
             user,
         };
         Ok((asked, self.stream == Some(true)))
+    }
+}
+
+/// How the answer is to be written, taken out of `output_config` or its older name.
+fn format(extra: &mut Fields) -> Result<ResponseFormat, ApiError> {
+    let older = extra.remove("output_format");
+    let config = extra
+        .get_mut("output_config")
+        .and_then(Value::as_object_mut);
+    let format = config.and_then(|config| config.remove("format")).or(older);
+    if extra
+        .get("output_config")
+        .is_some_and(|config| *config == json!({}))
+    {
+        extra.remove("output_config");
+    }
+    let Some(format) = format.filter(|format| !format.is_null()) else {
+        return Ok(ResponseFormat::Text);
+    };
+    match (
+        format.get("type").and_then(Value::as_str),
+        format.get("schema"),
+    ) {
+        (Some("json_schema"), Some(schema @ Value::Object(_))) => Ok(ResponseFormat::JsonSchema {
+            name: "answer".to_owned(),
+            schema: schema.clone(),
+            strict: true,
+        }),
+        _ => {
+            let detail = "it must be a json_schema with its schema";
+            Err(invalid("output_config.format", detail))
+        }
     }
 }
 
@@ -197,6 +260,9 @@ fn read(
                     return Err(wrong("it needs its id and name"));
                 };
                 let input = block.remove("input").unwrap_or_else(|| json!({}));
+                if !input.is_object() {
+                    return Err(wrong("its input must be an object"));
+                }
                 message.tool_calls.push(ToolCall {
                     extra: block,
                     ..ToolCall::new(id, name, input.to_string())
@@ -255,7 +321,7 @@ fn part(kind: String, mut block: Fields) -> Result<Part, &'static str> {
             let url = match (field("url"), field("media_type"), field("data")) {
                 (Some(url), ..) => url.to_owned(),
                 (None, Some(media), Some(data)) => format!("data:{media};base64,{data}"),
-                _ => return Err("an image needs its source"),
+                _ => return Err("an image needs its data or address: files are not kept here"),
             };
             Ok(Part::Image { url, extra: block })
         }

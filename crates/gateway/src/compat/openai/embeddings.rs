@@ -15,6 +15,7 @@ use crate::{
     catalog::Lent,
     compat::{invalid, put},
     error::ApiError,
+    whole,
 };
 
 /// The most texts of one request, which is OpenAI's own limit.
@@ -26,6 +27,7 @@ pub(crate) struct EmbedIn {
     pub(crate) model: String,
     input: Value,
     encoding_format: Option<Encoding>,
+    #[serde(default, deserialize_with = "whole::optional")]
     dimensions: Option<usize>,
     /// What the texts are for, which OpenAI has no word for.
     input_type: Option<Kind>,

@@ -12,6 +12,7 @@ use crate::{
     compat::{Asked, invalid},
     config::Limits,
     error::ApiError,
+    whole,
 };
 
 /// The most answers of one request.
@@ -27,12 +28,16 @@ pub(crate) struct ChatIn {
     tools: Option<Vec<ToolIn>>,
     tool_choice: Option<Value>,
     response_format: Option<FormatIn>,
+    #[serde(default, deserialize_with = "whole::optional")]
     max_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "whole::optional")]
     max_completion_tokens: Option<u64>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     stop: Option<StopIn>,
+    #[serde(default, deserialize_with = "whole::optional")]
     seed: Option<i64>,
+    #[serde(default, deserialize_with = "whole::optional")]
     n: Option<u32>,
     #[serde(flatten)]
     extra: Map<String, Value>,
@@ -123,8 +128,10 @@ impl ChatIn {
     /// Checks the rules that types cannot say.
     pub(crate) fn check(self, limits: &Limits) -> Result<(Asked, Options), ApiError> {
         check_messages(self.messages.len(), limits)?;
-        within("temperature", self.temperature, 2.0)?;
-        within("top_p", self.top_p, 1.0)?;
+        let temperature = within("temperature", self.temperature, 2.0)?;
+        let top_p = within("top_p", self.top_p, 1.0)?;
+        let max_tokens = most("max_tokens", self.max_tokens)?;
+        let max_output = most("max_completion_tokens", self.max_completion_tokens)?.or(max_tokens);
         let choices = self.n.unwrap_or(1);
         if !(1..=MOST_CHOICES).contains(&choices) {
             return Err(invalid("n", &format!("it must be 1 to {MOST_CHOICES}")));
@@ -160,17 +167,18 @@ impl ChatIn {
                 }
             }
         }
+        let tool_choice = tool_choice(self.tool_choice.as_ref(), &mut tools)?;
         let request = ChatRequest {
             model: None,
             messages: self.messages.into_iter().map(Message::from).collect(),
             tools,
-            tool_choice: tool_choice(self.tool_choice.as_ref())?,
+            tool_choice,
             response_format: self
                 .response_format
                 .map_or(ResponseFormat::Text, Into::into),
-            max_output: self.max_completion_tokens.or(self.max_tokens).map(Tokens),
-            temperature: self.temperature,
-            top_p: self.top_p,
+            max_output,
+            temperature,
+            top_p,
             stop: match self.stop {
                 None => Vec::new(),
                 Some(StopIn::One(text)) => vec![text],
@@ -205,18 +213,37 @@ pub(crate) fn check_messages(count: usize, limits: &Limits) -> Result<(), ApiErr
 }
 
 /// Refuses a number outside `0..=most`.
-pub(crate) fn within(name: &str, value: Option<f32>, most: f32) -> Result<(), ApiError> {
+pub(crate) fn within(name: &str, value: Option<f64>, most: f64) -> Result<Option<f32>, ApiError> {
     match value {
         Some(value) if !(0.0..=most).contains(&value) => {
             Err(invalid(name, &format!("it must be 0 to {most}")))
         }
-        _ => Ok(()),
+        value => Ok(value.map(|value| value as f32)),
     }
 }
 
-fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
+/// The largest number that all readers of JSON read alike (RFC 7493, section 2.2).
+const LARGEST: u64 = (1 << 53) - 1;
+
+/// Refuses a limit of tokens that lets nothing through, or that not everybody can read.
+pub(crate) fn most(name: &str, limit: Option<u64>) -> Result<Option<Tokens>, ApiError> {
+    match limit {
+        Some(limit) if !(1..=LARGEST).contains(&limit) => {
+            Err(invalid(name, &format!("it must be 1 to {LARGEST}")))
+        }
+        limit => Ok(limit.map(Tokens)),
+    }
+}
+
+fn tool_choice(choice: Option<&Value>, tools: &mut Vec<ToolSpec>) -> Result<ToolChoice, ApiError> {
+    if let Some(choice) = choice
+        && choice["type"] == "allowed_tools"
+    {
+        return allow(&choice["allowed_tools"], "/function/name", tools);
+    }
     let named = |choice: &Value| {
         let name = choice.pointer("/function/name").and_then(Value::as_str);
+        let name = name.filter(|_| choice["type"] == "function");
         name.map(|name| ToolChoice::Named(name.to_owned()))
     };
     match choice {
@@ -229,6 +256,34 @@ fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
             invalid("tool_choice", forms)
         }),
     }
+}
+
+/// Leaves the functions that may be called, each named by a field of `tools`; a provider need
+/// not know that there are others.
+pub(crate) fn allow(
+    allowed: &Value,
+    name: &str,
+    tools: &mut Vec<ToolSpec>,
+) -> Result<ToolChoice, ApiError> {
+    let wrong = |detail| invalid("tool_choice", detail);
+    let choice = match allowed.get("mode").and_then(Value::as_str) {
+        Some("auto") => ToolChoice::Auto,
+        Some("required") => ToolChoice::Required,
+        _ => return Err(wrong("the mode of allowed tools must be auto or required")),
+    };
+    let named = allowed.get("tools").and_then(Value::as_array);
+    let named = named.ok_or_else(|| wrong("allowed tools need a list of tools"))?;
+    let named: Vec<&str> = named
+        .iter()
+        .map(|tool| {
+            tool.pointer(name)
+                .and_then(Value::as_str)
+                .filter(|_| tool["type"] == "function")
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong("only functions can be allowed"))?;
+    tools.retain(|tool| named.contains(&&*tool.name));
+    Ok(choice)
 }
 
 impl From<FunctionIn> for ToolSpec {

@@ -36,7 +36,12 @@ impl Messages {
             let found = text(name).map(str::to_owned);
             found.ok_or_else(|| invalid(&format!("{path}.{name}"), "the item needs it"))
         };
-        match text("type").unwrap_or("message") {
+        let kind = match item.get("type") {
+            None | Some(Value::Null) => "message",
+            Some(Value::String(kind)) => kind,
+            Some(_) => return Err(invalid(&format!("{path}.type"), "it must be a text")),
+        };
+        match kind {
             "message" => {
                 let role = match needs("role")?.as_str() {
                     "user" => Role::User,

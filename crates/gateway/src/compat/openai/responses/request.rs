@@ -1,12 +1,16 @@
 //! A response as it is asked for.
 
-use lyceum_core::{ChatRequest, ResponseFormat, Tokens, ToolChoice, ToolSpec};
+use lyceum_core::{ChatRequest, ResponseFormat, ToolChoice, ToolSpec};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    compat::{Asked, invalid, openai::within},
+    compat::{
+        Asked, invalid,
+        openai::{allow, most, within},
+    },
     error::ApiError,
+    whole,
 };
 
 /// The body of a request.
@@ -22,9 +26,10 @@ pub(crate) struct ResponseIn {
     tool_choice: Option<Value>,
     text: Option<TextIn>,
     reasoning: Option<ReasoningIn>,
+    #[serde(default, deserialize_with = "whole::optional")]
     max_output_tokens: Option<u64>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     metadata: Option<Map<String, Value>>,
     user: Option<String>,
     parallel_tool_calls: Option<bool>,
@@ -113,8 +118,9 @@ const PASSED: [&str; 4] = [
 impl ResponseIn {
     /// Checks the rules that types cannot say. The request has no messages yet.
     pub(crate) fn check(self) -> Result<(Asked, Plan), ApiError> {
-        within("temperature", self.temperature, 2.0)?;
-        within("top_p", self.top_p, 1.0)?;
+        let temperature = within("temperature", self.temperature, 2.0)?;
+        let top_p = within("top_p", self.top_p, 1.0)?;
+        let max_output = most("max_output_tokens", self.max_output_tokens)?;
         for (name, harmless, advice) in REFUSED {
             let value = self.extra.get(name);
             let harmless = harmless.map(Value::Bool);
@@ -135,11 +141,12 @@ impl ResponseIn {
             }
         }
         let tools = self.tools.unwrap_or_default();
-        let tools: Vec<ToolSpec> = tools
+        let mut tools: Vec<ToolSpec> = tools
             .into_iter()
             .enumerate()
             .map(|(at, tool)| function(at, tool))
             .collect::<Result<_, _>>()?;
+        let tool_choice = tool_choice(self.tool_choice.as_ref(), &mut tools)?;
         let more = [
             ("metadata", self.metadata.map(Value::Object)),
             ("user", self.user.clone().map(Value::String)),
@@ -171,11 +178,11 @@ impl ResponseIn {
         let format = self.text.and_then(|text| text.format);
         let request = ChatRequest {
             tools,
-            tool_choice: tool_choice(self.tool_choice.as_ref())?,
+            tool_choice,
             response_format: format.map_or(ResponseFormat::Text, Into::into),
-            max_output: self.max_output_tokens.map(Tokens),
-            temperature: self.temperature,
-            top_p: self.top_p,
+            max_output,
+            temperature,
+            top_p,
             extra,
             ..ChatRequest::default()
         };
@@ -246,6 +253,19 @@ fn function(at: usize, mut tool: Map<String, Value>) -> Result<ToolSpec, ApiErro
     let Some(Value::String(name)) = tool.remove("name") else {
         return Err(invalid(&format!("tools[{at}].name"), "a function needs it"));
     };
+    let (text, flag): (fn(&Value) -> bool, fn(&Value) -> bool) =
+        (Value::is_string, Value::is_boolean);
+    for (field, fits, detail) in [
+        ("description", text, "it must be a text"),
+        ("strict", flag, "it must be true or false"),
+    ] {
+        if tool
+            .get(field)
+            .is_some_and(|value| !value.is_null() && !fits(value))
+        {
+            return Err(invalid(&format!("tools[{at}].{field}"), detail));
+        }
+    }
     let description = tool.get("description").and_then(Value::as_str);
     let parameters = tool.get("parameters").filter(|value| !value.is_null());
     let none = || json!({"type": "object", "properties": {}});
@@ -261,7 +281,7 @@ fn function(at: usize, mut tool: Map<String, Value>) -> Result<ToolSpec, ApiErro
     })
 }
 
-fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
+fn tool_choice(choice: Option<&Value>, tools: &mut Vec<ToolSpec>) -> Result<ToolChoice, ApiError> {
     let forms = "it must be auto, none, required or name a function";
     match choice {
         None | Some(Value::Null) => Ok(ToolChoice::Auto),
@@ -272,6 +292,7 @@ fn tool_choice(choice: Option<&Value>) -> Result<ToolChoice, ApiError> {
             _ => Err(invalid("tool_choice", forms)),
         },
         Some(choice) => match (&choice["type"], &choice["name"]) {
+            (Value::String(kind), _) if kind == "allowed_tools" => allow(choice, "/name", tools),
             (Value::String(kind), Value::String(name)) if kind == "function" => {
                 Ok(ToolChoice::Named(name.clone()))
             }

@@ -1,0 +1,85 @@
+//! The OpenAPI document: what routes say of themselves, and the shapes of the vendors' APIs.
+//!
+//! Invariant: every reference to a shape has one. The vendors' shapes are files because they
+//! are the vendors': types here know what is acted on, and let the rest pass.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use utoipa::openapi::OpenApi;
+
+/// Shapes by name, each file those of one API.
+const VENDORS: [&str; 3] = [
+    include_str!("vendors/openai.json"),
+    include_str!("vendors/responses.json"),
+    include_str!("vendors/anthropic.json"),
+];
+
+/// Writes the document, in which a server that needs keys says so. One built from types always
+/// serialises, and the files are checked by the tests; an empty document would fail them.
+pub(crate) fn write(routes: &OpenApi, needs_key: bool) -> Bytes {
+    let mut document = serde_json::to_value(routes).unwrap_or_default();
+    complete(&mut document, needs_key);
+    if let Some(Value::Object(shapes)) = document.pointer_mut("/components/schemas") {
+        for file in VENDORS {
+            shapes.extend(serde_json::from_str::<Map<String, Value>>(file).unwrap_or_default());
+        }
+    }
+    document.to_string().into()
+}
+
+/// Says that a body is needed where one is described, and takes away that routes that know keys
+/// answer without one.
+fn complete(document: &mut Value, needs_key: bool) {
+    let paths = document
+        .pointer_mut("/paths")
+        .and_then(Value::as_object_mut);
+    let operations = paths.into_iter().flat_map(Map::values_mut);
+    for operation in operations
+        .filter_map(Value::as_object_mut)
+        .flat_map(Map::values_mut)
+    {
+        if let Some(Value::Object(body)) = operation.get_mut("requestBody") {
+            body.insert("required".to_owned(), true.into());
+        }
+        if needs_key && let Some(Value::Array(ways)) = operation.get_mut("security") {
+            ways.retain(|way| way.as_object().is_none_or(|way| !way.is_empty()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(to)) = fields.get("$ref") {
+                    found.insert(to.clone());
+                }
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_shape_is_named_and_a_server_with_keys_wants_one() {
+        let (_, routes) = crate::routes::all().split_for_parts();
+        let document: Value = serde_json::from_slice(&write(&routes, false)).unwrap();
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        let shapes = document["components"]["schemas"].as_object().unwrap();
+        let chat = "/paths/~1chat/post/security";
+        assert_eq!(document.pointer(chat).unwrap().as_array().unwrap().len(), 3);
+        let keyed: Value = serde_json::from_slice(&write(&routes, true)).unwrap();
+        assert_eq!(keyed.pointer(chat).unwrap().as_array().unwrap().len(), 2);
+        for name in shapes.keys() {
+            let named = found.contains(&format!("#/components/schemas/{name}"));
+            assert!(named, "{name} is named nowhere");
+        }
+    }
+}
