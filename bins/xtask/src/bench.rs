@@ -8,7 +8,7 @@ mod build;
 pub(crate) mod capacity;
 mod gateway;
 mod in_process;
-mod process;
+pub(crate) mod process;
 mod smoke;
 mod telemetry;
 mod users;

@@ -1,10 +1,11 @@
-//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `crash`, `ops-test`, `bench`, `capacity`,
-//! `eval`, `train`.
+//! Tasks of this workspace: `cargo xtask test`, `ci`, `setup`, `contract`, `crash`, `ops-test`, `bench`,
+//! `capacity`, `eval`, `train`.
 //!
 //! Invariant: `ci` runs what `test` runs, nothing more, so a green `test` on a
 //! developer's machine means a green CI.
 
 mod bench;
+mod contract;
 mod crash;
 mod eval;
 mod ops;
@@ -36,6 +37,8 @@ enum Task {
     },
     /// What CI runs: the same as `test`.
     Ci,
+    /// Holds the HTTP API of the built server against its own OpenAPI document; a part of `test`.
+    Contract,
     /// Kills durable runs at many instants and checks that they continue as if nothing had
     /// happened; `test` does so for a few seeds.
     Crash(crash::Args),
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
         Task::Setup => setup::everything(),
         Task::Test { only } => steps::run(only.as_deref()),
         Task::Ci => steps::run(None),
+        Task::Contract => contract::run(),
         Task::Crash(args) => crash::run(&args),
         Task::OpsTest(args) => ops::run(&args),
         Task::Bench(args) => bench::run(&args),

@@ -1,5 +1,5 @@
 //! Brings what the tests need: curl, a browser, PostgreSQL, Redis, a Python and a Node with the
-//! vendors' SDKs, a real model file, cargo-deny and the programs that read `deploy/`.
+//! vendors' SDKs, schemathesis, a real model file, cargo-deny and the programs that read `deploy/`.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
 
@@ -27,6 +27,7 @@ pub(crate) fn everything() -> Result<()> {
     postgres()?;
     program("redis-server")?;
     python()?;
+    schemathesis()?;
     javascript()?;
     model()?;
     deny()?;
@@ -62,17 +63,32 @@ pub(crate) fn postgres() -> Result<()> {
     apt("postgresql")
 }
 
-/// A virtual environment with the pinned packages of `tests/requirements.txt`.
+/// The vendors' SDKs.
 fn python() -> Result<()> {
-    let home = cache().join("python");
-    let wanted = fs::read_to_string(root().join("tests/requirements.txt"))?;
+    environment("python", "tests/requirements.txt")
+}
+
+/// What holds the server against its own OpenAPI document.
+pub(crate) fn schemathesis() -> Result<()> {
+    environment("schemathesis", "tests/contract/requirements.txt")
+}
+
+/// The program of [`schemathesis`].
+pub(crate) fn schemathesis_path() -> PathBuf {
+    cache().join("schemathesis/bin/schemathesis")
+}
+
+/// A virtual environment in the cache with the pinned packages of a file.
+fn environment(name: &str, packages: &str) -> Result<()> {
+    let home = cache().join(name);
+    let wanted = fs::read_to_string(root().join(packages))?;
     let stamp = home.join("requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(());
     }
     let python = on_path("python3")
         .context("python3 is missing: install Python 3.11 or newer, with venv")?;
-    say("installing the Python packages of tests/requirements.txt");
+    say(&format!("installing the Python packages of {packages}"));
     // Debian splits `venv` from Python; its absence shows only when it is used.
     if !call(Command::new(&python).args(["-m", "venv"]).arg(&home))? {
         apt("python3-venv")?;
@@ -88,7 +104,7 @@ fn python() -> Result<()> {
                 "--disable-pip-version-check",
                 "-r",
             ])
-            .arg(root().join("tests/requirements.txt")),
+            .arg(root().join(packages)),
     )?;
     fs::write(stamp, wanted)?;
     Ok(())

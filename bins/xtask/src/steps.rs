@@ -61,6 +61,13 @@ fn steps() -> Vec<Step> {
             commands: vec![cargo(&["test", "--workspace", "--no-fail-fast"])],
         },
         Step {
+            name: "contract",
+            commands: vec![
+                cargo(&["build", "--quiet", "-p", "lyceum"]),
+                task(&["contract"]),
+            ],
+        },
+        Step {
             name: "examples",
             commands: examples(),
         },
@@ -69,12 +76,17 @@ fn steps() -> Vec<Step> {
 
 /// The checks of `deploy/` that only read files.
 fn kit() -> Vec<Command> {
+    vec![task(&["ops-test", "--quick"])]
+}
+
+/// Another task of this program.
+fn task(arguments: &[&str]) -> Command {
     let mut command = match std::env::current_exe() {
         Ok(this) => Command::new(this),
         Err(_) => cargo(&["xtask"]),
     };
-    command.args(["ops-test", "--quick"]);
-    vec![command]
+    command.args(arguments);
+    command
 }
 
 /// Every example runs to its end: none needs a key, a server or the network.

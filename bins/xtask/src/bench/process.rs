@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_micros(500);
 
 /// A running server; dropping it ends the process.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     started: Instant,
     /// Where it listens: `127.0.0.1:PORT`.
@@ -35,7 +35,7 @@ pub(super) struct Running {
 impl Running {
     /// Starts a program that prints its address, with the given environment alone. Its
     /// standard error goes to the file `log`.
-    pub(super) fn start(
+    pub(crate) fn start(
         command: &mut Command,
         environment: &[(&str, &str)],
         log: &Path,
@@ -95,12 +95,12 @@ impl Running {
     }
 
     /// Where it listens.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Asks until `path` is answered with 200, and says how long that is after the start.
-    pub(super) fn answers(&mut self, path: &str) -> Result<Duration> {
+    pub(crate) fn answers(&mut self, path: &str) -> Result<Duration> {
         loop {
             if status(&self.address, path).is_ok_and(|status| status == 200) {
                 return Ok(self.started.elapsed());
@@ -125,7 +125,7 @@ impl Running {
     }
 
     /// Asks it to stop, as an operator does, and waits until it has.
-    pub(super) fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         let asked = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
             .status()?;
