@@ -42,6 +42,29 @@ pub(crate) async fn json<T: DeserializeOwned>(
     parse(&read(&mut parts.headers, body, limits).await?)
 }
 
+/// Reads and parses the body of a request that must be an object. Types read their fields from
+/// a list too, by their order, which is nobody's to know.
+///
+/// # Errors
+///
+/// What [`json`] gives, and [`ApiError::Invalid`] for a list.
+pub(crate) async fn object<T: DeserializeOwned>(
+    request: Request,
+    limits: &Limits,
+) -> Result<T, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    check_type(&parts.headers)?;
+    let bytes = read(&mut parts.headers, body, limits).await?;
+    let parsed = parse(&bytes)?;
+    match bytes.trim_ascii_start().first() {
+        Some(b'[') => Err(ApiError::Invalid {
+            path: "body".to_owned(),
+            detail: "it must be an object".to_owned(),
+        }),
+        _ => Ok(parsed),
+    }
+}
+
 /// Reads a body and takes its encoding away, from the headers too.
 ///
 /// # Errors

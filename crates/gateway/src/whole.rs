@@ -56,13 +56,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Whole<T> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Option<T>, E> {
-        // The bounds are powers of two, so no number between them is rounded over one.
-        if number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number) {
-            self.visit_u64(number as u64)
-        } else if number.fract() == 0.0 && (-9_223_372_036_854_775_808.0..0.0).contains(&number) {
+        // Integers beyond the largest and the least come as numbers that are rounded to these bounds.
+        let (least, largest) = (-9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
+        if number.fract() != 0.0 || number <= least || number >= largest {
+            Err(E::invalid_type(Unexpected::Float(number), &self))
+        } else if number < 0.0 {
             self.visit_i64(number as i64)
         } else {
-            Err(E::invalid_type(Unexpected::Float(number), &self))
+            self.visit_u64(number as u64)
         }
     }
 }
@@ -83,7 +84,7 @@ mod tests {
         _more: serde_json::Map<String, serde_json::Value>,
     }
 
-    fn read(value: serde_json::Value) -> Result<(Option<u32>, Option<i64>), String> {
+    fn read(value: &serde_json::Value) -> Result<(Option<u32>, Option<i64>), String> {
         let shape = serde_json::from_str::<Shape>(&value.to_string());
         let shape = shape.map_err(|error| error.to_string())?;
         Ok((shape.count, shape.seed))
@@ -91,17 +92,17 @@ mod tests {
 
     #[test]
     fn a_whole_number_is_one_however_it_is_written() {
-        assert_eq!(read(json!({})), Ok((None, None)));
+        assert_eq!(read(&json!({})), Ok((None, None)));
         assert_eq!(
-            read(json!({"count": null, "seed": -0.0})),
+            read(&json!({"count": null, "seed": -0.0})),
             Ok((None, Some(0)))
         );
         assert_eq!(
-            read(json!({"count": 93.0, "seed": -5.0})),
+            read(&json!({"count": 93.0, "seed": -5.0})),
             Ok((Some(93), Some(-5)))
         );
         assert_eq!(
-            read(json!({"count": 7, "seed": 1e18})),
+            read(&json!({"count": 7, "seed": 1e18})),
             Ok((Some(7), Some(1_000_000_000_000_000_000)))
         );
     }
@@ -116,7 +117,10 @@ mod tests {
             json!({"count": "7"}),
             json!({"count": true}),
         ] {
-            assert!(read(value.clone()).is_err(), "{value}");
+            assert!(read(&value).is_err(), "{value}");
         }
+        let beyond = r#"{"seed": -9223372036854775809}"#;
+        assert!(serde_json::from_str::<Shape>(beyond).is_err());
+        assert_eq!(read(&json!({"seed": i64::MIN})), Ok((None, Some(i64::MIN))));
     }
 }

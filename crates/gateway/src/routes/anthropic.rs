@@ -52,7 +52,7 @@ pub(crate) async fn messages(
 ) -> Result<Response, ApiError> {
     let hints = Hints::read(request.headers());
     let asker = Asker::of_sdk(&request);
-    let input: MessagesIn = body::json(request, &app.limits).await?;
+    let input: MessagesIn = body::object(request, &app.limits).await?;
     let (asked, streamed) = input.check(&app.limits)?;
     let opened = compat::open(&app, who, &hints, asked, streamed)?;
     if streamed {
@@ -84,7 +84,7 @@ pub(crate) async fn count_tokens(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let input: MessagesIn = body::json(request, &app.limits).await?;
+    let input: MessagesIn = body::object(request, &app.limits).await?;
     compat::find(&app, Some(&caller), input.model())?;
     json(&json!({ "input_tokens": input.count(&app.limits)? }))
 }

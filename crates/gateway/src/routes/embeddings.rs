@@ -47,7 +47,7 @@ pub(crate) async fn embeddings(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let input: EmbedIn = body::json(request, &app.limits).await?;
+    let input: EmbedIn = body::object(request, &app.limits).await?;
     let caller = Some(&*who.0);
     let lent = app.catalog.embedder(&input.model);
     let Some(lent) = lent.filter(|_| compat::may_ask(caller, &input.model)) else {

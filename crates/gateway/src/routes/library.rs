@@ -311,7 +311,7 @@ pub(crate) async fn search(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let input: MemoryQuery = body::json(request, &app.limits).await?;
+    let input: MemoryQuery = body::object(request, &app.limits).await?;
     check("query", &input.query, QUERY_BYTES)?;
     let limit = match input.limit.unwrap_or(10) {
         limit @ 1..=100 => limit as usize,
@@ -351,7 +351,7 @@ pub(crate) async fn edit(
     request: Request,
 ) -> Result<Response, ApiError> {
     let Path(id) = id.map_err(|_| ApiError::NoMemory)?;
-    let input: MemoryEdit = body::json(request, &app.limits).await?;
+    let input: MemoryEdit = body::object(request, &app.limits).await?;
     check("text", &input.text, MEMORY_BYTES)?;
     let edited = notebook(&app)?.edit(&who.0.0.scope, &id, input.text).await;
     let edited = edited.map_err(ApiError::Student)?;

@@ -59,7 +59,7 @@ pub(crate) async fn chat_completions(
 ) -> Result<Response, ApiError> {
     let hints = Hints::read(request.headers());
     let asker = Asker::of_sdk(&request);
-    let input: ChatIn = body::json(request, &app.limits).await?;
+    let input: ChatIn = body::object(request, &app.limits).await?;
     let (asked, options) = input.check(&app.limits)?;
     let opened = compat::open(&app, who, &hints, asked, options.stream)?;
     if options.stream {

@@ -154,7 +154,7 @@ pub(crate) async fn maintenance(
     State(app): State<Shared>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let MaintenanceInput { on } = body::json(request, &app.limits).await?;
+    let MaintenanceInput { on } = body::object(request, &app.limits).await?;
     if app.maintenance.swap(on, Ordering::Relaxed) != on {
         tracing::warn!(on, "maintenance");
     }
@@ -198,7 +198,7 @@ struct LogOutput {
     )
 )]
 pub(crate) async fn log(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
-    let LogInput { filter, minutes } = body::json(request, &app.limits).await?;
+    let LogInput { filter, minutes } = body::object(request, &app.limits).await?;
     let levels = app.log_levels.get().ok_or(ApiError::NotFound)?;
     let invalid = |path: &str, detail: &str| ApiError::Invalid {
         path: path.to_owned(),

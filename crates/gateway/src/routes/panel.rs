@@ -47,7 +47,7 @@ pub(crate) async fn panel(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let input: PanelInput = body::json(request, &app.limits).await?;
+    let input: PanelInput = body::object(request, &app.limits).await?;
     let discussion = input.check(&app.limits)?;
     let panel = find(&app)?;
     let call = call(who, Some(&discussion.session), app.limits.request);
@@ -90,7 +90,7 @@ pub(crate) async fn panel_stream(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (asker, place) = (Asker::of(&request), place(&request));
-    let input: PanelInput = body::json(request, &app.limits).await?;
+    let input: PanelInput = body::object(request, &app.limits).await?;
     let is_durable = input.is_durable();
     let discussion = input.check(&app.limits)?;
     let panel = find(&app)?;

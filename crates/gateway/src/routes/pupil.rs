@@ -167,7 +167,7 @@ pub(crate) async fn teach_back(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (session, pupil) = (session(id)?, find(&app)?);
-    let input: TeachBackInput = body::json(request, &app.limits).await?;
+    let input: TeachBackInput = body::object(request, &app.limits).await?;
     let call = call(who, Some(&session), app.limits.request);
     let tone = input.tone.map(Tone::from);
     let told = found(pupil.teach_back(call, session, tone).await)?;
@@ -203,7 +203,7 @@ pub(crate) async fn exam(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (session, pupil) = (session(id)?, find(&app)?);
-    let input: ExamInput = body::json(request, &app.limits).await?;
+    let input: ExamInput = body::object(request, &app.limits).await?;
     let (question, tone) = input.check()?;
     let call = call(who, Some(&session), app.limits.request);
     let answer = found(pupil.exam(call, session, question, tone).await)?;

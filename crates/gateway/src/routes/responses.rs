@@ -64,7 +64,7 @@ pub(crate) async fn respond(
 ) -> Result<Response, ApiError> {
     let mut hints = Hints::read(request.headers());
     let asker = Asker::of_sdk(&request);
-    let input: ResponseIn = body::json(request, &app.limits).await?;
+    let input: ResponseIn = body::object(request, &app.limits).await?;
     let (mut asked, plan) = input.check()?;
     let keeper = keeper(&app, &who.0.0);
     asked.request.messages = said(&app, &plan, keeper.as_ref(), &mut hints).await?;

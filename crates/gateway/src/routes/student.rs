@@ -61,7 +61,7 @@ pub(crate) async fn chat(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let input: ChatInput = body::json(request, &app.limits).await?;
+    let input: ChatInput = body::object(request, &app.limits).await?;
     let explanation = input.check(&app.limits)?;
     let call = call(who, Some(&explanation.session), app.limits.request);
     let lesson = finish(app.services.student.teach(call, explanation)).await?;
@@ -100,7 +100,7 @@ pub(crate) async fn chat_stream(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (asker, place) = (Asker::of(&request), place(&request));
-    let input: ChatInput = body::json(request, &app.limits).await?;
+    let input: ChatInput = body::object(request, &app.limits).await?;
     let is_durable = input.is_durable();
     let explanation = input.check(&app.limits)?;
     let caller = who.0.0.clone();
@@ -140,7 +140,7 @@ pub(crate) async fn memorize(
     who: Who,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let input: MemorizeInput = body::json(request, &app.limits).await?;
+    let input: MemorizeInput = body::object(request, &app.limits).await?;
     let conversation = input.check(&app.limits)?;
     let call = call(who, conversation.session.as_ref(), app.limits.request);
     let memorized = app.services.student.memorize(call, conversation).await;

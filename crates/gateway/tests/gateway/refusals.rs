@@ -33,7 +33,7 @@ async fn bad_bodies_are_refused_with_the_place_and_the_rule() {
         r#"{{"topic":"t","explanation":"{}"}}"#,
         "x".repeat((64 << 10) + 1)
     );
-    let cases: [(&[u8], u16, &str); 18] = [
+    let cases: [(&[u8], u16, &str); 19] = [
         (b"", 400, "not JSON"),
         (b"{\"topic\":", 400, "not JSON"),
         (b"{\"topic\":\"\xff\"}", 400, "not UTF-8 from byte 10"),
@@ -41,6 +41,7 @@ async fn bad_bodies_are_refused_with_the_place_and_the_rule() {
         (b"{\"topic\":\"a\0\"}", 400, "NUL"),
         (deep.as_bytes(), 400, "nested deeper than 128"),
         (b"[]", 422, "body: invalid"),
+        (br#" ["t","x",null,null,null,null]"#, 422, "body: it must be an object"),
         (b"null", 422, "body: invalid type: null"),
         (b"{}", 422, "missing field `topic`"),
         (br#"{"topic":5,"explanation":"x"}"#, 422, "topic: invalid type: integer `5`, expected a string"),

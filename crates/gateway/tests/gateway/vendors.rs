@@ -75,9 +75,10 @@ fn chat(more: Value) -> Value {
 fn asked(model: &str, more: Value) -> Value {
     let mut body = json!({"model": model, "max_tokens": 9,
         "messages": [{"role": "user", "content": "Plants turn light into sugar."}]});
-    for (name, value) in more.as_object().unwrap() {
-        body[name] = value.clone();
-    }
+    let Value::Object(more) = more else {
+        panic!("{more}")
+    };
+    body.as_object_mut().unwrap().extend(more);
     body
 }
 
@@ -272,6 +273,37 @@ async fn a_number_of_tokens_is_whole_and_lets_something_through() {
             assert_eq!(reply.status, 400, "{reply:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_list_of_values_is_no_object() {
+    let served = Served::start().await;
+    let path = "/v1/responses";
+    for (param, more) in [
+        ("text", json!({"text": [null, null]})),
+        ("reasoning", json!({"reasoning": ["low"]})),
+    ] {
+        let mut body = more;
+        body["model"] = "m".into();
+        body["input"] = "hello".into();
+        assert_eq!(served.refused(path, body).await, param);
+    }
+    let path = "/v1/chat/completions";
+    let format = json!({"type": "json_schema", "json_schema": ["a", {}, true]});
+    let param = served
+        .refused(path, chat(json!({"response_format": format})))
+        .await;
+    assert!(
+        param.as_str().unwrap().starts_with("response_format"),
+        "{param}"
+    );
+    let call = json!({"id": "c", "type": "function", "function": ["f", "{}"]});
+    let said = json!([{"role": "assistant", "tool_calls": [call]}]);
+    let param = served.refused(path, chat(json!({"messages": said}))).await;
+    assert!(
+        param.as_str().unwrap().starts_with("messages[0]"),
+        "{param}"
+    );
 }
 
 #[tokio::test]

@@ -91,7 +91,8 @@ async fn what_stands_beside_a_schema_stays_there() {
         schema: json!({"type": "object"}),
         strict: true,
     };
-    request.extra = extra(json!({"output_config": {"effort": "low", "format": "no"}}));
+    let config = json!({"effort": "low", "format": "no"});
+    request.extra.insert("output_config".to_owned(), config);
     let body = sent(&model, &mut server, request).await;
     let format = json!({"type": "json_schema", "schema": {"type": "object"}});
     assert_eq!(

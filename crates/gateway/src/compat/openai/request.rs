@@ -4,7 +4,7 @@ use lyceum_core::{
     ChatRequest, Content, Message, Reasoning, ResponseFormat, Role, Tokens, ToolCall, ToolChoice,
     ToolSpec,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 use super::content::ContentIn;
@@ -83,6 +83,9 @@ struct FunctionCallIn {
     name: String,
     #[serde(default)]
     arguments: String,
+    /// Further fields change nothing; a list of values is no object.
+    #[serde(flatten)]
+    _others: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,6 +118,9 @@ struct SchemaIn {
     name: String,
     schema: Option<Value>,
     strict: Option<bool>,
+    /// Further fields change nothing; a list of values is no object.
+    #[serde(flatten)]
+    _others: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,7 @@
 //! A response as it is asked for.
 
 use lyceum_core::{ChatRequest, ResponseFormat, ToolChoice, ToolSpec};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -42,11 +42,17 @@ pub(crate) struct ResponseIn {
 struct TextIn {
     format: Option<FormatIn>,
     verbosity: Option<String>,
+    /// Further fields change nothing; a list of values is no object.
+    #[serde(flatten)]
+    _others: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
 struct ReasoningIn {
     effort: Option<String>,
+    /// Further fields change nothing; a list of values is no object.
+    #[serde(flatten)]
+    _others: IgnoredAny,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -253,29 +259,25 @@ fn function(at: usize, mut tool: Map<String, Value>) -> Result<ToolSpec, ApiErro
     let Some(Value::String(name)) = tool.remove("name") else {
         return Err(invalid(&format!("tools[{at}].name"), "a function needs it"));
     };
-    let (text, flag): (fn(&Value) -> bool, fn(&Value) -> bool) =
-        (Value::is_string, Value::is_boolean);
-    for (field, fits, detail) in [
-        ("description", text, "it must be a text"),
-        ("strict", flag, "it must be true or false"),
-    ] {
-        if tool
-            .get(field)
-            .is_some_and(|value| !value.is_null() && !fits(value))
-        {
-            return Err(invalid(&format!("tools[{at}].{field}"), detail));
+    let wrong = |field: &str, detail| Err(invalid(&format!("tools[{at}].{field}"), detail));
+    let description = match tool.get("description") {
+        None | Some(Value::Null) => "",
+        Some(Value::String(text)) => text,
+        Some(_) => return wrong("description", "it must be a text"),
+    };
+    let mut extra = Map::new();
+    match tool.get("strict") {
+        None | Some(Value::Null) => {}
+        Some(strict @ Value::Bool(_)) => {
+            extra.insert("strict".to_owned(), strict.clone());
         }
+        Some(_) => return wrong("strict", "it must be true or false"),
     }
-    let description = tool.get("description").and_then(Value::as_str);
     let parameters = tool.get("parameters").filter(|value| !value.is_null());
     let none = || json!({"type": "object", "properties": {}});
-    let mut extra = Map::new();
-    if let Some(strict) = tool.get("strict").filter(|value| value.is_boolean()) {
-        extra.insert("strict".to_owned(), strict.clone());
-    }
     Ok(ToolSpec {
         name,
-        description: description.unwrap_or_default().to_owned(),
+        description: description.to_owned(),
         parameters: parameters.cloned().unwrap_or_else(none),
         extra,
     })
