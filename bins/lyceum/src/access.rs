@@ -318,6 +318,8 @@ fn issuer(jwt: &Jwt) -> Result<IssuerConfig> {
     let keys = match (&jwt.jwks_url, &jwt.jwks_file) {
         (Some(url), None) => IssuerKeys::address(url, every).context("jwks_url")?,
         (None, Some(path)) => IssuerKeys::file(path),
+        (None, None) => IssuerKeys::discovered(&jwt.issuer, every)
+            .context("issuer: set jwks_url or jwks_file where it is not the address to ask")?,
         _ => bail!("set either jwks_url or jwks_file"),
     };
     let named = |name: &String| {
@@ -399,9 +401,18 @@ mod tests {
         let built = read(right).unwrap();
         assert_eq!(built.tenant, ClaimTenant::Claim("tenant".into()));
         assert_eq!(built.algorithms.len(), 3);
+        let found = read("audience = [\"l\"]").unwrap();
+        let found = format!("{:?}", found.keys);
+        assert!(
+            found.contains("https://i/.well-known/openid-configuration"),
+            "{found}"
+        );
         for (wrong, said) in [
             ("audience = []\njwks_file = \"/k\"", "audience"),
-            ("audience = [\"l\"]", "jwks_url or jwks_file"),
+            (
+                "audience = [\"l\"]\njwks_file = \"/k\"\njwks_url = \"https://i/k\"",
+                "jwks_url or jwks_file",
+            ),
             (&format!("{right}\nalgorithms = [\"none\"]"), "\"none\""),
             (&format!("{right}\nalgorithms = [\"HS256\"]"), "\"HS256\""),
             (&format!("{right}\nalgorithms = []"), "algorithms"),

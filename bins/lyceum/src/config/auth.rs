@@ -101,7 +101,8 @@ pub(crate) struct Jwt {
     pub issuer: String,
     /// One of these must be in the claim `aud`.
     pub audience: Vec<String>,
-    /// The address of its keys, a JSON Web Key Set: `https`, or of this machine.
+    /// The address of its keys, a JSON Web Key Set: `https`, or of this machine. Default: the one
+    /// that the issuer's `/.well-known/openid-configuration` names.
     #[serde(default)]
     pub jwks_url: Option<String>,
     /// Or the file of its keys, which is read again when it changes.

@@ -3,8 +3,7 @@
 //! Invariant: keys that work are never given up for nothing: a set that cannot be fetched or
 //! read changes nothing, however long that lasts. The issuer is asked by one request at a
 //! time, and for keys that tokens name at most once in [`ASKED_EVERY`], whatever is presented.
-//! Deliberately absent: discovery (`/.well-known/openid-configuration`): the address of the
-//! keys is configured; asking the issuer about single tokens.
+//! Deliberately absent: asking the issuer about single tokens.
 
 use std::{
     fmt, io,
@@ -16,6 +15,7 @@ use std::{
 use bytes::BytesMut;
 use metrics::counter;
 use reqwest::{Client, Url, redirect};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
@@ -72,6 +72,8 @@ enum Place {
         url: Url,
         client: Client,
         every: Duration,
+        /// Whose document it is that names the address; `None` where it is the address itself.
+        of: Option<String>,
     },
 }
 
@@ -112,14 +114,7 @@ impl IssuerKeys {
     ///
     /// [`IssuerError`] for an address that is neither `https` nor of this machine.
     pub fn address(url: &str, every: Duration) -> Result<Self, IssuerError> {
-        let url = Url::parse(url).map_err(|_| IssuerError::Address)?;
-        let is_local = is_loopback(&url);
-        match url.scheme() {
-            "https" => {}
-            "http" if is_local => {}
-            "http" => return Err(IssuerError::Unencrypted),
-            _ => return Err(IssuerError::Address),
-        }
+        let url = safe(url)?;
         let mut client = Client::builder()
             .user_agent(concat!("lyceum/", env!("CARGO_PKG_VERSION")))
             // Where it leads was not configured.
@@ -127,11 +122,35 @@ impl IssuerKeys {
             .referer(false)
             .connect_timeout(LONGEST)
             .timeout(LONGEST);
-        if is_local {
+        if is_loopback(&url) {
             client = client.no_proxy();
         }
         let client = client.build().map_err(IssuerError::Client)?;
-        Ok(Self(Place::Address { url, client, every }))
+        Ok(Self(Place::Address {
+            url,
+            client,
+            every,
+            of: None,
+        }))
+    }
+
+    /// The address that the issuer's document names, `/.well-known/openid-configuration` below
+    /// the issuer's name (OpenID Connect Discovery 1.0, section 4). Both are asked `every` so
+    /// often, and when a token names another key.
+    ///
+    /// # Errors
+    ///
+    /// [`IssuerError`] for an issuer whose name is no address that is `https` or of this machine.
+    pub fn discovered(issuer: &str, every: Duration) -> Result<Self, IssuerError> {
+        let document = format!(
+            "{}/.well-known/openid-configuration",
+            issuer.trim_end_matches('/')
+        );
+        let mut keys = Self::address(&document, every)?;
+        if let Place::Address { of, .. } = &mut keys.0 {
+            *of = Some(issuer.to_owned());
+        }
+        Ok(keys)
     }
 
     async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
@@ -141,20 +160,15 @@ impl IssuerKeys {
                 let read = tokio::task::spawn_blocking(move || read(&path)).await;
                 read.map_err(|_| FetchError::Cut)?
             }
-            Place::Address { url, client, .. } => {
-                let mut answer = client.get(url.clone()).send().await?;
-                if answer.status() != reqwest::StatusCode::OK {
-                    return Err(FetchError::Status(answer.status().as_u16()));
+            Place::Address {
+                url, client, of, ..
+            } => match of {
+                None => get(client, url.clone()).await,
+                Some(issuer) => {
+                    let document = get(client, url.clone()).await?;
+                    get(client, named_in(&document, issuer)?).await
                 }
-                let mut whole = BytesMut::new();
-                while let Some(part) = answer.chunk().await? {
-                    if whole.len() + part.len() > LARGEST {
-                        return Err(FetchError::TooLarge);
-                    }
-                    whole.extend_from_slice(&part);
-                }
-                Ok(whole.to_vec())
-            }
+            },
         }
     }
 
@@ -164,6 +178,48 @@ impl IssuerKeys {
             Place::File(_) => LOOK_EVERY,
             Place::Address { every, .. } => *every,
         }
+    }
+}
+
+/// What an issuer says of itself, as far as it is of use here.
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// The address of the keys, in a document that is really the issuer's.
+fn named_in(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
+    let document: Document = serde_json::from_slice(document).map_err(|_| FetchError::Document)?;
+    if document.issuer != issuer {
+        return Err(FetchError::Other);
+    }
+    safe(&document.jwks_uri).map_err(|_| FetchError::Document)
+}
+
+async fn get(client: &Client, url: Url) -> Result<Vec<u8>, FetchError> {
+    let mut answer = client.get(url).send().await?;
+    if answer.status() != reqwest::StatusCode::OK {
+        return Err(FetchError::Status(answer.status().as_u16()));
+    }
+    let mut whole = BytesMut::new();
+    while let Some(part) = answer.chunk().await? {
+        if whole.len() + part.len() > LARGEST {
+            return Err(FetchError::TooLarge);
+        }
+        whole.extend_from_slice(&part);
+    }
+    Ok(whole.to_vec())
+}
+
+/// An address from which keys can be trusted.
+fn safe(url: &str) -> Result<Url, IssuerError> {
+    let url = Url::parse(url).map_err(|_| IssuerError::Address)?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err(IssuerError::Unencrypted),
+        _ => Err(IssuerError::Address),
     }
 }
 
@@ -196,6 +252,10 @@ enum FetchError {
     Network(#[from] reqwest::Error),
     #[error("the address answers with status {0}")]
     Status(u16),
+    #[error("the issuer's document names no address of keys that is https or of this machine")]
+    Document,
+    #[error("the document is another issuer's")]
+    Other,
     #[error("they are larger than 256 KiB")]
     TooLarge,
     #[error("reading was cut short")]
@@ -210,6 +270,8 @@ impl FetchError {
             Self::File(_) => "file",
             Self::Network(_) => "network",
             Self::Status(_) => "status",
+            Self::Document => "document",
+            Self::Other => "other_issuer",
             Self::TooLarge => "too_large",
             Self::Cut => "cut",
             Self::Set(_) => "no_set",
@@ -351,6 +413,26 @@ impl Issuer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_is_the_issuers_own_and_names_a_safe_address() {
+        let issuer = "https://i.example";
+        let named = |issuer: &str, keys: &str| {
+            let document = serde_json::json!({"issuer": issuer, "jwks_uri": keys, "more": 1});
+            named_in(document.to_string().as_bytes(), "https://i.example")
+        };
+        let keys = "https://elsewhere.example/k";
+        assert_eq!(named(issuer, keys).unwrap().as_str(), keys);
+        assert!(matches!(
+            named("https://i.example/", keys),
+            Err(FetchError::Other)
+        ));
+        for bad in ["http://i.example/k", "file:///etc/passwd", "", "/k"] {
+            assert!(matches!(named(issuer, bad), Err(FetchError::Document)));
+        }
+        assert!(named_in(b"<html>", issuer).is_err());
+        assert!(named_in(b"{}", issuer).is_err());
+    }
 
     #[test]
     fn keys_come_over_tls_or_from_this_machine() {

@@ -319,6 +319,49 @@ async fn an_issuer_that_is_down_or_talks_nonsense_takes_no_keys_away() {
 }
 
 #[tokio::test]
+async fn the_issuers_document_leads_to_its_keys() {
+    let pair = Pair::new("one");
+    let (document, keys) = (Address::default(), Address::default());
+    keys.says("200 OK", &pair.set());
+    let jwks = keys.open().await;
+    let issuer = document.open().await.replace("/keys", "/realm");
+    let named = |issuer: &str| json!({"issuer": issuer, "jwks_uri": jwks}).to_string();
+    document.says("200 OK", &named(&issuer));
+    let every = Duration::from_millis(20);
+    let config = IssuerConfig {
+        issuer: issuer.clone(),
+        ..config(IssuerKeys::discovered(&issuer, every).unwrap())
+    };
+    let (server, gateway) = serve(config, Scripted::thorough()).await;
+    let follow = tokio::spawn(async move { gateway.follow_issuer().await });
+    let token = pair.token(&json!({"iss": issuer}));
+    crate::support::soon(async {
+        while teach(&server, &token, &[], EXPLANATION).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // What another issuer says of itself leads nowhere.
+    document.says("200 OK", &named("https://other.example"));
+    let before = document.asked.load(Ordering::SeqCst);
+    crate::support::soon(async {
+        while document.asked.load(Ordering::SeqCst) < before + 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let asked = keys.asked.load(Ordering::SeqCst);
+    crate::support::soon(async {
+        while document.asked.load(Ordering::SeqCst) < before + 3 {
+            assert_eq!(teach(&server, &token, &[], EXPLANATION).await.status, 200);
+        }
+    })
+    .await;
+    assert_eq!(keys.asked.load(Ordering::SeqCst), asked);
+    follow.abort();
+}
+
+#[tokio::test]
 async fn a_file_of_keys_is_followed_and_users_have_limits_of_their_own() {
     let (one, other) = (Pair::new("one"), Pair::new("other"));
     let dir = tempfile::tempdir().unwrap();
