@@ -133,6 +133,8 @@ pub(crate) struct Server {
     pub trusted_proxies: Vec<String>,
     /// Where they write it: `x-forwarded-for` (default) or `forwarded`.
     pub forwarded_header: ForwardedIn,
+    /// Whether their connections begin with a header of the PROXY protocol. Default false.
+    pub proxy_protocol: bool,
     /// The origins whose pages may call, e.g. `https://app.example.org`. Default: none.
     pub cors_origins: Vec<String>,
     /// How long to keep serving after a stop signal while `/readyz` already says no, in
@@ -158,6 +160,7 @@ impl Default for Server {
             tls_key: None,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedIn::default(),
+            proxy_protocol: false,
             cors_origins: Vec::new(),
             drain_seconds: 0,
             stop_timeout_seconds: 30,

@@ -89,6 +89,7 @@ fn connections(server: &Server) -> ServerConfig {
         connections: server.max_connections,
         drain: Duration::from_secs(server.drain_seconds),
         finish: Duration::from_secs(server.stop_timeout_seconds),
+        proxy_protocol: server.proxy_protocol,
         ..ServerConfig::default()
     }
 }

@@ -1,6 +1,6 @@
 //! The tool port: what an agent may call.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,8 @@ pub struct ToolSpec {
     pub name: String,
     /// What the tool does and when to use it.
     pub description: String,
-    /// The JSON schema of the arguments, an object.
-    pub parameters: Value,
+    /// The JSON schema of the arguments, an object; shared, since every call of a model has it.
+    pub parameters: Arc<Value>,
     /// Fields Lyceum does not know, e.g. `strict`.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -25,11 +25,15 @@ pub struct ToolSpec {
 impl ToolSpec {
     /// A tool without unknown fields.
     #[must_use]
-    pub fn new(name: impl Into<String>, description: impl Into<String>, parameters: Value) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        parameters: impl Into<Arc<Value>>,
+    ) -> Self {
         Self {
             name: name.into(),
             description: description.into(),
-            parameters,
+            parameters: parameters.into(),
             extra: Map::new(),
         }
     }

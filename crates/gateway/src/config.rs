@@ -118,6 +118,10 @@ pub struct ServerConfig {
     /// How long requests under way may still take after that; then streams are told
     /// and the rest is cut; default 30 s.
     pub finish: Duration,
+    /// Whether connections from trusted proxies ([`GatewayConfig::proxies`]) begin with a header
+    /// of the PROXY protocol, version 1 or 2: one without it is closed, and what it says is the
+    /// other end. Connections from others have none. Default false.
+    pub proxy_protocol: bool,
 }
 
 impl Default for ServerConfig {
@@ -130,6 +134,7 @@ impl Default for ServerConfig {
             connections: 10_000,
             drain: Duration::ZERO,
             finish: Duration::from_secs(30),
+            proxy_protocol: false,
         }
     }
 }

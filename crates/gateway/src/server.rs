@@ -3,12 +3,13 @@
 //! It is our own because axum's `serve` gives hyper no timer, so hyper's header
 //! time-out never fires there, and because draining and the connection limit are ours.
 //! Invariant: every connection is bounded in headers, buffers, idle time and stalls.
-//! Deliberately absent: the PROXY protocol, HTTP/3.
+//! Deliberately absent: HTTP/3.
 
 mod connection;
 mod handover;
 mod http1;
 mod listener;
+mod proxied;
 mod sniff;
 pub(crate) mod tls;
 mod watch;
@@ -319,7 +320,7 @@ impl Accepting {
 
     fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Peer) {
         // Whoever is refused is told so only where that takes no handshake.
-        let is_told = self.server.tls.is_none();
+        let is_told = self.server.tls.is_none() && !self.server.config.proxy_protocol;
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             let manner = self.server.manner(self.finish.clone());
             self.served.spawn(async move {

@@ -286,7 +286,7 @@ mod tests {
             );
         }
         let taken = catalog(None, 9).take(vec![listed("t", json!({}))]);
-        assert_eq!(taken.tools[0].1.parameters, json!({"type": "object"}));
+        assert_eq!(*taken.tools[0].1.parameters, json!({"type": "object"}));
     }
 
     #[test]

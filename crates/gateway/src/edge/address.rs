@@ -126,7 +126,8 @@ impl TrustedProxies {
         Ok(trusted)
     }
 
-    fn trusts(&self, peer: Peer) -> bool {
+    /// Whether a connection comes from a trusted proxy.
+    pub(crate) fn trusts(&self, peer: Peer) -> bool {
         match peer {
             Peer::Local => self.local,
             Peer::Net(address) => self.networks.iter().any(|net| net.contains(&address)),

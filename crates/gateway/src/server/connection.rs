@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    http1,
+    http1, proxied,
     sniff::{Protocol, sniff},
     watch::{Activity, Patience},
 };
@@ -71,7 +71,7 @@ pub(super) struct Manner {
 }
 
 /// Serves a connection until it closes, is too slow, or was asked to finish and did.
-pub(super) async fn serve<I>(manner: Manner, io: I, peer: Peer)
+pub(super) async fn serve<I>(manner: Manner, mut io: I, mut peer: Peer)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -80,6 +80,13 @@ where
     let finish = manner.finish.clone();
     // A connection that has said nothing yet has nothing to finish.
     let ended: Result<(), BoxError> = async {
+        if manner.config.proxy_protocol && manner.gateway.app().proxies.trusts(peer) {
+            let told = timeout(within, proxied::client(&mut io, peer));
+            let Some(told) = finish.run_until_cancelled(told).await else {
+                return Ok(());
+            };
+            peer = told??;
+        }
         match &manner.tls {
             None => {
                 let begun = timeout(within, sniff(io));

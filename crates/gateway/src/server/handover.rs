@@ -20,7 +20,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -43,7 +43,10 @@ impl Claim {
     /// Looks at a request, and follows its body; nothing where no answer to it may be taken.
     pub(super) fn of(request: Request<Incoming>) -> (Request<Body>, Option<Self>) {
         let is_plain = request.version() == Version::HTTP_11 && request.method() != Method::HEAD;
-        let keeps_open = !says(request.headers(), "close");
+        // With `Content-Length` beside it the connection has to be closed (RFC 9112, section 6.1),
+        // and hyper has removed that field.
+        let keeps_open = !says(request.headers(), "close")
+            && !request.headers().contains_key(header::TRANSFER_ENCODING);
         if !is_plain {
             return (request.map(Body::new), None);
         }
@@ -52,7 +55,13 @@ impl Claim {
             keeps_open,
             is_read: Arc::clone(&is_read),
         };
-        let request = request.map(|body| Body::new(Followed { body, is_read }));
+        let request = request.map(|body| {
+            Body::new(Followed {
+                body,
+                is_read,
+                failed: false,
+            })
+        });
         (request, Some(claim))
     }
 
@@ -60,7 +69,8 @@ impl Claim {
     pub(super) fn covers(&self, response: &Response<Body>) -> bool {
         let headers = response.headers();
         let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+        response.status() == StatusCode::OK
+            && kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
             && !headers.contains_key(header::CONTENT_LENGTH)
             && !headers.contains_key(header::TRANSFER_ENCODING)
             && self.is_read.load(Ordering::Acquire)
@@ -83,6 +93,7 @@ pin_project! {
         #[pin]
         body: Incoming,
         is_read: Arc<AtomicBool>,
+        failed: bool,
     }
 }
 
@@ -99,9 +110,12 @@ impl http_body::Body for Followed {
         let is_end = match &polled {
             None => true,
             Some(Ok(_)) => this.body.is_end_stream(),
-            Some(Err(_)) => false,
+            Some(Err(_)) => {
+                *this.failed = true;
+                false
+            }
         };
-        if is_end {
+        if is_end && !*this.failed {
             this.is_read.store(true, Ordering::Release);
         }
         Poll::Ready(polled)
@@ -228,7 +242,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Line<I> {
 /// Writes a stream of events to its end: chunks as RFC 9112, section 7.1, has them.
 ///
 /// Gives what the client has sent meanwhile, for whoever serves the connection next, or
-/// nothing where the client was told that the connection closes.
+/// nothing where the client was told that the connection closes, as it is without `may_keep_open`.
 ///
 /// # Errors
 ///
@@ -243,18 +257,22 @@ pub(super) async fn write<I>(
     io: &mut I,
     ahead: Bytes,
     (response, claim): (Response<Body>, Claim),
+    may_keep_open: bool,
 ) -> io::Result<Option<Bytes>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let keeps_open = claim.keeps_open && !says(response.headers(), "close");
+    let keeps_open = may_keep_open && claim.keeps_open && !says(response.headers(), "close");
+    let read = BytesMut::from(&ahead[..]);
+    // Though empty, it may hold hyper's whole buffer.
+    drop(ahead);
     let mut stream = Stream {
         io,
         out: head(&response, keeps_open)?,
         body: Some(response.into_body()),
         failure: None,
         is_flushed: false,
-        ahead: BytesMut::from(&ahead[..]),
+        ahead: read,
     };
     std::future::poll_fn(|context| stream.poll(context)).await?;
     Ok(keeps_open.then(|| stream.ahead.freeze()))

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     connection::{Bounded, BoxError, MIN_BUFFER, Manner, bounded, introduce},
-    handover::{self, Claim, Handed, Line},
+    handover::{self, Blocked, Claim, Handed, Line},
     watch::Activity,
 };
 use crate::{
@@ -49,7 +49,8 @@ where
             return Ok(());
         };
         io = taken;
-        match handover::write(&mut io, read, stream).await? {
+        let may_keep_open = !manner.finish.is_cancelled();
+        match handover::write(&mut io, read, stream, may_keep_open).await? {
             Some(read) if !manner.finish.is_cancelled() => ahead = read,
             _ => return Ok(io.shutdown().await?),
         }
@@ -79,12 +80,12 @@ where
         let (mut request, claim) = Claim::of(request);
         introduce(&mut request, peer, is_encrypted);
         let answered = gateway.answer(request);
-        let (given, blocked) = (given.clone(), blocked.clone());
+        let given = given.clone();
         async move {
             let response = answered.await;
             drop(busy);
             match claim {
-                Some(claim) if claim.covers(&response) && !blocked.get() => {
+                Some(claim) if claim.covers(&response) => {
                     given.put(response, claim);
                     pending().await
                 }
@@ -103,11 +104,11 @@ where
         }
     };
     let stream = select! {
-        turn = turn(&mut connection, &handed) => turn?,
+        turn = turn(&mut connection, &handed, &blocked) => turn?,
         () = first => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         () = manner.finish.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
-            turn(&mut connection, &handed).await?
+            turn(&mut connection, &handed, &blocked).await?
         }
     };
     let (Some(stream), Some(parts)) = (stream, connection.into_parts()) else {
@@ -121,9 +122,12 @@ where
 async fn turn(
     mut connection: impl Future<Output = hyper::Result<()>> + Unpin,
     handed: &Handed,
+    blocked: &Blocked,
 ) -> hyper::Result<Option<(Response<Body>, Claim)>> {
     poll_fn(|context| match Pin::new(&mut connection).poll(context) {
         Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+        // What hyper has yet to write would be lost with its buffer.
+        Poll::Pending if blocked.get() => Poll::Pending,
         Poll::Pending => match handed.take() {
             Some(stream) => Poll::Ready(Ok(Some(stream))),
             None => Poll::Pending,

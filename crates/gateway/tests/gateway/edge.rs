@@ -89,6 +89,43 @@ async fn a_client_address_is_limited_and_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_may_pass_connections_on() {
+    let rates = RateLimits {
+        address_per_minute: NonZeroU32::new(1),
+        ..RateLimits::default()
+    };
+    let serve = async |proxy: &str| {
+        let proxies = TrustedProxies::new([proxy], ForwardedHeader::default()).unwrap();
+        let config = GatewayConfig {
+            rates,
+            proxies,
+            ..GatewayConfig::default()
+        };
+        let gateway = gateway(Scripted::thorough(), &config, Health::default());
+        let config = ServerConfig {
+            proxy_protocol: true,
+            ..ServerConfig::default()
+        };
+        listen(gateway, config).await
+    };
+    let asked = post("/chat", &[], EXPLANATION.as_bytes());
+    let from = |client: &str| {
+        let line = format!("PROXY TCP4 {client} 198.51.100.1 4711 443\r\n");
+        [line.as_bytes(), &asked].concat()
+    };
+    let server = serve("127.0.0.0/8").await;
+    for (client, status) in [("192.0.2.1", 200), ("192.0.2.1", 429), ("192.0.2.2", 200)] {
+        assert_eq!(server.send(from(client)).await.status, status, "{client}");
+    }
+    let unsaid = server.send(&asked).await;
+    assert_eq!(unsaid.status, 0, "closed without a word: {unsaid:?}");
+    // Whoever is not trusted cannot say anything.
+    let server = serve("10.0.0.0/8").await;
+    assert_eq!(server.send(&asked).await.status, 200);
+    assert_eq!(server.send(from("192.0.2.2")).await.status, 400);
+}
+
+#[tokio::test]
 async fn behind_a_trusted_proxy_the_client_is_who_it_says() {
     let rates = RateLimits {
         address_per_minute: NonZeroU32::new(1),

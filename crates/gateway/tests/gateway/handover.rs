@@ -179,3 +179,41 @@ async fn a_client_that_asks_to_close_is_closed_on() {
     assert!(is_lesson(&reply), "{reply:?}");
     assert_eq!(reply.header("connection"), Some("close"));
 }
+
+/// RFC 9112, section 6.1: whoever reads only one of the two fields sees another end.
+#[tokio::test]
+async fn a_request_with_two_lengths_is_the_last() {
+    let server = serve(Scripted::thorough()).await;
+    let size = format!("{:x}", EXPLANATION.len());
+    let two = "POST /chat/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    for fields in [
+        "Content-Length: 400\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 400",
+    ] {
+        let asked = format!(
+            "{two}{fields}\r\n\r\n{size}\r\n{EXPLANATION}\r\n0\r\n\r\n{}",
+            probed()
+        );
+        let mut client = connected(&server).await;
+        client.write_all(asked.as_bytes()).await.unwrap();
+        let mut answers = Vec::new();
+        let _ = soon(client.read_to_end(&mut answers)).await;
+        let text = String::from_utf8(answers).unwrap();
+        assert!(text.contains("connection: close"), "{text}");
+        assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_to_go_on_gets_its_stream() {
+    let server = serve(Scripted::thorough()).await;
+    let (mut client, mut rest) = (connected(&server).await, Vec::new());
+    let asked = streamed().replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    for _ in 0..2 {
+        client.write_all(asked.as_bytes()).await.unwrap();
+        let mut go_on = [0; 25];
+        soon(client.read_exact(&mut go_on)).await.unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(is_lesson(&next(&mut client, &mut rest).await));
+    }
+}

@@ -228,11 +228,11 @@ mod tests {
         let parts = ChatRequest::new([Message::user(Content::Parts(vec![part]))]);
         assert_eq!(key(&plain), key(&spaced));
         assert_eq!(key(&plain), key(&parts));
-        let with = |schema| ChatRequest {
+        let with = |schema: Value| ChatRequest {
             tools: vec![ToolSpec {
                 name: "t".into(),
                 description: String::new(),
-                parameters: schema,
+                parameters: schema.into(),
                 extra: Map::new(),
             }],
             ..plain.clone()

@@ -96,7 +96,7 @@ pub(super) fn own() -> Vec<Tool> {
 /// A tool that others brought.
 pub(super) fn other(tool: &dyn lyceum_core::Tool) -> Tool {
     let spec = tool.spec();
-    let schema = match &spec.parameters {
+    let schema = match &*spec.parameters {
         Value::Object(schema) => schema.clone(),
         _ => JsonObject::new(),
     };

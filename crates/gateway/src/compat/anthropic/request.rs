@@ -161,7 +161,9 @@ impl MessagesIn {
             tools.push(ToolSpec {
                 name,
                 description,
-                parameters: parameters.unwrap_or_else(|| json!({"type": "object"})),
+                parameters: parameters
+                    .unwrap_or_else(|| json!({"type": "object"}))
+                    .into(),
                 extra: tool,
             });
         }

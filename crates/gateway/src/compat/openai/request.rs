@@ -299,7 +299,8 @@ impl From<FunctionIn> for ToolSpec {
             description: function.description.unwrap_or_default(),
             parameters: function
                 .parameters
-                .unwrap_or_else(|| serde_json::json!({"type": "object", "properties": {}})),
+                .unwrap_or_else(|| serde_json::json!({"type": "object", "properties": {}}))
+                .into(),
             extra: function.extra,
         }
     }

@@ -278,7 +278,7 @@ fn function(at: usize, mut tool: Map<String, Value>) -> Result<ToolSpec, ApiErro
     Ok(ToolSpec {
         name,
         description: description.to_owned(),
-        parameters: parameters.cloned().unwrap_or_else(none),
+        parameters: parameters.cloned().unwrap_or_else(none).into(),
         extra,
     })
 }
