@@ -61,8 +61,8 @@ fn keys(store: &Store) -> Result<Arc<dyn StoreKeys>> {
     match store.keys() {
         Some(keys) => Ok(keys),
         None => bail!(
-            "this kind of store does not encrypt, `sqlite` does: leave privacy.encryption_key_file out, \
-             or move the data with `lyceum memory export` and `import`"
+            "this kind of store does not encrypt, `sqlite` and `postgres` do: leave \
+             privacy.encryption_key_file out, or move the data with `lyceum memory export` and `import`"
         ),
     }
 }

@@ -12,7 +12,7 @@ use lyceum_memory::{
     StoreCheck, StoreKeys, VectorSpace, VectorStore,
 };
 use lyceum_store_json::JsonStore;
-use lyceum_store_postgres::PostgresStore;
+use lyceum_store_postgres::{PostgresOptions, PostgresStore};
 use lyceum_store_qdrant::{QdrantMemories, QdrantVectors};
 use lyceum_store_sqlite::{Encryption, SqliteOptions, SqliteStore, Unsealed};
 use secrecy::ExposeSecret as _;
@@ -72,14 +72,19 @@ impl Store {
         Self::open_as(resolved, Unsealed::Refuse).await
     }
 
-    /// The same of a file that is not encrypted wholly, to encrypt it.
+    /// The same of a store that is not encrypted wholly, to encrypt it.
     pub(crate) async fn open_as(resolved: &Resolved, unsealed: Unsealed) -> Result<(Self, String)> {
         let config = &resolved.config.store;
         // What is spent is kept there in either case.
         make(&resolved.data_dir)?;
         match (config.kind, &config.url) {
             (StoreKind::Postgres, Some(url)) => {
-                let store = PostgresStore::open(url.expose_secret(), config.options()).await?;
+                let masters = privacy::masters(resolved)?;
+                let options = PostgresOptions {
+                    encryption: masters.map(|masters| Encryption { masters, unsealed }),
+                    ..config.options()
+                };
+                let store = PostgresStore::open(url.expose_secret(), options).await?;
                 let place = format!("PostgreSQL at {}", store.host());
                 Ok((Self::Postgres(Arc::new(store)), place))
             }
@@ -165,7 +170,10 @@ impl Store {
                 let store = store.clone();
                 Savers::by_tenant(move |tenant| store.saver_of(tenant))
             }
-            Self::Postgres(store) => Savers::from(store.clone() as Arc<dyn Saver>),
+            Self::Postgres(store) => {
+                let store = store.clone();
+                Savers::by_tenant(move |tenant| store.saver_of(tenant))
+            }
         }
     }
 
@@ -181,7 +189,7 @@ impl Store {
     pub(crate) fn is_encrypting(&self) -> bool {
         match self {
             Self::Sqlite(store) | Self::Json(_, store) => store.is_encrypting(),
-            Self::Postgres(_) => false,
+            Self::Postgres(store) => store.is_encrypting(),
         }
     }
 
@@ -189,7 +197,8 @@ impl Store {
     pub(crate) fn keys(&self) -> Option<Arc<dyn StoreKeys>> {
         match self {
             Self::Sqlite(store) => Some(store.clone()),
-            Self::Json(..) | Self::Postgres(_) => None,
+            Self::Postgres(store) => Some(store.clone()),
+            Self::Json(..) => None,
         }
     }
 

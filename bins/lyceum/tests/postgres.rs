@@ -4,9 +4,11 @@
 
 mod support;
 
+use std::path::Path;
+
 use lyceum_store_postgres::test_server::TestServer;
 use serde_json::{Value, json};
-use support::{Server, run, until};
+use support::{Server, lyceum, run, until};
 
 fn start(address: &str) -> Server {
     let env = [
@@ -108,4 +110,70 @@ fn what_cannot_work_is_said_before_anything_starts() {
         said.contains("store.kind") && !said.contains("hunter2"),
         "{said}"
     );
+}
+
+/// Runs `lyceum memory …` on the database with this key, or none.
+fn memory(address: &str, data: &Path, key: Option<&str>, arguments: &[&str]) -> (bool, String) {
+    let mut command = lyceum();
+    command.arg("memory").args(arguments).arg("--data-dir");
+    command.arg(data).envs([
+        ("LYCEUM_STORE__KIND", "postgres"),
+        ("LYCEUM_STORE__URL", address),
+    ]);
+    command.envs(key.map(|key| ("LYCEUM_PRIVACY__ENCRYPTION_KEY", key)));
+    let output = command.output().unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8(said).unwrap();
+    (output.status.success(), said)
+}
+
+#[tokio::test]
+async fn a_clear_database_is_encrypted_and_opens_with_its_key_alone() {
+    let database = TestServer::start().unwrap();
+    let address = database.database().unwrap();
+    let (key, other) = ("0a".repeat(32), "0b".repeat(32));
+    let server = start(&address);
+    assert_eq!(
+        turns(explain(&server, "Mass attracts mass.").await).await,
+        2
+    );
+    server.signal("TERM");
+    let (code, errors, dir) = server.wait();
+    assert_eq!(code, Some(0), "{errors}");
+    let data = dir.path().join("data");
+    let early = memory(&address, &data, Some(&key), &["verify"]);
+    assert!(
+        !early.0 && early.1.contains("lyceum memory encrypt"),
+        "{}",
+        early.1
+    );
+    let done = memory(&address, &data, Some(&key), &["encrypt"]);
+    assert!(done.0, "{}", done.1);
+    let without = memory(&address, &data, None, &["verify"]);
+    assert!(
+        !without.0 && without.1.contains("encryption_key_file"),
+        "{}",
+        without.1
+    );
+    let wrong = memory(&address, &data, Some(&other), &["verify"]);
+    assert!(
+        !wrong.0 && wrong.1.contains("is not the one"),
+        "{}",
+        wrong.1
+    );
+    let rotated = memory(&address, &data, Some(&key), &["rotate-key"]);
+    assert!(rotated.0, "{}", rotated.1);
+    let env = [
+        ("LYCEUM_STORE__KIND", "postgres"),
+        ("LYCEUM_STORE__URL", address.as_str()),
+        ("LYCEUM_PRIVACY__ENCRYPTION_KEY", key.as_str()),
+    ];
+    let server = Server::start(&["--provider", "offline"], &env);
+    assert_eq!(turns(explain(&server, "So apples fall.").await).await, 4);
+    let verified = memory(&address, &data, Some(&key), &["verify"]);
+    assert!(verified.0, "{}", verified.1);
+    let erase = ["erase", "--tenant", "local", "--yes"];
+    let erased = memory(&address, &data, Some(&key), &erase);
+    assert!(erased.0, "{}", erased.1);
+    assert_eq!(turns(explain(&server, "Is that all?").await).await, 2);
 }

@@ -74,7 +74,12 @@ impl<S: Saver> Encrypted<S> {
         }
     }
 
-    fn seal(&self, thread: &ThreadId, batch: &Batch) -> Result<Batch, SaverError> {
+    /// A batch as the saver below is given it.
+    ///
+    /// # Errors
+    ///
+    /// [`SaverError::Backend`] where the system fails.
+    pub fn seal(&self, thread: &ThreadId, batch: &Batch) -> Result<Batch, SaverError> {
         let values = batch.values.iter().map(|value| {
             Ok(Value {
                 key: value.key.clone(),

@@ -3,52 +3,60 @@
 use async_trait::async_trait;
 use lyceum_core::Scope;
 use lyceum_memory::{Session, SessionArchive, StoreError, StoredMessage};
+use lyceum_vault::OpenedKeys;
 
 use crate::{
     PostgresStore,
     error::Failure,
-    pool::{self, Held, Param},
+    pool::{self, Begun, Held, Param},
     row::integer,
     scope::SessionKey,
-    text::stored,
+    sealing::{kept, to_write},
+    sessions::{Said, message_at, summary_at, topic_at},
 };
 
 const SESSION: &str = "\
     INSERT INTO lyceum.session (tenant, owner, name, topic, messages, completed, summary, \
-        summary_upto, created_at, updated_at, oldest_at, newest_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+        summary_upto, created_at, updated_at, oldest_at, newest_at, sealed_topic, sealed_summary) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
     ON CONFLICT (owner, name) DO NOTHING RETURNING id";
 
 const MESSAGES: &str = "\
     WITH m AS MATERIALIZED ( \
-        SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[]) WITH ORDINALITY \
-        AS m (turn, role, content, created_at, seq) \
+        SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[]) \
+        WITH ORDINALITY AS m (turn, role, content, created_at, sealed, seq) \
     ), turned AS ( \
         INSERT INTO lyceum.turn (tenant, session, name, first_seq, last_seq) \
         SELECT $1, $2, turn, min(seq), max(seq) FROM m GROUP BY turn \
     ) \
-    INSERT INTO lyceum.message (tenant, session, seq, turn, role, content, created_at) \
-    SELECT $1, $2, seq, turn, role, content, created_at FROM m";
+    INSERT INTO lyceum.message (tenant, session, seq, turn, role, content, created_at, sealed) \
+    SELECT $1, $2, seq, turn, role, content, created_at, sealed FROM m";
 
 async fn restore(
     held: &pool::Session,
+    keys: &OpenedKeys,
     key: SessionKey<'_>,
-    session: &Session,
-    messages: &[StoredMessage],
+    (session, messages): (&Session, &[StoredMessage]),
+    begun: Begun,
 ) -> Result<bool, Failure> {
     let tenant = key.owner.tenant;
-    let owner = key.owner.ensure(held).await?;
+    let texts = to_write(keys, tenant, begun)?;
+    let owner = key.owner.ensure(held, &texts).await?.id;
     let summary = session.summary.as_ref();
     let upto = summary.map_or(0, |summary| integer(summary.upto_seq));
-    let summary = summary.map(|summary| stored(&summary.text));
-    let (topic, count) = (stored(&session.topic), integer(messages.len() as u64));
+    let summary =
+        summary.map(|summary| summary_at(key, upto, |at| kept(&texts, at, &summary.text)));
+    let (summary, sealed_summary) = summary.transpose()?.unzip();
+    let (topic, sealed_topic) = topic_at(key, |at| kept(&texts, at, &session.topic))?;
+    let count = integer(messages.len() as u64);
     let times: Vec<i64> = messages
         .iter()
         .map(|message| message.created_at.0)
         .collect();
     let oldest = times.iter().copied().min().unwrap_or(session.created_at.0);
     let newest = times.iter().copied().max().unwrap_or(session.created_at.0);
-    let params: [Param<'_>; 12] = [
+    let sealed_summary = sealed_summary.flatten();
+    let params: [Param<'_>; 14] = [
         &tenant,
         &owner,
         &key.name,
@@ -61,6 +69,8 @@ async fn restore(
         &session.updated_at.0,
         &oldest,
         &newest,
+        &sealed_topic,
+        &sealed_summary,
     ];
     let Some(row) = held.query_opt(SESSION, &params).await? else {
         return Ok(false);
@@ -74,11 +84,19 @@ async fn restore(
         .iter()
         .map(|message| message.role.as_str())
         .collect();
-    let contents: Vec<_> = messages
-        .iter()
-        .map(|message| stored(&message.content))
-        .collect();
-    let params: [Param<'_>; 6] = [&tenant, &row, &turns, &roles, &contents, &times];
+    let (mut contents, mut seals) = (Vec::new(), Vec::new());
+    for (seq, message) in (1..).zip(messages) {
+        let said = Said {
+            seq,
+            turn: message.turn_id.as_str(),
+            role: message.role.as_str(),
+            created_at: message.created_at.0,
+        };
+        let (content, sealed) = message_at(key, said, |at| kept(&texts, at, &message.content))?;
+        contents.push(content);
+        seals.push(sealed);
+    }
+    let params: [Param<'_>; 7] = [&tenant, &row, &turns, &roles, &contents, &times, &seals];
     held.execute(MESSAGES, &params).await?;
     Ok(true)
 }
@@ -93,8 +111,8 @@ impl SessionArchive for PostgresStore {
     ) -> Result<bool, StoreError> {
         let key = SessionKey::new(scope)?;
         self.call("restore_session", |held: Held| async move {
-            held.write(key.owner.whose(), restore(&held, key, session, messages))
-                .await
+            let work = |begun| restore(&held, self.keys(), key, (session, messages), begun);
+            held.write(key.owner.whose(), work).await
         })
         .await
     }

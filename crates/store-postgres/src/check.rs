@@ -12,14 +12,19 @@ use async_trait::async_trait;
 use lyceum_core::{AgentId, Scope, TenantId, UserId};
 use lyceum_memory::{self as memory, Checked, Erased, StoreCheck, StoreError, lexical::Document};
 
+use lyceum_vault::{OpenedKeys, Texts};
 use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
     error::Failure,
+    memory_row::{COLUMNS, Stored, columns},
     pool::{Held, Param, Session, Whose},
-    records,
+    records::{self, body_at},
+    resealing::SessionRow,
     row::{id, limit_of, text, unsigned},
+    scope::{Home, OwnerRow, SessionKey},
+    sealing::{blinded, opened, texts_of, texts_seen},
     words,
 };
 
@@ -34,16 +39,16 @@ const OWNERS: &str = "\
     ORDER BY tenant, user_id, agent LIMIT $4";
 
 const ALL_OWNERS: &str = "\
-    SELECT id, tenant FROM lyceum.owner WHERE id > $1 ORDER BY id LIMIT 500";
+    SELECT id, tenant, user_id, agent FROM lyceum.owner WHERE id > $1 ORDER BY id LIMIT 500";
 
 const OWNER: &str = "\
     SELECT documents, total_length, \
         EXISTS (SELECT 1 FROM lyceum.session WHERE owner = o.id) \
-        OR EXISTS (SELECT 1 FROM lyceum.memory WHERE owner = o.id) \
+        OR EXISTS (SELECT 1 FROM lyceum.memory WHERE owner = o.id), words_key \
     FROM lyceum.owner o WHERE id = $1";
 
 const SESSIONS: &str = "\
-    SELECT s.name, s.messages, m.count, m.last, t.count, t.broken \
+    SELECT s.name, s.messages, m.count, m.last, t.count, t.broken, s.id \
     FROM lyceum.session s \
     CROSS JOIN LATERAL (SELECT count(*) AS count, coalesce(max(seq), 0) AS last \
         FROM lyceum.message WHERE session = s.id) m \
@@ -53,8 +58,11 @@ const SESSIONS: &str = "\
             AS broken \
         FROM lyceum.turn t WHERE t.session = s.id) t WHERE s.owner = $1";
 
-const MEMORIES: &str = "\
-    SELECT id, topic, text, context FROM lyceum.memory WHERE owner = $1 ORDER BY id";
+const MEMORIES: &str = concat!(
+    "SELECT ",
+    columns!(""),
+    ", id FROM lyceum.memory WHERE owner = $1 ORDER BY id"
+);
 
 const POSTINGS: &str = "\
     SELECT term, memory, count, length FROM lyceum.posting WHERE owner = $1 ORDER BY term, memory";
@@ -69,31 +77,27 @@ const STRAYS: &str = "\
         (SELECT count(*) FROM lyceum.job j \
             WHERE NOT EXISTS (SELECT 1 FROM lyceum.session WHERE id = j.session))";
 
-const LOCK: &str = "SELECT id FROM lyceum.owner WHERE id = $1 FOR UPDATE";
-
-/// Statements that take an owner's statistics and words away, before they are made again.
-const EMPTY: [&str; 2] = [
-    "DELETE FROM lyceum.posting WHERE owner = $1",
-    "UPDATE lyceum.owner SET documents = 0, total_length = 0 WHERE id = $1",
-];
-
-const PAGE_OF_MEMORIES: &str = "\
-    SELECT id, topic, text, context FROM lyceum.memory WHERE owner = $1 AND id > $2 \
-    ORDER BY id LIMIT 1000";
-
 const RENUMBER: &str = "\
     UPDATE lyceum.session s SET messages = \
     (SELECT coalesce(max(seq), 0) FROM lyceum.message WHERE session = s.id) \
     WHERE s.owner = $1";
 
 /// Checks what belongs to one owner; inside a transaction that sees one state.
-async fn verify(session: &Session, owner: i64) -> Result<Checked, Failure> {
+async fn verify(
+    session: &Session,
+    keys: &OpenedKeys,
+    (owner, of): (i64, &OwnerRow),
+) -> Result<Checked, Failure> {
     let mut checked = Checked::default();
     let Some(row) = session.query_opt(OWNER, &[&owner]).await? else {
         return Ok(checked);
     };
     let counts: (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     checked.owners = u64::from(row.try_get::<_, bool>(2)?);
+    let texts = &match keys.masters() {
+        None => keys.texts(&of.tenant, Vec::new())?,
+        Some(_) => texts_seen(session, keys, &of.tenant).await?,
+    };
     for row in session.query(SESSIONS, &[&owner]).await? {
         checked.sessions += 1;
         let name: &str = row.try_get(0)?;
@@ -109,22 +113,53 @@ async fn verify(session: &Session, owner: i64) -> Result<Checked, Failure> {
             let detail = format!("session {name} has {there} messages, its turns {of_turns}");
             checked.fault("turns", detail);
         }
+        // What is clear needs no look.
+        if texts.keys().is_some() {
+            let owner = of.owner();
+            let id = row.try_get(6)?;
+            let key = SessionKey { owner, name };
+            for row in (SessionRow { id, key, texts }).refused(session).await? {
+                checked.fault("sealed", format!("{row}: it does not open"));
+            }
+        }
     }
-    words_of(session, owner, counts, &mut checked).await?;
+    let home = Home {
+        id: owner,
+        owner: of.owner(),
+        texts,
+    };
+    words_of(session, home, row.try_get(3)?, counts, &mut checked).await?;
     Ok(checked)
 }
 
-/// Compares an owner's words with its memories.
+/// Compares an owner's words, which are written with this version of a key, with its memories.
 async fn words_of(
     session: &Session,
-    owner: i64,
+    home: Home<'_>,
+    version: i64,
     (documents, total_length): (i64, i64),
     checked: &mut Checked,
 ) -> Result<(), Failure> {
     let (mut wanted, mut there, mut length) = (Words::new(), 0, 0);
+    let owner = home.id;
     for row in session.query(MEMORIES, &[&owner]).await? {
-        let id: i64 = row.try_get(0)?;
-        let document = Document::new(&[&text(&row, 1)?, &text(&row, 2)?, &text(&row, 3)?]);
+        let id: i64 = row.try_get(COLUMNS)?;
+        let texts = match Stored::read(&row)?.open(home.owner, home.texts) {
+            Ok(texts) => texts,
+            Err(error) => {
+                checked.fault("sealed", format!("{error}: it does not open"));
+                continue;
+            }
+        };
+        let document = Document::new(&texts.each_ref().map(String::as_str));
+        let document = match blinded(home.texts, (owner, version), document) {
+            Ok(document) => document,
+            Err(Failure::Sealed(error)) => {
+                checked.fault("sealed", format!("{error}: it does not open"));
+                return Ok(());
+            }
+            Err(other) => return Err(other),
+        };
         let words = i64::from(document.length);
         there += 1;
         length += words;
@@ -163,37 +198,63 @@ async fn words_of(
     Ok(())
 }
 
-/// Makes what follows from one owner's rows anew; inside a transaction.
-async fn rebuild(session: &Session, owner: i64, tenant: &str) -> Result<(), Failure> {
-    session.query(LOCK, &[&owner]).await?;
-    for sql in EMPTY {
-        session.execute(sql, &[&owner]).await?;
-    }
-    let mut after = 0_i64;
-    loop {
-        let rows = session.query(PAGE_OF_MEMORIES, &[&owner, &after]).await?;
-        let Some(last) = rows.last() else { break };
-        after = last.try_get(0)?;
-        let mut words = words::Words::default();
-        for row in &rows {
-            let document = Document::new(&[&text(row, 1)?, &text(row, 2)?, &text(row, 3)?]);
-            words.add(row.try_get(0)?, document);
+/// The records that do not open, from a number on, and the last one that was looked at; inside a
+/// transaction that sees one state.
+async fn records_refused(
+    session: &Session,
+    keys: &OpenedKeys,
+    after: &(String, String, String),
+) -> Result<(Vec<String>, Option<(String, String, String)>), Failure> {
+    let params: [Param<'_>; 3] = [&after.0, &after.1, &after.2];
+    let rows = session.query(RECORDS, &params).await?;
+    let (mut refused, mut texts) = (Vec::new(), None::<Texts>);
+    for row in &rows {
+        let (tenant, kind): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        if texts.as_ref().is_none_or(|texts| texts.tenant() != tenant) {
+            texts = Some(texts_seen(session, keys, tenant).await?);
         }
-        words.store(session, tenant, owner).await?;
+        let (name, group) = (text(row, 2)?, text(row, 3)?);
+        let columns = (row.try_get(4)?, row.try_get(5)?);
+        if let Some(texts) = &texts {
+            let body = body_at((kind, &name, &group), |at| opened(texts, at, columns));
+            refused.extend(body.err().map(|row| row.to_string()));
+        }
     }
+    let last = rows.last();
+    let last =
+        last.map(|row| Ok::<_, Failure>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+    Ok((refused, last.transpose()?))
+}
+
+const RECORDS: &str = "\
+    SELECT tenant, kind, name, grouped, body, sealed FROM lyceum.record \
+    WHERE (tenant, kind, name) > ($1, $2, $3) ORDER BY tenant, kind, name LIMIT 1000";
+
+/// Makes what follows from one owner's rows anew; inside a transaction.
+async fn rebuild(
+    session: &Session,
+    keys: &OpenedKeys,
+    (owner, of): (i64, &OwnerRow),
+) -> Result<(), Failure> {
+    let home = Home {
+        id: owner,
+        owner: of.owner(),
+        texts: &texts_of(session, keys, &of.tenant).await?,
+    };
+    words::rebuild(session, home).await?;
     session.execute(RENUMBER, &[&owner]).await?;
     Ok(())
 }
 
 impl PostgresStore {
-    /// The rows of all owners and their tenants.
-    async fn all_owners(&self) -> Result<Vec<(i64, String)>, StoreError> {
-        let mut all: Vec<(i64, String)> = Vec::new();
+    /// The rows of all owners.
+    async fn all_owners(&self) -> Result<Vec<(i64, OwnerRow)>, StoreError> {
+        let mut all: Vec<(i64, OwnerRow)> = Vec::new();
         loop {
             let after = all.last().map_or(0, |(id, _)| *id);
             let page = self.call("owners", |session: Held| async move {
                 let rows = session.ask(Whose::Operator, ALL_OWNERS, &[&after]).await?;
-                let owner = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+                let owner = |row: &Row| Ok((row.try_get(0)?, OwnerRow::read(row, 1)?));
                 rows.iter().map(owner).collect::<Result<Vec<_>, Failure>>()
             });
             let page = page.await?;
@@ -229,6 +290,10 @@ const POSTINGS_OF: &str = "\
 const FORGET: &str = "\
     DELETE FROM lyceum.owner WHERE tenant = $1 AND ($2::text IS NULL OR user_id = $2)";
 
+/// Destroys a tenant's keys, so that nothing that they sealed can be read again, here or in a copy
+/// of the rows that was made without its keys.
+const DESTROY: &str = "DELETE FROM lyceum.tenant_key WHERE tenant = $1";
+
 async fn erase(session: &Session, whose: &memory::Whose) -> Result<Erased, Failure> {
     let tenant = whose.tenant.as_str();
     let user = whose.user.as_ref().map(UserId::as_str);
@@ -245,7 +310,7 @@ async fn erase(session: &Session, whose: &memory::Whose) -> Result<Erased, Failu
     erased.memories = session.execute(MEMORIES_OF, &params).await?;
     session.execute(FORGET, &params).await?;
     if user.is_none() {
-        session.execute(records::ERASE, &[&tenant]).await?;
+        erased.records = session.execute(records::ERASE, &[&tenant]).await?;
     }
     Ok(erased)
 }
@@ -254,12 +319,24 @@ async fn erase(session: &Session, whose: &memory::Whose) -> Result<Erased, Failu
 impl StoreCheck for PostgresStore {
     async fn verify(&self) -> Result<Checked, StoreError> {
         let mut checked = Checked::default();
-        for (owner, _) in self.all_owners().await? {
+        for (owner, of) in &self.all_owners().await? {
             let one = self.call("verify", |session: Held| async move {
-                let work = verify(&session, owner);
+                let work = verify(&session, self.keys(), (*owner, of));
                 session.snapshot(Whose::Operator, work).await
             });
             checked.add(one.await?);
+        }
+        let mut after = self.is_encrypting().then(Default::default);
+        while let Some(from) = &after {
+            let page = self.call("verify_records", |session: Held| async move {
+                let work = records_refused(&session, self.keys(), from);
+                session.snapshot(Whose::Operator, work).await
+            });
+            let (refused, last) = page.await?;
+            for row in refused {
+                checked.fault("sealed", format!("{row}: it does not open"));
+            }
+            after = last;
         }
         let strays = self.call("strays", |session: Held| async move {
             let rows = session.ask(Whose::Operator, STRAYS, &[]).await?;
@@ -277,10 +354,10 @@ impl StoreCheck for PostgresStore {
     }
 
     async fn rebuild(&self) -> Result<(), StoreError> {
-        for (owner, tenant) in &self.all_owners().await? {
+        for (owner, of) in &self.all_owners().await? {
             let one = self.call("rebuild", |session: Held| async move {
-                let work = rebuild(&session, *owner, tenant);
-                session.write(Whose::Operator, work).await
+                let work = rebuild(&session, self.keys(), (*owner, of));
+                session.write(Whose::Operator, |_| work).await
             });
             one.await?;
         }
@@ -314,9 +391,19 @@ impl StoreCheck for PostgresStore {
     }
 
     async fn erase(&self, whose: &memory::Whose) -> Result<Erased, StoreError> {
+        let rights = Whose::Tenant(whose.tenant.as_str());
+        if whose.user.is_none() {
+            // First, and by itself: whatever comes between, nothing is readable from here on.
+            let destroyed = self.call("destroy_keys", |session: Held| async move {
+                let tenant = whose.tenant.as_str();
+                let work = async { Ok::<_, Failure>(session.execute(DESTROY, &[&tenant]).await?) };
+                session.change_keys(rights, work).await
+            });
+            destroyed.await?;
+            self.keys().forget();
+        }
         self.call("erase", |session: Held| async move {
-            let rights = Whose::Tenant(whose.tenant.as_str());
-            session.write(rights, erase(&session, whose)).await
+            session.write(rights, |_| erase(&session, whose)).await
         })
         .await
     }

@@ -141,13 +141,13 @@ pub(crate) const IDLE: &str = "\
     ORDER BY name LIMIT $3";
 
 /// What a write to a thread comes to. A refusal is no failure of the store.
-enum Outcome<T> {
+pub(crate) enum Outcome<T> {
     Done(T),
     Refused,
 }
 
 /// A batch as the arrays that one statement takes. Of what stands in it twice, the last counts.
-struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     heads: BTreeMap<(&'a str, i64), (&'a Checkpoint, String)>,
     last: Option<i64>,
     values: BTreeMap<(&'a str, i64), &'a [u8]>,
@@ -155,7 +155,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn new(batch: &'a Batch) -> Result<Self, StoreError> {
+    pub(crate) fn new(batch: &'a Batch) -> Result<Self, StoreError> {
         let encode = |head: &'a Checkpoint| match serde_json::to_string(head) {
             Ok(json) => Ok(((head.namespace.as_str(), integer(head.id.0)), (head, json))),
             Err(source) => Err(StoreError::Internal {
@@ -186,7 +186,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-async fn commit(
+pub(crate) async fn commit(
     session: &Session,
     lease: &Lease,
     columns: &Columns<'_>,
@@ -328,7 +328,10 @@ fn saver_error(thread: &ThreadId, error: StoreError) -> SaverError {
     }
 }
 
-fn fenced<T>(thread: &ThreadId, written: Result<Outcome<T>, StoreError>) -> Result<T, SaverError> {
+pub(crate) fn fenced<T>(
+    thread: &ThreadId,
+    written: Result<Outcome<T>, StoreError>,
+) -> Result<T, SaverError> {
     match written {
         Ok(Outcome::Done(value)) => Ok(value),
         Ok(Outcome::Refused) => Err(SaverError::Fenced {

@@ -6,6 +6,7 @@
 use std::{error::Error as _, io, time::Duration};
 
 use lyceum_memory::StoreError;
+use lyceum_vault::{SealError, SealedRow};
 use tokio_postgres::{Error, error::SqlState};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -52,6 +53,40 @@ pub enum OpenError {
         /// The newest format that this program knows.
         known: i32,
     },
+    /// The texts are sealed, and no key was given.
+    #[error(
+        "read the database at {host}: it is encrypted; say where its key is with \
+         privacy.encryption_key_file"
+    )]
+    KeyNeeded {
+        /// The host and port.
+        host: String,
+    },
+    /// The texts are sealed with another key.
+    #[error(
+        "read the database at {host}: the encryption key is not the one it was written with \
+         ({tenant}: {source}); give that one, or name it among privacy.encryption_old_key_files"
+    )]
+    WrongKey {
+        /// The host and port.
+        host: String,
+        /// The tenant whose key does not open.
+        tenant: String,
+        /// What is known of it.
+        #[source]
+        source: lyceum_vault::OpenError,
+    },
+    /// A key was given, and texts are clear.
+    #[error(
+        "read the database at {host}: what it holds of {tenants} tenants is not encrypted, or not \
+         wholly; run `lyceum memory encrypt`, or repeat a `lyceum memory erase` that was cut off"
+    )]
+    NotSealed {
+        /// The host and port.
+        host: String,
+        /// How many tenants are concerned.
+        tenants: u64,
+    },
     /// The tables could not be made.
     #[error(
         "bring the database's tables to format {to}: {}; nothing was changed. The user must own \
@@ -94,6 +129,9 @@ impl OpenError {
             Self::Unreachable { .. } => "unreachable",
             Self::Denied { .. } => "denied",
             Self::Newer { .. } => "newer",
+            Self::KeyNeeded { .. } => "key_needed",
+            Self::WrongKey { .. } => "wrong_key",
+            Self::NotSealed { .. } => "not_sealed",
             Self::Migrate { .. } => "migrate",
             Self::Prepare { .. } => "prepare",
         }
@@ -157,6 +195,10 @@ pub(crate) enum Failure {
     Pool(PoolError),
     /// The server or the connection.
     Postgres(Error),
+    /// A row whose sealed content does not open.
+    Sealed(SealedRow),
+    /// The tenant has no key to write with yet.
+    NoKey { tenant: String },
 }
 
 impl Failure {
@@ -170,7 +212,7 @@ impl Failure {
     /// Whether the same call on another connection may well succeed at once.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Store(_) => false,
+            Self::Store(_) | Self::Sealed(_) | Self::NoKey { .. } => false,
             // A server that restarts is back soon; a pool in use would only be used more.
             Self::Pool(error) => matches!(error, PoolError::Unreachable { .. }),
             Self::Postgres(error) => is_lost(error) || is_contended(error),
@@ -190,6 +232,20 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<SealedRow> for Failure {
+    fn from(row: SealedRow) -> Self {
+        Self::Sealed(row)
+    }
+}
+
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        Self::Store(StoreError::Internal {
+            source: error.into(),
+        })
+    }
+}
+
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -198,6 +254,14 @@ impl From<Failure> for StoreError {
                 source: source.into(),
             },
             Failure::Postgres(error) => classify(error),
+            Failure::Sealed(SealedRow { table, row, why }) => Self::Sealed {
+                table,
+                row,
+                source: why.into(),
+            },
+            Failure::NoKey { tenant } => Self::Internal {
+                source: format!("{tenant} has no key, although one was made").into(),
+            },
         }
     }
 }

@@ -44,6 +44,11 @@ impl Ear {
         }
     }
 
+    /// How the database is reached.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     fn open(&self) -> broadcast::Receiver<String> {
         let receiver = self.heard.subscribe();
         self.task.get_or_init(|| {

@@ -12,24 +12,28 @@ use lyceum_memory::{
     Claim, ClaimRequest, ClaimedJob, DeadJob, FailedJob, JobId, JobResults, JobStore, Lease,
     NewJob, StoreError, Summary, Timestamp, VANISHED,
 };
+use lyceum_vault::{At, OpenedKeys, Texts};
 use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
     error::Failure,
     memories,
-    pool::{Held, Param, Session, Whose},
+    pool::{Begun, Held, Param, Session, Whose},
     row::{id, integer, limit_of, millis, text, time, unsigned},
-    scope::Owner,
+    scope::{Home, Owner, OwnerRow, SessionKey},
+    sealing::{kept, opened, texts_of, to_write},
+    sessions::summary_at,
     text::stored,
 };
 
 const INSERT: &str = "\
-    INSERT INTO lyceum.job (tenant, name, session, owner, kind, payload, due_at, created_at) \
-    SELECT $1, j.name, $2, $3, j.kind, j.payload, clock.now, clock.now \
+    INSERT INTO lyceum.job \
+        (tenant, name, session, owner, kind, payload, due_at, created_at, sealed) \
+    SELECT $1, j.name, $2, $3, j.kind, j.payload, clock.now, clock.now, j.sealed \
     FROM (SELECT lyceum.now_ms() AS now) clock, \
-        unnest($4::text[], $5::text[], $6::text[]) WITH ORDINALITY \
-        AS j (name, kind, payload, place) \
+        unnest($4::text[], $5::text[], $6::text[], $7::bytea[]) WITH ORDINALITY \
+        AS j (name, kind, payload, sealed, place) \
     ORDER BY j.place";
 
 /// Takes the job that is due longest, or buries it when it was claimed too often.
@@ -50,7 +54,7 @@ pub(crate) const CLAIM: &str = "\
     FROM clock, next, lyceum.session s, lyceum.owner o \
     WHERE j.id = next.id AND s.id = j.session AND o.id = j.owner \
     RETURNING j.name, o.tenant, o.user_id, o.agent, s.name, j.epoch, j.due_at, j.kind, j.payload, \
-        j.attempts, j.created_at, j.phase";
+        j.attempts, j.created_at, j.phase, j.sealed";
 
 /// When the next job is due that is not due yet.
 pub(crate) const NEXT: &str = "\
@@ -62,7 +66,8 @@ pub(crate) const NEXT: &str = "\
     ) due";
 
 pub(crate) const DEAD: &str = "\
-    SELECT name, kind, payload, attempts, reason, due_at FROM lyceum.job \
+    SELECT name, kind, payload, attempts, reason, due_at, sealed, \
+        (SELECT s.name FROM lyceum.session s WHERE s.id = j.session) FROM lyceum.job j \
     WHERE owner = (SELECT id FROM lyceum.owner \
         WHERE tenant = $1 AND user_id = $2 AND agent = $3) \
     AND phase = 2 ORDER BY due_at DESC, id LIMIT $4";
@@ -100,11 +105,11 @@ const DIE: &str = held!(
 
 const COMPLETE: &str = held!(
     "DELETE FROM lyceum.job j USING lyceum.session s, lyceum.owner o ",
-    "RETURNING j.owner, j.session"
+    "RETURNING j.owner, j.session, lyceum.now_ms()"
 );
 
 const SUMMARISE: &str = "\
-    UPDATE lyceum.session SET summary = $2, summary_upto = $3 \
+    UPDATE lyceum.session SET summary = $2, summary_upto = $3, sealed_summary = $4 \
     WHERE id = $1 AND summary_upto < $3";
 
 const REVIVE: &str = "\
@@ -113,29 +118,74 @@ const REVIVE: &str = "\
     WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 \
         AND j.owner = o.id AND j.name = $4 AND j.phase = 2 RETURNING j.id";
 
+/// The reason of a job whose payload was changed, or whose key is gone.
+const UNREADABLE: &str = "it does not open";
+
+const BURY: &str = "\
+    UPDATE lyceum.job SET phase = 2, due_at = lyceum.now_ms(), reason = $2 WHERE name = $1";
+
+/// Where the payload of a job stands.
+pub(crate) fn job_at<T>(
+    SessionKey { owner, name }: SessionKey<'_>,
+    (job, kind): (&str, &str),
+    then: impl FnOnce(At<'_>) -> T,
+) -> T {
+    then(At {
+        table: "job",
+        column: "sealed",
+        row: &[owner.user, owner.agent, name, job],
+        rest: &[kind],
+    })
+}
+
 /// Adds jobs that are due at once; inside a transaction that holds the session's row.
 pub(crate) async fn insert(
     session: &Session,
-    tenant: &str,
-    owner: i64,
-    row: i64,
+    home: Home<'_>,
+    (row, name): (i64, &str),
     jobs: &[NewJob],
 ) -> Result<(), Failure> {
     if jobs.is_empty() {
         return Ok(());
     }
+    let owner = home.owner;
+    let key = SessionKey { owner, name };
     let names: Vec<String> = jobs.iter().map(|_| JobId::random().to_string()).collect();
     let kinds: Vec<&str> = jobs.iter().map(|job| job.kind.as_str()).collect();
-    // JSON escapes U+0000.
-    let payloads: Vec<String> = jobs.iter().map(|job| job.payload.to_string()).collect();
-    session
-        .execute(INSERT, &[&tenant, &row, &owner, &names, &kinds, &payloads])
-        .await?;
+    let (mut payloads, mut seals) = (Vec::new(), Vec::new());
+    for (name, job) in names.iter().zip(jobs) {
+        let payload = job.payload.to_string();
+        let keep = |at: At<'_>| {
+            let (clear, sealed) = kept(home.texts, at, &payload)?;
+            Ok::<_, Failure>((clear.into_owned(), sealed))
+        };
+        let (payload, sealed) = job_at(key, (name, &job.kind), keep)?;
+        payloads.push(payload);
+        seals.push(sealed);
+    }
+    let params: [Param<'_>; 7] = [
+        &owner.tenant,
+        &row,
+        &home.id,
+        &names,
+        &kinds,
+        &payloads,
+        &seals,
+    ];
+    session.execute(INSERT, &params).await?;
     Ok(())
 }
 
-fn claimed(row: &Row) -> Result<ClaimedJob, Failure> {
-    let payload: &str = row.try_get(8)?;
+fn claimed(row: &Row, texts: &Texts) -> Result<ClaimedJob, Failure> {
+    let owner = OwnerRow::read(row, 1)?;
+    let (name, session): (&str, &str) = (row.try_get(0)?, row.try_get(4)?);
+    let kind: String = row.try_get(7)?;
+    let key = SessionKey {
+        owner: owner.owner(),
+        name: session,
+    };
+    let columns = (row.try_get(8)?, row.try_get(12)?);
+    let payload = job_at(key, (name, &kind), |at| opened(texts, at, columns))?;
     Ok(ClaimedJob {
         lease: Lease {
             job: id(row, 0, JobId::new)?,
@@ -148,8 +198,8 @@ fn claimed(row: &Row) -> Result<ClaimedJob, Failure> {
             epoch: unsigned(row.try_get(5)?),
             until: time(row, 6)?,
         },
-        kind: row.try_get(7)?,
-        payload: serde_json::from_str(payload).map_err(Failure::corrupt)?,
+        kind,
+        payload: serde_json::from_str(&payload).map_err(Failure::corrupt)?,
         attempts: attempts(row, 9)?,
         created_at: time(row, 10)?,
     })
@@ -159,29 +209,90 @@ fn attempts(row: &Row, at: usize) -> Result<u32, Failure> {
     u32::try_from(row.try_get::<_, i64>(at)?).map_err(Failure::corrupt)
 }
 
-fn dead(row: &Row) -> Result<DeadJob, Failure> {
-    let payload: &str = row.try_get(2)?;
+fn dead(row: &Row, owner: Owner<'_>, texts: &Texts) -> Result<DeadJob, Failure> {
+    let (name, kind): (&str, String) = (row.try_get(0)?, row.try_get(1)?);
+    let key = SessionKey {
+        owner,
+        name: row.try_get(7)?,
+    };
+    let columns = (row.try_get(2)?, row.try_get(6)?);
+    let payload = job_at(key, (name, &kind), |at| opened(texts, at, columns))?;
     Ok(DeadJob {
         id: id(row, 0, JobId::new)?,
-        kind: row.try_get(1)?,
-        payload: serde_json::from_str(payload).map_err(Failure::corrupt)?,
+        kind,
+        payload: serde_json::from_str(&payload).map_err(Failure::corrupt)?,
         attempts: attempts(row, 3)?,
         reason: text(row, 4)?,
         died_at: time(row, 5)?,
     })
 }
 
-async fn claim(session: &Session, request: &ClaimRequest<'_>) -> Result<Claim, Failure> {
+/// A step of handing out: what one statement took.
+enum Taken {
+    Nothing,
+    /// One that was buried, or given up.
+    Dead,
+    Job(Box<ClaimedJob>),
+}
+
+/// Takes the next job that is due. Where texts are sealed its key is looked for while its row is
+/// locked, so that it is one that opens it.
+async fn take(
+    session: &Session,
+    keys: &OpenedKeys,
+    params: &[Param<'_>],
+) -> Result<Taken, Failure> {
+    if keys.masters().is_none() {
+        let rows = session.ask(Whose::Operator, CLAIM, params).await?;
+        return taken(rows.first(), |tenant| Ok(keys.texts(&tenant, Vec::new())?));
+    }
+    let work = async {
+        let rows = session.query(CLAIM, params).await?;
+        let Some(row) = rows.first() else {
+            return Ok(Taken::Nothing);
+        };
+        let texts = texts_of(session, keys, row.try_get(1)?).await?;
+        match taken(Some(row), |_| Ok(texts)) {
+            // The jobs of others wait behind it.
+            Err(Failure::Sealed(error)) => {
+                tracing::error!(%error, "a job is given up: it does not open");
+                let name: &str = row.try_get(0)?;
+                session.execute(BURY, &[&name, &UNREADABLE]).await?;
+                Ok(Taken::Dead)
+            }
+            taken => taken,
+        }
+    };
+    session.write(Whose::Operator, |_| work).await
+}
+
+fn taken(
+    row: Option<&Row>,
+    texts: impl FnOnce(String) -> Result<Texts, Failure>,
+) -> Result<Taken, Failure> {
+    let Some(row) = row else {
+        return Ok(Taken::Nothing);
+    };
+    if row.try_get::<_, i16>(11)? != 1 {
+        return Ok(Taken::Dead);
+    }
+    let texts = texts(row.try_get(1)?)?;
+    Ok(Taken::Job(Box::new(claimed(row, &texts)?)))
+}
+
+async fn claim(
+    session: &Session,
+    keys: &OpenedKeys,
+    request: &ClaimRequest<'_>,
+) -> Result<Claim, Failure> {
     let (kinds, lease) = (request.kinds, millis(request.lease));
     let most = i64::from(request.max_attempts);
+    let params: [Param<'_>; 4] = [&kinds, &lease, &most, &VANISHED];
     loop {
-        let params: [Param<'_>; 4] = [&kinds, &lease, &most, &VANISHED];
-        let rows = session.ask(Whose::Operator, CLAIM, &params).await?;
-        let Some(row) = rows.first() else {
-            break;
-        };
-        if row.try_get::<_, i16>(11)? == 1 {
-            return Ok(Claim::Job(Box::new(claimed(row)?)));
+        match take(session, keys, &params).await? {
+            Taken::Job(job) => return Ok(Claim::Job(job)),
+            Taken::Dead => {}
+            Taken::Nothing => break,
         }
     }
     let rows = session.ask(Whose::Operator, NEXT, &[&kinds]).await?;
@@ -229,18 +340,34 @@ fn lost(lease: &Lease) -> Failure {
     })
 }
 
-async fn complete(session: &Session, lease: &Lease, results: &JobResults) -> Result<(), Failure> {
+async fn complete(
+    session: &Session,
+    keys: &OpenedKeys,
+    lease: &Lease,
+    results: &JobResults,
+    begun: Begun,
+) -> Result<(), Failure> {
     let bound = Bound::new(lease);
+    let texts = to_write(keys, bound.owner.tenant, begun)?;
     let done = session.query_opt(COMPLETE, &bound.params(&[])).await?;
     let done = done.ok_or_else(|| lost(lease))?;
-    let (owner, row): (i64, i64) = (done.try_get(0)?, done.try_get(1)?);
+    let (row, now): (i64, i64) = (done.try_get(1)?, done.try_get(2)?);
+    let (owner, name) = (bound.owner, bound.session.unwrap_or_default());
+    let key = SessionKey { owner, name };
+    let home = Home {
+        id: done.try_get(0)?,
+        owner,
+        texts: &texts,
+    };
     if let Some(Summary { upto_seq, text }) = &results.summary {
-        let (text, upto) = (stored(text), integer(*upto_seq));
-        session.execute(SUMMARISE, &[&row, &text, &upto]).await?;
+        let upto = integer(*upto_seq);
+        let (text, sealed) = summary_at(key, upto, |at| kept(&texts, at, text))?;
+        session
+            .execute(SUMMARISE, &[&row, &text, &upto, &sealed])
+            .await?;
     }
-    let tenant = bound.owner.tenant;
-    insert(session, tenant, owner, row, &results.jobs).await?;
-    memories::insert(session, tenant, owner, bound.session, &results.memories)
+    insert(session, home, (row, name), &results.jobs).await?;
+    memories::insert(session, home, bound.session, &results.memories, now)
         .await
         .map(drop)
 }
@@ -251,7 +378,7 @@ impl JobStore for PostgresStore {
     /// then due again when its lease has ended.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
         self.call_once("claim", |session: Held| async move {
-            claim(&session, request).await
+            claim(&session, self.keys(), request).await
         })
         .await
     }
@@ -275,9 +402,8 @@ impl JobStore for PostgresStore {
     async fn complete(&self, lease: &Lease, results: &JobResults) -> Result<(), StoreError> {
         self.call("complete_job", |session: Held| async move {
             let whose = Owner::new(&lease.scope).whose();
-            session
-                .write(whose, complete(&session, lease, results))
-                .await
+            let work = |begun| complete(&session, self.keys(), lease, results, begun);
+            session.write(whose, work).await
         })
         .await
     }
@@ -315,10 +441,18 @@ impl JobStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let rows = session
-                .ask(owner.whose(), DEAD, &[&tenant, &user, &agent, &limit])
-                .await?;
-            rows.iter().map(dead).collect()
+            let params: [Param<'_>; 4] = [&tenant, &user, &agent, &limit];
+            let (texts, rows) = self.rows(&session, tenant, DEAD, &params).await?;
+            let mut all = Vec::new();
+            for row in &rows {
+                match dead(row, owner, &texts) {
+                    Err(Failure::Sealed(error)) => {
+                        tracing::error!(%error, "a job that is dead does not open");
+                    }
+                    job => all.push(job?),
+                }
+            }
+            Ok(all)
         })
         .await
     }

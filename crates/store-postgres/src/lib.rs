@@ -3,7 +3,7 @@
 //! # Map
 //!
 //! [`PostgresStore`] implements `SessionStore`, `MemoryStore`, `JobStore`, `SessionArchive`, the graphs' `Saver`, and
-//! core's `RecordStore` and `Hints`. A call takes a connection of a bounded pool,
+//! core's `RecordStore` and `Hints`, and `StoreKeys`. A call takes a connection of a bounded pool,
 //! and is one statement, and so one round trip and one transaction, wherever that can be.
 //!
 //! Invariant: what was acknowledged is on the server's disk; leases are judged by the server's
@@ -19,12 +19,17 @@ mod hints;
 mod items;
 mod jobs;
 mod memories;
+mod memory_row;
 mod migrate;
 mod options;
 mod pool;
 mod records;
+mod resealing;
+mod rotate;
 mod row;
+mod saver;
 mod scope;
+mod sealing;
 mod sessions;
 mod store;
 #[cfg(feature = "test-server")]
@@ -35,5 +40,6 @@ mod text;
 mod words;
 
 pub use error::OpenError;
+pub use lyceum_vault::{Encryption, Unsealed};
 pub use options::PostgresOptions;
 pub use store::PostgresStore;

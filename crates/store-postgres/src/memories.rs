@@ -17,17 +17,20 @@ use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
     AsOf, Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory,
-    Recollection, StoreError, Superseded, Timestamp,
+    Recollection, StoreError, Superseded, Times, Timestamp,
     lexical::{Corpus, Document, query_terms},
 };
+use lyceum_vault::{OpenedKeys, Texts};
 use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
     error::Failure,
-    pool::{Held, Param, Session},
-    row::{id, limit_of, text, time, unsigned},
-    scope::Owner,
+    memory_row::{COLUMNS, Said, Stored},
+    pool::{Begun, Held, Param, Session},
+    row::{id, limit_of, time, unsigned},
+    scope::{FIND, Home, Owner},
+    sealing::{terms, to_change, to_write},
     text::stored,
     words::{self, COMMON, COMMON_SHARE, POSTINGS, POSTINGS_AS_OF, Words, postings},
 };
@@ -41,40 +44,73 @@ const TIES: usize = 100;
 /// Above every name, because names are ASCII.
 const LAST_NAME: &str = "\u{7f}";
 
+/// The columns of a memory's texts.
+struct Kept<'a> {
+    clear: [Cow<'a, str>; 3],
+    sealed: Option<Vec<u8>>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(
+        home: Home<'_>,
+        origin: Option<&str>,
+        memory: &'a NewMemory,
+        times: Times,
+    ) -> Result<Self, Failure> {
+        let said = Said {
+            name: memory.id.as_str(),
+            kind: memory.kind.as_str(),
+            importance: memory.importance,
+            session: origin,
+            times,
+            valid_to: memory.valid_to,
+        };
+        let texts = [&*memory.topic, &memory.text, &memory.context];
+        let sealed = said.at(home.owner, |at| home.texts.seal(at, &texts))?;
+        let clear = match sealed {
+            Some(_) => [const { Cow::Borrowed("") }; 3],
+            None => texts.map(stored),
+        };
+        Ok(Self { clear, sealed })
+    }
+}
+
 /// Stores the memories whose ids the owner does not have, and says how many those were; inside
-/// a transaction. The owner's row is locked last of all, and only shortly.
+/// a transaction.
 pub(crate) async fn insert(
     session: &Session,
-    tenant: &str,
-    owner: i64,
+    home: Home<'_>,
     origin: Option<&str>,
     memories: &[NewMemory],
+    now: i64,
 ) -> Result<usize, Failure> {
     if memories.is_empty() {
         return Ok(0);
     }
+    let (tenant, owner) = (home.owner.tenant, home.id);
     let names: Vec<&str> = memories.iter().map(|memory| memory.id.as_str()).collect();
     let kinds: Vec<&str> = memories.iter().map(|memory| memory.kind.as_str()).collect();
-    let topics: Vec<Cow<'_, str>> = memories
-        .iter()
-        .map(|memory| stored(&memory.topic))
-        .collect();
-    let texts: Vec<Cow<'_, str>> = memories.iter().map(|memory| stored(&memory.text)).collect();
     let importance: Vec<f32> = memories.iter().map(|memory| memory.importance).collect();
-    let times: Vec<Option<i64>> = memories
+    let (mut topics, mut texts, mut contexts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut created, mut recorded) = (Vec::new(), Vec::new());
+    let (mut from, mut seals) = (Vec::new(), Vec::new());
+    for memory in memories {
+        let times = memory.times(Timestamp(now));
+        let Kept { clear, sealed } = Kept::new(home, origin, memory, times)?;
+        let [topic, text, context] = clear;
+        topics.push(topic);
+        texts.push(text);
+        contexts.push(context);
+        created.push(times.created_at.0);
+        recorded.push(times.recorded_at.0);
+        from.push(times.valid_from.0);
+        seals.push(sealed);
+    }
+    let to: Vec<Option<i64>> = memories
         .iter()
-        .map(|memory| memory.created_at.map(|at| at.0))
+        .map(|memory| memory.valid_to.map(|at| at.0))
         .collect();
-    let contexts: Vec<Cow<'_, str>> = memories
-        .iter()
-        .map(|memory| stored(&memory.context))
-        .collect();
-    let time = |of: fn(&NewMemory) -> Option<Timestamp>| -> Vec<Option<i64>> {
-        memories.iter().map(|one| of(one).map(|at| at.0)).collect()
-    };
     let past = |one: &NewMemory| one.recorded.as_ref()?.superseded.clone();
-    let (from, to) = (time(|one| one.valid_from), time(|one| one.valid_to));
-    let recorded = time(|one| one.recorded.as_ref().map(|recorded| recorded.at));
     let past: Vec<Option<Superseded>> = memories.iter().map(past).collect();
     let past_by: Vec<Option<&str>> = past
         .iter()
@@ -86,7 +122,7 @@ pub(crate) async fn insert(
             .collect()
     };
     let (past_at, past_from) = (past_time(|past| past.at), past_time(|past| past.from));
-    let params: [Param<'_>; 16] = [
+    let params: [Param<'_>; 17] = [
         &tenant,
         &owner,
         &origin,
@@ -95,7 +131,7 @@ pub(crate) async fn insert(
         &topics,
         &texts,
         &importance,
-        &times,
+        &created,
         &contexts,
         &from,
         &to,
@@ -103,6 +139,7 @@ pub(crate) async fn insert(
         &past_by,
         &past_at,
         &past_from,
+        &seals,
     ];
     let rows = session.query(INSERT, &params).await?;
     let mut first: HashMap<&str, &NewMemory> = HashMap::new();
@@ -120,12 +157,19 @@ pub(crate) async fn insert(
             }
         }
     }
-    words.store(session, tenant, owner).await?;
+    words.store(session, home.texts, owner).await?;
     Ok(rows.len())
 }
 
 /// Removes a memory and its words; says whether there was one.
-async fn delete(session: &Session, owner: Owner<'_>, name: &str) -> Result<bool, Failure> {
+async fn delete(
+    session: &Session,
+    keys: &OpenedKeys,
+    owner: Owner<'_>,
+    name: &str,
+    begun: Begun,
+) -> Result<bool, Failure> {
+    let texts = to_change(keys, owner.tenant, begun)?;
     let Owner {
         tenant,
         user,
@@ -137,32 +181,48 @@ async fn delete(session: &Session, owner: Owner<'_>, name: &str) -> Result<bool,
     else {
         return Ok(false);
     };
-    let (id, owner): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let document = Document::new(&[&text(&row, 2)?, &text(&row, 3)?, &text(&row, 4)?]);
+    let (id, of): (i64, i64) = (row.try_get(COLUMNS)?, row.try_get(COLUMNS + 1)?);
     // The words are found again the way they were found first: an index by memory would cost
-    // more on every write than this on a rare deletion.
-    words::remove(session, owner, id, &document).await?;
+    // more on every write than this on a rare deletion. What does not open can still be got rid of.
+    let opened = Stored::read(&row)?.open(owner, &texts).ok();
+    let document = opened.map(|texts| Document::new(&texts.each_ref().map(String::as_str)));
+    words::remove(session, &texts, of, id, document).await?;
     Ok(true)
 }
 
-async fn search(
-    session: &Session,
-    owner: Owner<'_>,
+/// What is asked for by words.
+struct Query<'a> {
+    owner: Owner<'a>,
     as_of: Option<AsOf>,
-    query: &str,
+    text: &'a str,
     limit: usize,
+}
+
+async fn search(
+    store: &PostgresStore,
+    session: &Session,
+    query: Query<'_>,
 ) -> Result<Vec<Recollection>, Failure> {
+    let (owner, limit) = (query.owner, query.limit);
     let Owner {
         tenant,
         user,
         agent,
     } = owner;
-    let terms = query_terms(query);
+    let mut terms = query_terms(query.text);
     if terms.is_empty() || limit == 0 {
         return Ok(Vec::new());
     }
+    if store.is_encrypting() {
+        let params: [Param<'_>; 3] = [&tenant, &user, &agent];
+        let (texts, rows) = store.rows(session, tenant, FIND, &params).await?;
+        let Some(row) = rows.first() else {
+            return Ok(Vec::new());
+        };
+        terms = self::terms(&texts, row.try_get(0)?, terms)?;
+    }
     let mut params: Vec<Param<'_>> = vec![&tenant, &user, &agent, &terms, &COMMON, &COMMON_SHARE];
-    let sql = match &as_of {
+    let sql = match &query.as_of {
         None => POSTINGS,
         Some(AsOf { valid, known }) => {
             params.extend([&valid.0 as Param<'_>, &known.0]);
@@ -196,47 +256,72 @@ async fn search(
     let (ids, scores): (Vec<i64>, Vec<f64>) = scores.best(limit, TIES).into_iter().unzip();
     let limit = limit_of(limit);
     let params: [Param<'_>; 6] = [&tenant, &user, &agent, &ids, &scores, &limit];
-    let rows = session.ask(owner.whose(), FOUND, &params).await?;
-    let recollection = |row: &Row| {
-        Ok(Recollection {
-            id: id(row, 0, MemoryId::new)?,
-            topic: text(row, 1)?,
-            text: text(row, 2)?,
-            score: row.try_get(3)?,
-            created_at: time(row, 4)?,
-            importance: row.try_get(5)?,
-        })
-    };
-    rows.iter().map(recollection).collect()
+    let (texts, rows) = store.rows(session, tenant, FOUND, &params).await?;
+    let found = |row: &Row| recollection(row, owner, &texts, row.try_get(COLUMNS)?);
+    rows.iter().map(found).collect()
 }
 
-fn record(row: &Row) -> Result<MemoryRecord, Failure> {
-    let kind: &str = row.try_get(1)?;
-    let session: Option<String> = row.try_get(5)?;
+/// A memory of a row as it is found.
+fn recollection(
+    row: &Row,
+    owner: Owner<'_>,
+    texts: &Texts,
+    score: f64,
+) -> Result<Recollection, Failure> {
+    let mut stored = Stored::read(row)?;
+    let [topic, text, _] = stored.open(owner, texts)?;
+    Ok(Recollection {
+        id: MemoryId::new(stored.name).map_err(Failure::corrupt)?,
+        topic,
+        text,
+        score,
+        created_at: stored.times.created_at,
+        importance: stored.importance,
+    })
+}
+
+fn record(row: &Row, owner: Owner<'_>, texts: &Texts) -> Result<MemoryRecord, Failure> {
+    let mut stored = Stored::read(row)?;
+    let [topic, text, context] = stored.open(owner, texts)?;
+    let session = stored.session.map(SessionId::new).transpose();
     Ok(MemoryRecord {
-        id: id(row, 0, MemoryId::new)?,
-        kind: kind.parse::<MemoryKind>().map_err(Failure::corrupt)?,
-        topic: text(row, 2)?,
-        text: text(row, 3)?,
-        importance: row.try_get(4)?,
-        session: session
-            .map(SessionId::new)
-            .transpose()
+        id: MemoryId::new(stored.name).map_err(Failure::corrupt)?,
+        kind: stored
+            .kind
+            .parse::<MemoryKind>()
             .map_err(Failure::corrupt)?,
-        created_at: time(row, 6)?,
-        context: text(row, 7)?,
-        valid_from: time(row, 8)?,
-        valid_to: row.try_get::<_, Option<i64>>(9)?.map(Timestamp),
-        recorded_at: time(row, 10)?,
-        superseded: match row.try_get::<_, Option<i64>>(12)? {
+        topic,
+        text,
+        importance: stored.importance,
+        session: session.map_err(Failure::corrupt)?,
+        created_at: stored.times.created_at,
+        context,
+        valid_from: stored.times.valid_from,
+        valid_to: stored.valid_to,
+        recorded_at: stored.times.recorded_at,
+        superseded: match row.try_get::<_, Option<i64>>(COLUMNS + 1)? {
             None => None,
             Some(at) => Some(Superseded {
-                by: id(row, 11, MemoryId::new)?,
+                by: id(row, COLUMNS, MemoryId::new)?,
                 at: Timestamp(at),
-                from: time(row, 13)?,
+                from: time(row, COLUMNS + 2)?,
             }),
         },
     })
+}
+
+impl PostgresStore {
+    /// The memories of rows that are of one owner.
+    async fn records(
+        &self,
+        session: &Session,
+        owner: Owner<'_>,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<MemoryRecord>, Failure> {
+        let (texts, rows) = self.rows(session, owner.tenant, sql, params).await?;
+        rows.iter().map(|row| record(row, owner, &texts)).collect()
+    }
 }
 
 #[async_trait]
@@ -245,11 +330,12 @@ impl MemoryStore for PostgresStore {
         let owner = Owner::new(scope);
         let origin = scope.session.as_ref().map(SessionId::as_str);
         self.call("put_memory", |session: Held| async move {
-            let work = async {
-                let row = owner.ensure(&session).await?;
+            let work = async |begun: Begun| {
+                let now = begun.now;
+                let texts = to_write(self.keys(), owner.tenant, begun)?;
+                let home = owner.ensure(&session, &texts).await?;
                 let memories = std::slice::from_ref(memory);
-                let new = insert(&session, owner.tenant, row, origin, memories).await?;
-                Ok(new > 0)
+                Ok(insert(&session, home, origin, memories, now).await? > 0)
             };
             session.write(owner.whose(), work).await
         })
@@ -265,8 +351,8 @@ impl MemoryStore for PostgresStore {
                 agent,
             } = owner;
             let params: [Param<'_>; 4] = [&tenant, &user, &agent, &id.as_str()];
-            let rows = session.ask(owner.whose(), GET, &params).await?;
-            rows.first().map(record).transpose()
+            let found = self.records(&session, owner, GET, &params).await?;
+            Ok(found.into_iter().next())
         })
         .await
     }
@@ -286,8 +372,7 @@ impl MemoryStore for PostgresStore {
                 agent,
             } = owner;
             let params: [Param<'_>; 4] = [&tenant, &user, &agent, names];
-            let rows = session.ask(owner.whose(), GET_MANY, &params).await?;
-            rows.iter().map(record).collect()
+            self.records(&session, owner, GET_MANY, &params).await
         })
         .await
     }
@@ -300,7 +385,13 @@ impl MemoryStore for PostgresStore {
     ) -> Result<Vec<Recollection>, StoreError> {
         let owner = Owner::new(scope);
         self.call("search", |session: Held| async move {
-            search(&session, owner, None, query, limit).await
+            let query = Query {
+                owner,
+                as_of: None,
+                text: query,
+                limit,
+            };
+            search(self, &session, query).await
         })
         .await
     }
@@ -314,7 +405,13 @@ impl MemoryStore for PostgresStore {
     ) -> Result<Vec<Recollection>, StoreError> {
         let owner = Owner::new(scope);
         self.call("search_as_of", |session: Held| async move {
-            search(&session, owner, Some(as_of), query, limit).await
+            let query = Query {
+                owner,
+                as_of: Some(as_of),
+                text: query,
+                limit,
+            };
+            search(self, &session, query).await
         })
         .await
     }
@@ -330,18 +427,11 @@ impl MemoryStore for PostgresStore {
                 agent,
             } = owner;
             let params: [Param<'_>; 4] = [&tenant, &user, &agent, names];
-            let rows = session.ask(owner.whose(), BESIDE, &params).await?;
+            let (texts, rows) = self.rows(&session, tenant, BESIDE, &params).await?;
             let beside = |row: &Row| {
                 Ok(Beside {
-                    of: id(row, 5, MemoryId::new)?,
-                    memory: Recollection {
-                        id: id(row, 0, MemoryId::new)?,
-                        topic: text(row, 1)?,
-                        text: text(row, 2)?,
-                        score: 0.0,
-                        importance: row.try_get(3)?,
-                        created_at: time(row, 4)?,
-                    },
+                    of: id(row, COLUMNS, MemoryId::new)?,
+                    memory: recollection(row, owner, &texts, 0.0)?,
                 })
             };
             rows.iter().map(beside).collect()
@@ -362,19 +452,17 @@ impl MemoryStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let rows = match after {
+            match after {
                 None => {
-                    session
-                        .ask(owner.whose(), LIST, &[&tenant, &user, &agent, &limit])
-                        .await?
+                    let params: [Param<'_>; 4] = [&tenant, &user, &agent, &limit];
+                    self.records(&session, owner, LIST, &params).await
                 }
                 Some(MemoryCursor { created_at, id }) => {
                     let (age, name) = (created_at.0, id.as_str());
                     let params: [Param<'_>; 6] = [&tenant, &user, &agent, &limit, &age, &name];
-                    session.ask(owner.whose(), LIST_AFTER, &params).await?
+                    self.records(&session, owner, LIST_AFTER, &params).await
                 }
-            };
-            rows.iter().map(record).collect()
+            }
         })
         .await
     }
@@ -401,8 +489,7 @@ impl MemoryStore for PostgresStore {
             let params: [Param<'_>; 8] = [
                 &tenant, &user, &agent, &limit, &age, &name, &valid.0, &known.0,
             ];
-            let rows = session.ask(owner.whose(), LIST_AS_OF, &params).await?;
-            rows.iter().map(record).collect()
+            self.records(&session, owner, LIST_AS_OF, &params).await
         })
         .await
     }
@@ -410,9 +497,8 @@ impl MemoryStore for PostgresStore {
     async fn delete(&self, scope: &Scope, id: &MemoryId) -> Result<bool, StoreError> {
         let owner = Owner::new(scope);
         self.call("delete_memory", |session: Held| async move {
-            session
-                .write(owner.whose(), delete(&session, owner, id.as_str()))
-                .await
+            let work = |begun| delete(&session, self.keys(), owner, id.as_str(), begun);
+            session.write(owner.whose(), work).await
         })
         .await
     }

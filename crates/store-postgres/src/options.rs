@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use lyceum_vault::Encryption;
+
 /// How a server is used. The address is given apart, because it holds a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PostgresOptions {
     /// The most connections, at least 1. Default 100. All processes together must stay below
     /// the server's `max_connections`.
@@ -30,6 +32,8 @@ pub struct PostgresOptions {
     pub slow: Duration,
     /// How the connections are named in the server's `pg_stat_activity`. Default `lyceum`.
     pub application_name: String,
+    /// With what texts are sealed. Default none: they are kept in the clear.
+    pub encryption: Option<Encryption>,
 }
 
 impl Default for PostgresOptions {
@@ -43,6 +47,7 @@ impl Default for PostgresOptions {
             retry_for: Duration::from_secs(10),
             slow: Duration::from_millis(100),
             application_name: "lyceum".to_owned(),
+            encryption: None,
         }
     }
 }

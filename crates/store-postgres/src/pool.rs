@@ -15,7 +15,8 @@ use std::{
 };
 
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection};
-use futures_util::future::join4;
+use futures_util::future::{join3, join4, join5};
+use lyceum_vault::Wrapped;
 use rand::Rng as _;
 use tokio_postgres::{Client, Config, Error, NoTls, Row, Statement, types::ToSql};
 
@@ -54,6 +55,37 @@ impl<'a> Whose<'a> {
 /// Names the tenant to the policies, until the transaction's end.
 const RIGHTS: &str =
     "SELECT set_config('lyceum.tenant', $1, true), set_config('lyceum.operator', $2, true)";
+
+/// The same for a transaction that writes: nobody changes the tenant's keys until its end. Gives
+/// the server's present.
+const RIGHTS_TO_WRITE: &str = "\
+    SELECT set_config('lyceum.tenant', $1, true), set_config('lyceum.operator', $2, true), \
+        lyceum.share_keys($1), lyceum.now_ms()";
+
+/// The wrapped keys of a tenant, oldest first.
+pub(crate) const KEYS: &str =
+    "SELECT version, wrapped FROM lyceum.tenant_key WHERE tenant = $1 ORDER BY version";
+
+/// What a transaction that writes begins with.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// The keys of the tenant that it writes for.
+    pub(crate) wrapped: Vec<Wrapped>,
+    /// The server's present, in milliseconds.
+    pub(crate) now: i64,
+}
+
+/// The keys that rows of [`KEYS`] are.
+pub(crate) fn wrapped(rows: &[Row]) -> Result<Vec<Wrapped>, Error> {
+    let key = |row: &Row| {
+        Ok(Wrapped {
+            // What is no version of a key does not open.
+            version: u32::try_from(row.try_get::<_, i64>(0)?).unwrap_or(u32::MAX),
+            bytes: row.try_get(1)?,
+        })
+    };
+    rows.iter().map(key).collect()
+}
 
 /// One connection with its prepared statements.
 pub(crate) struct Session {
@@ -143,8 +175,77 @@ impl Session {
         .await
     }
 
-    /// Runs `work` in a transaction with the rights of `whose`.
-    pub(crate) async fn write<T, E: From<Error>>(
+    /// [`ask`](Self::ask) for a read of a tenant's rows, and its keys as of the same moment.
+    pub(crate) async fn ask_with_keys(
+        &self,
+        tenant: &str,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<(Vec<Wrapped>, Vec<Row>), Error> {
+        self.answered(async {
+            let rights = self.prepared(RIGHTS).await?;
+            let keys = self.prepared(KEYS).await?;
+            let statement = self.prepared(sql).await?;
+            let (tenant, operator) = Whose::Tenant(tenant).settings();
+            let named: [Param<'_>; 2] = [&tenant, &operator];
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+            let (begun, bound, keys, rows, ended) = join5(
+                self.client.batch_execute(begin),
+                self.client.query(&rights, &named),
+                self.client.query(&keys, &named[..1]),
+                self.client.query(&statement, params),
+                self.client.batch_execute("COMMIT"),
+            )
+            .await;
+            begun.and(bound.map(drop))?;
+            let (keys, rows) = (wrapped(&self.noted(keys)?)?, self.noted(rows)?);
+            ended.map(|()| (keys, rows))
+        })
+        .await
+    }
+
+    /// Runs `work` in a transaction with the rights of `whose`, during which the tenant's keys
+    /// stay as they are.
+    pub(crate) async fn write<T, E: From<Error>, F>(
+        &self,
+        whose: Whose<'_>,
+        work: impl FnOnce(Begun) -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        self.answered(async {
+            let result = match self.begin(whose).await {
+                Ok(begun) => work(begun).await,
+                Err(error) => Err(error.into()),
+            };
+            self.end(result).await
+        })
+        .await
+    }
+
+    async fn begin(&self, whose: Whose<'_>) -> Result<Begun, Error> {
+        let rights = self.prepared(RIGHTS_TO_WRITE).await?;
+        let keys = self.prepared(KEYS).await?;
+        let (tenant, operator) = whose.settings();
+        let named: [Param<'_>; 2] = [&tenant, &operator];
+        let (begun, bound, keys) = join3(
+            self.client.batch_execute("BEGIN"),
+            self.client.query(&rights, &named),
+            self.client.query(&keys, &named[..1]),
+        )
+        .await;
+        begun?;
+        let (bound, keys) = (self.noted(bound)?, self.noted(keys)?);
+        Ok(Begun {
+            wrapped: wrapped(&keys)?,
+            now: bound.first().map_or(Ok(0), |row| row.try_get(3))?,
+        })
+    }
+
+    /// Runs `work` in a transaction that changes the keys of a tenant, or of all: with the rights
+    /// of `whose`, and when nobody else writes for them.
+    pub(crate) async fn change_keys<T, E: From<Error>>(
         &self,
         whose: Whose<'_>,
         work: impl Future<Output = Result<T, E>>,
@@ -152,6 +253,8 @@ impl Session {
         self.transaction(async {
             let (tenant, operator) = whose.settings();
             self.query(RIGHTS, &[&tenant, &operator]).await?;
+            let one = (!tenant.is_empty()).then_some(tenant);
+            self.query("SELECT lyceum.hold_keys($1)", &[&one]).await?;
             work.await
         })
         .await
@@ -181,19 +284,23 @@ impl Session {
     ) -> Result<T, E> {
         self.answered(async {
             self.client.batch_execute("BEGIN").await?;
-            match work.await {
-                Ok(value) => {
-                    self.client.batch_execute("COMMIT").await?;
-                    Ok(value)
-                }
-                Err(error) => {
-                    // On a dead connection there is nothing left to undo.
-                    let _rolled_back = self.client.batch_execute("ROLLBACK").await;
-                    Err(error)
-                }
-            }
+            self.end(work.await).await
         })
         .await
+    }
+
+    async fn end<T, E: From<Error>>(&self, result: Result<T, E>) -> Result<T, E> {
+        match result {
+            Ok(value) => {
+                self.client.batch_execute("COMMIT").await?;
+                Ok(value)
+            }
+            Err(error) => {
+                // On a dead connection there is nothing left to undo.
+                let _rolled_back = self.client.batch_execute("ROLLBACK").await;
+                Err(error)
+            }
+        }
     }
 
     /// Runs statements as they stand, and gives the first column of their rows as text.

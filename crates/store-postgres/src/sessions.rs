@@ -11,16 +11,17 @@ use lyceum_memory::{
     NewTurn, Saved, Session, SessionCursor, SessionStore, StoreError, StoredMessage, Summary,
     TurnId,
 };
+use lyceum_vault::{At, OpenedKeys, Texts};
 use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
     error::Failure,
     jobs, memories,
-    pool::{self, Held, Whose},
-    row::{id, integer, limit_of, millis, text, time, unsigned},
+    pool::{self, Begun, Held, Whose},
+    row::{id, integer, limit_of, millis, time, unsigned},
     scope::{Owner, SessionKey},
-    text::{original, stored},
+    sealing::{kept, opened, to_write},
 };
 
 /// How many months of messages have their partition ahead of time.
@@ -33,7 +34,7 @@ pub(crate) const MESSAGES: &str = "\
         FROM lyceum.owner o JOIN lyceum.session s ON s.owner = o.id \
         WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND s.name = $4 \
     ) \
-    SELECT seq, turn, role, content, created_at FROM lyceum.message \
+    SELECT seq, turn, role, content, created_at, sealed FROM lyceum.message \
     WHERE session = (SELECT id FROM s) AND seq < $5 \
         AND created_at >= (SELECT oldest_at FROM s) AND created_at <= (SELECT newest_at FROM s) \
     ORDER BY seq DESC LIMIT $6";
@@ -42,7 +43,7 @@ macro_rules! session {
     ($which:literal) => {
         concat!(
             "SELECT s.name, s.topic, s.messages, s.summary, s.summary_upto, s.completed, \
-                s.created_at, s.updated_at \
+                s.created_at, s.updated_at, s.sealed_topic, s.sealed_summary \
             FROM lyceum.session s \
             WHERE s.owner = (SELECT id FROM lyceum.owner \
                 WHERE tenant = $1 AND user_id = $2 AND agent = $3) ",
@@ -60,30 +61,32 @@ pub(crate) const SESSIONS_AFTER: &str = session!(
     "AND (s.created_at, s.name) < ($5, $6) ORDER BY s.created_at DESC, s.name DESC LIMIT $4"
 );
 
-/// Makes the session or finds it, and locks its row either way.
+/// Makes the session or finds it, locks its row either way, and then asks for the time.
 const OPEN: &str = "\
     INSERT INTO lyceum.session AS s \
-        (tenant, owner, name, topic, created_at, updated_at, oldest_at, newest_at) \
-    SELECT $1, $2, $3, $4, now, now, now, now FROM (SELECT lyceum.now_ms() AS now) clock \
-    ON CONFLICT (owner, name) DO UPDATE SET messages = s.messages RETURNING id, messages";
+        (tenant, owner, name, topic, sealed_topic, created_at, updated_at, oldest_at, newest_at) \
+    SELECT $1, $2, $3, $4, $5, now, now, now, now FROM (SELECT lyceum.now_ms() AS now) clock \
+    ON CONFLICT (owner, name) DO UPDATE SET messages = s.messages \
+    RETURNING id, messages, lyceum.now_ms()";
 
 const TURN: &str =
     "SELECT first_seq, last_seq, digest FROM lyceum.turn WHERE session = $1 AND name = $2";
 
 /// Everything of a turn but its memories, in one statement.
 const APPEND: &str = "\
-    WITH clock AS MATERIALIZED (SELECT lyceum.now_ms() AS now), said AS ( \
-        INSERT INTO lyceum.message (tenant, session, seq, turn, role, content, created_at) \
-        SELECT $1, $2, $3 + m.place, $4, m.role, m.content, clock.now \
-        FROM clock, unnest($5::text[], $6::text[]) WITH ORDINALITY AS m (role, content, place) \
+    WITH said AS ( \
+        INSERT INTO lyceum.message \
+            (tenant, session, seq, turn, role, content, created_at, sealed) \
+        SELECT $1, $2, $3 + m.place, $4, m.role, m.content, $8, m.sealed \
+        FROM unnest($5::text[], $6::text[], $9::bytea[]) WITH ORDINALITY \
+            AS m (role, content, sealed, place) \
     ), turned AS ( \
         INSERT INTO lyceum.turn (tenant, session, name, first_seq, last_seq, digest) \
         VALUES ($1, $2, $4, $3 + 1, $3 + cardinality($5::text[]), $7) \
     ) \
     UPDATE lyceum.session SET messages = $3 + cardinality($5::text[]), completed = false, \
-        updated_at = clock.now, oldest_at = least(oldest_at, clock.now), \
-        newest_at = greatest(newest_at, clock.now) \
-    FROM clock WHERE id = $2";
+        updated_at = $8, oldest_at = least(oldest_at, $8), newest_at = greatest(newest_at, $8) \
+    WHERE id = $2";
 
 const COMPLETE: &str = "\
     UPDATE lyceum.session s SET completed = true FROM lyceum.owner o \
@@ -125,23 +128,86 @@ pub(crate) const EXPIRE: &str = delete!(
     ORDER BY s.updated_at LIMIT $2 FOR UPDATE OF s SKIP LOCKED"
 );
 
+/// The length of a digest.
+pub(crate) const DIGEST: usize = 32;
+
+/// Where a session's topic stands.
+pub(crate) fn topic_at<T>(key: SessionKey<'_>, then: impl FnOnce(At<'_>) -> T) -> T {
+    then(At {
+        table: "session",
+        column: "topic",
+        row: &[key.owner.user, key.owner.agent, key.name],
+        rest: &[],
+    })
+}
+
+/// Where its summary stands; what it covers is sealed with it.
+pub(crate) fn summary_at<T>(key: SessionKey<'_>, upto: i64, then: impl FnOnce(At<'_>) -> T) -> T {
+    then(At {
+        table: "session",
+        column: "summary",
+        row: &[key.owner.user, key.owner.agent, key.name],
+        rest: &[&upto.to_string()],
+    })
+}
+
+/// What a message's row says beside its content.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) seq: i64,
+    pub(crate) turn: &'a str,
+    pub(crate) role: &'a str,
+    pub(crate) created_at: i64,
+}
+
+/// Where a message stands.
+pub(crate) fn message_at<T>(
+    key: SessionKey<'_>,
+    said: Said<'_>,
+    then: impl FnOnce(At<'_>) -> T,
+) -> T {
+    let SessionKey { owner, name } = key;
+    then(At {
+        table: "message",
+        column: "sealed",
+        row: &[owner.user, owner.agent, name, &said.seq.to_string()],
+        rest: &[said.turn, said.role, &said.created_at.to_string()],
+    })
+}
+
+/// Where the digest of a turn stands.
+pub(crate) fn turn_at<T>(key: SessionKey<'_>, turn: &str, then: impl FnOnce(At<'_>) -> T) -> T {
+    then(At {
+        table: "turn",
+        column: "digest",
+        row: &[key.owner.user, key.owner.agent, key.name, turn],
+        rest: &[],
+    })
+}
+
 async fn append(
     session: &pool::Session,
+    keys: &OpenedKeys,
     key: SessionKey<'_>,
     turn: &NewTurn,
+    begun: Begun,
 ) -> Result<Saved, Failure> {
     let tenant = key.owner.tenant;
-    let owner = key.owner.ensure(session).await?;
-    let topic = stored(&turn.topic);
+    let texts = to_write(keys, tenant, begun)?;
+    let home = key.owner.ensure(session, &texts).await?;
+    let (topic, sealed) = topic_at(key, |at| kept(&texts, at, &turn.topic))?;
     let opened = session
-        .query_opt(OPEN, &[&tenant, &owner, &key.name, &topic])
+        .query_opt(OPEN, &[&tenant, &home.id, &key.name, &topic, &sealed])
         .await?;
     let opened =
         opened.ok_or_else(|| Failure::corrupt("a session can neither be made nor found"))?;
     let (row, before): (i64, i64) = (opened.try_get(0)?, opened.try_get(1)?);
+    let now: i64 = opened.try_get(2)?;
     let (name, digest) = (turn.turn_id.as_str(), turn.digest());
     if let Some(known) = session.query_opt(TURN, &[&row, &name]).await? {
         let first: Option<&[u8]> = known.try_get(2)?;
+        let open = |first| turn_at(key, name, |at| texts.open_bytes(at, first, DIGEST));
+        let first = first.map(open).transpose()?;
         if first.is_some_and(|first| first != digest) {
             return Err(Failure::Store(StoreError::TurnConflict {
                 turn: turn.turn_id.clone(),
@@ -158,20 +224,25 @@ async fn append(
         .iter()
         .map(|message| message.role.as_str())
         .collect();
-    let contents: Vec<_> = turn
-        .messages
-        .iter()
-        .map(|message| stored(&message.content))
-        .collect();
-    let digest = &digest[..];
-    session
-        .execute(
-            APPEND,
-            &[&tenant, &row, &before, &name, &roles, &contents, &digest],
-        )
-        .await?;
-    jobs::insert(session, tenant, owner, row, &turn.jobs).await?;
-    memories::insert(session, tenant, owner, Some(key.name), &turn.memories).await?;
+    let (mut contents, mut seals) = (Vec::new(), Vec::new());
+    for (seq, message) in (before + 1..).zip(&turn.messages) {
+        let said = Said {
+            seq,
+            turn: name,
+            role: message.role.as_str(),
+            created_at: now,
+        };
+        let (content, sealed) = message_at(key, said, |at| kept(&texts, at, &message.content))?;
+        contents.push(content);
+        seals.push(sealed);
+    }
+    let digest = turn_at(key, name, |at| texts.seal_bytes(at, digest.to_vec()))?;
+    let params: [pool::Param<'_>; 9] = [
+        &tenant, &row, &before, &name, &roles, &contents, &digest, &now, &seals,
+    ];
+    session.execute(APPEND, &params).await?;
+    jobs::insert(session, home, (row, key.name), &turn.jobs).await?;
+    memories::insert(session, home, Some(key.name), &turn.memories, now).await?;
     Ok(Saved {
         first_seq: unsigned(before + 1),
         last_seq: unsigned(before) + turn.messages.len() as u64,
@@ -179,27 +250,46 @@ async fn append(
     })
 }
 
-fn message(row: &Row) -> Result<StoredMessage, Failure> {
-    let role: &str = row.try_get(2)?;
+fn message(row: &Row, key: SessionKey<'_>, texts: &Texts) -> Result<StoredMessage, Failure> {
+    let said = Said {
+        seq: row.try_get(0)?,
+        turn: row.try_get(1)?,
+        role: row.try_get(2)?,
+        created_at: row.try_get(4)?,
+    };
+    let columns = (row.try_get(3)?, row.try_get(5)?);
+    let content = message_at(key, said, |at| opened(texts, at, columns))?;
     let known = [Role::System, Role::User, Role::Assistant, Role::Tool];
-    let role = known.into_iter().find(|known| known.as_str() == role);
+    let role = known.into_iter().find(|known| known.as_str() == said.role);
     Ok(StoredMessage {
-        seq: unsigned(row.try_get(0)?),
+        seq: unsigned(said.seq),
         turn_id: id(row, 1, TurnId::new)?,
         role: role.ok_or_else(|| Failure::corrupt("a message has an unknown role"))?,
-        content: text(row, 3)?,
+        content,
         created_at: time(row, 4)?,
     })
 }
 
-fn session(row: &Row) -> Result<Session, Failure> {
-    let upto_seq = unsigned(row.try_get(4)?);
-    let summary: Option<String> = row.try_get(3)?;
+fn session(row: &Row, owner: Owner<'_>, texts: &Texts) -> Result<Session, Failure> {
+    let name: &str = row.try_get(0)?;
+    let key = SessionKey { owner, name };
+    let columns = (row.try_get(1)?, row.try_get(8)?);
+    let topic = topic_at(key, |at| opened(texts, at, columns))?;
+    let upto: i64 = row.try_get(4)?;
+    let summary = match row.try_get::<_, Option<String>>(3)? {
+        None => None,
+        Some(clear) => {
+            let columns = (clear, row.try_get(9)?);
+            let text = summary_at(key, upto, |at| opened(texts, at, columns))?;
+            let upto_seq = unsigned(upto);
+            Some(Summary { upto_seq, text })
+        }
+    };
     Ok(Session {
         id: id(row, 0, SessionId::new)?,
-        topic: text(row, 1)?,
+        topic,
         messages: unsigned(row.try_get(2)?),
-        summary: summary.map(original).map(|text| Summary { upto_seq, text }),
+        summary,
         completed: row.try_get(5)?,
         created_at: time(row, 6)?,
         updated_at: time(row, 7)?,
@@ -211,9 +301,8 @@ impl SessionStore for PostgresStore {
     async fn append(&self, scope: &Scope, turn: &NewTurn) -> Result<Saved, StoreError> {
         let key = SessionKey::new(scope)?;
         self.call("append", |session: Held| async move {
-            session
-                .write(key.owner.whose(), append(&session, key, turn))
-                .await
+            let work = |begun| append(&session, self.keys(), key, turn, begun);
+            session.write(key.owner.whose(), work).await
         })
         .await
     }
@@ -224,7 +313,8 @@ impl SessionStore for PostgresStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        let SessionKey { owner, name } = SessionKey::new(scope)?;
+        let key = SessionKey::new(scope)?;
+        let SessionKey { owner, name } = key;
         let (before, limit) = (before.map_or(i64::MAX, integer), limit_of(limit));
         self.call("messages", |session: Held| async move {
             let Owner {
@@ -232,14 +322,10 @@ impl SessionStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let rows = session
-                .ask(
-                    owner.whose(),
-                    MESSAGES,
-                    &[&tenant, &user, &agent, &name, &before, &limit],
-                )
-                .await?;
-            rows.iter().rev().map(message).collect()
+            let params: [pool::Param<'_>; 6] = [&tenant, &user, &agent, &name, &before, &limit];
+            let (texts, rows) = self.rows(&session, tenant, MESSAGES, &params).await?;
+            let rows = rows.iter().rev();
+            rows.map(|row| message(row, key, &texts)).collect()
         })
         .await
     }
@@ -252,10 +338,10 @@ impl SessionStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let rows = held
-                .ask(owner.whose(), SESSION, &[&tenant, &user, &agent, &name])
-                .await?;
-            rows.first().map(session).transpose()
+            let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &name];
+            let (texts, rows) = self.rows(&held, tenant, SESSION, &params).await?;
+            let row = rows.first();
+            row.map(|row| session(row, owner, &texts)).transpose()
         })
         .await
     }
@@ -273,19 +359,19 @@ impl SessionStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let rows = match after {
+            let (texts, rows) = match after {
                 None => {
-                    held.ask(owner.whose(), SESSIONS, &[&tenant, &user, &agent, &limit])
-                        .await?
+                    let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &limit];
+                    self.rows(&held, tenant, SESSIONS, &params).await?
                 }
                 Some(SessionCursor { created_at, id }) => {
                     let (age, name) = (created_at.0, id.as_str());
                     let params: [pool::Param<'_>; 6] =
                         [&tenant, &user, &agent, &limit, &age, &name];
-                    held.ask(owner.whose(), SESSIONS_AFTER, &params).await?
+                    self.rows(&held, tenant, SESSIONS_AFTER, &params).await?
                 }
             };
-            rows.iter().map(session).collect()
+            rows.iter().map(|row| session(row, owner, &texts)).collect()
         })
         .await
     }
@@ -325,7 +411,7 @@ impl SessionStore for PostgresStore {
                     .await?;
                 Ok(true)
             };
-            session.write(owner.whose(), work).await
+            session.write(owner.whose(), |_| work).await
         })
         .await
     }

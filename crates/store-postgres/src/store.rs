@@ -7,12 +7,16 @@
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bb8::{Pool, RunError};
 use lyceum_memory::StoreError;
+use lyceum_vault::OpenedKeys;
 use rand::Rng as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Config, NoTls};
@@ -23,7 +27,7 @@ use crate::{
     hints::Ear,
     migrate::migrate,
     pool::{Connector, Held, LastFailure, Session, build},
-    words,
+    sealing, words,
 };
 
 /// The first pause before a call is repeated; each further one may be twice as long.
@@ -52,6 +56,8 @@ pub struct PostgresStore {
     ended: AtomicU64,
     /// What other processes tell.
     ear: Ear,
+    /// With what texts are sealed.
+    keys: Arc<OpenedKeys>,
 }
 
 impl PostgresStore {
@@ -70,8 +76,10 @@ impl PostgresStore {
         let config: Config = address
             .parse()
             .map_err(|source| OpenError::Address { source })?;
+        let masters = options.encryption.as_ref().map(|with| with.masters.clone());
+        let keys = Arc::new(OpenedKeys::new(masters));
         let connector = Connector::new(config, &options);
-        connector.prepare(options.acquire_timeout).await?;
+        connector.prepare(&options, &keys).await?;
         let (failures, host) = (connector.failures(), connector.host());
         let ear = Ear::new(connector.config().clone());
         let pool = build(connector, &options);
@@ -82,6 +90,7 @@ impl PostgresStore {
             turns: Semaphore::new(options.max_connections.max(1) as usize),
             ended: AtomicU64::new(0),
             ear,
+            keys,
             options,
         };
         store
@@ -95,6 +104,22 @@ impl PostgresStore {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether texts are sealed before they are stored.
+    #[must_use]
+    pub fn is_encrypting(&self) -> bool {
+        self.keys.masters().is_some()
+    }
+
+    /// The keys that texts are sealed with.
+    pub(crate) fn keys(&self) -> &Arc<OpenedKeys> {
+        &self.keys
+    }
+
+    /// How the server is reached.
+    pub(crate) fn config(&self) -> &Config {
+        self.ear.config()
     }
 
     pub(crate) fn ear(&self) -> &Ear {
@@ -176,12 +201,23 @@ impl PostgresStore {
         F: Future<Output = Result<T, Failure>>,
     {
         let started = Instant::now();
-        let mut pause = PAUSE;
+        let (mut pause, mut made_key) = (PAUSE, false);
         let result = loop {
-            let failure = match self.once(&work).await {
+            let mut failure = match self.once(&work).await {
                 Ok(value) => break Ok(value),
                 Err(failure) => failure,
             };
+            if let (Failure::NoKey { tenant }, false) = (&failure, made_key) {
+                // Nothing of the call is done yet, so it may be done now.
+                let make = |session| self.make_key(session, tenant);
+                match self.once(make).await {
+                    Ok(()) => {
+                        made_key = true;
+                        continue;
+                    }
+                    Err(other) => failure = other,
+                }
+            }
             if !failure.is_passing() || started.elapsed() + pause > retry_for {
                 break Err(failure.into());
             }
@@ -232,7 +268,8 @@ impl PostgresStore {
 
 impl Connector {
     /// Migrates over a connection of its own.
-    async fn prepare(&self, patience: Duration) -> Result<(), OpenError> {
+    async fn prepare(&self, options: &PostgresOptions, keys: &OpenedKeys) -> Result<(), OpenError> {
+        let patience = options.acquire_timeout;
         let connected = tokio::time::timeout(patience, self.config().connect(NoTls)).await;
         let (mut client, connection) = match connected {
             Ok(Ok(connected)) => connected,
@@ -252,8 +289,9 @@ impl Connector {
         tokio::select! {
             biased;
             prepared = async {
+                sealing::check(&mut client, self.host(), options.encryption.as_ref()).await?;
                 migrate(&mut client).await?;
-                let refreshed = words::refresh(&Session::over(client)).await;
+                let refreshed = words::refresh(&Session::over(client), keys).await;
                 refreshed.map_err(|failure| OpenError::Prepare { source: failure.into() })
             } => prepared,
             () = connection => Ok(()),

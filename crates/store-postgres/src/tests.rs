@@ -9,14 +9,17 @@ use lyceum_core::{Expect, RecordStore as _, RecordWrite, Role, Scope, SessionId,
 use lyceum_memory::{
     MemoryKind, MemoryStore as _, NewJob, NewMemory, NewMessage, NewTurn, SessionStore as _, TurnId,
 };
+use lyceum_vault::{Encryption, Masters, Unsealed};
 use tokio::sync::Barrier;
 
 use crate::{
     PostgresOptions, PostgresStore, checkpoints,
     error::Failure,
     jobs, memories,
-    pool::{Held, Whose},
-    records, sessions,
+    pool::{Begun, Held, Whose},
+    records,
+    sealing::to_write,
+    sessions,
     test_server::TestServer,
     words,
 };
@@ -65,7 +68,7 @@ async fn plan(store: &PostgresStore, sql: &'static str) -> String {
             let explain = explain.clone();
             async move {
                 let explained = async { Ok::<_, Failure>(session.simple(&explain).await?) };
-                session.write(Whose::Operator, explained).await
+                session.write(Whose::Operator, |_| explained).await
             }
         })
         .await
@@ -132,7 +135,7 @@ async fn messages_are_looked_for_in_the_months_of_their_session() {
             .replace("$6", "10");
         let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {sql}");
         let explained = async { Ok::<_, Failure>(session.simple(&explain).await?) };
-        session.write(Whose::Tenant("local"), explained).await
+        session.write(Whose::Tenant("local"), |_| explained).await
     });
     let lines = analysed.await.unwrap();
     let of_messages = |line: &&String| line.contains("on message_");
@@ -151,7 +154,16 @@ async fn messages_are_looked_for_in_the_months_of_their_session() {
 
 #[tokio::test]
 async fn a_transaction_sees_its_tenant_only_whatever_it_asks() {
-    let store = store().await;
+    let options = PostgresOptions {
+        encryption: Some(Encryption {
+            masters: Masters::new(&[7; 32]),
+            unsealed: Unsealed::Refuse,
+        }),
+        ..PostgresOptions::default()
+    };
+    let store = PostgresStore::open(&SERVER.database().unwrap(), options)
+        .await
+        .unwrap();
     for tenant in ["one", "two"] {
         let mut scope = Scope::local().with_session(SessionId::new("s").unwrap());
         scope.tenant = TenantId::new(tenant).unwrap();
@@ -166,7 +178,15 @@ async fn a_transaction_sees_its_tenant_only_whatever_it_asks() {
         assert!(store.write(&scope.tenant, vec![record]).await.unwrap());
     }
     let tables = [
-        "owner", "session", "turn", "message", "memory", "posting", "job", "record",
+        "owner",
+        "session",
+        "turn",
+        "message",
+        "memory",
+        "posting",
+        "job",
+        "record",
+        "tenant_key",
     ];
     let count = async |whose: Option<Whose<'static>>, table: &str| -> i64 {
         let sql = format!("SELECT count(DISTINCT tenant) FROM lyceum.{table}");
@@ -175,7 +195,7 @@ async fn a_transaction_sees_its_tenant_only_whatever_it_asks() {
             async move {
                 let counted = async { Ok::<_, Failure>(session.simple(&sql).await?) };
                 match whose {
-                    Some(whose) => session.write(whose, counted).await,
+                    Some(whose) => session.write(whose, |_| counted).await,
                     None => counted.await,
                 }
             }
@@ -201,7 +221,7 @@ async fn a_transaction_sees_its_tenant_only_whatever_it_asks() {
                 "INSERT INTO lyceum.owner (tenant, user_id, agent) VALUES ('two', 'x', 'x')";
             Ok::<_, Failure>(session.execute(insert, &[]).await?)
         };
-        session.write(Whose::Tenant("one"), forge).await
+        session.write(Whose::Tenant("one"), |_| forge).await
     });
     assert_eq!(forged.await.unwrap_err().label(), "internal");
 }
@@ -223,7 +243,7 @@ async fn the_loser_of_a_deadlock_is_repeated() {
                     session.query(second, &[]).await?;
                     Ok::<_, Failure>(())
                 };
-                session.write(Whose::Operator, work).await
+                session.write(Whose::Operator, |_| work).await
             });
             locked.await
         }
@@ -268,12 +288,13 @@ async fn a_common_word_is_bounded_and_a_rare_one_decides() {
         .collect();
     memories[7].text = "apple of Newton".into();
     let insert = store.call("insert", |session: Held| {
-        let (memories, scope) = (&memories, &scope);
+        let (store, memories, scope) = (&store, &memories, &scope);
         async move {
             let owner = crate::scope::Owner::new(scope);
-            let work = async {
-                let row = owner.ensure(&session).await?;
-                memories::insert(&session, owner.tenant, row, None, memories).await
+            let work = async |begun: Begun| {
+                let texts = to_write(store.keys(), owner.tenant, begun)?;
+                let home = owner.ensure(&session, &texts).await?;
+                memories::insert(&session, home, None, memories, 0).await
             };
             session.write(owner.whose(), work).await
         }
@@ -311,7 +332,7 @@ async fn the_index_is_made_anew_when_its_rules_change() {
                 UPDATE lyceum.owner SET documents = 7;";
             Ok::<_, Failure>(session.batch(sql).await?)
         };
-        session.write(Whose::Operator, outdate).await
+        session.write(Whose::Operator, |_| outdate).await
     });
     outdate.await.unwrap();
     assert_eq!(store.search(&scope, asked, 9).await.unwrap(), []);

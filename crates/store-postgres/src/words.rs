@@ -3,14 +3,19 @@
 //! Invariant: a memory's words are those that this version of the rules finds; an index that other
 //! rules made is made anew before the store is used.
 
+use std::collections::HashMap;
+
 use lyceum_memory::lexical::{self, Document, Posting};
+use lyceum_vault::{OpenedKeys, Texts};
 use tokio_postgres::Row;
 
 use crate::{
     error::Failure,
     memories::holds,
+    memory_row::{COLUMNS, Stored, columns},
     pool::{Param, Session, Whose},
-    row::text,
+    scope::{Home, OwnerRow},
+    sealing::{blinded, texts_of},
 };
 
 const INDEX: &str = "\
@@ -21,10 +26,13 @@ const INDEX: &str = "\
 
 const COUNT: &str = "\
     UPDATE lyceum.owner SET documents = documents + $2, total_length = total_length + $3 \
-    WHERE id = $1";
+    WHERE id = $1 RETURNING words_key";
 
 const UNINDEX: &str =
     "DELETE FROM lyceum.posting WHERE owner = $1 AND term = ANY ($2) AND memory = $3";
+
+/// Goes through all of the owner's words.
+const PURGE: &str = "DELETE FROM lyceum.posting WHERE owner = $1 AND memory = $2 RETURNING length";
 
 /// For each word the memories that hold it, the newest first, one more than the bound at most;
 /// and in the first row those of the owner's memories that do not hold at a point.
@@ -63,51 +71,76 @@ pub(crate) const COMMON: i64 = 1_024;
 /// … and more than one in so many: BM25 then gives it at most a fifth of a rare term's weight.
 pub(crate) const COMMON_SHARE: i64 = 8;
 
-/// The words of new memories, as columns.
+/// Changes an owner's statistics and so locks its row; gives the version of the key that its words
+/// are written with.
+async fn count(
+    session: &Session,
+    owner: i64,
+    (documents, length): (i64, i64),
+) -> Result<i64, Failure> {
+    let counted = session
+        .query_opt(COUNT, &[&owner, &documents, &length])
+        .await?;
+    let counted = counted.ok_or_else(|| Failure::corrupt("an owner's row is gone"))?;
+    Ok(counted.try_get(0)?)
+}
+
+/// The words of new memories.
 #[derive(Default)]
 pub(crate) struct Words {
-    terms: Vec<String>,
-    memories: Vec<i64>,
-    counts: Vec<i64>,
-    lengths: Vec<i64>,
-    documents: i64,
-    total_length: i64,
+    documents: Vec<(i64, Document)>,
 }
 
 impl Words {
     pub(crate) fn add(&mut self, memory: i64, document: Document) {
-        let length = i64::from(document.length);
-        self.documents += 1;
-        self.total_length += length;
-        for (term, count) in document.terms {
-            self.terms.push(term);
-            self.memories.push(memory);
-            self.counts.push(i64::from(count));
-            self.lengths.push(length);
-        }
+        self.documents.push((memory, document));
     }
 
+    /// Adds them to the index, inside a transaction. Where the words of the owner are sealed, its row
+    /// is locked first, which says with which key; else last of all, and only shortly.
     pub(crate) async fn store(
-        &self,
+        self,
         session: &Session,
-        tenant: &str,
+        texts: &Texts,
         owner: i64,
     ) -> Result<(), Failure> {
-        if !self.terms.is_empty() {
-            let Self {
-                terms,
-                memories,
-                counts,
-                lengths,
-                ..
-            } = self;
-            let params: [Param<'_>; 6] = [&tenant, &owner, terms, memories, counts, lengths];
-            session.execute(INDEX, &params).await?;
+        if self.documents.is_empty() {
+            return Ok(());
         }
-        if self.documents > 0 {
-            let params: [Param<'_>; 3] = [&owner, &self.documents, &self.total_length];
-            session.execute(COUNT, &params).await?;
+        let lengths = self.documents.iter();
+        let lengths = lengths.map(|(_, document)| i64::from(document.length));
+        let counts = (self.documents.len() as i64, lengths.sum());
+        if texts.keys().is_none() {
+            self.index(session, texts, (owner, 0)).await?;
+            return count(session, owner, counts).await.map(drop);
         }
+        let version = count(session, owner, counts).await?;
+        self.index(session, texts, (owner, version)).await
+    }
+
+    async fn index(
+        self,
+        session: &Session,
+        texts: &Texts,
+        (owner, version): (i64, i64),
+    ) -> Result<(), Failure> {
+        let (mut terms, mut memories) = (Vec::new(), Vec::new());
+        let (mut counts, mut lengths) = (Vec::new(), Vec::new());
+        for (memory, document) in self.documents {
+            let document = blinded(texts, (owner, version), document)?;
+            for (term, count) in document.terms {
+                terms.push(term);
+                memories.push(memory);
+                counts.push(i64::from(count));
+                lengths.push(i64::from(document.length));
+            }
+        }
+        if terms.is_empty() {
+            return Ok(());
+        }
+        let tenant = texts.tenant();
+        let params: [Param<'_>; 6] = [&tenant, &owner, &terms, &memories, &counts, &lengths];
+        session.execute(INDEX, &params).await?;
         Ok(())
     }
 }
@@ -133,18 +166,81 @@ pub(crate) fn postings(row: &Row) -> Result<(Vec<Posting>, bool), Failure> {
     ))
 }
 
-/// Removes a memory's words.
+/// Removes the words of a memory that is gone, inside a transaction. Of one whose texts do not open
+/// they are looked for among all of the owner's.
 pub(crate) async fn remove(
     session: &Session,
+    texts: &Texts,
     owner: i64,
     memory: i64,
-    document: &Document,
+    document: Option<Document>,
 ) -> Result<(), Failure> {
+    let Some(document) = document else {
+        let rows = session.query(PURGE, &[&owner, &memory]).await?;
+        let length = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
+        return count(session, owner, (-1, -length)).await.map(drop);
+    };
+    let length = -i64::from(document.length);
+    let version = match texts.keys() {
+        None => 0,
+        Some(_) => count(session, owner, (-1, length)).await?,
+    };
+    let document = blinded(texts, (owner, version), document)?;
     let terms: Vec<&String> = document.terms.keys().collect();
     session.execute(UNINDEX, &[&owner, &terms, &memory]).await?;
-    let length = -i64::from(document.length);
-    session.execute(COUNT, &[&owner, &-1_i64, &length]).await?;
-    Ok(())
+    match texts.keys() {
+        None => count(session, owner, (-1, length)).await.map(drop),
+        Some(_) => Ok(()),
+    }
+}
+
+const LOCK: &str = "SELECT id FROM lyceum.owner WHERE id = $1 FOR UPDATE";
+
+/// Statements that take an owner's statistics and words away, before they are made again.
+const CLEAR: &str = "DELETE FROM lyceum.posting WHERE owner = $1";
+const RESET: &str = "\
+    UPDATE lyceum.owner SET documents = 0, total_length = 0, words_key = $2 WHERE id = $1";
+
+const PAGE_OF_OWNER: &str = concat!(
+    "SELECT ",
+    columns!("m."),
+    ", m.id FROM lyceum.memory m WHERE m.owner = $1 AND m.id > $2 ORDER BY m.id LIMIT $3"
+);
+
+/// Makes one owner's index anew, written with the newest key; inside a transaction.
+pub(crate) async fn rebuild(session: &Session, home: Home<'_>) -> Result<(), Failure> {
+    let newest = home.texts.keys().map_or(0, |keys| i64::from(keys.newest()));
+    session.query(LOCK, &[&home.id]).await?;
+    session.execute(CLEAR, &[&home.id]).await?;
+    session.execute(RESET, &[&home.id, &newest]).await?;
+    let mut after = 0_i64;
+    loop {
+        let params: [Param<'_>; 3] = [&home.id, &after, &PAGE];
+        let rows = session.query(PAGE_OF_OWNER, &params).await?;
+        let Some(last) = rows.last() else {
+            return Ok(());
+        };
+        after = last.try_get(COLUMNS)?;
+        add(session, home, &rows).await?;
+    }
+}
+
+/// Adds the words of memories of one owner, whose ids stand behind their columns.
+async fn add(session: &Session, home: Home<'_>, rows: &[Row]) -> Result<(), Failure> {
+    let mut words = Words::default();
+    for row in rows {
+        match Stored::read(row)?.open(home.owner, home.texts) {
+            Ok(texts) => {
+                let texts = texts.each_ref().map(String::as_str);
+                words.add(row.try_get(COLUMNS)?, Document::new(&texts));
+            }
+            // The others are found all the same.
+            Err(error) => {
+                tracing::error!(%error, "a memory is found by no word: it does not open");
+            }
+        }
+    }
+    words.store(session, home.texts, home.id).await
 }
 
 const VERSION: &str = "SELECT value FROM lyceum.setting WHERE key = 'lexical'";
@@ -157,16 +253,20 @@ const EMPTY: &str = "\
 /// How many memories are read at a time, in the order of their owners.
 const PAGE: i64 = 1_000;
 
-const ALL: &str = "\
-    SELECT id, owner, tenant, topic, text, context FROM lyceum.memory \
-    WHERE (owner, id) > ($1, $2) ORDER BY owner, id LIMIT $3";
+const ALL: &str = concat!(
+    "SELECT ",
+    columns!("m."),
+    ", m.id, m.owner, o.tenant, o.user_id, o.agent \
+    FROM lyceum.memory m JOIN lyceum.owner o ON o.id = m.owner \
+    WHERE (m.owner, m.id) > ($1, $2) ORDER BY m.owner, m.id LIMIT $3"
+);
 
 const UPDATE: &str = "\
     INSERT INTO lyceum.setting (key, value) VALUES ('lexical', $1) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
 /// Makes the index anew where other rules made it, in one transaction.
-pub(crate) async fn refresh(session: &Session) -> Result<(), Failure> {
+pub(crate) async fn refresh(session: &Session, keys: &OpenedKeys) -> Result<(), Failure> {
     let wanted = lexical::VERSION.to_string();
     if version(session).await?.as_ref() == Some(&wanted) {
         return Ok(());
@@ -177,31 +277,43 @@ pub(crate) async fn refresh(session: &Session) -> Result<(), Failure> {
         if version(session).await?.as_ref() == Some(&wanted) {
             return Err(Done::Already);
         }
-        let mut after = (0_i64, 0_i64);
-        loop {
-            let rows = session.query(ALL, &[&after.0, &after.1, &PAGE]).await?;
-            let Some(last) = rows.last() else { break };
-            after = (last.try_get(1)?, last.try_get(0)?);
-            for rows in rows.chunk_by(|a, b| a.get::<_, i64>(1) == b.get::<_, i64>(1)) {
-                let mut words = Words::default();
-                for row in rows {
-                    let document = Document::new(&[&text(row, 3)?, &text(row, 4)?, &text(row, 5)?]);
-                    words.add(row.try_get(0)?, document);
-                }
-                let owner: i64 = rows[0].try_get(1)?;
-                words.store(session, rows[0].try_get(2)?, owner).await?;
-            }
-        }
+        all(session, keys).await?;
         session.execute(UPDATE, &[&wanted]).await?;
         Ok(())
     };
-    match session.write(Whose::Operator, work).await {
+    match session.write(Whose::Operator, |_| work).await {
         Ok(()) => {
             tracing::info!(version = wanted, "the index of words was made anew");
             Ok(())
         }
         Err(Done::Already) => Ok(()),
         Err(Done::Failed(failure)) => Err(failure),
+    }
+}
+
+/// Adds the words of all memories to an empty index.
+async fn all(session: &Session, keys: &OpenedKeys) -> Result<(), Failure> {
+    let (mut after, mut known) = ((0_i64, 0_i64), HashMap::new());
+    loop {
+        let rows = session.query(ALL, &[&after.0, &after.1, &PAGE]).await?;
+        let Some(last) = rows.last() else {
+            return Ok(());
+        };
+        after = (last.try_get(COLUMNS + 1)?, last.try_get(COLUMNS)?);
+        let same = |a: &Row, b: &Row| a.get::<_, i64>(COLUMNS + 1) == b.get::<_, i64>(COLUMNS + 1);
+        for rows in rows.chunk_by(same) {
+            let owner = OwnerRow::read(&rows[0], COLUMNS + 2)?;
+            if !known.contains_key(&owner.tenant) {
+                let texts = texts_of(session, keys, &owner.tenant).await?;
+                known.insert(owner.tenant.clone(), texts);
+            }
+            let Some(texts) = known.get(&owner.tenant) else {
+                continue;
+            };
+            let id = rows[0].try_get(COLUMNS + 1)?;
+            let owner = owner.owner();
+            add(session, Home { id, owner, texts }, rows).await?;
+        }
     }
 }
 

@@ -39,4 +39,5 @@ mod vectors;
 mod writer;
 
 pub use error::OpenError;
-pub use store::{Encryption, SqliteOptions, SqliteStore, Unsealed};
+pub use lyceum_vault::{Encryption, Unsealed};
+pub use store::{SqliteOptions, SqliteStore};

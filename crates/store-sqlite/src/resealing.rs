@@ -3,7 +3,6 @@
 //! Invariant: a row is written back in the transaction that read it, and says the same after it.
 //! Rows that the newest key sealed already are left alone, so going over all of them again is cheap.
 
-use lyceum_vault::KeyRing;
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -20,12 +19,6 @@ use crate::{
 /// Rows that one transaction looks at.
 const PORTION: i64 = 256;
 
-/// Whether the tenant's newest key sealed these bytes.
-fn is_newest(texts: &Texts, sealed: Option<&[u8]>) -> bool {
-    let newest = texts.keys().map(|keys| keys.newest());
-    sealed.map(KeyRing::sealed_by).and_then(Result::ok) == newest
-}
-
 /// A text that one column holds sealed and another clear.
 struct Cell {
     id: i64,
@@ -36,7 +29,7 @@ struct Cell {
 impl Cell {
     /// The text sealed anew; `None` where the newest key sealed it.
     fn reseal(self, texts: &Texts, at: At<'_>) -> Result<Option<Vec<u8>>, Failure> {
-        if is_newest(texts, self.sealed.as_deref()) {
+        if texts.is_newest(self.sealed.as_deref()) {
             return Ok(None);
         }
         let [text] = texts.open(at, self.sealed, [self.clear])?;
@@ -193,7 +186,7 @@ impl SessionRow<'_> {
         }
         let mut digests = Vec::new();
         self.each_digest(db, |name, at, digest| {
-            if !is_newest(texts, Some(digest)) || digest.len() == DIGEST {
+            if !texts.is_newest(Some(digest)) || digest.len() == DIGEST {
                 let opened = texts.open_bytes(at, digest, DIGEST)?;
                 digests.push((name.to_owned(), texts.seal_bytes(at, opened)?));
             }
@@ -260,7 +253,7 @@ pub(crate) fn memories(db: &Db<'_>, after: i64) -> Result<Done, Failure> {
         let home = home(row, 12, db)?;
         let (id, mut stored): (i64, _) = (row.get(16)?, Stored::read(row, 0)?);
         let (_, mut count) = done.unwrap_or_default();
-        if !is_newest(&home.texts, stored.sealed.as_deref()) {
+        if !home.texts.is_newest(stored.sealed.as_deref()) {
             let texts = stored.open(&home.owner, &home.texts)?;
             let sealed = stored.reseal(&home.owner, &home.texts, &texts)?;
             update.execute(params![id, sealed])?;
@@ -287,7 +280,7 @@ pub(crate) fn vectors(db: &Db<'_>, after: i64) -> Result<Done, Failure> {
         if let Some(data) = row.get::<_, Option<Vec<u8>>>(4)? {
             let texts = db.texts(&tenant)?;
             let clear = 4 * usize::try_from(row.get::<_, i64>(5)?).unwrap_or(0);
-            if data.len() == clear || !is_newest(&texts, Some(&data)) {
+            if data.len() == clear || !texts.is_newest(Some(&data)) {
                 let sealed = vector_at(row.get(2)?, row.get(3)?, |at| {
                     let opened = texts.open_bytes(at, &data, clear)?;
                     texts.seal_bytes(at, opened)

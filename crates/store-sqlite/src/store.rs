@@ -7,7 +7,7 @@ use std::{
 };
 
 use lyceum_memory::{Clock, StoreError, SystemClock, Timestamp};
-use lyceum_vault::Masters;
+use lyceum_vault::{Encryption, Unsealed};
 use rusqlite::Connection;
 
 use crate::{
@@ -39,24 +39,6 @@ pub struct SqliteOptions {
     pub clock: Arc<dyn Clock>,
     /// With what texts are sealed. Default none: they are kept in the clear.
     pub encryption: Option<Encryption>,
-}
-
-/// With what the texts of a file are sealed.
-#[derive(Debug, Clone)]
-pub struct Encryption {
-    /// The master keys, which are not in the file.
-    pub masters: Masters,
-    /// Whether a file that is not sealed wholly is opened: to seal it, and for nothing else.
-    pub unsealed: Unsealed,
-}
-
-/// What becomes of a file that is not sealed wholly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsealed {
-    /// It is refused as it is.
-    Refuse,
-    /// It is opened, to be sealed.
-    Open,
 }
 
 impl Default for SqliteOptions {

@@ -15,6 +15,7 @@ use chacha20poly1305::{
 const FORM: u8 = 1;
 const ID_BYTES: usize = size_of::<u32>();
 const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
 
 /// Why stored bytes were refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +78,9 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
+    /// What a sealed piece is longer by: its form, its key's id, the nonce, the tag.
+    pub const OVERHEAD: usize = 1 + ID_BYTES + NONCE_BYTES + TAG_BYTES;
+
     /// A ring of one key of 32 random bytes. The id is stored in the clear; it is never
     /// given to another key.
     #[must_use]

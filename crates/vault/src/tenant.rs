@@ -61,6 +61,11 @@ impl TenantKeys {
         self.ring.newest()
     }
 
+    /// All versions, oldest first.
+    pub fn versions(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words.keys().copied()
+    }
+
     /// Whether rows that were never sealed are the tenant's own.
     #[must_use]
     pub fn clear(&self) -> Clear {

@@ -22,7 +22,7 @@ pub(crate) struct Privacy {
     #[serde(serialize_with = "masked")]
     pub audit_key: Option<SecretString>,
     /// The file of the master key that what is stored is encrypted with: 64 hexadecimal digits,
-    /// readable by their owner alone. Needs `store.kind` `sqlite`. Default: none, texts are stored
+    /// readable by their owner alone. Needs `store.kind` `sqlite` or `postgres`. Default: none, texts are stored
     /// in the clear.
     pub encryption_key_file: Option<PathBuf>,
     /// The same key itself, for where a secret is given as a variable,

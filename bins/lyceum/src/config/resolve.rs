@@ -189,10 +189,10 @@ fn encryption(config: &Config) -> Result<(), ConfigError> {
         };
     }
     match config.store.kind {
-        StoreKind::Sqlite => Ok(()),
-        StoreKind::Json | StoreKind::Postgres => invalid(
+        StoreKind::Sqlite | StoreKind::Postgres => Ok(()),
+        StoreKind::Json => invalid(
             "privacy.encryption_key_file",
-            "only store.kind `sqlite` encrypts what it stores: leave it out, or use that one",
+            "store.kind `json` does not encrypt what it stores: leave it out, or use another kind",
         ),
     }
 }

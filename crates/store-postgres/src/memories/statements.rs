@@ -37,12 +37,14 @@ macro_rules! holds {
 }
 pub(crate) use holds;
 
+use crate::memory_row::columns;
+
 macro_rules! memory {
     ($which:expr) => {
         concat!(
-            "SELECT name, kind, topic, text, importance, session, created_at, context, \
-                valid_from, valid_to, recorded_at, superseded_by, superseded_at, superseded_from \
-            FROM lyceum.memory \
+            "SELECT ",
+            columns!(""),
+            ", superseded_by, superseded_at, superseded_from FROM lyceum.memory \
             WHERE owner = (SELECT id FROM lyceum.owner \
                 WHERE tenant = $1 AND user_id = $2 AND agent = $3) ",
             $which
@@ -53,13 +55,14 @@ macro_rules! memory {
 pub(super) const GET: &str = memory!("AND name = $4");
 
 /// A join, because the plan for an array of unknown length may read all that the owner has.
-pub(crate) const GET_MANY: &str = "\
-    SELECT m.name, m.kind, m.topic, m.text, m.importance, m.session, m.created_at, m.context, \
-        m.valid_from, m.valid_to, m.recorded_at, m.superseded_by, m.superseded_at, \
-        m.superseded_from \
+pub(crate) const GET_MANY: &str = concat!(
+    "SELECT ",
+    columns!("m."),
+    ", m.superseded_by, m.superseded_at, m.superseded_from \
     FROM (SELECT DISTINCT name FROM unnest($4::text[]) AS given (name)) asked \
     JOIN lyceum.memory m ON m.name = asked.name AND m.owner = (SELECT id FROM lyceum.owner \
-        WHERE tenant = $1 AND user_id = $2 AND agent = $3)";
+        WHERE tenant = $1 AND user_id = $2 AND agent = $3)"
+);
 
 /// The newest memories; [`LIST_AFTER`] is the page after a cursor.
 pub(crate) const LIST: &str = memory!("ORDER BY created_at DESC, name DESC LIMIT $4");
@@ -78,19 +81,17 @@ pub(super) const LIST_AS_OF: &str = memory!(concat!(
 pub(super) const INSERT: &str = "\
     INSERT INTO lyceum.memory \
         (tenant, owner, name, kind, topic, text, importance, session, created_at, context, \
-        valid_from, valid_to, recorded_at, superseded_by, superseded_at, superseded_from, bounded) \
-    SELECT $1, $2, m.name, m.kind, m.topic, m.text, m.importance, $3, \
-        t.created_at, m.context, t.valid_from, m.valid_to, t.recorded_at, m.superseded_by, \
-        m.superseded_at, m.superseded_from, m.valid_to IS NOT NULL \
-            OR m.superseded_at IS NOT NULL OR t.valid_from > t.recorded_at \
-    FROM (SELECT lyceum.now_ms() AS now) clock, \
-        unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::real[], $9::bigint[], \
+        valid_from, valid_to, recorded_at, superseded_by, superseded_at, superseded_from, bounded, \
+        sealed) \
+    SELECT $1, $2, m.name, m.kind, m.topic, m.text, m.importance, $3, m.created_at, m.context, \
+        m.valid_from, m.valid_to, m.recorded_at, m.superseded_by, m.superseded_at, \
+        m.superseded_from, m.valid_to IS NOT NULL OR m.superseded_at IS NOT NULL \
+            OR m.valid_from > m.recorded_at, m.sealed \
+    FROM unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::real[], $9::bigint[], \
         $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[], \
-        $16::bigint[]) AS m (name, kind, topic, text, importance, created_at, context, valid_from, \
-        valid_to, recorded_at, superseded_by, superseded_at, superseded_from), \
-        LATERAL (SELECT coalesce(m.created_at, clock.now), coalesce(m.recorded_at, clock.now), \
-            coalesce(m.valid_from, least(coalesce(m.created_at, clock.now), \
-                coalesce(m.recorded_at, clock.now)))) AS t (created_at, recorded_at, valid_from) \
+        $16::bigint[], $17::bytea[]) AS m (name, kind, topic, text, importance, created_at, \
+        context, valid_from, valid_to, recorded_at, superseded_by, superseded_at, \
+        superseded_from, sealed) \
     ON CONFLICT (owner, name) DO NOTHING RETURNING id, name";
 
 /// The place of memories is taken by one that was stored just now.
@@ -100,23 +101,29 @@ pub(super) const SUPERSEDE: &str = "\
     FROM lyceum.memory new WHERE new.owner = $1 AND new.name = $2 AND old.owner = $1 \
         AND old.name = ANY ($3::text[]) AND old.superseded_at IS NULL AND old.id <> new.id";
 
-pub(super) const DELETE: &str = "\
-    DELETE FROM lyceum.memory m USING lyceum.owner o \
+pub(super) const DELETE: &str = concat!(
+    "DELETE FROM lyceum.memory m USING lyceum.owner o \
     WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND m.owner = o.id AND m.name = $4 \
-    RETURNING m.id, m.owner, m.topic, m.text, m.context";
+    RETURNING ",
+    columns!("m."),
+    ", m.id, m.owner"
+);
 
-pub(super) const FOUND: &str = "\
-    SELECT m.name, m.topic, m.text, f.score, m.created_at, m.importance \
-    FROM unnest($4::bigint[], $5::float8[]) AS f (id, score) \
+pub(super) const FOUND: &str = concat!(
+    "SELECT ",
+    columns!("m."),
+    ", f.score FROM unnest($4::bigint[], $5::float8[]) AS f (id, score) \
     JOIN lyceum.memory m ON m.id = f.id JOIN lyceum.owner o ON o.id = m.owner \
     WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 \
-    ORDER BY f.score DESC, m.created_at DESC, m.name LIMIT $6";
+    ORDER BY f.score DESC, m.created_at DESC, m.name LIMIT $6"
+);
 
 /// What was said directly before and after each memory: two steps in the index of its session.
 /// `OFFSET 0` keeps the look-up of the memory itself apart, which else may go through all episodes.
 pub(crate) const BESIDE: &str = concat!(
-    "SELECT n.name, n.topic, n.text, n.importance, n.created_at, m.name \
-    FROM unnest($4::text[]) WITH ORDINALITY AS asked (name, place) \
+    "SELECT ",
+    columns!("n."),
+    ", m.name FROM unnest($4::text[]) WITH ORDINALITY AS asked (name, place) \
     CROSS JOIN LATERAL (SELECT id, owner, name, session, kind FROM lyceum.memory \
         WHERE name = asked.name AND owner = (SELECT id FROM lyceum.owner \
             WHERE tenant = $1 AND user_id = $2 AND agent = $3) OFFSET 0) m \

@@ -1,6 +1,10 @@
 //! The store against a real server: one for this binary, one database per test.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail the test"
+)]
 #![expect(clippy::print_stdout, reason = "a child tells its parent")]
 
 mod ambiguous;
@@ -11,6 +15,7 @@ mod processes;
 mod proxy;
 mod records;
 mod restart;
+mod sealed;
 
 use std::sync::LazyLock;
 

@@ -9,10 +9,11 @@ use lyceum_memory::{
     SessionStore, StoreCheck as _, TurnId,
     conformance::{Subject, verify, verify_checks},
 };
-use lyceum_store_postgres::PostgresStore;
+use lyceum_store_postgres::{Encryption, PostgresOptions, PostgresStore, Unsealed};
+use lyceum_vault::Masters;
 use tokio_postgres::{Client, NoTls};
 
-use crate::{SERVER, options};
+use crate::{SERVER, options, sealed::KEY};
 
 /// A store whose server's clock stands still.
 struct Still(PostgresStore, Client);
@@ -43,20 +44,39 @@ impl Subject for Still {
     }
 }
 
-#[tokio::test]
-async fn a_server_conforms_as_a_memory_when_new_and_when_reopened() {
+async fn conforms(encryption: Option<Encryption>) {
+    let options = PostgresOptions {
+        encryption,
+        ..options()
+    };
     let address = SERVER.database().unwrap();
-    let store = PostgresStore::open(&address, options()).await.unwrap();
+    let store = PostgresStore::open(&address, options.clone())
+        .await
+        .unwrap();
     let (client, connection) = tokio_postgres::connect(&address, NoTls).await.unwrap();
     tokio::spawn(connection);
     client.batch_execute(STAND_STILL).await.unwrap();
     let subject = Still(store, client);
     verify(&subject).await.unwrap();
     verify_checks(&subject, &subject.0, None).await.unwrap();
-    let store = PostgresStore::open(&address, options()).await.unwrap();
+    let store = PostgresStore::open(&address, options).await.unwrap();
     let subject = Still(store, subject.1);
     verify(&subject).await.unwrap();
     verify_checks(&subject, &subject.0, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_conforms_as_a_memory_when_new_and_when_reopened() {
+    conforms(None).await;
+}
+
+#[tokio::test]
+async fn so_does_a_sealed_one() {
+    conforms(Some(Encryption {
+        masters: Masters::new(&KEY),
+        unsealed: Unsealed::Refuse,
+    }))
+    .await;
 }
 
 #[tokio::test]

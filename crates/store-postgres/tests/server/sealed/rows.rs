@@ -1,0 +1,194 @@
+//! Rows that somebody changed, or put in another's place.
+
+use super::*;
+
+/// Does something to the rows, looks at them through a store, and undoes it.
+async fn changed<T>(client: &Client, sql: &str, back: &str, look: impl Future<Output = T>) -> T {
+    client.batch_execute(sql).await.unwrap();
+    let seen = look.await;
+    client.batch_execute(back).await.unwrap();
+    seen
+}
+
+#[tokio::test]
+async fn changed_and_exchanged_rows_are_refused_by_name() {
+    let address = SERVER.database().unwrap();
+    let store = sealed(&address).await;
+    let (ada, bo) = (scope("acme", "ada"), scope("umbrella", "bo"));
+    fill(&store, &ada).await;
+    fill(&store, &bo).await;
+    let client = by_hand(&address).await;
+    let keep = "CREATE TABLE kept_memory AS TABLE lyceum.memory; \
+        CREATE TABLE kept_message AS TABLE lyceum.message; \
+        CREATE TABLE kept_session AS TABLE lyceum.session;";
+    client.batch_execute(keep).await.unwrap();
+    let back = "UPDATE lyceum.memory m SET sealed = k.sealed, text = k.text, kind = k.kind, \
+            importance = k.importance, created_at = k.created_at \
+            FROM kept_memory k WHERE k.id = m.id; \
+        UPDATE lyceum.message m SET sealed = k.sealed, content = k.content, role = k.role \
+            FROM kept_message k WHERE k.session = m.session AND k.seq = m.seq; \
+        UPDATE lyceum.session s SET sealed_topic = k.sealed_topic, \
+            summary_upto = k.summary_upto FROM kept_session k WHERE k.id = s.id;";
+    let of = |what: &str, tenant: &str, name: &str| {
+        format!("(SELECT {what} FROM kept_memory WHERE tenant = '{tenant}' AND name = '{name}')")
+    };
+    let one = of("id", "acme", "memory-one");
+    let two = of("sealed", "acme", "memory-two");
+    let others = of("sealed", "umbrella", "memory-one");
+    let memory = ("memory", "ada/feynman/memory-one");
+    let message = "WHERE tenant = 'acme' AND seq";
+    let changes: Vec<(String, (&str, &str))> = vec![
+        // Another row's, another tenant's, another column's.
+        (
+            format!("UPDATE lyceum.memory SET sealed = {two} WHERE id = {one}"),
+            memory,
+        ),
+        (
+            format!("UPDATE lyceum.memory SET sealed = {others} WHERE id = {one}"),
+            memory,
+        ),
+        (
+            format!(
+                "UPDATE lyceum.memory SET sealed = (SELECT sealed_topic FROM kept_session LIMIT 1) \
+                 WHERE id = {one}"
+            ),
+            memory,
+        ),
+        // A bit, a cut, clear text in its place.
+        (
+            format!(
+                "UPDATE lyceum.memory SET sealed = set_bit(sealed, 8 * 40, \
+                 1 - get_bit(sealed, 8 * 40)) WHERE id = {one}"
+            ),
+            memory,
+        ),
+        (
+            format!("UPDATE lyceum.memory SET sealed = substr(sealed, 1, 20) WHERE id = {one}"),
+            memory,
+        ),
+        (
+            format!("UPDATE lyceum.memory SET sealed = NULL, text = 'forged' WHERE id = {one}"),
+            memory,
+        ),
+        // What stands beside the text.
+        (
+            format!("UPDATE lyceum.memory SET kind = 'fact' WHERE id = {one}"),
+            memory,
+        ),
+        (
+            format!("UPDATE lyceum.memory SET importance = 1.0 WHERE id = {one}"),
+            memory,
+        ),
+        (
+            format!("UPDATE lyceum.memory SET created_at = created_at + 1 WHERE id = {one}"),
+            memory,
+        ),
+        (
+            format!("UPDATE lyceum.message SET role = 'system' {message} = 1"),
+            ("message", "ada/feynman/s/1"),
+        ),
+        (
+            format!(
+                "UPDATE lyceum.message SET sealed = (SELECT sealed FROM kept_message {message} = 3) \
+                 {message} = 1"
+            ),
+            ("message", "ada/feynman/s/1"),
+        ),
+        (
+            format!("UPDATE lyceum.message SET sealed = NULL, content = 'forged' {message} = 2"),
+            ("message", "ada/feynman/s/2"),
+        ),
+        (
+            "UPDATE lyceum.session SET sealed_topic = sealed_summary WHERE tenant = 'acme'"
+                .to_owned(),
+            ("session", "ada/feynman/s"),
+        ),
+        (
+            "UPDATE lyceum.session SET summary_upto = 1 WHERE tenant = 'acme'".to_owned(),
+            ("session", "ada/feynman/s"),
+        ),
+    ];
+    let sound = told(&store, &ada).await.unwrap();
+    for (sql, (table, row)) in changes {
+        let look = async {
+            let error = told(&store, &ada).await.unwrap_err();
+            assert_eq!(sealed_row(&error), (table, row.to_owned()), "{sql}");
+            let found = store.verify().await.unwrap();
+            let sealed = found
+                .described
+                .iter()
+                .filter(|fault| fault.what == "sealed");
+            assert!(sealed.count() > 0, "{sql}: {found:?}");
+        };
+        changed(&client, &sql, back, look).await;
+        assert_eq!(told(&store, &ada).await.unwrap(), sound, "{sql}");
+    }
+    // One bad row is one bad row: others are read, and it can be got rid of.
+    let spoil = format!("UPDATE lyceum.memory SET sealed = '\\x00' WHERE id = {one}");
+    client.batch_execute(&spoil).await.unwrap();
+    assert!(store.get(&ada, &id("memory-two")).await.unwrap().is_some());
+    assert!(store.messages(&ada, None, 9).await.is_ok());
+    assert!(told(&store, &bo).await.is_ok());
+    let deleted = MemoryStore::delete(&store, &ada, &id("memory-one")).await;
+    assert!(deleted.unwrap());
+    assert!(told(&store, &ada).await.is_ok());
+    let found = store.verify().await.unwrap();
+    assert!(found.is_sound(), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_record_from_elsewhere_is_refused_and_hides_no_others() {
+    let address = SERVER.database().unwrap();
+    let (store, ada, bo) = (
+        sealed(&address).await,
+        scope("acme", "ada"),
+        scope("umbrella", "bo"),
+    );
+    fill(&store, &ada).await;
+    fill(&store, &bo).await;
+    let client = by_hand(&address).await;
+    for (change, back, name) in [
+        ("name = 'b'", "name = 'a'", "b"),
+        ("grouped = 'eve'", "grouped = ''", "a"),
+    ] {
+        let set = |what| format!("UPDATE lyceum.record SET {what} WHERE tenant = 'acme'");
+        let look = async {
+            let moved = RecordStore::read(&store, &ada.tenant, "answer", name).await;
+            let source = moved.unwrap_err().source;
+            let error = source.downcast_ref::<StoreError>().unwrap();
+            assert_eq!(sealed_row(error), ("record", format!("answer/{name}")));
+            let others = store.every("answer").await.unwrap();
+            let tenants: Vec<_> = others.iter().map(|(tenant, _)| tenant.as_str()).collect();
+            assert_eq!(tenants, ["umbrella"]);
+            assert!(!store.verify().await.unwrap().is_sound());
+        };
+        changed(&client, &set(change), &set(back), look).await;
+    }
+    assert!(store.verify().await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
+    let address = SERVER.database().unwrap();
+    let (store, ada, bo) = (
+        sealed(&address).await,
+        scope("acme", "ada"),
+        scope("umbrella", "bo"),
+    );
+    store.append(&ada, &turn("one")).await.unwrap();
+    store.append(&bo, &turn("one")).await.unwrap();
+    let cut = "UPDATE lyceum.job SET sealed = substr(sealed, 1, length(sealed) - 1) \
+        WHERE tenant = 'acme'";
+    let client = by_hand(&address).await;
+    assert_eq!(client.execute(cut, &[]).await.unwrap(), 1);
+    let request = ClaimRequest {
+        kinds: &["note"],
+        lease: Duration::from_secs(60),
+        max_attempts: 3,
+    };
+    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
+        panic!("the other's job is not reached");
+    };
+    assert_eq!(job.lease.scope.tenant, bo.tenant);
+    assert_eq!(store.dead(&ada, 9).await.unwrap(), []);
+}
