@@ -130,16 +130,19 @@ impl http_body::Body for Followed {
     }
 }
 
+/// An event stream to be written, and what is known of its request.
+pub(super) type Answer = (Response<Body>, Claim);
+
 /// Where an answer waits to be written here, while hyper still has the connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Handed(Arc<Mutex<Option<(Response<Body>, Claim)>>>);
+pub(super) struct Handed(Arc<Mutex<Option<Answer>>>);
 
 impl Handed {
     pub(super) fn put(&self, response: Response<Body>, claim: Claim) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((response, claim));
     }
 
-    pub(super) fn take(&self) -> Option<(Response<Body>, Claim)> {
+    pub(super) fn take(&self) -> Option<Answer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -256,7 +259,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Line<I> {
 pub(super) async fn write<I>(
     io: &mut I,
     ahead: Bytes,
-    (response, claim): (Response<Body>, Claim),
+    (response, claim): Answer,
     may_keep_open: bool,
 ) -> io::Result<Option<Bytes>>
 where

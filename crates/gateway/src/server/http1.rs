@@ -9,9 +9,8 @@ use std::{
     task::Poll,
 };
 
-use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -21,7 +20,7 @@ use tokio::{
 
 use super::{
     connection::{Bounded, BoxError, MIN_BUFFER, Manner, bounded, introduce},
-    handover::{self, Blocked, Claim, Handed, Line},
+    handover::{self, Answer, Blocked, Claim, Handed, Line},
     watch::Activity,
 };
 use crate::{
@@ -58,7 +57,7 @@ where
 }
 
 /// What is to be written, with the connection and what was read of it beyond the request.
-type Stream<I> = (Bytes, Bounded<I>, (Response<Body>, Claim));
+type Stream<I> = (Bytes, Bounded<I>, Answer);
 
 /// Lets hyper serve the connection until it closes or an event stream is to be written.
 async fn round<I>(
@@ -123,7 +122,7 @@ async fn turn(
     mut connection: impl Future<Output = hyper::Result<()>> + Unpin,
     handed: &Handed,
     blocked: &Blocked,
-) -> hyper::Result<Option<(Response<Body>, Claim)>> {
+) -> hyper::Result<Option<Answer>> {
     poll_fn(|context| match Pin::new(&mut connection).poll(context) {
         Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
         // What hyper has yet to write would be lost with its buffer.
