@@ -12,7 +12,7 @@ use lyceum_memory::{
     StoreCheck, StoreKeys, VectorSpace, VectorStore,
 };
 use lyceum_store_json::JsonStore;
-use lyceum_store_postgres::{PostgresOptions, PostgresStore};
+use lyceum_store_postgres::{PostgresOptions, PostgresStore, VectorSupport};
 use lyceum_store_qdrant::{QdrantMemories, QdrantVectors};
 use lyceum_store_sqlite::{Encryption, SqliteOptions, SqliteStore, Unsealed};
 use secrecy::ExposeSecret as _;
@@ -85,7 +85,10 @@ impl Store {
                     ..config.options()
                 };
                 let store = PostgresStore::open(url.expose_secret(), options).await?;
-                let place = format!("PostgreSQL at {}", store.host());
+                let mut place = format!("PostgreSQL at {}", store.host());
+                if resolved.config.memory.encoder != "off" {
+                    place += &meaning(store.vectors());
+                }
                 Ok((Self::Postgres(Arc::new(store)), place))
             }
             (StoreKind::Json, _) => {
@@ -108,7 +111,10 @@ impl Store {
         match self {
             Self::Sqlite(store) => Ports::of(store).with_vectors(store.clone()),
             Self::Json(store, _) => Ports::of(store).with_vectors(store.clone()),
-            Self::Postgres(store) => Ports::of(store),
+            Self::Postgres(store) => match store.vectors().is_here() {
+                true => Ports::of(store).with_vectors(store.clone()),
+                false => Ports::of(store),
+            },
         }
     }
 
@@ -245,6 +251,17 @@ impl Store {
         match self {
             Self::Sqlite(store) | Self::Json(_, store) => store.close().await,
             Self::Postgres(_) => {}
+        }
+    }
+}
+
+/// By what memories are found there, as the start says it.
+fn meaning(vectors: &VectorSupport) -> String {
+    match vectors {
+        VectorSupport::Here { .. } => format!("; memories are found by meaning too ({vectors})"),
+        why => {
+            tracing::warn!(%why, "memories are found by their words alone");
+            format!("; memories are found by their words alone: {why}")
         }
     }
 }

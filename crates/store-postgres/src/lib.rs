@@ -3,7 +3,7 @@
 //! # Map
 //!
 //! [`PostgresStore`] implements `SessionStore`, `MemoryStore`, `JobStore`, `SessionArchive`, the graphs' `Saver`, and
-//! core's `RecordStore` and `Hints`, and `StoreKeys`. A call takes a connection of a bounded pool,
+//! core's `RecordStore` and `Hints`, `StoreKeys`, and `VectorStore` where the server has the extension `vector`. A call takes a connection of a bounded pool,
 //! and is one statement, and so one round trip and one transaction, wherever that can be.
 //!
 //! Invariant: what was acknowledged is on the server's disk; leases are judged by the server's
@@ -37,9 +37,11 @@ pub mod test_server;
 #[cfg(test)]
 mod tests;
 mod text;
+mod vectors;
 mod words;
 
 pub use error::OpenError;
 pub use lyceum_vault::{Encryption, Unsealed};
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
+pub use vectors::VectorSupport;

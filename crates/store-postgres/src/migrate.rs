@@ -25,7 +25,7 @@ const STEPS: [&str; 10] = [
 const KNOWN: i32 = STEPS.len() as i32;
 
 /// Names the lock among all advisory locks of the database: "lyceum" in ASCII.
-const LOCK: i64 = 0x6c79_6365_756d;
+pub(crate) const LOCK: i64 = 0x6c79_6365_756d;
 
 /// Migrates over a connection of its own, and waits for another process that does.
 pub(crate) async fn migrate(client: &mut Client) -> Result<(), OpenError> {

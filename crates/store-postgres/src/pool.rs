@@ -90,7 +90,7 @@ pub(crate) fn wrapped(rows: &[Row]) -> Result<Vec<Wrapped>, Error> {
 /// One connection with its prepared statements.
 pub(crate) struct Session {
     client: Client,
-    statements: Mutex<HashMap<&'static str, Statement>>,
+    statements: Mutex<HashMap<String, Statement>>,
     /// How much was asked and not answered.
     pending: AtomicUsize,
 }
@@ -107,11 +107,7 @@ impl Session {
 
     /// Runs a statement and reads its rows. The text is prepared once per connection; from then
     /// on the call is one round trip.
-    pub(crate) async fn query(
-        &self,
-        sql: &'static str,
-        params: &[Param<'_>],
-    ) -> Result<Vec<Row>, Error> {
+    pub(crate) async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Error> {
         self.answered(async {
             let statement = self.prepared(sql).await?;
             self.noted(self.client.query(&statement, params).await)
@@ -122,18 +118,14 @@ impl Session {
     /// Runs a statement that gives one row or none.
     pub(crate) async fn query_opt(
         &self,
-        sql: &'static str,
+        sql: &str,
         params: &[Param<'_>],
     ) -> Result<Option<Row>, Error> {
         Ok(self.query(sql, params).await?.pop())
     }
 
     /// Runs a statement for its effect, and says how many rows it touched.
-    pub(crate) async fn execute(
-        &self,
-        sql: &'static str,
-        params: &[Param<'_>],
-    ) -> Result<u64, Error> {
+    pub(crate) async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, Error> {
         self.answered(async {
             let statement = self.prepared(sql).await?;
             self.noted(self.client.execute(&statement, params).await)
@@ -151,7 +143,18 @@ impl Session {
     pub(crate) async fn ask(
         &self,
         whose: Whose<'_>,
-        sql: &'static str,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        self.ask_with("BEGIN", whose, sql, params).await
+    }
+
+    /// The same in a transaction that begins with these statements.
+    pub(crate) async fn ask_with(
+        &self,
+        begin: &str,
+        whose: Whose<'_>,
+        sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, Error> {
         self.answered(async {
@@ -162,7 +165,7 @@ impl Session {
             // These are polled, and so sent, in this order. After an error the server ignores
             // what follows, and takes the commit for an undoing.
             let (begun, bound, rows, ended) = join4(
-                self.client.batch_execute("BEGIN"),
+                self.client.batch_execute(begin),
                 self.client.query(&rights, &named),
                 self.client.query(&statement, params),
                 self.client.batch_execute("COMMIT"),
@@ -179,7 +182,7 @@ impl Session {
     pub(crate) async fn ask_with_keys(
         &self,
         tenant: &str,
-        sql: &'static str,
+        sql: &str,
         params: &[Param<'_>],
     ) -> Result<(Vec<Wrapped>, Vec<Row>), Error> {
         self.answered(async {
@@ -330,7 +333,7 @@ impl Session {
         answer
     }
 
-    async fn prepared(&self, sql: &'static str) -> Result<Statement, Error> {
+    async fn prepared(&self, sql: &str) -> Result<Statement, Error> {
         let known = {
             let statements = self.statements();
             statements.get(sql).cloned()
@@ -339,11 +342,11 @@ impl Session {
             return Ok(statement);
         }
         let statement = self.client.prepare(sql).await?;
-        self.statements().insert(sql, statement.clone());
+        self.statements().insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
 
-    fn statements(&self) -> MutexGuard<'_, HashMap<&'static str, Statement>> {
+    fn statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
         self.statements
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -372,6 +372,19 @@ pub(crate) async fn records(
     Ok(Some((last, names.len() as u64)))
 }
 
+const HAS_VECTORS: &str = "SELECT to_regclass('lyceum.embedding') IS NOT NULL";
+
+/// What vectors there are goes: an encrypted database keeps none.
+pub(crate) async fn vectors(session: &Session) -> Result<Done, Failure> {
+    let row = session.query_opt(HAS_VECTORS, &[]).await?;
+    if row.map_or(Ok(false), |row| row.try_get(0))? {
+        let all = "DELETE FROM lyceum.embedding; DELETE FROM lyceum.vector_waiting; \
+            DELETE FROM lyceum.vector_graph; DELETE FROM lyceum.vector_space";
+        session.batch(all).await?;
+    }
+    Ok(None)
+}
+
 const OWNER: &str = "\
     SELECT id, tenant, user_id, agent, words_key FROM lyceum.owner WHERE id > $1 \
     ORDER BY id LIMIT 1";

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What holds texts, or held them.
-const REWRITTEN: [&str; 10] = [
+const REWRITTEN: [&str; 11] = [
     "session",
     "turn",
     "message",
@@ -29,6 +29,7 @@ const REWRITTEN: [&str; 10] = [
     "posting",
     "job",
     "record",
+    "embedding",
     "checkpoint",
     "channel_value",
     "task_record",
@@ -155,9 +156,13 @@ impl PostgresStore {
             let work = async {
                 // A large table takes longer than any call.
                 client.batch_execute("SET statement_timeout = 0").await?;
+                let there = "SELECT to_regclass($1) IS NOT NULL";
                 for table in REWRITTEN {
-                    let rewrite = format!("VACUUM (FULL) lyceum.{table}");
-                    client.batch_execute(&rewrite).await?;
+                    let table = format!("lyceum.{table}");
+                    if client.query_one(there, &[&table]).await?.try_get(0)? {
+                        let rewrite = format!("VACUUM (FULL) {table}");
+                        client.batch_execute(&rewrite).await?;
+                    }
                 }
                 Ok(())
             };
@@ -207,6 +212,7 @@ impl StoreKeys for PostgresStore {
                     1 => resealing::memories(&session, keys, from.row).await?,
                     2 => resealing::records(&session, keys, from.row).await?,
                     3 => resealing::words(&session, keys, from.row).await?,
+                    4 => resealing::vectors(&session).await?,
                     _ => return Ok(None),
                 }))
             };

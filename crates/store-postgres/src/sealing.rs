@@ -98,7 +98,7 @@ impl PostgresStore {
         &self,
         session: &Session,
         tenant: &str,
-        sql: &'static str,
+        sql: &str,
         params: &[Param<'_>],
     ) -> Result<(Texts, Vec<Row>), Failure> {
         let (wrapped, rows) = match self.keys().masters() {

@@ -27,7 +27,9 @@ use crate::{
     hints::Ear,
     migrate::migrate,
     pool::{Connector, Held, LastFailure, Session, build},
-    sealing, words,
+    sealing,
+    vectors::{self, Graphs, VectorSupport, Vectors},
+    words,
 };
 
 /// The first pause before a call is repeated; each further one may be twice as long.
@@ -58,6 +60,7 @@ pub struct PostgresStore {
     ear: Ear,
     /// With what texts are sealed.
     keys: Arc<OpenedKeys>,
+    vectors: Vectors,
 }
 
 impl PostgresStore {
@@ -79,7 +82,8 @@ impl PostgresStore {
         let masters = options.encryption.as_ref().map(|with| with.masters.clone());
         let keys = Arc::new(OpenedKeys::new(masters));
         let connector = Connector::new(config, &options);
-        connector.prepare(&options, &keys).await?;
+        let support = connector.prepare(&options, &keys).await?;
+        let graphs = Graphs::new(connector.config().clone(), options.index_vectors_from);
         let (failures, host) = (connector.failures(), connector.host());
         let ear = Ear::new(connector.config().clone());
         let pool = build(connector, &options);
@@ -91,6 +95,7 @@ impl PostgresStore {
             ended: AtomicU64::new(0),
             ear,
             keys,
+            vectors: Vectors::new(support, graphs),
             options,
         };
         store
@@ -115,6 +120,11 @@ impl PostgresStore {
     /// The keys that texts are sealed with.
     pub(crate) fn keys(&self) -> &Arc<OpenedKeys> {
         &self.keys
+    }
+
+    /// What the vector port remembers.
+    pub(crate) fn kept_vectors(&self) -> &Vectors {
+        &self.vectors
     }
 
     /// How the server is reached.
@@ -267,8 +277,12 @@ impl PostgresStore {
 }
 
 impl Connector {
-    /// Migrates over a connection of its own.
-    async fn prepare(&self, options: &PostgresOptions, keys: &OpenedKeys) -> Result<(), OpenError> {
+    /// Migrates over a connection of its own, and looks whether the server keeps vectors.
+    async fn prepare(
+        &self,
+        options: &PostgresOptions,
+        keys: &OpenedKeys,
+    ) -> Result<VectorSupport, OpenError> {
         let patience = options.acquire_timeout;
         let connected = tokio::time::timeout(patience, self.config().connect(NoTls)).await;
         let (mut client, connection) = match connected {
@@ -286,15 +300,24 @@ impl Connector {
             let _ended = connection.await;
             std::future::pending::<()>().await;
         };
+        let work = async {
+            sealing::check(&mut client, self.host(), options.encryption.as_ref()).await?;
+            migrate(&mut client).await?;
+            let session = Session::over(client);
+            let prepared = async {
+                words::refresh(&session, keys).await?;
+                vectors::enable(&session, keys.masters().is_some()).await
+            };
+            let prepared = prepared.await;
+            prepared.map_err(|failure| OpenError::Prepare {
+                source: failure.into(),
+            })
+        };
         tokio::select! {
             biased;
-            prepared = async {
-                sealing::check(&mut client, self.host(), options.encryption.as_ref()).await?;
-                migrate(&mut client).await?;
-                let refreshed = words::refresh(&Session::over(client), keys).await;
-                refreshed.map_err(|failure| OpenError::Prepare { source: failure.into() })
-            } => prepared,
-            () = connection => Ok(()),
+            prepared = work => prepared,
+            // Never: it ends with the work.
+            () = connection => Ok(VectorSupport::Absent { why: String::new() }),
         }
     }
 }

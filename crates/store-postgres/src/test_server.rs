@@ -25,6 +25,12 @@ const INSTALL: &str = "cargo xtask setup";
 /// Where Debian keeps the programs, by major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
+/// Where [`INSTALL`] puts one that has the extension `vector`, from this crate's folder.
+const WITH_VECTORS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../.cache/pgvector/pgserver/pginstall/bin"
+);
+
 /// The role of the tests: owns its databases, and is no superuser, so that row-level security
 /// holds for it.
 const ROLE: &str = "lyceum";
@@ -39,6 +45,9 @@ pub enum ServerError {
     /// The operating system refused something.
     #[error("start a private PostgreSQL")]
     System(#[from] io::Error),
+    /// There is none with vectors.
+    #[error("find a PostgreSQL with the extension vector: run `{INSTALL}`")]
+    MissingVectors,
     /// A program of PostgreSQL failed.
     #[error("{doing}: {said}")]
     Refused {
@@ -56,7 +65,15 @@ pub struct TestServer {
     port: u16,
     keeper: Mutex<Keeper>,
     databases: AtomicU32,
+    extension: Extension,
     directory: TempDir,
+}
+
+/// What each database has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extension {
+    None,
+    Vector,
 }
 
 /// The shell that owns the server: told a line, it answers with one.
@@ -99,7 +116,22 @@ impl TestServer {
     ///
     /// [`ServerError`]; a missing installation says which line mends it.
     pub fn start() -> Result<Self, ServerError> {
-        let programs = find().ok_or(ServerError::Missing)?;
+        Self::start_from(find().ok_or(ServerError::Missing)?, Extension::None)
+    }
+
+    /// The same with the extension `vector` in each database.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn with_vectors() -> Result<Self, ServerError> {
+        let programs = Path::new(WITH_VECTORS).canonicalize();
+        let programs = programs.ok().filter(|at| is_whole(at));
+        let programs = programs.ok_or(ServerError::MissingVectors)?;
+        Self::start_from(programs, Extension::Vector)
+    }
+
+    fn start_from(programs: PathBuf, extension: Extension) -> Result<Self, ServerError> {
         let directory = tempfile::Builder::new().prefix("lyceum-pg").tempdir()?;
         let files = directory.path();
         let mut as_user: Vec<String> = Vec::new();
@@ -161,6 +193,7 @@ impl TestServer {
             port,
             keeper: Mutex::new(keeper),
             databases: AtomicU32::new(0),
+            extension,
             directory,
         };
         server.psql(&format!("CREATE ROLE {ROLE} LOGIN"))?;
@@ -175,6 +208,9 @@ impl TestServer {
     pub fn database(&self) -> Result<String, ServerError> {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.psql(&format!("CREATE DATABASE {name} OWNER {ROLE}"))?;
+        if self.extension == Extension::Vector {
+            self.psql_in(&name, "CREATE EXTENSION vector")?;
+        }
         let port = self.port;
         Ok(format!("postgresql://{ROLE}@127.0.0.1:{port}/{name}"))
     }
@@ -209,6 +245,10 @@ impl TestServer {
     ///
     /// [`ServerError::Refused`] with what the server said.
     pub fn psql(&self, sql: &str) -> Result<(), ServerError> {
+        self.psql_in("postgres", sql)
+    }
+
+    fn psql_in(&self, database: &str, sql: &str) -> Result<(), ServerError> {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.args([
             "-X",
@@ -223,7 +263,7 @@ impl TestServer {
         let port = self.port.to_string();
         run(
             "run a statement",
-            psql.args(["-p", &port, "-d", "postgres", "-c", sql]),
+            psql.args(["-p", &port, "-d", database, "-c", sql]),
         )
     }
 
@@ -297,18 +337,19 @@ fn run(doing: &'static str, command: &mut Command) -> Result<(), ServerError> {
     Err(ServerError::Refused { doing, said })
 }
 
+fn is_whole(at: &Path) -> bool {
+    let programs = ["initdb", "postgres", "psql"];
+    programs.iter().all(|program| at.join(program).is_file())
+}
+
 /// The newest installation that the machine has.
 fn find() -> Option<PathBuf> {
-    let is_whole = |at: &PathBuf| {
-        let programs = ["initdb", "postgres", "psql"];
-        programs.iter().all(|program| at.join(program).is_file())
-    };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).find(is_whole);
+    let on_path = std::env::split_paths(&path).find(|at| is_whole(at));
     let version = |at: &PathBuf| at.file_name()?.to_str()?.parse::<u32>().ok();
     let entries = fs::read_dir(DEBIAN).into_iter().flatten().flatten();
     let mut debian: Vec<_> = entries.map(|entry| entry.path()).collect();
     debian.sort_by_key(version);
     let mut debian = debian.into_iter().rev().map(|at| at.join("bin"));
-    on_path.or_else(|| debian.find(is_whole))
+    on_path.or_else(|| debian.find(|at| is_whole(at)))
 }

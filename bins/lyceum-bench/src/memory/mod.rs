@@ -2,11 +2,12 @@
 //!
 //! Conversations are saved and searched as an application does it, over the embedded store; no
 //! model judges. A figure of finding is the mean share of a question's evidence that was found;
-//! what encryption costs is measured beside it.
+//! what encryption costs, and finding by meaning in PostgreSQL, is measured beside it.
 
 mod conversations;
 mod encryption;
 mod locomo;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,7 @@ pub fn run(options: &Options, args: &Args) -> Result<()> {
     let figures = Figures::of("memory");
     figures.machine(&Machine::look(&options.data)?)?;
     encryption::run(figures, options)?;
+    vectors::run(figures)?;
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join(LOCOMO);
     let file = args.locomo.as_ref().unwrap_or(&default);
     match (file.is_file(), &args.locomo) {

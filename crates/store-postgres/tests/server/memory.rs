@@ -16,7 +16,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::{SERVER, options, sealed::KEY};
 
 /// A store whose server's clock stands still.
-struct Still(PostgresStore, Client);
+pub(crate) struct Still(pub(crate) PostgresStore, Client);
 
 /// Replaces the one function that all statements take the time from.
 const STAND_STILL: &str = "\
@@ -44,6 +44,15 @@ impl Subject for Still {
     }
 }
 
+impl Still {
+    pub(crate) async fn new(store: PostgresStore, address: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(STAND_STILL).await.unwrap();
+        Self(store, client)
+    }
+}
+
 async fn conforms(encryption: Option<Encryption>) {
     let options = PostgresOptions {
         encryption,
@@ -53,10 +62,7 @@ async fn conforms(encryption: Option<Encryption>) {
     let store = PostgresStore::open(&address, options.clone())
         .await
         .unwrap();
-    let (client, connection) = tokio_postgres::connect(&address, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(STAND_STILL).await.unwrap();
-    let subject = Still(store, client);
+    let subject = Still::new(store, &address).await;
     verify(&subject).await.unwrap();
     verify_checks(&subject, &subject.0, None).await.unwrap();
     let store = PostgresStore::open(&address, options).await.unwrap();

@@ -1,0 +1,137 @@
+//! The statements of the vector port.
+
+use crate::{memories::holds, memory_row::columns};
+
+/// A space that was used within the hour is not written.
+pub(super) const SPACE: &str = "\
+    SELECT id, used_at > lyceum.now_ms() - 3600000 FROM lyceum.vector_space \
+    WHERE model = $1 AND dimensions = $2";
+
+/// Nobody stores a memory meanwhile, so none is overlooked.
+pub(super) const LOCK: &str = "LOCK TABLE lyceum.memory IN SHARE ROW EXCLUSIVE MODE";
+
+pub(super) const USE: &str = "\
+    INSERT INTO lyceum.vector_space AS s (model, dimensions, used_at) \
+    VALUES ($1, $2, lyceum.now_ms()) \
+    ON CONFLICT (model, dimensions) DO UPDATE SET used_at = excluded.used_at RETURNING id";
+
+/// All memories wait that are not settled.
+pub(super) const WAIT: &str = "\
+    INSERT INTO lyceum.vector_waiting (memory, space) \
+    SELECT m.id, $1 FROM lyceum.memory m \
+    WHERE NOT EXISTS (SELECT FROM lyceum.embedding v WHERE v.memory = m.id AND v.space = $1) \
+    ON CONFLICT DO NOTHING";
+
+pub(super) const WAITING: &str = concat!(
+    "SELECT ",
+    columns!("m."),
+    ", o.tenant, o.user_id, o.agent \
+    FROM lyceum.vector_waiting w JOIN lyceum.memory m ON m.id = w.memory \
+    JOIN lyceum.owner o ON o.id = m.owner WHERE w.space = $1 ORDER BY w.memory LIMIT $2"
+);
+
+/// Of what stands twice among those given the last counts. The memories are locked first, so that
+/// none is deleted meanwhile.
+pub(super) const SET: &str = "\
+    WITH locked AS MATERIALIZED ( \
+        SELECT m.id, m.owner, g.tenant, g.data, g.place \
+        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::vector[]) \
+            WITH ORDINALITY AS g (tenant, user_id, agent, name, data, place) \
+        JOIN lyceum.owner o ON o.tenant = g.tenant AND o.user_id = g.user_id AND o.agent = g.agent \
+        JOIN lyceum.memory m ON m.owner = o.id AND m.name = g.name FOR KEY SHARE OF m \
+    ), found AS MATERIALIZED ( \
+        SELECT DISTINCT ON (id) id, owner, tenant, data FROM locked ORDER BY id, place DESC \
+    ), settled AS ( \
+        DELETE FROM lyceum.vector_waiting w USING found WHERE w.space = $1 AND w.memory = found.id \
+    ) \
+    INSERT INTO lyceum.embedding (tenant, space, owner, memory, data) \
+    SELECT tenant, $1, owner, id, data FROM found \
+    ON CONFLICT (memory, space) DO UPDATE SET data = excluded.data";
+
+/// The owners who have many memories, and no index of their own.
+pub(super) const LARGE: &str = "\
+    SELECT o.id FROM lyceum.owner o WHERE o.documents > $2 \
+    AND NOT EXISTS (SELECT FROM lyceum.vector_graph g WHERE g.space = $1 AND g.owner = o.id) \
+    ORDER BY o.id";
+
+/// Whether one of these owners is such a one.
+pub(super) const IS_LARGE: &str = "\
+    SELECT EXISTS (SELECT FROM unnest($3::text[], $4::text[], $5::text[]) \
+            AS g (tenant, user_id, agent) \
+        JOIN lyceum.owner o ON o.tenant = g.tenant AND o.user_id = g.user_id AND o.agent = g.agent \
+        WHERE o.documents > $2 AND NOT EXISTS (SELECT FROM lyceum.vector_graph v \
+            WHERE v.space = $1 AND v.owner = o.id))";
+
+pub(super) const LOOK: &str = "\
+    SELECT s.id, o.id, EXISTS (SELECT FROM lyceum.vector_graph g \
+        WHERE g.space = s.id AND g.owner = o.id) \
+    FROM lyceum.vector_space s, lyceum.owner o \
+    WHERE o.tenant = $1 AND o.user_id = $2 AND o.agent = $3 AND s.model = $4 AND s.dimensions = $5";
+
+/// From the nearest vectors of an owner to its memories. A few more are taken than asked for,
+/// because equals are put in the order of their ids.
+macro_rules! nearest {
+    ($best:literal) => {
+        concat!(
+            "WITH best AS MATERIALIZED ( \
+                SELECT v.memory, ",
+            $best,
+            " AS far FROM lyceum.embedding v \
+                WHERE v.space = $1 AND v.owner = $2 AND v.data IS NOT NULL \
+                    AND v.memory NOT IN (SELECT p.id FROM lyceum.memory p \
+                        WHERE p.owner = $2 AND p.bounded AND NOT ",
+            holds!("p.", "(SELECT lyceum.now_ms())", "(SELECT lyceum.now_ms())"),
+            ") ORDER BY far LIMIT $4::bigint + 16 \
+            ), first AS MATERIALIZED ( \
+                SELECT b.memory, b.far FROM best b JOIN lyceum.memory m ON m.id = b.memory \
+                ORDER BY b.far, m.name LIMIT $4::bigint \
+            ), chosen AS ( \
+                SELECT memory, far FROM first \
+                UNION \
+                SELECT v.memory, v.data <#> $3::vector FROM lyceum.memory m \
+                JOIN lyceum.embedding v ON v.memory = m.id AND v.space = $1 \
+                WHERE m.owner = $2 AND m.name = ANY ($5) AND v.data IS NOT NULL AND ",
+            holds!("m.", "(SELECT lyceum.now_ms())", "(SELECT lyceum.now_ms())"),
+            " AND NOT EXISTS (SELECT FROM first WHERE first.memory = m.id) \
+            ) \
+            SELECT ",
+            columns!("m."),
+            ", -c.far FROM chosen c JOIN lyceum.memory m ON m.id = c.memory ORDER BY c.far, m.name"
+        )
+    };
+}
+
+/// By an exact comparison with all of the owner's.
+pub(super) const NEAREST: &str = nearest!("v.data <#> $3::vector");
+
+/// By the owner's own index; `SPACE`, `OWNER` and `DIMENSIONS` stand for numbers, which name it.
+pub(super) const NEAREST_BY_GRAPH: &str =
+    nearest!("(v.data::vector(DIMENSIONS)) <#> $3::vector(DIMENSIONS)");
+
+pub(super) const COUNT: &str = "\
+    SELECT (SELECT count(*) FROM lyceum.memory), \
+        (SELECT count(*) FROM lyceum.embedding WHERE space = $1), \
+        (SELECT count(data) FROM lyceum.embedding WHERE space = $1), \
+        (SELECT count(*) FROM lyceum.memory m WHERE EXISTS \
+                (SELECT FROM lyceum.vector_space WHERE id = $1) \
+            AND NOT EXISTS (SELECT FROM lyceum.embedding v WHERE v.memory = m.id AND v.space = $1) \
+            AND NOT EXISTS (SELECT FROM lyceum.vector_waiting w \
+                WHERE w.memory = m.id AND w.space = $1))";
+
+pub(super) const FORGET: &str = "\
+    WITH gone AS (DELETE FROM lyceum.embedding WHERE space = $1 RETURNING data IS NOT NULL AS had) \
+    SELECT count(*) FILTER (WHERE had) FROM gone";
+
+/// Vectors of a wrong shape, and of another owner than their memory's.
+pub(super) const BROKEN: &str = "\
+    SELECT s.model, \
+        (SELECT count(*) FROM lyceum.embedding v WHERE v.space = s.id \
+            AND vector_dims(v.data) <> s.dimensions), \
+        (SELECT count(*) FROM lyceum.embedding v JOIN lyceum.memory m ON m.id = v.memory \
+            WHERE v.space = s.id AND v.owner <> m.owner) \
+    FROM lyceum.vector_space s";
+
+pub(super) const MEND: &str = "\
+    DELETE FROM lyceum.embedding v USING lyceum.vector_space s, lyceum.memory m \
+    WHERE s.id = v.space AND m.id = v.memory \
+        AND (vector_dims(v.data) <> s.dimensions OR v.owner <> m.owner)";
