@@ -243,3 +243,25 @@ async fn keys_are_changed_beside_servers_that_write() {
     assert!(checked.is_sound(), "{checked:?}");
     assert_eq!(versions(&by_hand(&address).await).await.len(), 2);
 }
+
+#[tokio::test]
+async fn whoever_writes_waits_while_keys_change() {
+    let address = SERVER.database().unwrap();
+    let (store, whose) = (Arc::new(sealed(&address).await), scope("acme", "ada"));
+    fill(&store, &whose).await;
+    let (changing, looking) = (by_hand(&address).await, by_hand(&address).await);
+    let hold = "BEGIN; SELECT lyceum.hold_keys(NULL)";
+    changing.batch_execute(hold).await.unwrap();
+    let writer = Arc::clone(&store);
+    let writing = tokio::spawn(async move { writer.append(&whose, &turn("three")).await });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let mut waits = false;
+    while !waits && !writing.is_finished() {
+        let row = looking.query_one(waiting, &[]).await.unwrap();
+        waits = row.get::<_, i64>(0) > 0;
+    }
+    assert!(waits, "it wrote while keys were being changed");
+    changing.batch_execute("COMMIT").await.unwrap();
+    writing.await.unwrap().unwrap();
+}
