@@ -30,7 +30,7 @@ pub use recall::Recall;
 pub use translate::Translate;
 pub use typed::TypedTool;
 pub use upstream::UpstreamError;
-pub use web::{Resolver, SystemResolver, WebError, WebRules};
+pub use web::{Resolver, SystemResolver, WebError, WebPost, WebRules};
 pub use web_search::{SearchEngine, WebSearch};
 pub use wikipedia::Wikipedia;
 

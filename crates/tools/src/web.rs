@@ -1,4 +1,4 @@
-//! Reading addresses that strangers give, and nothing but the public web.
+//! Reading addresses that strangers give and sending to them, and nothing but the public web.
 //!
 //! Invariants: every hop of a redirect is checked before anything is sent; a name is
 //! resolved once for a connection, all its addresses are checked, and that connection goes
@@ -8,6 +8,7 @@
 
 mod address;
 mod body;
+mod post;
 mod resolve;
 
 use std::{error::Error as _, sync::Arc, time::Duration};
@@ -21,8 +22,11 @@ use reqwest::{
 use url::{Host, Url};
 
 pub(crate) use self::body::{Body, Kind};
-pub use self::resolve::{Resolver, SystemResolver};
 use self::{address::Networks, resolve::Guarded};
+pub use self::{
+    post::WebPost,
+    resolve::{Resolver, SystemResolver},
+};
 
 /// Redirects followed.
 const MAX_HOPS: usize = 5;
