@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::{CheckpointId, Namespace, NodeName};
+use crate::{Checkpoint, CheckpointId, Namespace, NodeName, ThreadId};
 
 const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
@@ -85,6 +85,24 @@ impl TaskKey<'_> {
             self.node.as_str().as_bytes(),
             &(self.index as u64).to_le_bytes(),
         ]))
+    }
+}
+
+impl TaskId {
+    /// The id of a task of a checkpoint of the outermost graph, in this thread: `index` is its place
+    /// among the tasks that the checkpoint plans. What was copied to another thread is named there
+    /// as it was here with this.
+    #[must_use]
+    pub fn planned(thread: &ThreadId, head: &Checkpoint, node: &NodeName, index: usize) -> Self {
+        TaskKey {
+            thread: thread.as_str(),
+            namespace: &Namespace::default(),
+            checkpoint: head.id,
+            step: head.step + 1,
+            node,
+            index,
+        }
+        .id()
     }
 }
 
