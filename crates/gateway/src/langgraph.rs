@@ -4,7 +4,7 @@
 //! streams, and the items of a store, all kept in records and checkpoints.
 //!
 //! Invariant: tenant and user come from the key alone; what another user has is not found.
-//! Deliberately absent: webhooks.
+//! Deliberately absent: graphs that clients bring.
 
 mod adoption;
 mod assistants;
@@ -12,10 +12,13 @@ mod begin;
 mod board;
 mod chronicle;
 mod commands;
+mod copies;
 mod crons;
 mod echo;
 mod ending;
 mod erased;
+mod expiry;
+mod extract;
 mod follow;
 mod introspect;
 mod items;
@@ -28,6 +31,7 @@ mod platform;
 mod refusal;
 mod request;
 mod resources;
+mod run_body;
 mod runnable;
 mod runs;
 mod schedule;
@@ -39,6 +43,7 @@ mod tape;
 mod teller;
 mod threads;
 mod tools;
+mod webhooks;
 mod wire;
 mod worker;
 
@@ -53,6 +58,7 @@ pub use platform::Platform;
 pub use served::{Invocation, Raised, Served};
 pub use shelf::Shelf;
 pub use tools::{tool_failed, tool_finished, tool_said, tool_started};
+pub use webhooks::{WebhookError, WebhookSender};
 
 use crate::gateway::Shared;
 
@@ -89,7 +95,7 @@ pub(crate) fn routes(platform: Platform) -> Router<Shared> {
                 .patch(threads::update)
                 .delete(threads::delete),
         )
-        .route("/threads/{id}/copy", post(threads::copy))
+        .route("/threads/{id}/copy", post(copies::copy))
         .route(
             "/threads/{id}/state",
             get(threads::state).post(threads::update_state),

@@ -19,6 +19,7 @@ pub(crate) const CACHE: &str = "api_response_cache_total";
 pub(crate) const CACHE_INVALIDATIONS: &str = "api_response_cache_invalidations_total";
 pub(crate) const ISSUER_KEYS: &str = "api_issuer_keys_total";
 pub(crate) const SHED: &str = "api_shed_total";
+pub(crate) const WEBHOOKS: &str = "api_webhooks_total";
 
 /// Makes the counters of rare events appear before they happen, so that their first one is
 /// a rise and not a beginning.
@@ -48,4 +49,7 @@ pub(crate) fn begin() {
         counter!(ISSUER_KEYS, "result" => result).increment(0);
     }
     counter!(SHED).increment(0);
+    for outcome in ["sent", "retried", "dropped"] {
+        counter!(WEBHOOKS, "outcome" => outcome).increment(0);
+    }
 }

@@ -306,7 +306,7 @@ impl Connection {
         app.check_valid(caller, OffsetDateTime::now_utc())?;
         app.addresses.take(self.client, now, &mut standings)?;
         rate::take(caller.allowances(), now, &mut standings)?;
-        audit::frame(caller);
+        audit::frame(caller, "/ws");
         Ok(())
     }
 

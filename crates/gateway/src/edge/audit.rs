@@ -15,12 +15,12 @@ pub(super) struct Audited<'a> {
 }
 
 /// Writes the line of what was asked for over a connection that stays open.
-pub(crate) fn frame(caller: &Caller) {
+pub(crate) fn frame(caller: &Caller, endpoint: &'static str) {
     let Some(key) = caller.key.as_deref() else {
         return;
     };
     let (tenant, user) = (caller.scope.tenant.as_str(), caller.scope.user.as_str());
-    tracing::info!(target: "audit", event = "write", method = "FRAME", endpoint = "/ws", key, tenant, user, "audit");
+    tracing::info!(target: "audit", event = "write", method = "FRAME", endpoint, key, tenant, user, "audit");
 }
 
 /// Writes the line of a request, where it has one. It stands in the request's span, which

@@ -14,10 +14,12 @@ use super::{
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
     resources::{ASSISTANT, Assistant, Versions, now},
+    threads,
 };
 
 pub(crate) async fn create(asked: Asked) -> Answer<Json<Assistant>> {
-    let graph = asked.text("graph_id").unwrap_or_default();
+    let graph = asked.text("graph_id");
+    let graph = graph.ok_or_else(|| Refusal::invalid("graph_id is missing"))?;
     asked.platform.graph(graph)?;
     let id = match asked.text("assistant_id") {
         Some(id) => uuid(id)?,
@@ -107,11 +109,15 @@ pub(crate) async fn delete(Path(id): Path<String>, asked: Asked) -> Answer {
         .get::<Versions>(owner, ASSISTANT, &id)
         .await?;
     found.ok_or_else(|| Refusal::not_found("Assistant"))?;
+    let assistant = id.clone();
     let delete = RecordWrite::Delete {
         kind: ASSISTANT,
         id,
     };
     asked.platform.put(owner, vec![delete]).await?;
+    if asked.is("delete_threads") {
+        threads::remove_of(&asked, &assistant).await?;
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -132,10 +138,8 @@ async fn found(asked: &Asked) -> Answer<Vec<Value>> {
     Ok(current.map(|one| json!(one)).collect())
 }
 
-pub(crate) async fn search(asked: Asked) -> Answer<Json<Vec<Value>>> {
-    let mut all = found(&asked).await?;
-    asked.sort(&mut all);
-    Ok(Json(asked.select(asked.page(all))))
+pub(crate) async fn search(asked: Asked) -> Answer {
+    asked.listed(found(&asked).await?, |_| Ok(()))
 }
 
 pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
@@ -149,7 +153,7 @@ pub(crate) async fn versions(Path(id): Path<String>, asked: Asked) -> Answer<Jso
         .into_iter()
         .rev()
         .filter(|one| has(&one.metadata, &metadata));
-    Ok(Json(asked.page(found)))
+    Ok(Json(asked.page(found)?))
 }
 
 pub(crate) async fn latest(Path(id): Path<String>, asked: Asked) -> Answer<Json<Assistant>> {

@@ -189,9 +189,12 @@ pub(crate) async fn begin(
 
 /// When the run's progress is to be stored.
 pub(crate) fn durability(asked: &Value) -> Durability {
-    match asked.get("durability").and_then(Value::as_str) {
-        Some("exit") => Durability::Exit,
-        Some("async") => Durability::Async,
+    let named = asked.get("durability").and_then(Value::as_str);
+    // What older clients say instead.
+    let during = asked.get("checkpoint_during").and_then(Value::as_bool);
+    match (named, during) {
+        (Some("exit"), _) | (None, Some(false)) => Durability::Exit,
+        (Some("async"), _) | (None, Some(true)) => Durability::Async,
         _ => Durability::Sync,
     }
 }

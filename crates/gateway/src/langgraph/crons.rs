@@ -5,7 +5,7 @@
 //! once. Deliberately absent: times that were missed while the server was
 //! down; the last of them is made up for once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -65,6 +65,19 @@ impl Cron {
             fields.remove("headers");
         }
         shown
+    }
+
+    /// The body of a run.
+    fn body(&self) -> Value {
+        let mut body = self.payload.clone();
+        body.insert("assistant_id".to_owned(), self.assistant_id.clone().into());
+        let mut metadata = self.metadata.clone();
+        metadata.insert("cron_id".to_owned(), self.cron_id.clone().into());
+        body.insert("metadata".to_owned(), metadata.into());
+        if self.on_run_completed.as_deref() == Some("keep") {
+            body.insert("on_completion".to_owned(), "keep".into());
+        }
+        Value::Object(body)
     }
 
     /// Plans the next run, if there is one.
@@ -161,6 +174,7 @@ async fn make(asked: &Asked, thread: Option<String>) -> Answer<Json<Value>> {
         headers: asked.headers.clone(),
     };
     set(asked, &mut cron);
+    asked.platform.check_run(&cron.body())?;
     cron.plan(Timestamp::now())?;
     let write = put_write(CRON, &cron.cron_id, "", &cron, Expect::Absent);
     asked.platform.put(owner, vec![write]).await?;
@@ -186,7 +200,8 @@ async fn one(asked: &Asked, id: &str) -> Answer<Cron> {
 pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
     let mut wanted = one(&asked, &id).await?;
     set(&asked, &mut wanted);
-    // What cannot be planned is not kept.
+    // What cannot be started or planned is not kept.
+    asked.platform.check_run(&wanted.body())?;
     wanted.plan(Timestamp::now())?;
     let changed = asked
         .platform
@@ -231,10 +246,8 @@ async fn found(asked: &Asked) -> Answer<Vec<Value>> {
     Ok(kept.map(Cron::shown).collect())
 }
 
-pub(crate) async fn search(asked: Asked) -> Answer<Json<Vec<Value>>> {
-    let mut all = found(&asked).await?;
-    asked.sort(&mut all);
-    Ok(Json(asked.select(asked.page(all))))
+pub(crate) async fn search(asked: Asked) -> Answer {
+    asked.listed(found(&asked).await?, |_| Ok(()))
 }
 
 pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
@@ -311,14 +324,6 @@ impl Platform {
             user: UserId::new(&cron.user_id).map_err(invalid)?,
             ..Scope::local()
         };
-        let mut body: BTreeMap<_, _> = cron.payload.clone().into_iter().collect();
-        body.insert("assistant_id".to_owned(), cron.assistant_id.clone().into());
-        let mut metadata = cron.metadata.clone();
-        metadata.insert("cron_id".to_owned(), cron.cron_id.clone().into());
-        body.insert("metadata".to_owned(), metadata.into());
-        if cron.on_run_completed.as_deref() == Some("keep") {
-            body.insert("on_completion".to_owned(), "keep".into());
-        }
         let who = Who {
             platform: self,
             owner,
@@ -327,8 +332,7 @@ impl Platform {
             run_id: Some(cron.run_id.clone()),
             also: vec![advance],
         };
-        let body = Value::Object(body.into_iter().collect());
-        submit(&who, cron.thread_id.as_deref(), body).await?;
+        submit(&who, cron.thread_id.as_deref(), cron.body()).await?;
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ use super::{
     resources::{QUEUE, RUN, Run, STOP, THREAD, Thread, now},
     states::Reader,
     tape::{self, Hold, Tape},
+    webhooks,
 };
 
 /// How long a thread of a dead process stays taken.
@@ -225,10 +226,14 @@ async fn finish_once(
         };
         writes.extend(ending);
     }
+    if !is_undone {
+        writes.extend(webhooks::owed(run, end));
+    }
     *live.result.lock().unwrap_or_else(PoisonError::into_inner) = result;
     if !platform.put(owner, writes).await? {
         return Ok(None);
     }
+    platform.0.webhooks_changed.notify_one();
     // Not before: the checkpoints may be those of a process that has taken the run.
     if run.temporary
         && let Err(refusal) = clear(platform, owner, thread_id).await

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::{
+    expiry::item_entry,
     platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has_matching},
@@ -64,8 +65,11 @@ pub(crate) async fn put(asked: Asked) -> Answer {
         expires_at: expiry(ttl),
         ttl,
     };
-    let write = put_write(ITEM, &id, "", &item, Expect::Anything);
-    asked.platform.put(asked.owner(), vec![write]).await?;
+    let mut writes = vec![put_write(ITEM, &id, "", &item, Expect::Anything)];
+    let lasts = ttl.and_then(|minutes| std::time::Duration::try_from_secs_f64(minutes * 60.0).ok());
+    writes.extend(lasts.map(|lasts| item_entry(&id, lasts)));
+    asked.platform.put(asked.owner(), writes).await?;
+    asked.platform.0.expiries_changed.notify_one();
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -112,7 +116,7 @@ pub(crate) async fn search(asked: Asked) -> Answer<Json<Value>> {
             })
     });
     let found: Vec<_> = found.map(|item| item.shown()).collect();
-    Ok(Json(json!({ "items": asked.page(found) })))
+    Ok(Json(json!({ "items": asked.page(found)? })))
 }
 
 pub(crate) async fn namespaces(asked: Asked) -> Answer<Json<Value>> {
@@ -130,5 +134,5 @@ pub(crate) async fn namespaces(asked: Asked) -> Answer<Json<Value>> {
         .collect();
     found.sort();
     found.dedup();
-    Ok(Json(json!({ "namespaces": asked.page(found) })))
+    Ok(Json(json!({ "namespaces": asked.page(found)? })))
 }

@@ -24,6 +24,7 @@ use super::{
     refusal::{Answer, Refusal},
     resources::{Assistant, RUN, Run, THREAD, Thread, Versions},
     served::Served,
+    webhooks::WebhookSender,
 };
 use crate::bell::Bell;
 
@@ -56,6 +57,12 @@ pub(crate) struct Inner {
     pub(crate) lanes_changed: watch::Sender<()>,
     /// Told when a cron changes.
     pub(crate) crons_changed: Notify,
+    /// Told when something gets a time to live.
+    pub(crate) expiries_changed: Notify,
+    /// What tells addresses of the ends of runs, where anything does.
+    pub(crate) webhooks: Option<Arc<dyn WebhookSender>>,
+    /// Told when something is owed to an address.
+    pub(crate) webhooks_changed: Notify,
 }
 
 impl fmt::Debug for Platform {
@@ -88,6 +95,9 @@ impl Platform {
             bell: Bell::default(),
             lanes_changed: watch::Sender::new(()),
             crons_changed: Notify::new(),
+            expiries_changed: Notify::new(),
+            webhooks: None,
+            webhooks_changed: Notify::new(),
         }))
     }
 
@@ -175,6 +185,17 @@ impl Platform {
         owner: &TenantId,
         kind: &'static str,
         id: &str,
+        change: impl FnMut(&mut T),
+    ) -> Answer<Option<T>> {
+        self.change_with(owner, (kind, id), &[], change).await
+    }
+
+    /// The same, with what is to be written with the record, or neither.
+    pub(crate) async fn change_with<T: Serialize + DeserializeOwned>(
+        &self,
+        owner: &TenantId,
+        (kind, id): (&'static str, &str),
+        also: &[RecordWrite],
         mut change: impl FnMut(&mut T),
     ) -> Answer<Option<T>> {
         loop {
@@ -184,8 +205,9 @@ impl Platform {
             let mut value: T = serde_json::from_str(&record.body)?;
             change(&mut value);
             let expect = Expect::Revision(record.revision);
-            let write = put_write(kind, id, &record.group, &value, expect);
-            if self.put(owner, vec![write]).await? {
+            let mut writes = vec![put_write(kind, id, &record.group, &value, expect)];
+            writes.extend(also.iter().cloned());
+            if self.put(owner, writes).await? {
                 return Ok(Some(value));
             }
         }

@@ -4,20 +4,29 @@
 //! body; clients of many versions send fields that mean nothing here.
 
 use axum::{
-    Extension, RequestPartsExt,
+    Extension, Json, RequestPartsExt,
     extract::{FromRequest, Query, Request},
+    response::IntoResponse,
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use lyceum_core::{Scope, TenantId};
 use serde_json::{Map, Value};
 
 use super::{
+    extract::EXTRACTED,
     owner,
     platform::Platform,
     refusal::{Answer, Refusal},
 };
-use crate::{auth::Caller, body, error::ApiError, gateway::Shared, streams::Asker};
+use crate::{
+    auth::Caller,
+    body,
+    edge::address::{Client, Peer},
+    error::ApiError,
+    gateway::Shared,
+    streams::Asker,
+};
 
 /// The largest page of a list.
 const MOST: usize = 1_000;
@@ -25,10 +34,15 @@ const MOST: usize = 1_000;
 /// The most things that one request may name to be worked through.
 const NAMED: usize = 100;
 
+/// How many of a list there are in all, and where its next page begins.
+const TOTAL: HeaderName = HeaderName::from_static("x-pagination-total");
+const NEXT: HeaderName = HeaderName::from_static("x-pagination-next");
+
 /// What is true or false in a query.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 11] = [
     "assistants",
     "cancel_on_disconnect",
+    "delete_threads",
     "recurse",
     "refresh_ttl",
     "store",
@@ -60,6 +74,7 @@ pub(crate) struct Asked {
     pub(crate) scope: Scope,
     /// With what it came.
     pub(crate) caller: Caller,
+    pub(crate) client: Client,
     owner: TenantId,
     /// The query and the body, in one.
     pub(crate) body: Map<String, Value>,
@@ -77,6 +92,9 @@ impl FromRequest<Shared> for Asked {
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Refusal> {
         let asker = Asker::of_sdk(&request);
+        let peer = request.extensions().get::<Peer>().copied();
+        let peer = peer.unwrap_or(Peer::Local);
+        let client = app.proxies.client(peer, request.headers()).into();
         let (mut parts, body) = request.into_parts();
         let missing = || Refusal::Api(ApiError::Internal { what: "extension" });
         let Extension(platform) = parts
@@ -110,6 +128,7 @@ impl FromRequest<Shared> for Asked {
             owner: owner::owner(&caller.scope)?,
             scope: caller.scope.clone(),
             caller,
+            client,
             body: all,
             list,
             last_event,
@@ -197,11 +216,52 @@ impl Asked {
         usize::try_from(number).ok()
     }
 
+    /// Where a page of a list begins, and how much it holds.
+    fn window(&self) -> Answer<(usize, usize)> {
+        let named = |name: &str, otherwise: usize| match self.value(name) {
+            None => Ok(otherwise),
+            Some(_) => {
+                let number = self.number(name);
+                number.ok_or_else(|| Refusal::invalid(format!("{name} must be a whole number")))
+            }
+        };
+        let (offset, limit) = (named("offset", 0)?, named("limit", 10)?);
+        if !(1..=MOST).contains(&limit) {
+            return Err(Refusal::invalid(format!("limit must be 1 to {MOST}")));
+        }
+        Ok((offset, limit))
+    }
+
+    /// How much a page holds.
+    pub(crate) fn limit(&self) -> Answer<usize> {
+        self.window().map(|(_, limit)| limit)
+    }
+
     /// A page of a list.
-    pub(crate) fn page<T>(&self, all: impl IntoIterator<Item = T>) -> Vec<T> {
-        let limit = self.number("limit").unwrap_or(10).min(MOST);
-        let offset = self.number("offset").unwrap_or(0);
-        all.into_iter().skip(offset).take(limit).collect()
+    pub(crate) fn page<T>(&self, all: impl IntoIterator<Item = T>) -> Answer<Vec<T>> {
+        let (offset, limit) = self.window()?;
+        Ok(all.into_iter().skip(offset).take(limit).collect())
+    }
+
+    /// A page of what was found, as an answer that says what is beyond it.
+    pub(crate) fn listed(
+        &self,
+        mut all: Vec<Value>,
+        also: impl FnOnce(&mut [Value]) -> Answer<()>,
+    ) -> Answer {
+        let (offset, limit) = self.window()?;
+        self.sort(&mut all);
+        let total = all.len();
+        let mut page = self.page(all)?;
+        also(&mut page)?;
+        let mut response = Json(self.select(page)).into_response();
+        let next = offset.saturating_add(limit);
+        let headers = response.headers_mut();
+        headers.insert(TOTAL, HeaderValue::from(total));
+        if next < total {
+            headers.insert(NEXT, HeaderValue::from(next));
+        }
+        Ok(response)
     }
 
     /// The order that was asked for; lists come newest first. An order by what things do not
@@ -227,15 +287,29 @@ impl Asked {
         }
     }
 
-    /// Only the fields that were asked for, where some were.
+    /// Only the fields that were asked for, where some were; `values.name` is one of the values.
     pub(crate) fn select(&self, mut all: Vec<Value>) -> Vec<Value> {
         let wanted = match self.value("select") {
             Some(Value::Array(wanted)) => wanted.as_slice(),
             Some(wanted @ Value::String(_)) => std::slice::from_ref(wanted),
             _ => return all,
         };
+        let wanted: Vec<&str> = wanted.iter().filter_map(Value::as_str).collect();
+        let inner = wanted
+            .iter()
+            .filter_map(|name| name.strip_prefix("values."));
+        let inner: Vec<&str> = inner.collect();
         for fields in all.iter_mut().filter_map(Value::as_object_mut) {
-            fields.retain(|name, _| wanted.iter().any(|wanted| wanted == name));
+            fields.retain(|name, value| {
+                if wanted.contains(&name.as_str()) || name == EXTRACTED {
+                    return true;
+                }
+                let is_part = name == "values" && !inner.is_empty();
+                if let Some(values) = value.as_object_mut().filter(|_| is_part) {
+                    values.retain(|name, _| inner.contains(&name.as_str()));
+                }
+                is_part
+            });
         }
         all
     }

@@ -3,9 +3,27 @@
 //! Invariant: every field that a client reads is always present. Deliberately absent: items
 //! of the store, which have no life of their own.
 
+use std::num::NonZeroU8;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{
+    OffsetDateTime,
+    format_description::well_known::{
+        Iso8601,
+        iso8601::{Config, EncodedConfig, TimePrecision},
+    },
+};
+
+use super::expiry::Ttl;
+
+/// ISO 8601 with six digits of a second's fraction, as many as every client's language reads, and
+/// always as many, so that texts sort as times do.
+const TIME: EncodedConfig = Config::DEFAULT
+    .set_time_precision(TimePrecision::Second {
+        decimal_digits: NonZeroU8::new(6),
+    })
+    .encode();
 
 pub(crate) const ASSISTANT: &str = "lg_assistant";
 pub(crate) const THREAD: &str = "lg_thread";
@@ -13,6 +31,11 @@ pub(crate) const RUN: &str = "lg_run";
 pub(crate) const QUEUE: &str = "lg_queue";
 pub(crate) const ITEM: &str = "lg_item";
 pub(crate) const CRON: &str = "lg_cron";
+/// When a thread or an item is to be removed.
+pub(crate) const EXPIRY: &str = "lg_expiry";
+/// That the end of a run is to be told to an address, and what is told.
+pub(crate) const WEBHOOK: &str = "lg_webhook";
+pub(crate) const WEBHOOK_BODY: &str = "lg_webhook_body";
 /// That a run is to stop.
 pub(crate) const STOP: &str = "lg_stop";
 /// That a process is there.
@@ -67,9 +90,23 @@ pub(crate) struct Thread {
     /// Runs whose checkpoints were taken back.
     #[serde(default)]
     pub(crate) undone: Vec<String>,
+    /// Of which threads its oldest checkpoints are copies.
+    #[serde(default)]
+    pub(crate) copied: Vec<Copied>,
+    /// How long it is kept, where that is not for ever.
+    #[serde(default)]
+    pub(crate) ttl: Option<Ttl>,
     /// Runs that are not over, in their order; the first is executed.
     #[serde(default)]
     pub(crate) lane: Vec<Queued>,
+}
+
+/// That a thread's checkpoints, up to one, came from another thread.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    pub(crate) thread_id: String,
+    /// The first checkpoint that this thread may go on from.
+    pub(crate) until: u64,
 }
 
 /// A run's place in its thread's lane.
@@ -97,6 +134,8 @@ impl Thread {
             error: None,
             config: json!({}),
             undone: Vec::new(),
+            copied: Vec::new(),
+            ttl: None,
             lane: Vec::new(),
         }
     }
@@ -161,5 +200,5 @@ pub(crate) fn now() -> String {
 }
 
 pub(crate) fn stamp(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
+    at.format(&Iso8601::<TIME>).unwrap_or_default()
 }

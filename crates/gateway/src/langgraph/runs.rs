@@ -1,7 +1,7 @@
 //! The runs' endpoints.
 //!
 //! Invariant: the answer's headers are sent at once; a client that waits hears a line break
-//! every second. Deliberately absent: webhooks.
+//! every second. Deliberately absent: what a run may be asked, and who else hears of its end.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -74,6 +74,7 @@ pub(crate) async fn submit(
     body: Value,
 ) -> Answer<(Run, Arc<Live>)> {
     let (platform, owner) = (who.platform, who.owner);
+    platform.check_run(&body)?;
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let wanted = text("assistant_id").unwrap_or_default();
     let assistant = platform.assistant(owner, wanted).await.map_err(|refusal| match refusal {
@@ -86,9 +87,6 @@ pub(crate) async fn submit(
     let current = assistant.current();
     let current = current.ok_or_else(|| Refusal::not_found("Assistant"))?;
     let strategy = text("multitask_strategy").unwrap_or("enqueue").to_owned();
-    if !["reject", "interrupt", "rollback", "enqueue"].contains(&strategy.as_str()) {
-        return Err(Refusal::invalid("multitask_strategy is unknown"));
-    }
     let mut is_temporary = false;
     let mut new = None;
     let thread_id = match thread {
@@ -300,7 +298,7 @@ pub(crate) async fn list(Path(id): Path<String>, asked: Asked) -> Answer<Json<Ve
     let runs = runs
         .iter()
         .filter(|run| status.is_none_or(|status| status == run.status));
-    Ok(Json(asked.page(runs.map(Run::shown))))
+    Ok(Json(asked.select(asked.page(runs.map(Run::shown))?)))
 }
 
 pub(crate) async fn get(

@@ -1,7 +1,8 @@
 //! Version 3 over a WebSocket: commands in, answers and events out.
 //!
 //! Invariant: of one connection at most [`SUBSCRIPTIONS`] subscriptions are open, a frame is at
-//! most [`FRAME_BYTES`] long, and it ends with the key that it was opened with. Deliberately absent: binary frames.
+//! most [`FRAME_BYTES`] long and counts like a request, and a connection ends with its key.
+//! Deliberately absent: binary frames.
 
 use std::time::Duration;
 
@@ -15,14 +16,22 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{FutureExt, future::select_all};
 use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     chronicle::Reading,
     commands::{No, answered, command, subscription},
-    refusal::Answer,
+    refusal::{Answer, Refusal},
     request::{Asked, uuid},
+};
+use crate::{
+    edge::{
+        audit,
+        rate::{self, Standings},
+    },
+    error::ApiError,
 };
 
 /// Subscriptions of one connection.
@@ -42,12 +51,13 @@ pub(crate) async fn connect(
     let thread = uuid(&thread)?;
     asked.platform.thread(asked.owner(), &thread).await?;
     let open = asked.app.streams.open(asked.asker)?;
+    let own = asked.caller.connect()?;
     let upgrade = upgrade
         .max_message_size(FRAME_BYTES)
         .max_frame_size(FRAME_BYTES);
     let answer: Response = upgrade.on_upgrade(move |socket| async move {
         let closing = asked.app.closing.clone();
-        let _open = open;
+        let _places = (open, own);
         Connection {
             asked,
             thread,
@@ -90,18 +100,17 @@ impl Connection {
                 biased;
                 () = closing.cancelled() => break,
                 _why = &mut lapse => {
-                    let frame = CloseFrame {
-                        code: close_code::POLICY,
-                        reason: "the key may no longer be used".into(),
-                    };
-                    let goodbye = self.socket.send(Message::Close(Some(frame)));
-                    let _told = timeout(STALLED, goodbye).await;
+                    self.shut().await;
                     break;
                 }
                 frame = self.socket.recv() => {
                     silent = 0;
                     match frame {
                         Some(Ok(Message::Text(text))) => {
+                            if self.check_valid().is_err() {
+                                self.shut().await;
+                                break;
+                            }
                             Message::Text(self.frame(&text).await.into())
                         }
                         Some(Ok(Message::Binary(_))) => {
@@ -134,12 +143,40 @@ impl Connection {
         }
     }
 
+    /// Tells the client that what it came with may no longer be used.
+    async fn shut(&mut self) {
+        let close = CloseFrame {
+            code: close_code::POLICY,
+            reason: "the key may no longer be used".into(),
+        };
+        let closing = self.socket.send(Message::Close(Some(close)));
+        let _left = timeout(STALLED, closing).await;
+    }
+
+    fn check_valid(&self) -> Result<(), ApiError> {
+        let Asked { app, caller, .. } = &self.asked;
+        app.check_valid(caller, OffsetDateTime::now_utc())
+    }
+
+    /// Counts a frame like a request.
+    fn admit(&self) -> Result<(), ApiError> {
+        let Asked { app, caller, .. } = &self.asked;
+        let (now, mut standings) = (app.uptime(), Standings::default());
+        app.addresses.take(self.asked.client, now, &mut standings)?;
+        rate::take(caller.allowances(), now, &mut standings)?;
+        audit::frame(caller, "/threads/{id}/stream/events");
+        Ok(())
+    }
+
     async fn frame(&mut self, text: &str) -> String {
         let Ok(Value::Object(frame)) = serde_json::from_str(text) else {
             let refused = No::argument("a frame must be a JSON object");
             return answered(&Value::Null, Err(refused)).to_string();
         };
         let id = frame.get("id").cloned().unwrap_or_default();
+        if let Err(error) = self.admit() {
+            return answered(&id, Err(No::from(Refusal::Api(error)))).to_string();
+        }
         let method = frame
             .get("method")
             .and_then(Value::as_str)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use lyceum_core::TenantId;
 use lyceum_graph::{
-    AnyGraph, AnySnapshot, Checkpoint, CheckpointId, Namespace, Part, Scope, Source,
+    AnyGraph, AnySnapshot, Checkpoint, CheckpointId, Namespace, Part, Scope, Source, TaskId,
 };
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -274,6 +274,21 @@ impl Reader {
         }))
     }
 
+    /// The id of a planned task. What a copied thread has behind it is named as it was in the
+    /// thread that it was copied from; what it may still do has its own name.
+    fn named(&self, namespace: &Namespace, snapshot: &AnySnapshot, index: usize) -> Answer<TaskId> {
+        let head = &snapshot.checkpoint;
+        let task = snapshot.tasks.get(index);
+        let task = task.ok_or_else(|| Refusal::not_found("Task"))?;
+        let copied = self.thread.copied.iter();
+        let from = copied.into_iter().find(|copied| head.id.0 < copied.until);
+        let Some(from) = from.filter(|_| namespace.is_root()) else {
+            return Ok(task.id);
+        };
+        let thread = Platform::key(&self.owner, &from.thread_id)?;
+        Ok(TaskId::planned(&thread, head, &task.node, index))
+    }
+
     fn loop_state<'a>(
         &'a self,
         namespace: &'a Namespace,
@@ -285,7 +300,7 @@ impl Reader {
             let graphs = self.inside(namespace)?.subgraphs();
             let mut tasks = Vec::new();
             for (index, task) in snapshot.tasks.iter().enumerate() {
-                let id = task.id.to_string();
+                let id = self.named(namespace, snapshot, index)?.to_string();
                 let (mut checkpoint, mut state) = (Value::Null, Value::Null);
                 if graphs.iter().any(|(name, _)| *name == task.node) {
                     let scope = Scope {

@@ -11,8 +11,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use lyceum_core::{Expect, RecordWrite};
-use lyceum_graph::{Batch, CheckpointId, Claim, Namespace, NodeName, ThreadId};
+use lyceum_core::{Expect, RecordWrite, TenantId};
+use lyceum_graph::{CheckpointId, Claim, Namespace, NodeName};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -20,7 +20,9 @@ use super::{
     board::Stop,
     ending::clear,
     erased::known,
-    platform::put_write,
+    expiry::Ttl,
+    extract::extract,
+    platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
     resources::{ASSISTANT, ITEM, RUN, THREAD, Thread, Versions, now},
@@ -30,9 +32,7 @@ use super::{
 };
 use crate::error::ApiError;
 
-/// Checkpoints copied at once.
-const PAGE: usize = 64;
-const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// How often a thread that is to be removed is looked at while runs come to it.
 const LOOKS: u32 = 8;
 
@@ -45,9 +45,12 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
     if let Some(graph) = asked.text("graph_id") {
         metadata.insert("graph_id".to_owned(), graph.into());
     }
-    let thread = Thread::new(id.clone(), metadata);
-    let write = put_write(THREAD, &id, "", &thread, Expect::Absent);
-    if asked.platform.put(asked.owner(), vec![write]).await? {
+    let mut thread = Thread::new(id.clone(), metadata);
+    thread.ttl = Ttl::read(asked.value("ttl"))?;
+    let mut writes = vec![put_write(THREAD, &id, "", &thread, Expect::Absent)];
+    writes.extend(thread.ttl.as_ref().map(|ttl| ttl.entry(&id)));
+    if asked.platform.put(asked.owner(), writes).await? {
+        asked.platform.0.expiries_changed.notify_one();
         if asked.value("supersteps").is_some() {
             relive(&asked, &thread).await?;
             return one(&asked, &id).await.map(|thread| Json(thread.shown()));
@@ -60,29 +63,40 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
     }
 }
 
-async fn one(asked: &Asked, id: &str) -> Answer<Thread> {
+pub(crate) async fn one(asked: &Asked, id: &str) -> Answer<Thread> {
     asked.platform.thread(asked.owner(), &uuid(id)?).await
 }
 
 pub(crate) async fn get(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    Ok(Json(one(&asked, &id).await?.shown()))
+    let thread = one(&asked, &id).await?;
+    let mut shown = thread.shown();
+    let included = asked.text("include").unwrap_or_default();
+    if included.split(',').any(|part| part.trim() == "ttl") {
+        shown["ttl"] = json!(thread.ttl);
+    }
+    Ok(Json(shown))
 }
 
 pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
+    let ttl = Ttl::read(asked.value("ttl"))?;
+    let entry: Vec<_> = ttl.iter().map(|ttl| ttl.entry(&id)).collect();
     let changed = asked
         .platform
-        .change::<Thread>(asked.owner(), THREAD, &id, |thread| {
+        .change_with::<Thread>(asked.owner(), (THREAD, &id), &entry, |thread| {
             thread.metadata.extend(asked.object("metadata"));
             thread.updated_at = now();
+            if ttl.is_some() {
+                thread.ttl.clone_from(&ttl);
+            }
         })
         .await?;
+    asked.platform.0.expiries_changed.notify_one();
     let changed = changed.ok_or_else(|| Refusal::not_found("Thread"))?;
     Ok(Json(changed.shown()))
 }
 
 /// Removes a thread with everything it has.
-async fn remove(asked: &Asked, id: &str) -> Answer<()> {
-    let (platform, owner) = (&asked.platform, asked.owner());
+pub(crate) async fn remove(platform: &Platform, owner: &TenantId, id: &str) -> Answer<()> {
     for _ in 0..LOOKS {
         let Some(record) = platform.0.records.read(owner, THREAD, id).await? else {
             return Ok(());
@@ -123,9 +137,20 @@ async fn remove(asked: &Asked, id: &str) -> Answer<()> {
     Err(Refusal::conflict("Thread is busy: wait for its runs"))
 }
 
+/// Removes all checkpoints of a thread but the newest.
+pub(crate) async fn keep_latest(platform: &Platform, owner: &TenantId, id: &str) -> Answer<()> {
+    let key = Platform::key(owner, id)?;
+    let saver = &platform.0.saver;
+    let lease = saver.acquire(&key, LEASE, Claim::IfFree).await?;
+    let pruned = saver.prune(&lease, lyceum_graph::Keep::Last(1)).await;
+    saver.release(&lease).await?;
+    pruned?;
+    Ok(())
+}
+
 pub(crate) async fn delete(Path(id): Path<String>, asked: Asked) -> Answer {
     one(&asked, &id).await?;
-    remove(&asked, &id).await?;
+    remove(&asked.platform, asked.owner(), &id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -143,13 +168,9 @@ pub(crate) async fn prune(asked: Asked) -> Answer<Json<Value>> {
             continue;
         }
         if asked.text("strategy") == Some("keep_latest") {
-            let key = super::Platform::key(asked.owner(), &id)?;
-            let saver = &asked.platform.0.saver;
-            let lease = saver.acquire(&key, LEASE, Claim::IfFree).await?;
-            saver.prune(&lease, lyceum_graph::Keep::Last(1)).await?;
-            saver.release(&lease).await?;
+            keep_latest(&asked.platform, asked.owner(), &id).await?;
         } else {
-            remove(&asked, &id).await?;
+            remove(&asked.platform, asked.owner(), &id).await?;
         }
         pruned += 1;
     }
@@ -164,7 +185,7 @@ pub(crate) async fn truncate(asked: Asked) -> Answer {
     let owner = asked.owner();
     if asked.is("threads") {
         for thread in asked.platform.all::<Thread>(owner, THREAD, None).await? {
-            remove(&asked, &thread.thread_id).await?;
+            remove(&asked.platform, owner, &thread.thread_id).await?;
         }
     }
     let mut writes = Vec::new();
@@ -193,7 +214,28 @@ pub(crate) async fn truncate(asked: Asked) -> Answer {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// Removes the threads whose last run was an assistant's.
+pub(crate) async fn remove_of(asked: &Asked, assistant: &str) -> Answer<()> {
+    let all = asked
+        .platform
+        .all::<Thread>(asked.owner(), THREAD, None)
+        .await?;
+    let is_its = |thread: &&Thread| {
+        let of = thread.metadata.get("assistant_id");
+        of.and_then(Value::as_str) == Some(assistant)
+    };
+    for thread in all.iter().filter(is_its) {
+        remove(&asked.platform, asked.owner(), &thread.thread_id).await?;
+    }
+    Ok(())
+}
+
 async fn found(asked: &Asked) -> Answer<Vec<Value>> {
+    if let Some(status) = asked.text("status")
+        && !["idle", "busy", "interrupted", "error"].contains(&status)
+    {
+        return Err(Refusal::invalid("status is unknown"));
+    }
     let all = asked
         .platform
         .all::<Thread>(asked.owner(), THREAD, None)
@@ -211,89 +253,13 @@ async fn found(asked: &Asked) -> Answer<Vec<Value>> {
     Ok(kept.map(Thread::shown).collect())
 }
 
-pub(crate) async fn search(asked: Asked) -> Answer<Json<Vec<Value>>> {
-    let mut all = found(&asked).await?;
-    asked.sort(&mut all);
-    Ok(Json(asked.select(asked.page(all))))
+pub(crate) async fn search(asked: Asked) -> Answer {
+    let all = found(&asked).await?;
+    asked.listed(all, |page| extract(asked.value("extract"), page))
 }
 
 pub(crate) async fn count(asked: Asked) -> Answer<Json<usize>> {
     Ok(Json(found(&asked).await?.len()))
-}
-
-pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
-    let owner = asked.owner();
-    let thread = one(&asked, &id).await?;
-    let mut new = thread.clone();
-    new.thread_id = Uuid::now_v7().to_string();
-    new.created_at = now();
-    new.updated_at = now();
-    new.lane.clear();
-    if new.status == "busy" {
-        new.status = "idle".to_owned();
-    }
-    let from = super::Platform::key(owner, &id)?;
-    let to = super::Platform::key(owner, &new.thread_id)?;
-    copy_checkpoints(&asked, &from, &to, &places(&asked, &thread)?).await?;
-    let write = put_write(THREAD, &new.thread_id, "", &new, Expect::Absent);
-    asked.platform.put(owner, vec![write]).await?;
-    Ok(Json(new.shown()))
-}
-
-/// Where a thread's checkpoints are: the graph's own, and those of its subgraphs.
-fn places(asked: &Asked, thread: &Thread) -> Answer<Vec<String>> {
-    let mut places = vec![String::new()];
-    if let Some(reader) = Reader::open(&asked.platform, asked.owner(), thread)? {
-        let mut graphs = vec![(String::new(), reader.graph.any())];
-        while let Some((place, graph)) = graphs.pop() {
-            for (name, inner) in graph.subgraphs() {
-                let place = format!("{place}/{name}");
-                places.push(place.clone());
-                graphs.push((place, inner));
-            }
-        }
-    }
-    Ok(places)
-}
-
-async fn copy_checkpoints(
-    asked: &Asked,
-    from: &ThreadId,
-    to: &ThreadId,
-    places: &[String],
-) -> Answer<()> {
-    let saver = &asked.platform.0.saver;
-    let mut ids = Vec::new();
-    for place in places {
-        let mut before = None;
-        loop {
-            let page = saver.history(from, place, before, PAGE).await?;
-            before = page.last().map(|head| head.id);
-            ids.extend(page.iter().map(|head| (head.id, place)));
-            if page.len() < PAGE {
-                break;
-            }
-        }
-    }
-    // Oldest first, of all graphs.
-    ids.sort_unstable_by_key(|(id, _)| *id);
-    let lease = saver.acquire(to, LEASE, Claim::IfFree).await?;
-    let mut known = std::collections::BTreeSet::new();
-    for (id, place) in ids {
-        let Some(saved) = saver.load(from, place, Some(id)).await? else {
-            continue;
-        };
-        let mut values = saved.values;
-        values.retain(|value| known.insert((place, value.key.clone())));
-        let batch = Batch {
-            checkpoints: vec![saved.checkpoint],
-            values,
-            records: saved.records,
-        };
-        saver.commit(&lease, &batch).await?;
-    }
-    saver.release(&lease).await?;
-    Ok(())
 }
 
 fn empty(thread: &Thread) -> Value {
@@ -326,11 +292,13 @@ async fn shown(
         }
         None => None,
     };
-    match found {
-        Some(state) => Ok(Json(state)),
-        None if at.is_some() => Err(Refusal::not_found("Checkpoint")),
-        None => Ok(Json(empty(&thread))),
-    }
+    let state = match found {
+        Some(state) => state,
+        None if at.is_some() => return Err(Refusal::not_found("Checkpoint")),
+        None => empty(&thread),
+    };
+    let mut selected = asked.select(vec![state]);
+    Ok(Json(selected.pop().unwrap_or_default()))
 }
 
 pub(crate) async fn state(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
@@ -468,7 +436,7 @@ pub(crate) async fn history(Path(id): Path<String>, asked: Asked) -> Answer<Resp
     let Some(reader) = Reader::open(&asked.platform, asked.owner(), &thread)? else {
         return Ok(Json(json!([])).into_response());
     };
-    let limit = asked.number("limit").unwrap_or(10).min(1_000);
+    let limit = asked.limit()?;
     let before = asked.value("before");
     let before = before.and_then(|before| {
         let place = before.get("configurable").unwrap_or(before);
@@ -479,7 +447,7 @@ pub(crate) async fn history(Path(id): Path<String>, asked: Asked) -> Answer<Resp
     let before = before.and_then(states::parse);
     let (place, metadata) = (place(&asked)?, asked.object("metadata"));
     let found = reader.history(&place, before, limit, &metadata).await?;
-    Ok(Json(found).into_response())
+    Ok(Json(asked.select(found)).into_response())
 }
 
 fn asked_namespace(asked: &Asked) -> &str {

@@ -10,7 +10,7 @@ use lyceum_core::{
     MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId, UserId,
 };
 use lyceum_gateway::{
-    ApiKey, GatewayConfig, KeyRules, ServerConfig,
+    ApiKey, Gateway, GatewayConfig, KeyRules, ServerConfig,
     langgraph::{Invocation, Messages, Platform, Served, add_messages},
 };
 use lyceum_graph::{Context, END, GraphBuilder, MemorySaver, START, State};
@@ -131,21 +131,31 @@ pub(crate) async fn serve(records: Arc<dyn RecordStore>, keys: &[(&str, &str, &s
 }
 
 pub(crate) async fn serve_platform(platform: Platform, keys: &[(&str, &str, &str)]) -> Api {
+    serve_gateway(&with_platform(platform, &keys_of(keys))).await
+}
+
+/// The keys of these secrets, tenants and users.
+pub(crate) fn keys_of(keys: &[(&str, &str, &str)]) -> Vec<ApiKey> {
+    let keys = keys.iter().map(|(secret, tenant, user)| ApiKey {
+        name: (*secret).to_owned(),
+        tenant: TenantId::new(tenant).unwrap(),
+        user: UserId::new(user).unwrap(),
+        sha256: ApiKey::digest(secret),
+        replaced: None,
+        rules: KeyRules::default(),
+    });
+    keys.collect()
+}
+
+pub(crate) fn with_platform(platform: Platform, keys: &[ApiKey]) -> Gateway {
     let mut config = GatewayConfig::default();
-    config.auth.keys = keys
-        .iter()
-        .map(|(secret, tenant, user)| ApiKey {
-            name: (*secret).to_owned(),
-            tenant: TenantId::new(tenant).unwrap(),
-            user: UserId::new(user).unwrap(),
-            sha256: ApiKey::digest(secret),
-            replaced: None,
-            rules: KeyRules::default(),
-        })
-        .collect();
+    config.auth.keys = keys.to_vec();
     let gateway = gateway(Scripted::thorough(), &config, Health::default());
-    let server = listen(gateway.with_langgraph(platform), ServerConfig::default());
-    Api(server.await)
+    gateway.with_langgraph(platform)
+}
+
+pub(crate) async fn serve_gateway(gateway: &Gateway) -> Api {
+    Api(listen(gateway.clone(), ServerConfig::default()).await)
 }
 
 impl Api {

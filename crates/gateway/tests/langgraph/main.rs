@@ -7,10 +7,14 @@
 
 mod client;
 mod ending;
+mod expiry;
 mod faults;
 mod leaving;
 mod owners;
 mod replicas;
+mod requests;
+mod socket;
 #[expect(dead_code, reason = "these tests use a part of the helpers")]
 #[path = "../gateway/support.rs"]
 mod support;
+mod webhooks;
