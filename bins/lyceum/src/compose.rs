@@ -26,7 +26,7 @@ use crate::{
     provider::{Chosen, ProcessEnvironment},
     seats, spend,
     store::Store,
-    tools,
+    tools, webhooks,
 };
 
 /// How often completed conversations are looked for, and how long they must have been idle.
@@ -118,6 +118,10 @@ impl Server {
         ));
         let (platform, stop_tending) = (self.platform.clone(), stop_background.clone());
         background.spawn(async move { platform.tend_crons(stop_tending).await });
+        let (platform, stop_tending) = (self.platform.clone(), stop_background.clone());
+        background.spawn(async move { platform.tend_webhooks(stop_tending).await });
+        let (platform, stop_tending) = (self.platform.clone(), stop_background.clone());
+        background.spawn(async move { platform.tend_expiries(stop_tending).await });
         let (health, stop_checking) = (self.health.clone(), stop_background.clone());
         background.spawn(async move {
             while let Some(_report) = stop_checking.run_until_cancelled(health.report()).await {
@@ -232,6 +236,10 @@ pub(crate) async fn compose(
     let platform = match samples {
         Samples::Off => platform,
         Samples::Classic | Samples::Streaming => platform.with_truncate(),
+    };
+    let platform = match webhooks::sender(&config.langgraph.webhooks)? {
+        Some(sender) => platform.with_webhooks(sender),
+        None => platform,
     };
     let panel = Arc::new(seats::panel(&config.panel, &mind)?);
     let served = Served::new(student.clone(), pupil.clone(), panel.clone(), toolbox);

@@ -7,6 +7,7 @@
 mod alerts;
 mod auth;
 mod embedding;
+mod langgraph;
 mod llm;
 mod load;
 mod mcp;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub(crate) use alerts::Alerts;
 pub(crate) use auth::{Auth, Jwt, Key, Limits, Replaced, Scope};
 pub(crate) use embedding::{Embedding, EmbeddingModel};
+pub(crate) use langgraph::{Langgraph, Samples, Webhooks};
 pub(crate) use llm::{Balance, Breaker, Cache, CacheMode, Cost, Endpoint, Fallback, Hedge, Retry};
 pub(crate) use load::{ConfigError, load, nearest};
 pub(crate) use mcp::{Mcp, McpServer};
@@ -267,28 +269,6 @@ impl Default for Memory {
             encoder: "off".to_owned(),
         }
     }
-}
-
-/// `[langgraph]`: what clients of the LangGraph API find beside the student.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Langgraph {
-    /// Graphs without a model to try clients with: `off` (default: a small `agent` alone),
-    /// `classic` or `streaming`.
-    pub samples: Samples,
-}
-
-/// Which sample graphs there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Samples {
-    /// `agent`.
-    #[default]
-    Off,
-    /// `agent`, and graphs with subgraphs, stops, failures, waits and factories.
-    Classic,
-    /// Graphs for a thread's stream: messages, tools, a question, a subgraph.
-    Streaming,
 }
 
 /// `[log]`: what is logged, on standard error.

@@ -30,6 +30,7 @@ mod spend;
 mod store;
 mod tools;
 mod upkeep;
+mod webhooks;
 
 use std::{io::IsTerminal, net::Ipv4Addr, process::ExitCode};
 

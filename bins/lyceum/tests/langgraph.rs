@@ -4,9 +4,15 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    process::Command,
+};
 
 use lyceum_store_postgres::test_server::TestServer;
+use serde_json::Value;
 use support::{Server, python, root, run};
 
 /// Runs the script with its arguments to its end.
@@ -56,6 +62,39 @@ fn subgraphs_commands_crons_and_factories_agree_with_the_sdk() {
 #[test]
 fn the_stream_of_a_thread_agrees_with_the_sdk() {
     samples("streaming");
+}
+
+/// In a network that the operator opened.
+#[test]
+fn the_end_of_a_run_is_told_to_the_address_that_its_client_gave() {
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let ports = format!("[{port}]");
+    let env = [
+        ("LYCEUM_LANGGRAPH__WEBHOOKS__NETWORKS", "[\"127.0.0.1/32\"]"),
+        ("LYCEUM_LANGGRAPH__WEBHOOKS__PORTS", ports.as_str()),
+    ];
+    let server = Server::start(&["--provider", "offline"], &env);
+    let address = format!("http://127.0.0.1:{port}/hook?token=secret");
+    drive(&["webhook", &server.url, &address]);
+    let (mut stream, _) = receiver.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        reader.read_line(&mut head).unwrap();
+    }
+    assert!(head.starts_with("POST /hook?token=secret "), "{head}");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    stream
+        .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+        .unwrap();
+    let told: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(told["status"], "success", "{told}");
+    assert_eq!(told["values"]["messages"][3]["content"], "end", "{told}");
 }
 
 /// On a database that other servers may share.

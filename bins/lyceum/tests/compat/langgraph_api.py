@@ -1,7 +1,7 @@
 """Drives a Lyceum server with LangGraph's official SDK.
 
-Called by tests/langgraph.rs as `langgraph_api.py all URL` or `langgraph_api.py tenants URL
-KEY OTHER_KEY`. Any failed assertion or unexpected exception ends with a traceback and
+Called by tests/langgraph.rs as `langgraph_api.py all URL`, `langgraph_api.py webhook URL
+ADDRESS` or `langgraph_api.py tenants URL KEY OTHER_KEY`. Any failed assertion or unexpected exception ends with a traceback and
 status 1.
 """
 
@@ -146,6 +146,34 @@ async def items(c):
     assert (await c.store.search_items(["a"]))["items"] == []
 
 
+async def lists(c):
+    for at in range(3):
+        thread = await new_thread(c, metadata={"list": "lists", "at": at})
+    assert await c.threads.count(metadata={"list": "lists"}) == 3
+    found = await c.threads.search(
+        metadata={"list": "lists"}, sort_by="created_at", sort_order="asc", limit=2,
+        select=["thread_id"], extract={"at": "metadata.at"},
+    )
+    assert [one["extracted"]["at"] for one in found] == [0, 1], found
+    assert await c.assistants.count(graph_id="agent") == 1
+    page = await c.assistants.search(limit=1, response_format="object")
+    assert page["next"] == "1", page
+    await c.threads.update(thread, metadata={"more": 1}, ttl=60)
+    shown = await c.threads.get(thread, include=["ttl"])
+    assert shown["ttl"]["ttl_minutes"] == 60 and shown["metadata"]["at"] == 2, shown
+    state = await c.threads.get_state(thread, select=["next"])
+    assert list(state) == ["next"], state
+
+
+async def refusals(c):
+    thread = await new_thread(c)
+    both = c.runs.create(thread, "agent", input=INPUT, command={"resume": 1})
+    await raises(UnprocessableEntityError, both)
+    near = c.runs.create(thread, "agent", input=INPUT, webhook="http://127.0.0.1/hook")
+    await raises(UnprocessableEntityError, near)
+    await raises(UnprocessableEntityError, c.threads.search(limit=0))
+
+
 async def student(c):
     said = {"role": "user", "content": "Photosynthesis makes sugar from light."}
     thread = await new_thread(c)
@@ -157,7 +185,7 @@ async def student(c):
 
 async def everything(url):
     c = get_client(url=url, api_key=None)
-    for part in [assistants, threads, streams, stops, runs, items, student]:
+    for part in [assistants, threads, streams, stops, runs, items, lists, refusals, student]:
         await part(c)
 
 
@@ -175,7 +203,14 @@ async def tenants(url, ours, theirs):
     assert texts((await c.threads.get_state(thread))["values"]) == WHOLE
 
 
+async def webhook(url, address):
+    c = get_client(url=url, api_key=None)
+    assert texts(await c.runs.wait(None, "agent", input=INPUT, webhook=address)) == WHOLE
+
+
 if sys.argv[1] == "all":
     asyncio.run(everything(sys.argv[2]))
+elif sys.argv[1] == "webhook":
+    asyncio.run(webhook(*sys.argv[2:4]))
 else:
     asyncio.run(tenants(*sys.argv[2:5]))
