@@ -166,7 +166,7 @@ impl IssuerKeys {
                 None => get(client, url.clone()).await,
                 Some(issuer) => {
                     let document = get(client, url.clone()).await?;
-                    get(client, named_in(&document, issuer)?).await
+                    get(client, named_in(&document, issuer, is_loopback(url))?).await
                 }
             },
         }
@@ -188,13 +188,18 @@ struct Document {
     jwks_uri: String,
 }
 
-/// The address of the keys, in a document that is really the issuer's.
-fn named_in(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
+/// The address of the keys, in a document that is really the issuer's. Only one of this machine
+/// may lead to this machine.
+fn named_in(document: &[u8], issuer: &str, is_local: bool) -> Result<Url, FetchError> {
     let document: Document = serde_json::from_slice(document).map_err(|_| FetchError::Document)?;
     if document.issuer != issuer {
         return Err(FetchError::Other);
     }
-    safe(&document.jwks_uri).map_err(|_| FetchError::Document)
+    let keys = safe(&document.jwks_uri).map_err(|_| FetchError::Document)?;
+    match is_local || !is_loopback(&keys) {
+        true => Ok(keys),
+        false => Err(FetchError::Document),
+    }
 }
 
 async fn get(client: &Client, url: Url) -> Result<Vec<u8>, FetchError> {
@@ -419,7 +424,7 @@ mod tests {
         let issuer = "https://i.example";
         let named = |issuer: &str, keys: &str| {
             let document = serde_json::json!({"issuer": issuer, "jwks_uri": keys, "more": 1});
-            named_in(document.to_string().as_bytes(), "https://i.example")
+            named_in(document.to_string().as_bytes(), "https://i.example", false)
         };
         let keys = "https://elsewhere.example/k";
         assert_eq!(named(issuer, keys).unwrap().as_str(), keys);
@@ -427,11 +432,18 @@ mod tests {
             named("https://i.example/", keys),
             Err(FetchError::Other)
         ));
-        for bad in ["http://i.example/k", "file:///etc/passwd", "", "/k"] {
+        for bad in [
+            "http://i.example/k",
+            "http://127.0.0.1/k",
+            "https://localhost/k",
+            "file:///etc/passwd",
+            "",
+            "/k",
+        ] {
             assert!(matches!(named(issuer, bad), Err(FetchError::Document)));
         }
-        assert!(named_in(b"<html>", issuer).is_err());
-        assert!(named_in(b"{}", issuer).is_err());
+        assert!(named_in(b"<html>", issuer, false).is_err());
+        assert!(named_in(b"{}", issuer, false).is_err());
     }
 
     #[test]

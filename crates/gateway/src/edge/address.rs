@@ -22,6 +22,9 @@ const MOST_HOPS: usize = 32;
 pub(crate) enum Peer {
     /// An address of the network.
     Net(IpAddr),
+    /// An address that a proxy told in front of the connection: nobody's word about another
+    /// counts then, since the proxy writes no header.
+    Told(IpAddr),
     /// A program of this machine, through a Unix socket or in the same process.
     Local,
 }
@@ -48,8 +51,10 @@ pub(crate) enum Client {
 impl From<Peer> for Client {
     fn from(peer: Peer) -> Self {
         match peer {
-            Peer::Net(IpAddr::V4(address)) => Self::V4(address.octets()),
-            Peer::Net(IpAddr::V6(address)) => {
+            Peer::Net(IpAddr::V4(address)) | Peer::Told(IpAddr::V4(address)) => {
+                Self::V4(address.octets())
+            }
+            Peer::Net(IpAddr::V6(address)) | Peer::Told(IpAddr::V6(address)) => {
                 let mut network = [0; 8];
                 network.copy_from_slice(&address.octets()[..8]);
                 Self::V6(network)
@@ -62,7 +67,7 @@ impl From<Peer> for Client {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Net(address) => address.fmt(f),
+            Self::Net(address) | Self::Told(address) => address.fmt(f),
             Self::Local => f.write_str("local"),
         }
     }
@@ -130,6 +135,7 @@ impl TrustedProxies {
     pub(crate) fn trusts(&self, peer: Peer) -> bool {
         match peer {
             Peer::Local => self.local,
+            Peer::Told(_) => false,
             Peer::Net(address) => self.networks.iter().any(|net| net.contains(&address)),
         }
     }

@@ -4,7 +4,10 @@
 //! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>), stands in front of all
 //! else, TLS too. Invariant: exactly the header is read, at most [`LONGEST_HEADER`] bytes of it.
 
-use std::{io, net::IpAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -20,7 +23,8 @@ const BEGINNING: usize = 12;
 /// The fixed part of version 2.
 const FIXED: usize = 16;
 
-/// Reads the header; the proxy itself where that says that it speaks for nobody.
+/// Reads the header; the proxy itself where that says that it speaks for nobody, `0.0.0.0` where
+/// it has no address. Whoever it is, no header of a request counts beside it.
 ///
 /// # Errors
 ///
@@ -41,7 +45,12 @@ pub(super) async fn client<I: AsyncRead + Unpin>(io: &mut I, proxy: Peer) -> io:
             ));
         }
     };
-    Ok(address.map_or(proxy, |address| Peer::Net(address.to_canonical())))
+    let address = address.or(match proxy {
+        Peer::Net(address) | Peer::Told(address) => Some(address),
+        Peer::Local => None,
+    });
+    let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    Ok(Peer::Told(address.unwrap_or(unknown).to_canonical()))
 }
 
 async fn first<I: AsyncRead + Unpin>(
@@ -92,8 +101,6 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -120,31 +127,34 @@ mod tests {
         [v2::PROTOCOL_PREFIX, &[command, family], &length, addresses].concat()
     }
 
-    fn net(address: &str) -> Peer {
-        Peer::Net(address.parse().unwrap())
+    fn told(address: &str) -> Peer {
+        Peer::Told(address.parse().unwrap())
     }
 
     #[tokio::test]
     async fn both_versions_say_who_the_client_is() {
         let line = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n";
-        assert_eq!(read(line).await.unwrap(), net("192.0.2.7"));
+        assert_eq!(read(line).await.unwrap(), told("192.0.2.7"));
         let line = b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n";
-        assert_eq!(read(line).await.unwrap(), net("2001:db8::7"));
+        assert_eq!(read(line).await.unwrap(), told("2001:db8::7"));
         let addresses = [192, 0, 2, 7, 198, 51, 100, 1, 0, 80, 1, 187];
         let header = version_2(0x21, 0x11, &addresses);
-        assert_eq!(read(&header).await.unwrap(), net("192.0.2.7"));
+        assert_eq!(read(&header).await.unwrap(), told("192.0.2.7"));
         // A mapped address is the one of version 4; more may stand behind the addresses.
         let mut addresses = [0; 36 + 5];
         addresses[10..16].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 7]);
         addresses[36..].copy_from_slice(&[4, 0, 2, 0, 0]);
         let header = version_2(0x21, 0x21, &addresses);
-        assert_eq!(read(&header).await.unwrap(), net("192.0.2.7"));
+        assert_eq!(read(&header).await.unwrap(), told("192.0.2.7"));
     }
 
     #[tokio::test]
     async fn a_proxy_may_speak_for_itself() {
-        assert_eq!(read(b"PROXY UNKNOWN\r\n").await.unwrap(), PROXY);
-        assert_eq!(read(&version_2(0x20, 0x00, &[])).await.unwrap(), PROXY);
+        let proxy = told("10.0.0.1");
+        assert_eq!(read(b"PROXY UNKNOWN\r\n").await.unwrap(), proxy);
+        assert_eq!(read(&version_2(0x20, 0x00, &[])).await.unwrap(), proxy);
+        let mut io = &b"PROXY UNKNOWN\r\n"[..];
+        assert_eq!(client(&mut io, Peer::Local).await.unwrap(), told("0.0.0.0"));
     }
 
     #[tokio::test]

@@ -117,6 +117,15 @@ async fn a_trusted_proxy_may_pass_connections_on() {
     for (client, status) in [("192.0.2.1", 200), ("192.0.2.1", 429), ("192.0.2.2", 200)] {
         assert_eq!(server.send(from(client)).await.status, status, "{client}");
     }
+    // Nothing in the request gives it another name, though who it says it is comes from a
+    // trusted network.
+    let headers = [("X-Forwarded-For", "192.0.2.9")];
+    let named = post("/chat", &headers, EXPLANATION.as_bytes());
+    for status in [200, 429] {
+        let line = b"PROXY UNKNOWN\r\n";
+        let reply = server.send([&line[..], &named].concat()).await;
+        assert_eq!(reply.status, status);
+    }
     let unsaid = server.send(&asked).await;
     assert_eq!(unsaid.status, 0, "closed without a word: {unsaid:?}");
     // Whoever is not trusted cannot say anything.
