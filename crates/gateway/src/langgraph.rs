@@ -43,6 +43,7 @@ mod tape;
 mod teller;
 mod threads;
 mod tools;
+mod turns;
 mod webhooks;
 mod wire;
 mod worker;

@@ -5,25 +5,40 @@
 //! everything, and an entry that is left over removes nothing whose time has not come.
 //! Deliberately absent: a time for what names none.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use lyceum_core::{Expect, Record, RecordWrite, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ending::clear,
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     resources::{EXPIRY, ITEM, THREAD, Thread},
     shelf::Item,
     threads,
+    turns::in_turn,
 };
 
 /// How often what is due is looked for at least, and how long a thread that runs is left alone.
 const LOOK: Duration = Duration::from_secs(15);
 const BUSY: Duration = Duration::from_secs(60);
+/// How long nothing is looked for after a look at least, and as a multiple of what the look took:
+/// it reads the entries of all owners.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_PER_LOOK: u32 = 4;
+/// The most that one look removes; what is left is removed by the next.
+const AT_ONCE: usize = 1_000;
+/// The most entries of one owner.
+const ENTRIES: usize = 50_000;
 
 /// How long a thread is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,15 +86,24 @@ impl Ttl {
         }
     }
 
+    /// When the thread's time comes.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.expires_at
+    }
+
     /// The entry of the index for a thread.
     pub(crate) fn entry(&self, thread: &str) -> RecordWrite {
-        entry(&of_thread(thread), self.expires_at)
+        entry(
+            &format!("thread/{thread}"),
+            self.expires_at,
+            Expect::Anything,
+        )
     }
 }
 
 /// The entry of the index for an item.
-pub(crate) fn item_entry(item: &str, lasts: Duration) -> RecordWrite {
-    entry(&format!("item/{item}"), later(Timestamp::now(), lasts))
+pub(crate) fn item_entry(item: &str, due: Timestamp) -> RecordWrite {
+    entry(&format!("item/{item}"), due, Expect::Anything)
 }
 
 /// A time after another; the latest there is where it would be beyond that.
@@ -88,18 +112,77 @@ pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
     from.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-fn of_thread(id: &str) -> String {
-    format!("thread/{id}")
+fn entry(id: &str, due: Timestamp, expect: Expect) -> RecordWrite {
+    put_write(EXPIRY, id, "", &due, expect)
 }
 
-fn entry(id: &str, due: Timestamp) -> RecordWrite {
-    put_write(EXPIRY, id, "", &due, Expect::Anything)
+fn until(due: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(due.duration_since(now)).unwrap_or_default()
+}
+
+/// What this process knows of the entries.
+#[derive(Debug, Default)]
+pub(crate) struct Expiries {
+    /// Told when the next look is to be earlier.
+    changed: Notify,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    /// When the next look is; the end of time while there is one.
+    next: Timestamp,
+    /// The entries of each owner: those of the last look and those added since.
+    held: HashMap<TenantId, usize>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            next: Timestamp::MAX,
+            held: HashMap::new(),
+        }
+    }
+}
+
+impl Expiries {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an entry that is to be written.
+    ///
+    /// # Errors
+    ///
+    /// A refusal when its owner has as many as one may.
+    pub(crate) fn add(&self, owner: &TenantId) -> Answer<()> {
+        let mut seen = self.seen();
+        let held = seen.held.entry(owner.clone()).or_default();
+        if *held < ENTRIES {
+            *held += 1;
+            return Ok(());
+        }
+        // One that was written again counts twice until they are counted.
+        self.changed.notify_one();
+        Err(Refusal::invalid(format!(
+            "at most {ENTRIES} threads and items may have a ttl"
+        )))
+    }
+
+    /// Says that an entry was written.
+    pub(crate) fn written(&self, due: Timestamp) {
+        if due < self.seen().next {
+            self.changed.notify_one();
+        }
+    }
 }
 
 impl Platform {
-    /// Removes threads and items whose time has come, until it is cancelled.
+    /// Removes threads and items whose time has come, until it is cancelled. Of several calls on
+    /// one platform each removes some.
     pub async fn tend_expiries(&self, stop: CancellationToken) {
         loop {
+            let began = Instant::now();
             let wait = match self.expire(Timestamp::now()).await {
                 Ok(wait) => wait,
                 Err(refusal) => {
@@ -107,41 +190,59 @@ impl Platform {
                     LOOK
                 }
             };
+            let pause = PAUSE.max(began.elapsed() * PAUSE_PER_LOOK);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.0.expiries_changed.notified() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.0.expiries.changed.notified() => {}
+                () = tokio::time::sleep(wait.saturating_sub(pause)) => {}
             }
         }
     }
 
     /// Removes what is due; gives the time until something is.
     async fn expire(&self, now: Timestamp) -> Answer<Duration> {
-        let mut wait = LOOK;
+        let (mut wait, mut due, mut held) = (LOOK, Vec::new(), HashMap::new());
+        // What is written from here on may be missed.
+        self.0.expiries.seen().next = Timestamp::MAX;
         for (owner, record) in self.0.records.every(EXPIRY).await? {
-            let due = serde_json::from_str::<Timestamp>(&record.body).ok();
-            if let Some(due) = due.filter(|due| *due > now) {
-                wait = wait.min(due.duration_since(now).unsigned_abs());
-                continue;
+            *held.entry(owner.clone()).or_default() += 1;
+            let at = serde_json::from_str::<Timestamp>(&record.body).ok();
+            match at.filter(|at| *at > now) {
+                Some(at) => wait = wait.min(until(at, now)),
+                None => due.push((owner, record)),
             }
-            match self.expire_one(&owner, &record, now).await {
-                Ok(None) => {
-                    let forget = RecordWrite::Delete {
-                        kind: EXPIRY,
-                        id: record.id,
-                    };
-                    self.put(&owner, vec![forget]).await?;
-                }
-                Ok(Some(due)) => {
-                    self.put(&owner, vec![entry(&record.id, due)]).await?;
-                    wait = wait.min(due.duration_since(now).unsigned_abs());
-                }
+        }
+        if due.len() > AT_ONCE {
+            wait = Duration::ZERO;
+        }
+        for (owner, record) in in_turn(due).take(AT_ONCE) {
+            let again = match self.expire_one(&owner, &record, now).await {
+                Ok(again) => again,
                 // One that cannot be removed now holds up no other.
                 Err(refusal) => {
                     tracing::warn!(?refusal, id = record.id, "what has expired is still there");
+                    Some(later(now, BUSY))
                 }
+            };
+            // One that was written since it was read is for something new.
+            let expect = Expect::Revision(record.revision);
+            let mut writes = vec![entry(&record.id, again.unwrap_or(now), expect)];
+            match again {
+                Some(again) => wait = wait.min(until(again, now)),
+                None => writes.push(RecordWrite::Delete {
+                    kind: EXPIRY,
+                    id: record.id,
+                }),
             }
+            self.put(&owner, writes).await?;
         }
+        let mut seen = self.0.expiries.seen();
+        seen.next = later(now, wait);
+        seen.held = held;
         Ok(wait)
     }
 
@@ -188,9 +289,12 @@ impl Platform {
         id: &str,
         now: Timestamp,
     ) -> Answer<Option<Timestamp>> {
-        let Some(thread) = self.get::<Thread>(owner, THREAD, id).await? else {
+        let Some(record) = self.0.records.read(owner, THREAD, id).await? else {
+            // A process may have ended before the checkpoints of one that it removed were.
+            clear(self, owner, id).await?;
             return Ok(None);
         };
+        let thread: Thread = serde_json::from_str(&record.body)?;
         let Some(ttl) = thread.ttl else {
             return Ok(None);
         };
@@ -201,10 +305,15 @@ impl Platform {
             return Ok(Some(later(now, BUSY)));
         }
         match ttl.strategy {
-            Strategy::Delete => threads::remove(self, owner, id).await?,
+            Strategy::Delete => {
+                let is_removed = threads::remove_unchanged(self, owner, record).await?;
+                return Ok((!is_removed).then_some(now));
+            }
             Strategy::KeepLatest => {
                 threads::keep_latest(self, owner, id).await?;
-                let forget = |thread: &mut Thread| thread.ttl = None;
+                let forget = |thread: &mut Thread| {
+                    thread.ttl.take_if(|kept| *kept == ttl);
+                };
                 self.change::<Thread>(owner, THREAD, id, forget).await?;
             }
         }
@@ -214,9 +323,94 @@ impl Platform {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use async_trait::async_trait;
+    use lyceum_core::{MemoryRecords, RecordError, RecordList, RecordStore};
+    use lyceum_graph::MemorySaver;
     use serde_json::json;
 
     use super::*;
+
+    /// Records that count how often everything is read.
+    #[derive(Debug, Default)]
+    struct Counted {
+        records: MemoryRecords,
+        looks: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl RecordStore for Counted {
+        async fn write(
+            &self,
+            tenant: &TenantId,
+            writes: Vec<RecordWrite>,
+        ) -> Result<bool, RecordError> {
+            self.records.write(tenant, writes).await
+        }
+
+        async fn read(
+            &self,
+            tenant: &TenantId,
+            kind: &'static str,
+            id: &str,
+        ) -> Result<Option<Record>, RecordError> {
+            self.records.read(tenant, kind, id).await
+        }
+
+        async fn list(
+            &self,
+            tenant: &TenantId,
+            list: RecordList<'_>,
+        ) -> Result<Vec<Record>, RecordError> {
+            self.records.list(tenant, list).await
+        }
+
+        async fn every(&self, kind: &'static str) -> Result<Vec<(TenantId, Record)>, RecordError> {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            self.records.every(kind).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_read_for_what_is_due_soon_and_once_a_second_at_most() {
+        let records = Arc::new(Counted::default());
+        let platform = Platform::new([], records.clone(), Arc::new(MemorySaver::new()));
+        let stop = CancellationToken::new();
+        let tending = platform.clone();
+        let tended = stop.clone();
+        let tending = tokio::spawn(async move { tending.tend_expiries(tended).await });
+        let write = async |due: Timestamp| {
+            for _ in 0..100 {
+                platform.0.expiries.written(due);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let looks = || records.looks.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(looks(), 1);
+        let hour = Duration::from_secs(60 * 60);
+        write(later(Timestamp::now(), hour)).await;
+        assert_eq!(looks(), 1, "nothing was due soon");
+        write(Timestamp::now()).await;
+        assert!((2..=4).contains(&looks()), "{}", looks());
+        stop.cancel();
+        tending.await.unwrap();
+    }
+
+    #[test]
+    fn an_owner_has_so_many_entries_and_no_more() {
+        let (many, few) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
+        let expiries = Expiries::default();
+        for _ in 0..ENTRIES {
+            expiries.add(&many).unwrap();
+        }
+        assert!(expiries.add(&many).is_err());
+        assert!(expiries.add(&few).is_ok());
+    }
 
     #[test]
     fn a_time_to_live_is_minutes_with_or_without_a_strategy() {

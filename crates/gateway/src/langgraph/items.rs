@@ -8,12 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 use lyceum_core::{Expect, RecordWrite};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    expiry::item_entry,
+    expiry::{item_entry, later},
     platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has_matching},
@@ -41,17 +42,24 @@ fn name(asked: &Asked) -> Answer<(Vec<String>, String, String)> {
     Ok((namespace, key, id))
 }
 
-fn expiry(minutes: Option<f64>) -> Option<String> {
-    minutes.map(|minutes| {
-        let after = Duration::saturating_seconds_f64(minutes * 60.0);
-        stamp(OffsetDateTime::now_utc().saturating_add(after))
-    })
+fn expiry(minutes: f64) -> String {
+    let after = Duration::saturating_seconds_f64(minutes * 60.0);
+    stamp(OffsetDateTime::now_utc().saturating_add(after))
+}
+
+/// When an item that lives so long is due; `None` where that is beyond all times.
+fn due(minutes: f64) -> Option<Timestamp> {
+    let lasts = std::time::Duration::try_from_secs_f64(minutes * 60.0).ok()?;
+    Some(later(Timestamp::now(), lasts))
 }
 
 pub(crate) async fn put(asked: Asked) -> Answer {
     let (namespace, key, id) = name(&asked)?;
     let old = asked.platform.get::<Item>(asked.owner(), ITEM, &id).await?;
     let ttl = asked.value("ttl").and_then(Value::as_f64);
+    if ttl.is_some_and(|minutes| minutes < 0.0) {
+        return Err(Refusal::invalid("ttl must not be negative"));
+    }
     let value = asked.value("value").cloned().unwrap_or_default();
     if !value.is_object() {
         return Err(Refusal::invalid("value must be an object"));
@@ -62,28 +70,37 @@ pub(crate) async fn put(asked: Asked) -> Answer {
         value,
         namespace,
         key,
-        expires_at: expiry(ttl),
+        expires_at: ttl.map(expiry),
         ttl,
     };
     let mut writes = vec![put_write(ITEM, &id, "", &item, Expect::Anything)];
-    let lasts = ttl.and_then(|minutes| std::time::Duration::try_from_secs_f64(minutes * 60.0).ok());
-    writes.extend(lasts.map(|lasts| item_entry(&id, lasts)));
+    let expiries = &asked.platform.0.expiries;
+    let due = ttl.and_then(due);
+    if let Some(due) = due {
+        expiries.add(asked.owner())?;
+        writes.push(item_entry(&id, due));
+    }
     asked.platform.put(asked.owner(), writes).await?;
-    asked.platform.0.expiries_changed.notify_one();
+    due.into_iter().for_each(|due| expiries.written(due));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(crate) async fn get(asked: Asked) -> Answer<Response> {
     let (_, _, id) = name(&asked)?;
-    let found = asked.platform.get::<Item>(asked.owner(), ITEM, &id).await?;
+    let (platform, owner) = (&asked.platform, asked.owner());
+    let record = platform.0.records.read(owner, ITEM, &id).await?;
+    let revision = record.as_ref().map(|record| record.revision);
+    let found = record.and_then(|record| serde_json::from_str::<Item>(&record.body).ok());
     let mut found = found.filter(Item::is_alive);
-    if let Some(item) = found.as_mut().filter(|item| item.ttl.is_some())
+    if let (Some(item), Some(revision)) = (&mut found, revision)
+        && let Some(ttl) = item.ttl
         && asked.value("refresh_ttl") != Some(&Value::Bool(false))
     {
-        // Reading keeps it alive.
-        item.expires_at = expiry(item.ttl);
-        let write = put_write(ITEM, &id, "", item, Expect::Anything);
-        asked.platform.put(asked.owner(), vec![write]).await?;
+        // Reading keeps it alive, unless it was written or removed meanwhile.
+        item.expires_at = Some(expiry(ttl));
+        let mut writes = vec![put_write(ITEM, &id, "", item, Expect::Revision(revision))];
+        writes.extend(due(ttl).map(|due| item_entry(&id, due)));
+        platform.put(owner, writes).await?;
     }
     // Clients take nothing for an item that does not exist.
     Ok(Json(found.map(|item| item.shown())).into_response())

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{
     board::Board,
     chronicle::Chronicles,
+    expiry::Expiries,
     refusal::{Answer, Refusal},
     resources::{Assistant, RUN, Run, THREAD, Thread, Versions},
     served::Served,
@@ -57,8 +58,8 @@ pub(crate) struct Inner {
     pub(crate) lanes_changed: watch::Sender<()>,
     /// Told when a cron changes.
     pub(crate) crons_changed: Notify,
-    /// Told when something gets a time to live.
-    pub(crate) expiries_changed: Notify,
+    /// What is known of the entries of things with a time to live.
+    pub(crate) expiries: Expiries,
     /// What tells addresses of the ends of runs, where anything does.
     pub(crate) webhooks: Option<Arc<dyn WebhookSender>>,
     /// Told when something is owed to an address.
@@ -95,7 +96,7 @@ impl Platform {
             bell: Bell::default(),
             lanes_changed: watch::Sender::new(()),
             crons_changed: Notify::new(),
-            expiries_changed: Notify::new(),
+            expiries: Expiries::default(),
             webhooks: None,
             webhooks_changed: Notify::new(),
         }))

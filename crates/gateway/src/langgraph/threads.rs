@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use lyceum_core::{Expect, RecordWrite, TenantId};
+use lyceum_core::{Expect, Record, RecordWrite, TenantId};
 use lyceum_graph::{CheckpointId, Claim, Namespace, NodeName};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use super::{
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
-    resources::{ASSISTANT, ITEM, RUN, THREAD, Thread, Versions, now},
+    resources::{ASSISTANT, ITEM, RUN, THREAD, Thread, Versions, WEBHOOK, WEBHOOK_BODY, now},
     shelf::{Item, item_id},
     states::{self, Reader},
     tape,
@@ -47,10 +47,17 @@ pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
     }
     let mut thread = Thread::new(id.clone(), metadata);
     thread.ttl = Ttl::read(asked.value("ttl"))?;
+    let expiries = &asked.platform.0.expiries;
+    if thread.ttl.is_some() {
+        expiries.add(asked.owner())?;
+    }
     let mut writes = vec![put_write(THREAD, &id, "", &thread, Expect::Absent)];
     writes.extend(thread.ttl.as_ref().map(|ttl| ttl.entry(&id)));
     if asked.platform.put(asked.owner(), writes).await? {
-        asked.platform.0.expiries_changed.notify_one();
+        thread
+            .ttl
+            .iter()
+            .for_each(|ttl| expiries.written(ttl.due()));
         if asked.value("supersteps").is_some() {
             relive(&asked, &thread).await?;
             return one(&asked, &id).await.map(|thread| Json(thread.shown()));
@@ -79,6 +86,10 @@ pub(crate) async fn get(Path(id): Path<String>, asked: Asked) -> Answer<Json<Val
 
 pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<Value>> {
     let ttl = Ttl::read(asked.value("ttl"))?;
+    let expiries = &asked.platform.0.expiries;
+    if ttl.is_some() {
+        expiries.add(asked.owner())?;
+    }
     let entry: Vec<_> = ttl.iter().map(|ttl| ttl.entry(&id)).collect();
     let changed = asked
         .platform
@@ -90,7 +101,7 @@ pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<
             }
         })
         .await?;
-    asked.platform.0.expiries_changed.notify_one();
+    ttl.iter().for_each(|ttl| expiries.written(ttl.due()));
     let changed = changed.ok_or_else(|| Refusal::not_found("Thread"))?;
     Ok(Json(changed.shown()))
 }
@@ -115,26 +126,56 @@ pub(crate) async fn remove(platform: &Platform, owner: &TenantId, id: &str) -> A
             continue;
         }
         clear(platform, owner, id).await?;
-        let runs = platform.records_of(owner, RUN, Some(id)).await?;
-        let runs = runs.into_iter().map(|run| (RUN, run.id));
-        let all = runs.chain([(THREAD, id.to_owned())]);
-        let deletes = all.map(|(kind, id)| RecordWrite::Delete { kind, id });
-        // Written before it is removed, so that no run that comes meanwhile is left without it.
-        let mut writes = vec![RecordWrite::Put {
-            kind: THREAD,
-            id: id.to_owned(),
-            group: record.group,
-            body: record.body,
-            expect: Expect::Revision(record.revision),
-        }];
-        writes.extend(deletes);
-        writes.extend(tape::removals(platform, owner, id).await?);
+        let writes = removal(platform, owner, record).await?;
         if platform.put(owner, writes).await? {
             platform.0.chronicles.forget(owner, id);
             return Ok(());
         }
     }
     Err(Refusal::conflict("Thread is busy: wait for its runs"))
+}
+
+/// Removes a thread that has no runs as it was read; `false` where it was written since, and then
+/// it is as it was.
+pub(crate) async fn remove_unchanged(
+    platform: &Platform,
+    owner: &TenantId,
+    record: Record,
+) -> Answer<bool> {
+    let id = record.id.clone();
+    let writes = removal(platform, owner, record).await?;
+    if !platform.put(owner, writes).await? {
+        return Ok(false);
+    }
+    platform.0.chronicles.forget(owner, &id);
+    clear(platform, owner, &id).await?;
+    Ok(true)
+}
+
+/// What removes the records of a thread, where it was not written since it was read.
+async fn removal(
+    platform: &Platform,
+    owner: &TenantId,
+    record: Record,
+) -> Answer<Vec<RecordWrite>> {
+    let Record { id, group, .. } = record;
+    let runs = platform.records_of(owner, RUN, Some(&id)).await?;
+    let runs = runs
+        .into_iter()
+        .flat_map(|run| [RUN, WEBHOOK, WEBHOOK_BODY].map(|kind| (kind, run.id.clone())));
+    let tapes = tape::removals(platform, owner, &id).await?;
+    // Written before it is removed, so that no run that comes meanwhile is left without it.
+    let mut writes = vec![RecordWrite::Put {
+        kind: THREAD,
+        id: id.clone(),
+        group,
+        body: record.body,
+        expect: Expect::Revision(record.revision),
+    }];
+    writes.extend(runs.map(|(kind, id)| RecordWrite::Delete { kind, id }));
+    writes.push(RecordWrite::Delete { kind: THREAD, id });
+    writes.extend(tapes);
+    Ok(writes)
 }
 
 /// Removes all checkpoints of a thread but the newest.

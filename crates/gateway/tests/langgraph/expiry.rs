@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use lyceum_core::MemoryRecords;
+use async_trait::async_trait;
+use lyceum_core::{
+    MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId,
+};
 use lyceum_gateway::langgraph::Platform;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -102,4 +106,134 @@ async fn an_entry_that_is_left_over_removes_nothing_new() {
     let other = format!("/threads/{}", other["thread_id"].as_str().unwrap());
     until(&api, &other, 404).await;
     api.ok("GET", &path, Value::Null).await;
+}
+
+/// Records of which the first read of a kind is answered late: with what was there before.
+#[derive(Debug)]
+struct Late {
+    records: Arc<MemoryRecords>,
+    kind: &'static str,
+    /// Reads that began.
+    begun: Semaphore,
+    /// A closed one lets all pass.
+    answered: Semaphore,
+}
+
+impl Late {
+    fn new(records: &Arc<MemoryRecords>, kind: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            records: records.clone(),
+            kind,
+            begun: Semaphore::new(0),
+            answered: Semaphore::new(0),
+        })
+    }
+
+    /// Waits for the read.
+    async fn has_read(&self) {
+        soon(self.begun.acquire()).await.unwrap().forget();
+    }
+}
+
+#[async_trait]
+impl RecordStore for Late {
+    async fn write(
+        &self,
+        tenant: &TenantId,
+        writes: Vec<RecordWrite>,
+    ) -> Result<bool, RecordError> {
+        self.records.write(tenant, writes).await
+    }
+
+    async fn read(
+        &self,
+        tenant: &TenantId,
+        kind: &'static str,
+        id: &str,
+    ) -> Result<Option<Record>, RecordError> {
+        let found = self.records.read(tenant, kind, id).await;
+        if kind == self.kind {
+            self.begun.add_permits(1);
+            assert!(self.answered.acquire().await.is_err());
+        }
+        found
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        list: RecordList<'_>,
+    ) -> Result<Vec<Record>, RecordError> {
+        self.records.list(tenant, list).await
+    }
+
+    async fn every(&self, kind: &'static str) -> Result<Vec<(TenantId, Record)>, RecordError> {
+        self.records.every(kind).await
+    }
+}
+
+const ID: &str = "00000000-0000-4000-8000-000000000001";
+
+/// Two threads whose time has come; gives the path of the second.
+async fn two_due(api: &Api) -> String {
+    let first = json!({ "thread_id": ID, "ttl": 0 });
+    api.ok("POST", "/threads", first).await;
+    let other = api.ok("POST", "/threads", json!({ "ttl": 0 })).await;
+    format!("/threads/{}", other["thread_id"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_thread_that_is_extended_while_it_is_looked_at_stays() {
+    let records = Arc::default();
+    let api = serve_platform(platform(Arc::clone(&records) as _), &[]).await;
+    let other = two_due(&api).await;
+    let late = Late::new(&records, "lg_thread");
+    let _tending = tend(&platform(late.clone()));
+    late.has_read().await;
+    let path = format!("/threads/{ID}");
+    api.ok("PATCH", &path, json!({ "ttl": 60 })).await;
+    late.answered.close();
+    until(&api, &other, 404).await;
+    api.ok("GET", &path, Value::Null).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_is_written_while_it_is_looked_at_stays() {
+    let records = Arc::default();
+    let api = serve_platform(platform(Arc::clone(&records) as _), &[]).await;
+    let other = two_due(&api).await;
+    api.ok("DELETE", &format!("/threads/{ID}"), Value::Null)
+        .await;
+    let late = Late::new(&records, "lg_thread");
+    let _tending = tend(&platform(late.clone()));
+    late.has_read().await;
+    let again = json!({ "thread_id": ID, "ttl": 60 });
+    api.ok("POST", "/threads", again).await;
+    late.answered.close();
+    until(&api, &other, 404).await;
+    let entries = records.every("lg_expiry").await.unwrap();
+    let mut ids = entries.iter().map(|(_, entry)| entry.id.as_str());
+    assert!(ids.any(|id| id.ends_with(ID)), "{entries:?}");
+}
+
+#[tokio::test]
+async fn an_item_that_is_removed_while_it_is_read_stays_removed() {
+    let records = Arc::default();
+    let api = serve_platform(platform(Arc::clone(&records) as _), &[]).await;
+    let mut item = json!({ "namespace": ["notes"], "key": "one", "value": {}, "ttl": 60 });
+    api.ok("PUT", "/store/items", item.clone()).await;
+    let late = Late::new(&records, "lg_item");
+    let reading = serve_platform(platform(late.clone()), &[]).await;
+    let path = "/store/items?namespace=notes&key=one";
+    let remove = async {
+        late.has_read().await;
+        let named = json!({ "namespace": ["notes"], "key": "one" });
+        api.ok("DELETE", "/store/items", named).await;
+        late.answered.close();
+    };
+    tokio::join!(reading.ok("GET", path, Value::Null), remove);
+    assert_eq!(api.ok("GET", path, Value::Null).await, Value::Null);
+    item["ttl"] = json!(-1);
+    let reply = api.call("", "PUT", "/store/items", item).await;
+    assert_eq!(reply.status, 422, "{reply:?}");
 }
