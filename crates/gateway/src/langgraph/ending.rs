@@ -226,14 +226,19 @@ async fn finish_once(
         };
         writes.extend(ending);
     }
-    if !is_undone {
-        writes.extend(webhooks::owed(run, end));
-    }
+    let owed = match is_undone || platform.0.webhooks.is_none() {
+        true => Vec::new(),
+        false => webhooks::owed(run, end),
+    };
+    let is_owed = !owed.is_empty();
+    writes.extend(owed);
     *live.result.lock().unwrap_or_else(PoisonError::into_inner) = result;
     if !platform.put(owner, writes).await? {
         return Ok(None);
     }
-    platform.0.webhooks_changed.notify_one();
+    if is_owed {
+        platform.0.webhooks_changed.notify_one();
+    }
     // Not before: the checkpoints may be those of a process that has taken the run.
     if run.temporary
         && let Err(refusal) = clear(platform, owner, thread_id).await

@@ -26,7 +26,7 @@ use super::{
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     request::{Asked, uuid},
-    resources::{RUN, Run, THREAD, Thread, now},
+    resources::{RUN, Run, THREAD, Thread, WEBHOOK, WEBHOOK_BODY, now},
     tape,
 };
 use crate::streams::{OpenStream, RETRY};
@@ -316,10 +316,12 @@ pub(crate) async fn delete(Path((id, run)): Path<(String, String)>, asked: Asked
     }
     let owner = asked.owner();
     let mut writes = tape::removal(&asked.platform, owner, &run.run_id).await?;
-    writes.push(RecordWrite::Delete {
-        kind: RUN,
-        id: run.run_id,
-    });
+    writes.extend(
+        [RUN, WEBHOOK, WEBHOOK_BODY].map(|kind| RecordWrite::Delete {
+            kind,
+            id: run.run_id.clone(),
+        }),
+    );
     asked.platform.put(owner, writes).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

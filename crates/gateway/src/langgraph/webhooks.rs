@@ -8,12 +8,16 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use lyceum_core::{Expect, RecordWrite, TenantId};
+use lyceum_core::{Expect, Record, RecordWrite, TenantId};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,13 +27,19 @@ use super::{
     refusal::{Answer, Refusal},
     resources::{Run, WEBHOOK, WEBHOOK_BODY, now},
     run_body,
+    turns::in_turn,
 };
 use crate::metrics::WEBHOOKS;
 
 /// How often what is due is looked for at least.
 const LOOK: Duration = Duration::from_secs(15);
-/// Sent at once, of all and of one owner: who does not answer holds up nobody else.
+/// How long nothing is looked for after a look at least: it reads what all owners' runs owe.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What a look keeps of what finds no room, for when there is some.
+const WAITING: usize = 1_024;
+/// Sent at once, of all, of one tenant and of one owner: who does not answer holds up nobody else.
 const AT_ONCE: usize = 32;
+const OF_TENANT: usize = 8;
 const OF_ONE: usize = 4;
 /// How often something is sent at most.
 const TRIES: u32 = 6;
@@ -74,6 +84,9 @@ pub trait WebhookSender: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Owed {
     address: String,
+    /// The tenant of the run.
+    #[serde(default)]
+    tenant: String,
     tries: u32,
     due: Timestamp,
 }
@@ -108,6 +121,7 @@ pub(crate) fn owed(run: &Run, end: &End) -> Vec<RecordWrite> {
     }
     let owed = Owed {
         address: address.to_owned(),
+        tenant: run.tenant.clone(),
         tries: 0,
         due: Timestamp::now(),
     };
@@ -124,6 +138,56 @@ struct Sent {
     run: String,
     owed: Owed,
     result: Result<(), WebhookError>,
+}
+
+/// What is due, as it was read.
+struct Due {
+    record: Record,
+    owed: Owed,
+}
+
+/// What is sent, and what waits for room.
+#[derive(Default)]
+struct Sends {
+    tasks: JoinSet<Sent>,
+    /// The owner and the tenant of each task.
+    places: HashMap<Id, (TenantId, String)>,
+    /// In the order in which it is sent.
+    waiting: Vec<(TenantId, Due)>,
+}
+
+impl Sends {
+    /// Takes the first that waits and finds room.
+    fn next(&mut self) -> Option<(TenantId, Due)> {
+        if self.places.len() >= AT_ONCE {
+            return None;
+        }
+        let (mut of_one, mut of_tenant) = (HashMap::new(), HashMap::new());
+        for (owner, tenant) in self.places.values() {
+            *of_one.entry(owner).or_insert(0) += 1;
+            *of_tenant.entry(tenant.as_str()).or_insert(0) += 1;
+        }
+        let finds_room = |(owner, due): &(TenantId, Due)| {
+            let of_tenant = of_tenant.get(due.owed.tenant.as_str());
+            of_one.get(owner).is_none_or(|held| *held < OF_ONE)
+                && of_tenant.is_none_or(|held| *held < OF_TENANT)
+        };
+        let at = self.waiting.iter().position(finds_room)?;
+        Some(self.waiting.remove(at))
+    }
+
+    /// Gives up the place of a send that is over.
+    fn ended(&mut self, ended: Result<(Id, Sent), JoinError>) -> Option<Sent> {
+        let (id, sent) = match ended {
+            Ok((id, sent)) => (id, Some(sent)),
+            Err(error) => {
+                tracing::error!(%error, "a webhook is sent again later");
+                (error.id(), None)
+            }
+        };
+        self.places.remove(&id);
+        sent
+    }
 }
 
 impl Platform {
@@ -160,88 +224,107 @@ impl Platform {
         let Some(sender) = self.0.webhooks.clone() else {
             return;
         };
-        let mut sending = FuturesUnordered::new();
-        let mut of_one: HashMap<TenantId, usize> = HashMap::new();
+        let mut sends = Sends::default();
+        let (mut earliest, mut look) = (Instant::now(), Instant::now());
         loop {
-            let wait = match self.due_webhooks(&mut of_one, sending.len()).await {
-                Ok((due, wait)) => {
-                    for (owner, run, owed, body) in due {
-                        let sender = sender.clone();
-                        sending.push(async move {
-                            let result = sender.send(&owed.address, body).await;
-                            Sent {
-                                owner,
-                                run,
-                                owed,
-                                result,
-                            }
-                        });
-                    }
-                    wait
-                }
-                Err(refusal) => {
+            if look <= Instant::now() {
+                let wait = self.due_webhooks(&mut sends).await;
+                let wait = wait.unwrap_or_else(|refusal| {
                     tracing::error!(?refusal, "it is not known which webhooks are due");
                     LOOK
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                Some(sent) = sending.next(), if !sending.is_empty() => {
-                    if let Some(held) = of_one.get_mut(&sent.owner) {
-                        *held = held.saturating_sub(1);
-                    }
-                    of_one.retain(|_, held| *held > 0);
-                    if let Err(refusal) = self.settle_webhook(sent).await {
-                        tracing::error!(?refusal, "a webhook may be sent again");
-                    }
-                }
-                () = self.0.webhooks_changed.notified() => {}
-                () = tokio::time::sleep(wait) => {}
+                });
+                earliest = Instant::now() + PAUSE;
+                look = Instant::now() + wait.max(PAUSE);
             }
+            if let Err(refusal) = self.send_webhooks(&sender, &mut sends).await {
+                tracing::error!(?refusal, "a webhook is sent later");
+                look = look.min(Instant::now() + PAUSE);
+            }
+            let earlier = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(ended) = sends.tasks.join_next_with_id() => {
+                    let Some(sent) = sends.ended(ended) else {
+                        continue;
+                    };
+                    match self.settle_webhook(sent).await {
+                        Ok(None) => continue,
+                        Ok(Some(again)) => Instant::now() + again,
+                        Err(refusal) => {
+                            tracing::error!(?refusal, "a webhook may be sent again");
+                            continue;
+                        }
+                    }
+                }
+                () = self.0.webhooks_changed.notified() => Instant::now(),
+                () = sleep_until(look) => continue,
+            };
+            look = look.min(earlier.max(earliest));
         }
     }
 
-    /// Takes what is due and finds room; gives it, and the time until something else is.
-    async fn due_webhooks(
-        &self,
-        of_one: &mut HashMap<TenantId, usize>,
-        under_way: usize,
-    ) -> Answer<(Vec<(TenantId, String, Owed, Bytes)>, Duration)> {
+    /// Finds what is due; gives the time until something else is.
+    async fn due_webhooks(&self, sends: &mut Sends) -> Answer<Duration> {
         let (mut due, mut wait) = (Vec::new(), LOOK);
         let now = Timestamp::now();
         for (owner, record) in self.0.records.every(WEBHOOK).await? {
-            let Ok(mut owed) = serde_json::from_str::<Owed>(&record.body) else {
+            let Ok(owed) = serde_json::from_str::<Owed>(&record.body) else {
                 continue;
             };
             if owed.due > now {
                 wait = wait.min(owed.due.duration_since(now).unsigned_abs());
-                continue;
+            } else {
+                due.push((owner, Due { record, owed }));
             }
-            let held = of_one.entry(owner.clone()).or_default();
-            if under_way + due.len() >= AT_ONCE || *held >= OF_ONE {
-                continue;
-            }
-            // Who writes this is the one that sends it.
+        }
+        if due.len() > WAITING {
+            wait = Duration::ZERO;
+        }
+        sends.waiting = in_turn(due).take(WAITING).collect();
+        Ok(wait)
+    }
+
+    /// Sends what waits and finds room.
+    async fn send_webhooks(
+        &self,
+        sender: &Arc<dyn WebhookSender>,
+        sends: &mut Sends,
+    ) -> Answer<()> {
+        while let Some((owner, Due { record, mut owed })) = sends.next() {
+            // Who writes this is the one that sends it. Where its body cannot be read then, it is
+            // tried again after the lease.
             owed.tries += 1;
-            owed.due = later(now, LEASE);
+            owed.due = later(Timestamp::now(), LEASE);
             let expect = Expect::Revision(record.revision);
             let take = put_write(WEBHOOK, &record.id, "", &owed, expect);
             if !self.put(&owner, vec![take]).await? {
                 continue;
             }
-            let body = self.get::<Value>(&owner, WEBHOOK_BODY, &record.id).await?;
+            let run = record.id;
+            let body = self.get::<Value>(&owner, WEBHOOK_BODY, &run).await?;
             let Some(mut body) = body else {
-                self.forget_webhook(&owner, &record.id).await?;
+                self.forget_webhook(&owner, &run).await?;
                 continue;
             };
-            body["webhook_sent_at"] = super::resources::now().into();
-            *held += 1;
-            due.push((owner, record.id, owed, Bytes::from(body.to_string())));
+            body["webhook_sent_at"] = now().into();
+            let body = Bytes::from(body.to_string());
+            let place = (owner.clone(), owed.tenant.clone());
+            let sender = sender.clone();
+            let task = sends.tasks.spawn(async move {
+                let result = sender.send(&owed.address, body).await;
+                Sent {
+                    owner,
+                    run,
+                    owed,
+                    result,
+                }
+            });
+            sends.places.insert(task.id(), place);
         }
-        Ok((due, wait))
+        Ok(())
     }
 
-    async fn settle_webhook(&self, sent: Sent) -> Answer<()> {
+    /// Writes what a send came to; gives the time until it is tried again where it is.
+    async fn settle_webhook(&self, sent: Sent) -> Answer<Option<Duration>> {
         let Sent {
             owner,
             run,
@@ -254,17 +337,19 @@ impl Platform {
             Err(error @ WebhookError::Failed(_)) if owed.tries < TRIES => {
                 told("retried");
                 tracing::debug!(%error, run, tries = owed.tries, "a webhook is sent later");
-                let due = later(Timestamp::now(), pause(owed.tries));
+                let again = pause(owed.tries);
+                let due = later(Timestamp::now(), again);
                 self.change::<Owed>(&owner, WEBHOOK, &run, |kept| kept.due = due)
                     .await?;
-                return Ok(());
+                return Ok(Some(again));
             }
             Err(error) => {
                 told("dropped");
                 tracing::warn!(%error, run, tries = owed.tries, "a webhook is given up");
             }
         }
-        self.forget_webhook(&owner, &run).await
+        self.forget_webhook(&owner, &run).await?;
+        Ok(None)
     }
 
     async fn forget_webhook(&self, owner: &TenantId, run: &str) -> Answer<()> {
@@ -276,3 +361,6 @@ impl Platform {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use lyceum_core::MemoryRecords;
+use lyceum_core::{MemoryRecords, RecordStore as _};
 use lyceum_gateway::langgraph::{Platform, WebhookError, WebhookSender};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -189,5 +189,21 @@ async fn an_address_that_may_not_be_reached_is_refused_with_the_run() {
         body["schedule"] = json!("0 0 1 1 *");
         let reply = api.call("", "POST", "/runs/crons", body).await;
         assert_eq!(reply.status, 422, "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_removed_thread_or_run_owes_goes_with_it() {
+    let (told, records) = (teller(0), Arc::default());
+    let api = serve_platform(told.platform(&records), &[]).await;
+    let (thread, _) = ran(&api, "https://example.org/a").await;
+    let path = format!("/threads/{thread}");
+    api.ok("DELETE", &path, Value::Null).await;
+    let (thread, run) = ran(&api, "https://example.org/b").await;
+    let path = format!("/threads/{thread}/runs/{run}");
+    api.ok("DELETE", &path, Value::Null).await;
+    for kind in ["lg_webhook", "lg_webhook_body"] {
+        let left = records.every(kind).await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
