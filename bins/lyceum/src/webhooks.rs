@@ -53,6 +53,7 @@ pub(crate) fn sender(config: &Webhooks) -> Result<Option<Arc<dyn WebhookSender>>
     });
     let rules = WebRules {
         ports: config.ports.clone(),
+        https_only: config.hosts.is_empty() && config.networks.is_empty(),
         networks: networks.collect::<Result<_>>()?,
         hosts: config.hosts.clone(),
         ..WebRules::default()

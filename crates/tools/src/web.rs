@@ -38,6 +38,8 @@ const MAX_URL_BYTES: usize = 2_000;
 pub struct WebRules {
     /// Ports. Default 80 and 443.
     pub ports: Vec<u16>,
+    /// Whether `http` addresses are refused. Default: no.
+    pub https_only: bool,
     /// Networks that may be read though they are not public, e.g. a school's own. Default:
     /// none.
     pub networks: Vec<IpNet>,
@@ -55,6 +57,7 @@ impl Default for WebRules {
     fn default() -> Self {
         Self {
             ports: vec![80, 443],
+            https_only: false,
             networks: Vec::new(),
             hosts: Vec::new(),
             max_bytes: 2 << 20,
@@ -139,6 +142,9 @@ impl Web {
     fn check(&self, url: &Url) -> Result<(), ToolError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(denied("only http and https addresses can be read"));
+        }
+        if self.rules.https_only && url.scheme() != "https" {
+            return Err(denied("only https addresses can be read"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(denied("an address with a name or password cannot be read"));

@@ -32,9 +32,11 @@ pub(crate) enum Samples {
 pub(crate) struct Webhooks {
     /// Whether any may. Default `true`.
     pub enabled: bool,
-    /// The only hosts, subdomains included. Default: none named, every host of the public web.
+    /// The only hosts, subdomains included. Default: none named, every host of the public web, by
+    /// https alone unless networks are named.
     pub hosts: Vec<String>,
     /// Networks that may be reached though they are not public, e.g. `10.1.0.0/16`. Default: none.
+    /// With one named, http is sent too, to public hosts as well unless `hosts` are named.
     pub networks: Vec<String>,
     /// Ports. Default 80 and 443.
     pub ports: Vec<u16>,

@@ -39,7 +39,8 @@ impl WebPost {
     /// # Errors
     ///
     /// As [`WebPost::check`], also where the receiver answers that it does not take it;
-    /// [`ToolError::Transient`] where it cannot be reached or may take it later.
+    /// [`ToolError::Transient`] where it cannot be reached, its host not being found included, or
+    /// may take it later.
     ///
     /// # Cancel safety
     ///
@@ -49,7 +50,12 @@ impl WebPost {
         self.0.check(&url)?;
         let request = self.0.client.post(url);
         let request = request.header(CONTENT_TYPE, "application/json").body(json);
-        let response = request.send().await.map_err(|error| unreachable(&error))?;
+        let response = request.send().await;
+        let response = response.map_err(|error| match unreachable(&error) {
+            // The resolver may know the host later.
+            ToolError::Arguments { detail } => ToolError::Transient { detail },
+            error => error,
+        })?;
         match response.status().as_u16() {
             200..=299 => Ok(()),
             status @ (408 | 425 | 429 | 500..=599) => Err(ToolError::Transient {
