@@ -29,6 +29,7 @@ mod owner;
 mod peers;
 mod platform;
 mod refusal;
+mod removal;
 mod request;
 mod resources;
 mod run_body;

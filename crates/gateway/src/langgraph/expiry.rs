@@ -22,9 +22,9 @@ use super::{
     ending::clear,
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
+    removal,
     resources::{EXPIRY, ITEM, THREAD, Thread},
     shelf::Item,
-    threads,
     turns::in_turn,
 };
 
@@ -306,11 +306,11 @@ impl Platform {
         }
         match ttl.strategy {
             Strategy::Delete => {
-                let is_removed = threads::remove_unchanged(self, owner, record).await?;
+                let is_removed = removal::remove_unchanged(self, owner, record).await?;
                 return Ok((!is_removed).then_some(now));
             }
             Strategy::KeepLatest => {
-                threads::keep_latest(self, owner, id).await?;
+                removal::keep_latest(self, owner, id).await?;
                 let forget = |thread: &mut Thread| {
                     thread.ttl.take_if(|kept| *kept == ttl);
                 };

@@ -11,30 +11,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use lyceum_core::{Expect, Record, RecordWrite, TenantId};
-use lyceum_graph::{CheckpointId, Claim, Namespace, NodeName};
+use lyceum_core::{Expect, RecordWrite};
+use lyceum_graph::{CheckpointId, Namespace, NodeName};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    board::Stop,
-    ending::clear,
     erased::known,
     expiry::Ttl,
     extract::extract,
-    platform::{Platform, put_write},
+    platform::put_write,
     refusal::{Answer, Refusal},
+    removal::{keep_latest, remove},
     request::{Asked, has, uuid},
-    resources::{ASSISTANT, ITEM, RUN, THREAD, Thread, Versions, WEBHOOK, WEBHOOK_BODY, now},
+    resources::{ASSISTANT, ITEM, THREAD, Thread, Versions, now},
     shelf::{Item, item_id},
     states::{self, Reader},
-    tape,
 };
 use crate::error::ApiError;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
-/// How often a thread that is to be removed is looked at while runs come to it.
-const LOOKS: u32 = 8;
 
 pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
     let id = match asked.text("thread_id") {
@@ -104,89 +100,6 @@ pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<
     ttl.iter().for_each(|ttl| expiries.written(ttl.due()));
     let changed = changed.ok_or_else(|| Refusal::not_found("Thread"))?;
     Ok(Json(changed.shown()))
-}
-
-/// Removes a thread with everything it has.
-pub(crate) async fn remove(platform: &Platform, owner: &TenantId, id: &str) -> Answer<()> {
-    for _ in 0..LOOKS {
-        let Some(record) = platform.0.records.read(owner, THREAD, id).await? else {
-            return Ok(());
-        };
-        let thread = serde_json::from_str::<Thread>(&record.body).ok();
-        let lane = thread.map(|thread| thread.lane).unwrap_or_default();
-        if !lane.is_empty() {
-            let mut stopped = Vec::new();
-            for one in &lane {
-                stopped.extend(platform.find(owner, Some(id), &one.run).await?);
-            }
-            stopped.iter().for_each(|live| live.stop(Stop::Interrupt));
-            for live in stopped {
-                live.log.ended().await;
-            }
-            continue;
-        }
-        clear(platform, owner, id).await?;
-        let writes = removal(platform, owner, record).await?;
-        if platform.put(owner, writes).await? {
-            platform.0.chronicles.forget(owner, id);
-            return Ok(());
-        }
-    }
-    Err(Refusal::conflict("Thread is busy: wait for its runs"))
-}
-
-/// Removes a thread that has no runs as it was read; `false` where it was written since, and then
-/// it is as it was.
-pub(crate) async fn remove_unchanged(
-    platform: &Platform,
-    owner: &TenantId,
-    record: Record,
-) -> Answer<bool> {
-    let id = record.id.clone();
-    let writes = removal(platform, owner, record).await?;
-    if !platform.put(owner, writes).await? {
-        return Ok(false);
-    }
-    platform.0.chronicles.forget(owner, &id);
-    clear(platform, owner, &id).await?;
-    Ok(true)
-}
-
-/// What removes the records of a thread, where it was not written since it was read.
-async fn removal(
-    platform: &Platform,
-    owner: &TenantId,
-    record: Record,
-) -> Answer<Vec<RecordWrite>> {
-    let Record { id, group, .. } = record;
-    let runs = platform.records_of(owner, RUN, Some(&id)).await?;
-    let runs = runs
-        .into_iter()
-        .flat_map(|run| [RUN, WEBHOOK, WEBHOOK_BODY].map(|kind| (kind, run.id.clone())));
-    let tapes = tape::removals(platform, owner, &id).await?;
-    // Written before it is removed, so that no run that comes meanwhile is left without it.
-    let mut writes = vec![RecordWrite::Put {
-        kind: THREAD,
-        id: id.clone(),
-        group,
-        body: record.body,
-        expect: Expect::Revision(record.revision),
-    }];
-    writes.extend(runs.map(|(kind, id)| RecordWrite::Delete { kind, id }));
-    writes.push(RecordWrite::Delete { kind: THREAD, id });
-    writes.extend(tapes);
-    Ok(writes)
-}
-
-/// Removes all checkpoints of a thread but the newest.
-pub(crate) async fn keep_latest(platform: &Platform, owner: &TenantId, id: &str) -> Answer<()> {
-    let key = Platform::key(owner, id)?;
-    let saver = &platform.0.saver;
-    let lease = saver.acquire(&key, LEASE, Claim::IfFree).await?;
-    let pruned = saver.prune(&lease, lyceum_graph::Keep::Last(1)).await;
-    saver.release(&lease).await?;
-    pruned?;
-    Ok(())
 }
 
 pub(crate) async fn delete(Path(id): Path<String>, asked: Asked) -> Answer {
