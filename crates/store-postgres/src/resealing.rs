@@ -379,7 +379,8 @@ pub(crate) async fn vectors(session: &Session) -> Result<Done, Failure> {
     let row = session.query_opt(HAS_VECTORS, &[]).await?;
     if row.map_or(Ok(false), |row| row.try_get(0))? {
         let all = "DELETE FROM lyceum.embedding; DELETE FROM lyceum.vector_waiting; \
-            DELETE FROM lyceum.vector_graph; DELETE FROM lyceum.vector_space";
+            DELETE FROM lyceum.vector_graph; DELETE FROM lyceum.vector_space; \
+            DELETE FROM lyceum.setting WHERE key LIKE 'await_vectors %'";
         session.batch(all).await?;
     }
     Ok(None)

@@ -1,7 +1,7 @@
 //! The vector port: vectors beside their memories, compared by the server.
 //!
 //! A trigger notes each new memory as waiting, in the transaction that stores it, so none is
-//! overlooked whatever the order of commits. An owner's vectors are compared one by one, which is
+//! overlooked whatever the order of commits (`waiting.rs`). An owner's vectors are compared one by one, which is
 //! exact and reads nothing of another's. An owner who has very many gets an index of their own
 //! (HNSW): one graph over all tenants would have to be filtered after the search, and would then
 //! find too few of a small owner's.
@@ -13,6 +13,7 @@ mod graphs;
 mod numbers;
 mod statements;
 mod support;
+mod waiting;
 
 use std::{
     collections::HashMap,
@@ -41,10 +42,7 @@ use crate::{
     scope::{Owner, OwnerRow},
 };
 use numbers::Numbers;
-use statements::{
-    BROKEN, COUNT, FORGET, IS_LARGE, LOCK, LOOK, MEND, NEAREST, NEAREST_BY_GRAPH, SET, SPACE, USE,
-    WAIT, WAITING,
-};
+use statements::{BROKEN, COUNT, IS_LARGE, LOOK, NEAREST, NEAREST_BY_GRAPH, SET, WAITING};
 
 /// How long a space that was found is not looked for again.
 const KNOWN: Duration = Duration::from_secs(600);
@@ -77,26 +75,6 @@ impl Vectors {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         spaces.insert(space.clone(), (id, Instant::now()));
     }
-}
-
-/// The space's row, made where it is absent; memories wait from then on.
-async fn ensure(session: &Session, space: &VectorSpace) -> Result<i64, Failure> {
-    let dimensions = integer(space.dimensions as u64);
-    let params: [Param<'_>; 2] = [&space.model, &dimensions];
-    if let Some(row) = session.query_opt(SPACE, &params).await?
-        && row.try_get(1)?
-    {
-        return Ok(row.try_get(0)?);
-    }
-    let work = async {
-        session.batch(LOCK).await?;
-        let row = session.query_opt(USE, &params).await?;
-        let row = row.ok_or_else(|| Failure::corrupt("a space can neither be made nor found"))?;
-        let id: i64 = row.try_get(0)?;
-        session.execute(WAIT, &[&id]).await?;
-        Ok(id)
-    };
-    session.write(Whose::Operator, |_| work).await
 }
 
 fn near(row: &Row, owner: Owner<'_>, store: &PostgresStore) -> Result<Near, Failure> {
@@ -201,19 +179,6 @@ impl PostgresStore {
         }
     }
 
-    async fn space(&self, space: &VectorSpace) -> Result<i64, StoreError> {
-        self.needs_vectors()?;
-        if let Some(known) = self.kept_vectors().known(space) {
-            return Ok(known);
-        }
-        let id = self.call("vector_space", |session: Held| async move {
-            ensure(&session, space).await
-        });
-        let id = id.await?;
-        self.kept_vectors().know(space, id);
-        Ok(id)
-    }
-
     /// Vectors of a wrong shape, or of another owner than their memory's.
     pub(crate) async fn verify_vectors(&self, checked: &mut Checked) -> Result<(), StoreError> {
         if !self.vectors().is_here() {
@@ -235,27 +200,6 @@ impl PostgresStore {
             }
         }
         Ok(())
-    }
-
-    /// Forgets vectors that [`verify_vectors`](Self::verify_vectors) finds, and lets wait what
-    /// was overlooked.
-    pub(crate) async fn mend_vectors(&self) -> Result<(), StoreError> {
-        if !self.vectors().is_here() {
-            return Ok(());
-        }
-        self.call("mend_vectors", |session: Held| async move {
-            let work = async {
-                session.batch(LOCK).await?;
-                session.execute(MEND, &[]).await?;
-                let spaces = "SELECT id FROM lyceum.vector_space";
-                for row in session.query(spaces, &[]).await? {
-                    session.execute(WAIT, &[&row.try_get::<_, i64>(0)?]).await?;
-                }
-                Ok::<_, Failure>(())
-            };
-            session.write(Whose::Operator, |_| work).await
-        })
-        .await
     }
 }
 
@@ -392,16 +336,6 @@ impl VectorStore for PostgresStore {
 
     async fn forget_vectors(&self, space: &VectorSpace) -> Result<u64, StoreError> {
         let id = self.space(space).await?;
-        self.call("forget_vectors", |session: Held| async move {
-            let work = async {
-                session.batch(LOCK).await?;
-                let row = session.query_opt(FORGET, &[&id]).await?;
-                session.execute(WAIT, &[&id]).await?;
-                let count = row.map_or(Ok(0), |row| row.try_get(0))?;
-                Ok::<_, Failure>(unsigned(count))
-            };
-            session.write(Whose::Operator, |_| work).await
-        })
-        .await
+        self.forget(id).await
     }
 }

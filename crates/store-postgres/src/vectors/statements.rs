@@ -2,12 +2,18 @@
 
 use crate::{memories::holds, memory_row::columns};
 
-/// A space that was used within the hour is not written.
+/// Whether a space was used within the hour, and so is not written; whether the trigger has noted
+/// all new memories since, which it does for a week (a day of it is left for this call and clocks
+/// that differ); and whether older memories are still to be noted.
 pub(super) const SPACE: &str = "\
-    SELECT id, used_at > lyceum.now_ms() - 3600000 FROM lyceum.vector_space \
-    WHERE model = $1 AND dimensions = $2";
+    SELECT id, used_at > lyceum.now_ms() - 3600000, used_at > lyceum.now_ms() - 518400000, \
+        EXISTS (SELECT FROM lyceum.setting WHERE key = 'await_vectors ' || s.id) \
+    FROM lyceum.vector_space s WHERE model = $1 AND dimensions = $2";
 
-/// Nobody stores a memory meanwhile, so none is overlooked.
+pub(super) const TOUCH: &str =
+    "UPDATE lyceum.vector_space SET used_at = lyceum.now_ms() WHERE id = $1";
+
+/// Nobody stores a memory meanwhile, so the trigger notes all that come later.
 pub(super) const LOCK: &str = "LOCK TABLE lyceum.memory IN SHARE ROW EXCLUSIVE MODE";
 
 pub(super) const USE: &str = "\
@@ -15,12 +21,29 @@ pub(super) const USE: &str = "\
     VALUES ($1, $2, lyceum.now_ms()) \
     ON CONFLICT (model, dimensions) DO UPDATE SET used_at = excluded.used_at RETURNING id";
 
-/// All memories wait that are not settled.
+/// How far the memories are noted that were there before the space.
+pub(super) const BEGIN: &str = "\
+    INSERT INTO lyceum.setting (key, value) VALUES ('await_vectors ' || $1::bigint, '0') \
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+pub(super) const PROGRESS: &str = "\
+    SELECT value::bigint FROM lyceum.setting WHERE key = 'await_vectors ' || $1::bigint FOR UPDATE";
+pub(super) const NEXT: &str = "\
+    UPDATE lyceum.setting SET value = $2::bigint::text WHERE key = 'await_vectors ' || $1::bigint";
+pub(super) const DONE: &str =
+    "DELETE FROM lyceum.setting WHERE key = 'await_vectors ' || $1::bigint";
+
+pub(super) const PORTION_END: &str = "\
+    SELECT max(id) FROM (SELECT id FROM lyceum.memory WHERE id > $1 ORDER BY id LIMIT $2) portion";
+
+/// The memories of a portion wait that are not settled. They are locked, so that none is deleted
+/// meanwhile. Each is looked up by itself: a join would be planned by statistics, which lag behind
+/// where much was just stored.
 pub(super) const WAIT: &str = "\
     INSERT INTO lyceum.vector_waiting (memory, space) \
     SELECT m.id, $1 FROM lyceum.memory m \
-    WHERE NOT EXISTS (SELECT FROM lyceum.embedding v WHERE v.memory = m.id AND v.space = $1) \
-    ON CONFLICT DO NOTHING";
+    WHERE m.id > $2 AND m.id <= $3 AND (SELECT v.memory FROM lyceum.embedding v \
+        WHERE v.memory = m.id AND v.space = $1) IS NULL \
+    FOR KEY SHARE OF m ON CONFLICT DO NOTHING";
 
 pub(super) const WAITING: &str = concat!(
     "SELECT ",
@@ -119,7 +142,8 @@ pub(super) const COUNT: &str = "\
                 WHERE w.memory = m.id AND w.space = $1))";
 
 pub(super) const FORGET: &str = "\
-    WITH gone AS (DELETE FROM lyceum.embedding WHERE space = $1 RETURNING data IS NOT NULL AS had) \
+    WITH gone AS (DELETE FROM lyceum.embedding \
+        WHERE space = $1 AND memory > $2 AND memory <= $3 RETURNING data IS NOT NULL AS had) \
     SELECT count(*) FILTER (WHERE had) FROM gone";
 
 /// Vectors of a wrong shape, and of another owner than their memory's.
@@ -132,6 +156,6 @@ pub(super) const BROKEN: &str = "\
     FROM lyceum.vector_space s";
 
 pub(super) const MEND: &str = "\
-    DELETE FROM lyceum.embedding v USING lyceum.vector_space s, lyceum.memory m \
-    WHERE s.id = v.space AND m.id = v.memory \
-        AND (vector_dims(v.data) <> s.dimensions OR v.owner <> m.owner)";
+    DELETE FROM lyceum.embedding v WHERE v.memory > $1 AND v.memory <= $2 AND ( \
+        vector_dims(v.data) <> (SELECT s.dimensions FROM lyceum.vector_space s WHERE s.id = v.space) \
+        OR v.owner <> (SELECT m.owner FROM lyceum.memory m WHERE m.id = v.memory))";

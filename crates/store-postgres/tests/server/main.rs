@@ -16,6 +16,7 @@ mod proxy;
 mod records;
 mod restart;
 mod sealed;
+mod spaces;
 mod vectors;
 
 use std::sync::LazyLock;

@@ -17,24 +17,25 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{SERVER, memory::Still, options};
 
-static VECTORS: LazyLock<TestServer> = LazyLock::new(|| TestServer::with_vectors().unwrap());
+pub(crate) static VECTORS: LazyLock<TestServer> =
+    LazyLock::new(|| TestServer::with_vectors().unwrap());
 
 const DIMENSIONS: usize = 8;
 
-fn space() -> VectorSpace {
+pub(crate) fn space() -> VectorSpace {
     VectorSpace {
         model: "numbers".into(),
         dimensions: DIMENSIONS,
     }
 }
 
-fn user(name: &str) -> Scope {
+pub(crate) fn user(name: &str) -> Scope {
     let mut scope = Scope::local();
     scope.user = UserId::new(name).unwrap();
     scope
 }
 
-fn id(number: i64) -> MemoryId {
+pub(crate) fn id(number: i64) -> MemoryId {
     MemoryId::new(format!("m{number}")).unwrap()
 }
 
@@ -50,7 +51,7 @@ fn numbers(seed: i64) -> Vec<f32> {
     normalized(&drawn.collect::<Vec<_>>()).unwrap()
 }
 
-async fn fill(store: &PostgresStore, scope: &Scope, ids: std::ops::Range<i64>) {
+pub(crate) async fn fill(store: &PostgresStore, scope: &Scope, ids: std::ops::Range<i64>) {
     let memory = |number| NewMemory {
         id: id(number),
         ..NewMemory::new(MemoryKind::Fact, "numbers", format!("number {number}"))
@@ -74,7 +75,7 @@ async fn fill(store: &PostgresStore, scope: &Scope, ids: std::ops::Range<i64>) {
     store.set_vectors(&space(), &vectors).await.unwrap();
 }
 
-async fn connect(address: &str) -> Client {
+pub(crate) async fn connect(address: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
