@@ -252,7 +252,7 @@ impl PostgresStore {
         let mut all: Vec<(i64, OwnerRow)> = Vec::new();
         loop {
             let after = all.last().map_or(0, |(id, _)| *id);
-            let page = self.call("owners", |session: Held| async move {
+            let page = self.operate("owners", |session: Held| async move {
                 let rows = session.ask(Whose::Operator, ALL_OWNERS, &[&after]).await?;
                 let owner = |row: &Row| Ok((row.try_get(0)?, OwnerRow::read(row, 1)?));
                 rows.iter().map(owner).collect::<Result<Vec<_>, Failure>>()
@@ -320,7 +320,7 @@ impl StoreCheck for PostgresStore {
     async fn verify(&self) -> Result<Checked, StoreError> {
         let mut checked = Checked::default();
         for (owner, of) in &self.all_owners().await? {
-            let one = self.call("verify", |session: Held| async move {
+            let one = self.operate("verify", |session: Held| async move {
                 let work = verify(&session, self.keys(), (*owner, of));
                 session.snapshot(Whose::Operator, work).await
             });
@@ -329,7 +329,7 @@ impl StoreCheck for PostgresStore {
         self.verify_vectors(&mut checked).await?;
         let mut after = self.is_encrypting().then(Default::default);
         while let Some(from) = &after {
-            let page = self.call("verify_records", |session: Held| async move {
+            let page = self.operate("verify_records", |session: Held| async move {
                 let work = records_refused(&session, self.keys(), from);
                 session.snapshot(Whose::Operator, work).await
             });
@@ -339,7 +339,7 @@ impl StoreCheck for PostgresStore {
             }
             after = last;
         }
-        let strays = self.call("strays", |session: Held| async move {
+        let strays = self.operate("strays", |session: Held| async move {
             let rows = session.ask(Whose::Operator, STRAYS, &[]).await?;
             let row = rows.first().ok_or(Failure::corrupt("no row of counts"))?;
             let count = |place| Ok::<i64, Failure>(row.try_get(place)?);
@@ -356,7 +356,7 @@ impl StoreCheck for PostgresStore {
 
     async fn rebuild(&self) -> Result<(), StoreError> {
         for (owner, of) in &self.all_owners().await? {
-            let one = self.call("rebuild", |session: Held| async move {
+            let one = self.operate("rebuild", |session: Held| async move {
                 let work = rebuild(&session, self.keys(), (*owner, of));
                 session.write(Whose::Operator, |_| work).await
             });
@@ -395,7 +395,7 @@ impl StoreCheck for PostgresStore {
         let rights = Whose::Tenant(whose.tenant.as_str());
         if whose.user.is_none() {
             // First, and by itself: whatever comes between, nothing is readable from here on.
-            let destroyed = self.call("destroy_keys", |session: Held| async move {
+            let destroyed = self.operate("destroy_keys", |session: Held| async move {
                 let tenant = whose.tenant.as_str();
                 let work = async { Ok::<_, Failure>(session.execute(DESTROY, &[&tenant]).await?) };
                 session.change_keys(rights, work).await
@@ -403,7 +403,7 @@ impl StoreCheck for PostgresStore {
             destroyed.await?;
             self.keys().forget();
         }
-        self.call("erase", |session: Held| async move {
+        self.operate("erase", |session: Held| async move {
             session.write(rights, |_| erase(&session, whose)).await
         })
         .await

@@ -1,6 +1,6 @@
 //! How a server is reached and how much of it a process may use.
 //!
-//! Invariant: every wait has a bound. Deliberately absent: where the values come from, which is
+//! Invariant: every wait of a call that serves somebody has a bound. Deliberately absent: where the values come from, which is
 //! the binary's to know.
 
 use std::time::Duration;
@@ -22,7 +22,8 @@ pub struct PostgresOptions {
     /// overloaded or unavailable; and for how long no call of any graph's run may end before
     /// those that wait behind them fail so. Default 5 s; at least 1 ms.
     pub acquire_timeout: Duration,
-    /// How long a single statement may run on the server, and a call may wait for its answer.
+    /// How long a single statement may run on the server, and a call may wait for its answer. The
+    /// operator's calls, those of `StoreCheck` and `StoreKeys`, take as long as they need.
     /// Default 10 s; at least 1 ms.
     pub statement_timeout: Duration,
     /// For how long a call whose connection was lost, or which lost a deadlock, is tried again;

@@ -52,6 +52,15 @@ impl<'a> Whose<'a> {
     }
 }
 
+/// How long the server lets a transaction take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// As the options say, statement by statement.
+    Set,
+    /// As long as it needs: for an operator's calls, which go over all that somebody has.
+    None,
+}
+
 /// Names the tenant to the policies, until the transaction's end.
 const RIGHTS: &str =
     "SELECT set_config('lyceum.tenant', $1, true), set_config('lyceum.operator', $2, true)";
@@ -93,6 +102,8 @@ pub(crate) struct Session {
     statements: Mutex<HashMap<String, Statement>>,
     /// How much was asked and not answered.
     pending: AtomicUsize,
+    /// Of the call that holds the connection.
+    limits: Limits,
 }
 
 impl Session {
@@ -102,6 +113,23 @@ impl Session {
             client,
             statements: Mutex::default(),
             pending: AtomicUsize::new(0),
+            limits: Limits::Set,
+        }
+    }
+
+    /// Sets the limits of the transactions to come.
+    pub(crate) fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// What a transaction begins with. The client may take long between two statements too.
+    fn beginning(&self) -> &'static str {
+        match self.limits {
+            Limits::Set => "BEGIN",
+            Limits::None => {
+                "BEGIN; SET LOCAL statement_timeout = 0; \
+                 SET LOCAL idle_in_transaction_session_timeout = 0"
+            }
         }
     }
 
@@ -146,7 +174,7 @@ impl Session {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, Error> {
-        self.ask_with("BEGIN", whose, sql, params).await
+        self.ask_with(self.beginning(), whose, sql, params).await
     }
 
     /// The same in a transaction that begins with these statements.
@@ -233,7 +261,7 @@ impl Session {
         let (tenant, operator) = whose.settings();
         let named: [Param<'_>; 2] = [&tenant, &operator];
         let (begun, bound, keys) = join3(
-            self.client.batch_execute("BEGIN"),
+            self.client.batch_execute(self.beginning()),
             self.client.query(&rights, &named),
             self.client.query(&keys, &named[..1]),
         )
@@ -286,7 +314,7 @@ impl Session {
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         self.answered(async {
-            self.client.batch_execute("BEGIN").await?;
+            self.client.batch_execute(self.beginning()).await?;
             self.end(work.await).await
         })
         .await

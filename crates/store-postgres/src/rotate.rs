@@ -133,7 +133,7 @@ async fn end(session: &Session, masters: &Masters) -> Result<u64, Failure> {
 impl PostgresStore {
     /// Whether some rows may have been clear before.
     async fn was_clear(&self) -> Result<bool, StoreError> {
-        self.call("key_state", |session: Held| async move {
+        self.operate("key_state", |session: Held| async move {
             let masters = masters(self.keys())?;
             let work = async {
                 for (tenant, keys) in all_keys(&session).await? {
@@ -179,7 +179,7 @@ impl PostgresStore {
 #[async_trait]
 impl StoreKeys for PostgresStore {
     async fn key_state(&self) -> Result<KeyState, StoreError> {
-        self.call("key_state", |session: Held| async move {
+        self.operate("key_state", |session: Held| async move {
             let work = state(&session, masters(self.keys())?);
             session.snapshot(Whose::Operator, work).await
         })
@@ -187,7 +187,7 @@ impl StoreKeys for PostgresStore {
     }
 
     async fn wrap_keys(&self) -> Result<u64, StoreError> {
-        self.call("wrap_keys", |session: Held| async move {
+        self.operate("wrap_keys", |session: Held| async move {
             let work = wrap(&session, masters(self.keys())?);
             session.change_keys(Whose::Operator, work).await
         })
@@ -195,7 +195,7 @@ impl StoreKeys for PostgresStore {
     }
 
     async fn begin_keys(&self) -> Result<u64, StoreError> {
-        self.call("begin_keys", |session: Held| async move {
+        self.operate("begin_keys", |session: Held| async move {
             let work = begin(&session, masters(self.keys())?);
             session.change_keys(Whose::Operator, work).await
         })
@@ -203,7 +203,7 @@ impl StoreKeys for PostgresStore {
     }
 
     async fn reseal(&self, from: Progress) -> Result<Option<Progress>, StoreError> {
-        let done = self.call("reseal", |session: Held| async move {
+        let done = self.operate("reseal", |session: Held| async move {
             let keys = self.keys();
             let work = async {
                 // In this order: words are read from memories, so they come last.
@@ -237,7 +237,7 @@ impl StoreKeys for PostgresStore {
         if self.was_clear().await? {
             self.rewrite().await?;
         }
-        let destroyed = self.call("end_keys", |session: Held| async move {
+        let destroyed = self.operate("end_keys", |session: Held| async move {
             let work = end(&session, masters(self.keys())?);
             session.change_keys(Whose::Operator, work).await
         });

@@ -1,7 +1,7 @@
 //! The store: a pool of connections, and how a call goes over it.
 //!
-//! Invariant: a call waits a bounded time for a connection and a bounded time for its answer,
-//! and is repeated only where that cannot do anything twice. The calls of graphs' runs stand in
+//! Invariant: a call waits a bounded time for a connection and, unless it is an operator's, for its
+//! answer, and is repeated only where that cannot do anything twice. The calls of graphs' runs stand in
 //! a queue of their own, where they wait for as long as it moves: a run is slowed down by others,
 //! not failed.
 
@@ -26,7 +26,7 @@ use crate::{
     error::{Failure, PoolError, connecting},
     hints::Ear,
     migrate::migrate,
-    pool::{Connector, Held, LastFailure, Session, build},
+    pool::{Connector, Held, LastFailure, Limits, Session, build},
     sealing,
     vectors::{self, Graphs, VectorSupport, Vectors},
     words,
@@ -153,7 +153,22 @@ impl PostgresStore {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.repeated(name, self.options.retry_for, work).await
+        let retry_for = self.options.retry_for;
+        self.repeated(name, (retry_for, Limits::Set), work).await
+    }
+
+    /// [`call`](Self::call) for what an operator asks for, and which may take as long as it needs:
+    /// no time-out ends a transaction of it.
+    pub(crate) async fn operate<T, F>(
+        &self,
+        name: &'static str,
+        work: impl Fn(Held) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let retry_for = self.options.retry_for;
+        self.repeated(name, (retry_for, Limits::None), work).await
     }
 
     /// [`call`](Self::call) for a run of a graph: it waits until those before it have had a
@@ -198,13 +213,14 @@ impl PostgresStore {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.repeated(name, Duration::ZERO, work).await
+        let limits = (Duration::ZERO, Limits::Set);
+        self.repeated(name, limits, work).await
     }
 
     async fn repeated<T, F>(
         &self,
         name: &'static str,
-        retry_for: Duration,
+        (retry_for, limits): (Duration, Limits),
         work: impl Fn(Held) -> F,
     ) -> Result<T, StoreError>
     where
@@ -213,14 +229,14 @@ impl PostgresStore {
         let started = Instant::now();
         let (mut pause, mut made_key) = (PAUSE, false);
         let result = loop {
-            let mut failure = match self.once(&work).await {
+            let mut failure = match self.once(limits, &work).await {
                 Ok(value) => break Ok(value),
                 Err(failure) => failure,
             };
             if let (Failure::NoKey { tenant }, false) = (&failure, made_key) {
                 // Nothing of the call is done yet, so it may be done now.
                 let make = |session| self.make_key(session, tenant);
-                match self.once(make).await {
+                match self.once(limits, make).await {
                     Ok(()) => {
                         made_key = true;
                         continue;
@@ -243,11 +259,15 @@ impl PostgresStore {
         result
     }
 
-    async fn once<T, F>(&self, work: impl Fn(Held) -> F) -> Result<T, Failure>
+    async fn once<T, F>(&self, limits: Limits, work: impl Fn(Held) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let session = self.session().await?;
+        let mut session = self.session().await?;
+        session.limit(limits);
+        if limits == Limits::None {
+            return work(session).await;
+        }
         let after = self.options.statement_timeout + GRACE;
         match tokio::time::timeout(after, work(session)).await {
             Ok(result) => result,

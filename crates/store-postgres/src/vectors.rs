@@ -184,7 +184,7 @@ impl PostgresStore {
         if !self.vectors().is_here() {
             return Ok(());
         }
-        let broken = self.call("verify_vectors", |session: Held| async move {
+        let broken = self.operate("verify_vectors", |session: Held| async move {
             let rows = session.ask(Whose::Operator, BROKEN, &[]).await?;
             let counts = rows.iter().map(|row| {
                 let counts: (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
@@ -320,7 +320,7 @@ impl VectorStore for PostgresStore {
 
     async fn count_vectors(&self, space: &VectorSpace) -> Result<VectorCount, StoreError> {
         let id = self.space(space).await?;
-        self.call("count_vectors", |session: Held| async move {
+        self.operate("count_vectors", |session: Held| async move {
             let rows = session.ask(Whose::Operator, COUNT, &[&id]).await?;
             let row = rows.first().ok_or(Failure::corrupt("no row of counts"))?;
             let count = |place| Ok::<_, Failure>(unsigned(row.try_get(place)?));

@@ -127,7 +127,7 @@ impl PostgresStore {
         }
         let mut after = 0_i64;
         loop {
-            let portion = self.call("mend_vectors", |session: Held| async move {
+            let portion = self.operate("mend_vectors", |session: Held| async move {
                 let work = async {
                     let Some(end) = portion_end(&session, after).await? else {
                         return Ok(None);

@@ -2,6 +2,7 @@
 
 mod keys;
 mod rows;
+mod slow;
 
 use std::{sync::Arc, time::Duration};
 
