@@ -33,7 +33,8 @@ pub struct PostgresOptions {
     pub slow: Duration,
     /// How the connections are named in the server's `pg_stat_activity`. Default `lyceum`.
     pub application_name: String,
-    /// An owner with more memories than this gets an index of vectors of their own, which may miss
+    /// An owner with more memories than this, and one of the 32 largest, gets an index of vectors of
+    /// their own, which may miss
     /// a few in a hundred of the nearest and finds them several times faster; up to it all vectors
     /// are compared. Default 20,000, which are compared in some 40 ms on a busy machine of two cores.
     pub index_vectors_from: usize,

@@ -174,11 +174,17 @@ impl Session {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, Error> {
-        self.ask_with(self.beginning(), whose, sql, params).await
+        self.answered(async {
+            let statement = self.prepared(sql).await?;
+            self.asked((self.beginning(), whose), &statement, params)
+                .await
+        })
+        .await
     }
 
-    /// The same in a transaction that begins with these statements.
-    pub(crate) async fn ask_with(
+    /// The same in a transaction that begins with these statements, for a statement that few calls
+    /// repeat word for word: it is prepared for this one, and forgotten after it.
+    pub(crate) async fn ask_anew(
         &self,
         begin: &str,
         whose: Whose<'_>,
@@ -186,24 +192,33 @@ impl Session {
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, Error> {
         self.answered(async {
-            let rights = self.prepared(RIGHTS).await?;
-            let statement = self.prepared(sql).await?;
-            let (tenant, operator) = whose.settings();
-            let named: [Param<'_>; 2] = [&tenant, &operator];
-            // These are polled, and so sent, in this order. After an error the server ignores
-            // what follows, and takes the commit for an undoing.
-            let (begun, bound, rows, ended) = join4(
-                self.client.batch_execute(begin),
-                self.client.query(&rights, &named),
-                self.client.query(&statement, params),
-                self.client.batch_execute("COMMIT"),
-            )
-            .await;
-            begun.and(bound.map(drop))?;
-            let rows = self.noted(rows)?;
-            ended.map(|()| rows)
+            let statement = self.client.prepare(sql).await?;
+            self.asked((begin, whose), &statement, params).await
         })
         .await
+    }
+
+    async fn asked(
+        &self,
+        (begin, whose): (&str, Whose<'_>),
+        statement: &Statement,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        let rights = self.prepared(RIGHTS).await?;
+        let (tenant, operator) = whose.settings();
+        let named: [Param<'_>; 2] = [&tenant, &operator];
+        // These are polled, and so sent, in this order. After an error the server ignores
+        // what follows, and takes the commit for an undoing.
+        let (begun, bound, rows, ended) = join4(
+            self.client.batch_execute(begin),
+            self.client.query(&rights, &named),
+            self.client.query(statement, params),
+            self.client.batch_execute("COMMIT"),
+        )
+        .await;
+        begun.and(bound.map(drop))?;
+        let rows = self.noted(rows)?;
+        ended.map(|()| rows)
     }
 
     /// [`ask`](Self::ask) for a read of a tenant's rows, and its keys as of the same moment.

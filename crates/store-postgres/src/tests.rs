@@ -5,9 +5,12 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use lyceum_core::{Expect, RecordStore as _, RecordWrite, Role, Scope, SessionId, TenantId};
+use lyceum_core::{
+    Expect, RecordStore as _, RecordWrite, Role, Scope, SessionId, TenantId, Vector,
+};
 use lyceum_memory::{
-    MemoryKind, MemoryStore as _, NewJob, NewMemory, NewMessage, NewTurn, SessionStore as _, TurnId,
+    MemoryKind, MemoryStore as _, NewJob, NewMemory, NewMessage, NewTurn, NewVector,
+    SessionStore as _, TurnId, VectorSpace, VectorStore as _,
 };
 use lyceum_vault::{Encryption, Masters, Unsealed};
 use tokio::sync::Barrier;
@@ -339,4 +342,45 @@ async fn the_index_is_made_anew_when_its_rules_change() {
     let store = PostgresStore::open(&address, options()).await.unwrap();
     let after = store.search(&scope, asked, 9).await.unwrap();
     assert_eq!((after.len(), after), (2, before));
+}
+
+#[tokio::test]
+async fn a_search_by_an_index_leaves_no_statement_on_its_connection() {
+    static VECTORS: LazyLock<TestServer> = LazyLock::new(|| TestServer::with_vectors().unwrap());
+    let options = PostgresOptions {
+        index_vectors_from: 9,
+        min_connections: 1,
+        max_connections: 1,
+        ..PostgresOptions::default()
+    };
+    let address = VECTORS.database().unwrap();
+    let store = PostgresStore::open(&address, options).await.unwrap();
+    let scope = Scope::local();
+    let space = VectorSpace {
+        model: "numbers".into(),
+        dimensions: 2,
+    };
+    let mut vectors = Vec::new();
+    for number in 0..20_u8 {
+        let memory = NewMemory::new(MemoryKind::Fact, "numbers", number.to_string());
+        store.put(&scope, &memory).await.unwrap();
+        vectors.push(NewVector {
+            scope: scope.clone(),
+            id: memory.id,
+            vector: Some(Vector::from([1.0, f32::from(number)].as_slice())),
+        });
+    }
+    store.set_vectors(&space, &vectors).await.unwrap();
+    // The store has begun by itself, or this does.
+    store.build_indexes(&space).await.unwrap();
+    let near = store.nearest(&scope, &space, &[1.0, 0.0], 3, &[]).await;
+    assert_eq!(near.unwrap()[0].text, "0");
+    let left = store.call("left", |session: Held| async move {
+        let statements = "SELECT statement FROM pg_prepared_statements";
+        Ok(session.simple(statements).await?)
+    });
+    let left = left.await.unwrap();
+    let nearest = left.iter().filter(|sql| sql.contains("AS MATERIALIZED"));
+    assert_eq!(nearest.filter(|sql| sql.contains("<#>")).count(), 0);
+    assert!(left.iter().any(|sql| sql.contains("lyceum.vector_graph")));
 }

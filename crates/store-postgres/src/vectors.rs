@@ -2,7 +2,7 @@
 //!
 //! A trigger notes each new memory as waiting, in the transaction that stores it, so none is
 //! overlooked whatever the order of commits (`waiting.rs`). An owner's vectors are compared one by one, which is
-//! exact and reads nothing of another's. An owner who has very many gets an index of their own
+//! exact and reads nothing of another's. The largest owners get an index of their own
 //! (HNSW): one graph over all tenants would have to be filtered after the search, and would then
 //! find too few of a small owner's.
 //!
@@ -41,8 +41,9 @@ use crate::{
     row::{id, integer, limit_of, unsigned},
     scope::{Owner, OwnerRow},
 };
+use graphs::MOST_OWNERS;
 use numbers::Numbers;
-use statements::{BROKEN, COUNT, IS_LARGE, LOOK, NEAREST, NEAREST_BY_GRAPH, SET, WAITING};
+use statements::{BROKEN, COUNT, IS_DUE, LOOK, NEAREST, NEAREST_BY_GRAPH, SET, WAITING};
 
 /// How long a space that was found is not looked for again.
 const KNOWN: Duration = Duration::from_secs(600);
@@ -136,7 +137,7 @@ async fn nearest(
             .replace("v.owner = $2", &format!("v.owner = {of} AND v.owner = $2"))
             .replace("DIMENSIONS", &dimensions.to_string());
         let rows = session
-            .ask_with(&settings, owner.whose(), &sql, &params)
+            .ask_anew(&settings, owner.whose(), &sql, &params)
             .await?;
         // Where the index gives too few, because many hold no longer, all are looked at.
         if rows.len() >= query.limit {
@@ -278,14 +279,14 @@ impl VectorStore for PostgresStore {
                 let params: [Param<'_>; 6] =
                     [&id, tenants, users, agents, &columns.names, &numbers];
                 let settled = session.execute(SET, &params).await?;
-                let params: [Param<'_>; 5] = [&id, &large, tenants, users, agents];
-                let row = session.query_opt(IS_LARGE, &params).await?;
+                let params: [Param<'_>; 6] = [&id, &large, tenants, users, agents, &MOST_OWNERS];
+                let row = session.query_opt(IS_DUE, &params).await?;
                 Ok::<_, Failure>((settled, row.map_or(Ok(false), |row| row.try_get(0))?))
             };
             session.write(Whose::Operator, |_| work).await
         });
-        let (settled, is_large) = settled.await?;
-        if is_large && self.vectors().has_graphs() {
+        let (settled, is_due) = settled.await?;
+        if is_due && self.vectors().has_graphs() {
             self.kept_vectors().graphs.start(id, space.dimensions);
         }
         Ok(usize::try_from(settled).unwrap_or(usize::MAX))

@@ -1,7 +1,8 @@
 //! Indexes of owners who have very many vectors: an HNSW graph of their own, as a partial index.
 //!
 //! Invariant: a search uses a graph only once it is whole, which its row in `vector_graph` says.
-//! One process builds at a time. Deliberately absent: a graph over several owners.
+//! One process builds at a time. Only the largest owners have one, because whatever is asked of a
+//! table opens and locks each of its indexes. Deliberately absent: a graph over several owners.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -11,13 +12,18 @@ use std::{
 use tokio_postgres::{Client, Config, Error, NoTls};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::statements::LARGE;
+use super::statements::{GIVE_UP, LARGE};
 
 /// Names the lock of building: "graph" in ASCII.
 const LOCK: i64 = 0x67_7261_7068;
 
 /// How often it is asked for that lock.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many owners of a space have a graph at most. Each transaction that reads vectors locks them
+/// all, beside the table's two other indexes, and the server by default keeps room for 64 locks a
+/// connection (`max_locks_per_transaction`).
+pub(super) const MOST_OWNERS: i64 = 32;
 
 /// The most dimensions that the extension indexes.
 const DIMENSIONS: usize = 2_000;
@@ -117,20 +123,20 @@ async fn build(
         } else if !client.query_one(lock, &[&LOCK]).await?.try_get(0)? {
             return Ok(0);
         }
+        client
+            .execute(GIVE_UP, &[&space, &from, &MOST_OWNERS])
+            .await?;
         tidy(&client).await?;
         let mut built = 0;
-        for row in client.query(LARGE, &[&space, &from]).await? {
+        let large = client.query(LARGE, &[&space, &from, &MOST_OWNERS]).await?;
+        for row in large {
             let owner: i64 = row.try_get(0)?;
-            let name = format!("lyceum.vector_graph_{space}_{owner}");
             let create = format!(
                 "CREATE INDEX CONCURRENTLY vector_graph_{space}_{owner} ON lyceum.embedding \
                  USING hnsw ((data::vector({dimensions})) vector_ip_ops) \
                  WITH (m = {NEIGHBOURS}, ef_construction = {LOOKED_AT}) \
                  WHERE space = {space} AND owner = {owner}"
             );
-            // One that was cut off is there and good for nothing.
-            let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
-            client.batch_execute(&drop).await?;
             client.batch_execute(&create).await?;
             let note = "INSERT INTO lyceum.vector_graph (space, owner) VALUES ($1, $2)";
             client.execute(note, &[&space, &owner]).await?;
@@ -160,13 +166,14 @@ async fn wait(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes the indexes of owners who are gone.
+/// Removes the indexes that no row stands for: their owners are gone, or they were given up or cut
+/// off. Nobody else builds one meanwhile.
 async fn tidy(client: &Client) -> Result<(), Error> {
     let orphans = "SELECT c.relname::text FROM pg_class c \
         JOIN pg_namespace n ON n.oid = c.relnamespace \
         WHERE n.nspname = 'lyceum' AND c.relkind = 'i' AND c.relname ~ '^vector_graph_[0-9]+_[0-9]+$' \
-        AND NOT EXISTS (SELECT FROM lyceum.owner o \
-            WHERE c.relname::text LIKE '%\\_' || o.id::text)";
+        AND NOT EXISTS (SELECT FROM lyceum.vector_graph g \
+            WHERE c.relname::text = 'vector_graph_' || g.space || '_' || g.owner)";
     for row in client.query(orphans, &[]).await? {
         let name: String = row.try_get(0)?;
         let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS lyceum.{name}");

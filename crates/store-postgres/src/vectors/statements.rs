@@ -71,19 +71,43 @@ pub(super) const SET: &str = "\
     SELECT tenant, $1, owner, id, data FROM found \
     ON CONFLICT (memory, space) DO UPDATE SET data = excluded.data";
 
-/// The owners who have many memories, and no index of their own.
-pub(super) const LARGE: &str = "\
-    SELECT o.id FROM lyceum.owner o WHERE o.documents > $2 \
-    AND NOT EXISTS (SELECT FROM lyceum.vector_graph g WHERE g.space = $1 AND g.owner = o.id) \
-    ORDER BY o.id";
+/// The owners with the most memories, of those who have more than so many. One who has an index counts
+/// double, so that it is not built and dropped in turns with another's of about the same size.
+macro_rules! largest {
+    () => {
+        "SELECT o.id FROM lyceum.owner o \
+            LEFT JOIN lyceum.vector_graph v ON v.space = $1 AND v.owner = o.id \
+            WHERE o.documents * CASE WHEN v.owner IS NULL THEN 1 ELSE 2 END > $2 \
+            ORDER BY o.documents * CASE WHEN v.owner IS NULL THEN 1 ELSE 2 END DESC, o.id LIMIT $3"
+    };
+}
 
-/// Whether one of these owners is such a one.
-pub(super) const IS_LARGE: &str = "\
-    SELECT EXISTS (SELECT FROM unnest($3::text[], $4::text[], $5::text[]) \
+/// Those of them who have no index of their own.
+pub(super) const LARGE: &str = concat!(
+    "SELECT l.id FROM (",
+    largest!(),
+    ") l WHERE NOT EXISTS (SELECT FROM lyceum.vector_graph g WHERE g.space = $1 AND g.owner = l.id)"
+);
+
+/// Those who have one and are none of them, and the spaces that collect nothing any more, lose theirs.
+pub(super) const GIVE_UP: &str = concat!(
+    "DELETE FROM lyceum.vector_graph g WHERE g.space = $1 AND g.owner NOT IN (",
+    largest!(),
+    ") OR g.space IN (SELECT id FROM lyceum.vector_space \
+        WHERE used_at <= lyceum.now_ms() - 604800000)"
+);
+
+/// Whether there are too many indexes, or one of these owners may get one: where all that may be are
+/// there, by having more than twice the memories of another.
+pub(super) const IS_DUE: &str = "\
+    SELECT b.count > $6 OR EXISTS (SELECT FROM unnest($3::text[], $4::text[], $5::text[]) \
             AS g (tenant, user_id, agent) \
         JOIN lyceum.owner o ON o.tenant = g.tenant AND o.user_id = g.user_id AND o.agent = g.agent \
-        WHERE o.documents > $2 AND NOT EXISTS (SELECT FROM lyceum.vector_graph v \
-            WHERE v.space = $1 AND v.owner = o.id))";
+        WHERE o.documents > $2 AND (b.count < $6 OR o.documents > 2 * b.least) \
+            AND NOT EXISTS (SELECT FROM lyceum.vector_graph v \
+                WHERE v.space = $1 AND v.owner = o.id)) \
+    FROM (SELECT count(*) AS count, min(o.documents) AS least FROM lyceum.vector_graph v \
+        JOIN lyceum.owner o ON o.id = v.owner WHERE v.space = $1) b";
 
 pub(super) const LOOK: &str = "\
     SELECT s.id, o.id, EXISTS (SELECT FROM lyceum.vector_graph g \

@@ -13,7 +13,7 @@ use lyceum_store_postgres::{
     Encryption, PostgresOptions, PostgresStore, Unsealed, VectorSupport, test_server::TestServer,
 };
 use lyceum_vault::Masters;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::{SERVER, memory::Still, options};
 
@@ -167,6 +167,71 @@ async fn a_large_owner_is_searched_by_an_index_of_their_own() {
     assert_eq!(nearest[0].id, id(MANY));
     assert!(nearest.iter().all(|near| near.id != id(7)));
     assert!(nearest.iter().any(|near| near.id == id(3)));
+}
+
+#[tokio::test]
+async fn only_the_largest_owners_have_indexes() {
+    let address = VECTORS.database().unwrap();
+    let filling = PostgresStore::open(&address, options()).await.unwrap();
+    let owner = |number: i64| user(&format!("o{number}"));
+    for number in 0..34 {
+        fill(&filling, &owner(number), 0..10 + number).await;
+    }
+    let options = PostgresOptions {
+        index_vectors_from: 9,
+        ..options()
+    };
+    let store = PostgresStore::open(&address, options).await.unwrap();
+    let client = connect(&address).await;
+    let with_indexes = async || -> Vec<String> {
+        let sql = "SET lyceum.operator = 'on'; SELECT o.user_id FROM lyceum.vector_graph g \
+            JOIN lyceum.owner o ON o.id = g.owner JOIN pg_class c \
+            ON c.relname = 'vector_graph_' || g.space || '_' || g.owner \
+            ORDER BY substr(o.user_id, 2)::int";
+        let rows = client.simple_query(sql).await.unwrap();
+        let name = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        rows.iter().filter_map(name).collect()
+    };
+    let names = |numbers: &mut dyn Iterator<Item = i64>| -> Vec<String> {
+        numbers.map(|number| format!("o{number}")).collect()
+    };
+    assert_eq!(store.build_indexes(&space()).await.unwrap(), 32);
+    assert_eq!(with_indexes().await, names(&mut (2..34)));
+    // The others are found by comparing.
+    let near = store
+        .nearest(&owner(0), &space(), &numbers(3), 3, &[])
+        .await;
+    assert_eq!(near.unwrap()[0].id, id(3));
+
+    let grow = async |number: i64, by: i64| {
+        for _ in 0..by {
+            let new = NewMemory::new(MemoryKind::Fact, "numbers", "new");
+            filling.put(&owner(number), &new).await.unwrap();
+        }
+    };
+    grow(1, 5).await;
+    assert_eq!(store.build_indexes(&space()).await.unwrap(), 0);
+    assert_eq!(with_indexes().await, names(&mut (2..34)), "nearly as large");
+    grow(1, 20).await;
+    assert_eq!(store.build_indexes(&space()).await.unwrap(), 1);
+    let others = &mut (3..34);
+    assert_eq!(
+        with_indexes().await,
+        names(&mut [1].into_iter().chain(others))
+    );
+    let count = "SELECT count(*) FROM pg_class WHERE relname LIKE 'vector\\_graph\\_%\\_%' \
+        AND relkind = 'i' AND relname <> 'vector_graph_pkey'";
+    let count: i64 = client.query_one(count, &[]).await.unwrap().get(0);
+    assert_eq!(count, 32, "what was given up is gone");
+
+    // Setting vectors begins it where it is due.
+    fill(&store, &owner(34), 0..50).await;
+    let begun = async { while !with_indexes().await.contains(&"o34".to_owned()) {} };
+    let begun = tokio::time::timeout(Duration::from_secs(60), begun).await;
+    assert!(begun.is_ok(), "no index was built");
 }
 
 #[tokio::test]
