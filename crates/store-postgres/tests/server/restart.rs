@@ -1,13 +1,16 @@
 //! A server that crashes and comes back under load: runs continue, acknowledged ones are there.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use futures_util::future::join_all;
 use lyceum_graph::{Answers, RunConfig, Status, ThreadId};
-use lyceum_store_postgres::{PostgresStore, test_server::TestServer};
+use lyceum_store_postgres::{PostgresOptions, PostgresStore, test_server::TestServer};
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
@@ -21,7 +24,13 @@ const CRASHES: u32 = 3;
 async fn a_crash_of_the_server_under_load_loses_nothing() {
     let server = Arc::new(TestServer::start().unwrap());
     let address = server.database().unwrap();
-    let store = Arc::new(PostgresStore::open(&address, options()).await.unwrap());
+    // How long the server takes to come back is the machine's matter.
+    let options = PostgresOptions {
+        acquire_timeout: Duration::from_secs(60),
+        retry_for: Duration::from_secs(60),
+        ..options()
+    };
+    let store = Arc::new(PostgresStore::open(&address, options).await.unwrap());
     let (stop, done) = (AtomicBool::new(false), watch::Sender::new(0));
     let runners = join_all((0..8).map(|runner| {
         let (store, stop, done) = (store.clone(), &stop, &done);
