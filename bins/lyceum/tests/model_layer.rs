@@ -337,7 +337,7 @@ async fn what_waits_for_a_deleted_conversation_is_not_sent() {
         }
     );
     assert_eq!(first.1["provider"], "openai", "{first:?}");
-    assert_eq!(second.0, 503, "{second:?}");
+    assert_eq!(second.0, 409, "{second:?}");
     let looked_for_gaps = |sent: &&Recorded| sent.json().to_string().contains("Kinds of gap");
     let requests = sim.requests();
     assert_eq!(requests.iter().filter(looked_for_gaps).count(), 1);
