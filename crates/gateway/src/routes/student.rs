@@ -47,6 +47,7 @@ pub(crate) type Who = (Extension<Caller>, Extension<RequestId>);
         (status = 200, description = "The student's questions", body = ChatOutput),
         (status = 400, description = "The body is no JSON", body = ErrorOutput),
         (status = 408, description = "No answer in time", body = ErrorOutput),
+        (status = 409, description = "The conversation was deleted while the call waited, or another request with this Idempotency-Key is under way", body = ErrorOutput),
         (status = 413, description = "The body is too large", body = ErrorOutput),
         (status = 415, description = "The body is not declared as JSON", body = ErrorOutput),
         (status = 422, description = "A field is wrong; the detail begins with its path", body = ErrorOutput),
