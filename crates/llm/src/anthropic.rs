@@ -4,6 +4,7 @@
 //! "Structured outputs". Deliberately absent: `seed` and other fields
 //! that the API does not have.
 
+mod messages;
 mod request;
 mod response;
 mod thinking;

@@ -7,8 +7,9 @@ use lyceum_vault::OpenedKeys;
 
 use crate::{
     PostgresStore,
+    connection::{self, Begun, Param},
     error::Failure,
-    pool::{self, Begun, Held, Param},
+    pool::Held,
     row::integer,
     scope::SessionKey,
     sealing::{kept, to_write},
@@ -33,7 +34,7 @@ const MESSAGES: &str = "\
     SELECT $1, $2, seq, turn, role, content, created_at, sealed FROM m";
 
 async fn restore(
-    held: &pool::Session,
+    held: &connection::Session,
     keys: &OpenedKeys,
     key: SessionKey<'_>,
     (session, messages): (&Session, &[StoredMessage]),

@@ -17,9 +17,10 @@ use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
+    connection::{Param, Session, Whose},
     error::Failure,
     memory_row::{COLUMNS, Stored, columns},
-    pool::{Held, Param, Session, Whose},
+    pool::Held,
     records::{self, body_at},
     resealing::SessionRow,
     row::{id, limit_of, text, unsigned},

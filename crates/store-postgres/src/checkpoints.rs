@@ -18,8 +18,9 @@ use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
+    connection::Session,
     error::Failure,
-    pool::{Held, Session},
+    pool::Held,
     row::{integer, limit_of, millis, unsigned},
 };
 

@@ -17,9 +17,10 @@ use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
+    connection::{Begun, Param, Session, Whose},
     error::Failure,
     memories,
-    pool::{Begun, Held, Param, Session, Whose},
+    pool::Held,
     row::{id, integer, limit_of, millis, text, time, unsigned},
     scope::{Home, Owner, OwnerRow, SessionKey},
     sealing::{kept, opened, texts_of, to_write},

@@ -14,6 +14,7 @@
 mod archive;
 mod check;
 mod checkpoints;
+mod connection;
 mod error;
 mod hints;
 mod items;

@@ -6,40 +6,36 @@
 //! newest memories of each word, up to a bound; words that more memories hold decide only where
 //! a query has no others.
 
+mod search;
 mod statements;
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+use std::{borrow::Cow, collections::HashMap};
 
 use async_trait::async_trait;
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::{
     AsOf, Beside, MemoryCursor, MemoryId, MemoryKind, MemoryRecord, MemoryStore, NewMemory,
-    Recollection, StoreError, Superseded, Times, Timestamp,
-    lexical::{Corpus, Document, query_terms},
+    Recollection, StoreError, Superseded, Times, Timestamp, lexical::Document,
 };
 use lyceum_vault::{OpenedKeys, Texts};
 use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
+    connection::{Begun, Param, Session},
     error::Failure,
     memory_row::{COLUMNS, Said, Stored},
-    pool::{Begun, Held, Param, Session},
-    row::{id, limit_of, time, unsigned},
-    scope::{FIND, Home, Owner},
-    sealing::{terms, to_change, to_write},
+    pool::Held,
+    row::{id, limit_of, time},
+    scope::{Home, Owner},
+    sealing::{to_change, to_write},
     text::stored,
-    words::{self, COMMON, COMMON_SHARE, POSTINGS, POSTINGS_AS_OF, Words, postings},
+    words::{self, Words},
 };
 
+use search::{Query, search};
 pub(crate) use statements::{BESIDE, GET_MANY, LIST, LIST_AFTER, holds};
-use statements::{DELETE, FOUND, GET, INSERT, LIST_AS_OF, SUPERSEDE};
-
-/// How many memories of equal score are looked at beyond the limit, to put the newest first.
-const TIES: usize = 100;
+use statements::{DELETE, GET, INSERT, LIST_AS_OF, SUPERSEDE};
 
 /// Above every name, because names are ASCII.
 const LAST_NAME: &str = "\u{7f}";
@@ -188,77 +184,6 @@ async fn delete(
     let document = opened.map(|texts| Document::new(&texts.each_ref().map(String::as_str)));
     words::remove(session, &texts, of, id, document).await?;
     Ok(true)
-}
-
-/// What is asked for by words.
-struct Query<'a> {
-    owner: Owner<'a>,
-    as_of: Option<AsOf>,
-    text: &'a str,
-    limit: usize,
-}
-
-async fn search(
-    store: &PostgresStore,
-    session: &Session,
-    query: Query<'_>,
-) -> Result<Vec<Recollection>, Failure> {
-    let (owner, limit) = (query.owner, query.limit);
-    let Owner {
-        tenant,
-        user,
-        agent,
-    } = owner;
-    let mut terms = query_terms(query.text);
-    if terms.is_empty() || limit == 0 {
-        return Ok(Vec::new());
-    }
-    if store.is_encrypting() {
-        let params: [Param<'_>; 3] = [&tenant, &user, &agent];
-        let (texts, rows) = store.rows(session, tenant, FIND, &params).await?;
-        let Some(row) = rows.first() else {
-            return Ok(Vec::new());
-        };
-        terms = self::terms(&texts, row.try_get(0)?, terms)?;
-    }
-    let mut params: Vec<Param<'_>> = vec![&tenant, &user, &agent, &terms, &COMMON, &COMMON_SHARE];
-    let sql = match &query.as_of {
-        None => POSTINGS,
-        Some(AsOf { valid, known }) => {
-            params.extend([&valid.0 as Param<'_>, &known.0]);
-            POSTINGS_AS_OF
-        }
-    };
-    let rows = session.ask(owner.whose(), sql, &params).await?;
-    let Some(any) = rows.first() else {
-        return Ok(Vec::new());
-    };
-    let corpus = Corpus {
-        documents: unsigned(any.try_get(0)?),
-        total_length: unsigned(any.try_get(1)?),
-    };
-    let (mut telling, mut common) = (Vec::new(), Vec::new());
-    // The first row says which do not hold.
-    let absent: Option<Vec<i64>> = any.try_get(5)?;
-    let absent: HashSet<i64> = absent.into_iter().flatten().collect();
-    for row in &rows {
-        let (mut postings, are_all) = postings(row)?;
-        if !absent.is_empty() {
-            postings.retain(|posting| !absent.contains(&posting.document));
-        }
-        let list = if are_all { &mut telling } else { &mut common };
-        if !postings.is_empty() {
-            list.push(postings);
-        }
-    }
-    // Words that many memories hold tell little; they decide only where there are no others.
-    let scores = corpus.rank(if telling.is_empty() { common } else { telling }, limit);
-    let (ids, scores): (Vec<i64>, Vec<f64>) = scores.best(limit, TIES).into_iter().unzip();
-    let limit = limit_of(limit);
-    let params: [Param<'_>; 6] = [&tenant, &user, &agent, &ids, &scores, &limit];
-    let (texts, rows) = store.rows(session, tenant, FOUND, &params).await?;
-    let found = |row: &Row| recollection(row, owner, &texts, row.try_get(COLUMNS)?);
-    rows.iter().map(found).collect()
 }
 
 /// A memory of a row as it is found.

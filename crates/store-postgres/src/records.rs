@@ -17,8 +17,9 @@ use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
+    connection::{Begun, Param, Session, Whose},
     error::Failure,
-    pool::{Begun, Held, Param, Session, Whose},
+    pool::Held,
     row::{id, integer, limit_of, text, unsigned},
     sealing::{kept, opened, texts_seen, to_change, to_write},
     text::stored,

@@ -10,10 +10,10 @@ use lyceum_vault::{At, OpenedKeys, SealedRow, Texts};
 use tokio_postgres::Row;
 
 use crate::{
+    connection::Session,
     error::Failure,
     jobs::job_at,
     memory_row::{COLUMNS, Stored, columns},
-    pool::Session,
     records::body_at,
     row::text,
     scope::{Home, OwnerRow, SessionKey},
@@ -226,7 +226,7 @@ impl SessionRow<'_> {
             };
             session.execute(sql, &[&self.id, &sealed]).await?;
         }
-        let params: [crate::pool::Param<'_>; 4] = [&self.id, &seqs, &times, &seals];
+        let params: [crate::connection::Param<'_>; 4] = [&self.id, &seqs, &times, &seals];
         session.execute(SET_MESSAGES, &params).await?;
         let (mut names, mut digests) = (Vec::new(), Vec::new());
         for (name, stored) in self.digests(session).await? {

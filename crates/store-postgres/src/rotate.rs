@@ -14,8 +14,9 @@ use tokio_postgres::NoTls;
 
 use crate::{
     PostgresStore,
+    connection::{Session, Whose},
     error::Failure,
-    pool::{Held, Session, Whose},
+    pool::Held,
     resealing,
     sealing::{all_keys, keep, with_rows},
 };

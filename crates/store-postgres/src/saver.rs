@@ -18,8 +18,9 @@ use lyceum_vault::{Clear, TenantKeys, Texts};
 use crate::{
     PostgresStore,
     checkpoints::{Columns, commit, fenced},
+    connection::{Begun, KEYS, Whose, wrapped},
     error::Failure,
-    pool::{Begun, Held, KEYS, Whose, wrapped},
+    pool::Held,
     sealing::to_write,
 };
 

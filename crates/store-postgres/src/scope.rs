@@ -9,8 +9,8 @@ use lyceum_vault::Texts;
 use tokio_postgres::Row;
 
 use crate::{
+    connection::{Session, Whose},
     error::Failure,
-    pool::{Session, Whose},
 };
 
 /// The owner's row, where anything was ever stored for it.

@@ -17,8 +17,9 @@ use tokio_postgres::{Client, Error, Row, Transaction};
 
 use crate::{
     OpenError, PostgresStore,
+    connection::{Begun, KEYS, Param, Session, Whose, wrapped},
     error::{Failure, connecting},
-    pool::{Begun, Held, KEYS, Param, Session, Whose, wrapped},
+    pool::Held,
     text::{original, stored},
 };
 

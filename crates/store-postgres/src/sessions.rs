@@ -16,9 +16,10 @@ use tokio_postgres::Row;
 
 use crate::{
     PostgresStore,
+    connection::{self, Begun, Whose},
     error::Failure,
     jobs, memories,
-    pool::{self, Begun, Held, Whose},
+    pool::Held,
     row::{id, integer, limit_of, millis, time, unsigned},
     scope::{Owner, SessionKey},
     sealing::{kept, opened, to_write},
@@ -186,7 +187,7 @@ pub(crate) fn turn_at<T>(key: SessionKey<'_>, turn: &str, then: impl FnOnce(At<'
 }
 
 async fn append(
-    session: &pool::Session,
+    session: &connection::Session,
     keys: &OpenedKeys,
     key: SessionKey<'_>,
     turn: &NewTurn,
@@ -237,7 +238,7 @@ async fn append(
         seals.push(sealed);
     }
     let digest = turn_at(key, name, |at| texts.seal_bytes(at, digest.to_vec()))?;
-    let params: [pool::Param<'_>; 9] = [
+    let params: [connection::Param<'_>; 9] = [
         &tenant, &row, &before, &name, &roles, &contents, &digest, &now, &seals,
     ];
     session.execute(APPEND, &params).await?;
@@ -322,7 +323,8 @@ impl SessionStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let params: [pool::Param<'_>; 6] = [&tenant, &user, &agent, &name, &before, &limit];
+            let params: [connection::Param<'_>; 6] =
+                [&tenant, &user, &agent, &name, &before, &limit];
             let (texts, rows) = self.rows(&session, tenant, MESSAGES, &params).await?;
             let rows = rows.iter().rev();
             rows.map(|row| message(row, key, &texts)).collect()
@@ -338,7 +340,7 @@ impl SessionStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &name];
+            let params: [connection::Param<'_>; 4] = [&tenant, &user, &agent, &name];
             let (texts, rows) = self.rows(&held, tenant, SESSION, &params).await?;
             let row = rows.first();
             row.map(|row| session(row, owner, &texts)).transpose()
@@ -361,12 +363,12 @@ impl SessionStore for PostgresStore {
             } = owner;
             let (texts, rows) = match after {
                 None => {
-                    let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &limit];
+                    let params: [connection::Param<'_>; 4] = [&tenant, &user, &agent, &limit];
                     self.rows(&held, tenant, SESSIONS, &params).await?
                 }
                 Some(SessionCursor { created_at, id }) => {
                     let (age, name) = (created_at.0, id.as_str());
-                    let params: [pool::Param<'_>; 6] =
+                    let params: [connection::Param<'_>; 6] =
                         [&tenant, &user, &agent, &limit, &age, &name];
                     self.rows(&held, tenant, SESSIONS_AFTER, &params).await?
                 }
@@ -384,7 +386,7 @@ impl SessionStore for PostgresStore {
                 user,
                 agent,
             } = owner;
-            let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &name];
+            let params: [connection::Param<'_>; 4] = [&tenant, &user, &agent, &name];
             Ok(!session
                 .ask(owner.whose(), COMPLETE, &params)
                 .await?
@@ -402,7 +404,7 @@ impl SessionStore for PostgresStore {
                 agent,
             } = owner;
             let work = async {
-                let params: [pool::Param<'_>; 4] = [&tenant, &user, &agent, &name];
+                let params: [connection::Param<'_>; 4] = [&tenant, &user, &agent, &name];
                 let Some(found) = session.query_opt(LOCK, &params).await? else {
                     return Ok(false);
                 };

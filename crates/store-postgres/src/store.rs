@@ -23,10 +23,11 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::{
     OpenError, PostgresOptions,
+    connection::{Limits, Session},
     error::{Failure, PoolError, connecting},
     hints::Ear,
     migrate::migrate,
-    pool::{Connector, Held, LastFailure, Limits, Session, build},
+    pool::{Connector, Held, LastFailure, build},
     sealing,
     vectors::{self, Graphs, VectorSupport, Vectors},
     words,

@@ -17,9 +17,10 @@ use tokio::sync::Barrier;
 
 use crate::{
     PostgresOptions, PostgresStore, checkpoints,
+    connection::{Begun, Whose},
     error::Failure,
     jobs, memories,
-    pool::{Begun, Held, Whose},
+    pool::Held,
     records,
     sealing::to_write,
     sessions,

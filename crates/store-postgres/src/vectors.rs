@@ -35,9 +35,10 @@ pub(crate) use support::enable;
 
 use crate::{
     PostgresStore,
+    connection::{Param, Session, Whose},
     error::Failure,
     memory_row::{COLUMNS, Stored},
-    pool::{Held, Param, Session, Whose},
+    pool::Held,
     row::{id, integer, limit_of, unsigned},
     scope::{Owner, OwnerRow},
 };

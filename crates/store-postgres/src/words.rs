@@ -10,10 +10,10 @@ use lyceum_vault::{OpenedKeys, Texts};
 use tokio_postgres::Row;
 
 use crate::{
+    connection::{Param, Session, Whose},
     error::Failure,
     memories::holds,
     memory_row::{COLUMNS, Stored, columns},
-    pool::{Param, Session, Whose},
     scope::{Home, OwnerRow},
     sealing::{blinded, texts_of},
 };

@@ -5,9 +5,9 @@
 use std::fmt;
 
 use crate::{
+    connection::Session,
     error::{Failure, said},
     migrate,
-    pool::Session,
 };
 
 /// The oldest version with the index that large owners are searched by.

@@ -14,8 +14,9 @@ use super::statements::{
 };
 use crate::{
     PostgresStore,
+    connection::{Param, Session, Whose},
     error::Failure,
-    pool::{Held, Param, Session, Whose},
+    pool::Held,
     row::{integer, unsigned},
 };
 

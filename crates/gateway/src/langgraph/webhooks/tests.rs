@@ -1,3 +1,5 @@
+//! Webhooks under a paused clock, with a sender that hangs and records that fail or wait.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
