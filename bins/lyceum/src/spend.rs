@@ -62,11 +62,16 @@ pub(crate) fn restore(dir: &Path, ledger: &Ledger) {
             return;
         }
     };
-    let sums = toml::from_str::<Sums>(&text).map(Book::from);
-    match sums.or_else(|_| toml::from_str::<Book>(&text)) {
+    match parse(&text) {
         Ok(book) => ledger.restore(book),
         Err(error) => tracing::warn!(error = error.message(), "cannot read what was spent"),
     }
+}
+
+/// What the file says, in the form of today or in the older one.
+fn parse(text: &str) -> Result<Book, toml::de::Error> {
+    let sums = toml::from_str::<Sums>(text).map(Book::from);
+    sums.or_else(|_| toml::from_str(text))
 }
 
 /// Writes what is spent and tells the metrics, now and then, until it is cancelled, and writes
@@ -114,9 +119,13 @@ pub(crate) fn forget(dir: &Path, tenant: &TenantId, user: Option<&UserId>) -> io
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Ok(mut book) = toml::from_str::<Book>(&text) else {
-        return Ok(());
-    };
+    let mut book = parse(&text).map_err(|error| {
+        io::Error::other(format!(
+            "{} cannot be read ({}): mend or delete it, and repeat the command",
+            dir.join(FILE).display(),
+            error.message()
+        ))
+    })?;
     let is_meant =
         |entry: &Entry| entry.tenant == *tenant && (user.is_none() || entry.user.as_ref() == user);
     book.entries.retain(|entry| !is_meant(entry));

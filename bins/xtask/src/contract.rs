@@ -7,7 +7,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::{bench::process::Running, root, setup};
+use crate::{bench::process::Running, built, root, setup};
 
 /// The server's settings: one key, which opens everything, so that what needs a key is asked
 /// with and without one. The digest is that of [`KEY`].
@@ -38,7 +38,14 @@ pub(crate) fn run() -> Result<()> {
     let home = tempfile::tempdir()?;
     let settings = home.path().join("lyceum.toml");
     fs::write(&settings, SETTINGS)?;
-    let mut command = Command::new(root().join("target/debug/lyceum"));
+    let program = built("lyceum");
+    if !program.is_file() {
+        bail!(
+            "there is no {}: build it with `cargo build -p lyceum`",
+            program.display()
+        );
+    }
+    let mut command = Command::new(program);
     command
         .args(["serve", "--provider", "offline", "--listen", "127.0.0.1:0"])
         .arg("--config")

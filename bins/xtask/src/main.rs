@@ -76,6 +76,13 @@ fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
+/// Where a program stands that was built without optimisation.
+fn built(program: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    let target = target.map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("debug").join(program)
+}
+
 /// Where test tools and models are kept between runs; ignored by git.
 fn cache() -> PathBuf {
     root().join(".cache")

@@ -30,8 +30,14 @@ use crate::{
     catalog::Catalog,
     config::{GatewayConfig, Limits},
     edge::{
-        self, address::TrustedProxies, cache::ResponseCache, cors::CorsOrigins,
-        holding::StreamCaps, once::Idempotency, rate::Addresses,
+        self,
+        address::{Client, TrustedProxies},
+        audit,
+        cache::ResponseCache,
+        cors::CorsOrigins,
+        holding::StreamCaps,
+        once::Idempotency,
+        rate::{self, Addresses, Standings},
     },
     error::ApiError,
     metrics,
@@ -154,6 +160,20 @@ impl App {
             return Err(ApiError::KeyMissing);
         }
         caller.check_valid(now)
+    }
+
+    /// Counts a frame of a connection that stays open like a request.
+    pub(crate) fn admit_frame(
+        &self,
+        caller: &Caller,
+        client: Client,
+        endpoint: &'static str,
+    ) -> Result<(), ApiError> {
+        let (now, mut standings) = (self.uptime(), Standings::default());
+        self.addresses.take(client, now, &mut standings)?;
+        rate::take(caller.allowances(), now, &mut standings)?;
+        audit::frame(caller, endpoint);
+        Ok(())
     }
 
     /// The silence after which a stream that begins now carries a comment.
@@ -335,8 +355,8 @@ impl Gateway {
     }
 
     /// Takes these keys and no others, from the next request on. Streams and WebSockets of keys
-    /// that are gone end, those of the others when their key's time is over. Counters of keys that stay, by tenant and name, go on. A server that
-    /// needed a key before needs one still.
+    /// that are gone end, those of the others when their key's time is over. Counters of keys that
+    /// stay, by tenant and name, go on. A server that needed a key before needs one still.
     pub fn set_keys(&self, keys: &[ApiKey]) {
         self.app.keys.set(keys);
     }

@@ -42,6 +42,8 @@ pub(crate) fn begin() {
         "file",
         "network",
         "status",
+        "document",
+        "other_issuer",
         "too_large",
         "cut",
         "no_set",

@@ -33,11 +33,7 @@ use crate::{
     body,
     config::LONGEST,
     dto::{ChatInput, PanelInput},
-    edge::{
-        address::Client,
-        audit,
-        rate::{self, Standings},
-    },
+    edge::{address::Client, rate::Standings},
     error::ApiError,
     gateway::Shared,
     routes::student::{Who, call},
@@ -302,12 +298,8 @@ impl Connection {
     /// expired since the connection was opened.
     fn admit(&self) -> Result<(), ApiError> {
         let (app, caller) = (&self.app, &self.who.0.0);
-        let (now, mut standings) = (app.uptime(), Standings::default());
         app.check_valid(caller, OffsetDateTime::now_utc())?;
-        app.addresses.take(self.client, now, &mut standings)?;
-        rate::take(caller.allowances(), now, &mut standings)?;
-        audit::frame(caller, "/ws");
-        Ok(())
+        app.admit_frame(caller, self.client, "/ws")
     }
 
     fn counted(&self, asker: Asker) -> Result<OpenStream, ApiError> {

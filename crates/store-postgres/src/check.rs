@@ -199,8 +199,8 @@ async fn words_of(
     Ok(())
 }
 
-/// The records that do not open, from a number on, and the last one that was looked at; inside a
-/// transaction that sees one state.
+/// The records behind this one (tenant, kind, name) that do not open, and the last that was looked
+/// at; inside a transaction that sees one state.
 async fn records_refused(
     session: &Session,
     keys: &OpenedKeys,

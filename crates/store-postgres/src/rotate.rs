@@ -39,7 +39,9 @@ const REWRITTEN: [&str; 11] = [
 fn masters(keys: &OpenedKeys) -> Result<&Masters, Failure> {
     let missing = || {
         Failure::Store(StoreError::Internal {
-            source: "the store was opened without a master key".into(),
+            source: "the store was opened without a master key: give it one with \
+                     privacy.encryption_key_file"
+                .into(),
         })
     };
     keys.masters().ok_or_else(missing)
@@ -134,7 +136,7 @@ async fn end(session: &Session, masters: &Masters) -> Result<u64, Failure> {
 impl PostgresStore {
     /// Whether some rows may have been clear before.
     async fn was_clear(&self) -> Result<bool, StoreError> {
-        self.operate("key_state", |session: Held| async move {
+        self.operate("was_clear", |session: Held| async move {
             let masters = masters(self.keys())?;
             let work = async {
                 for (tenant, keys) in all_keys(&session).await? {

@@ -56,10 +56,7 @@ fn without_masters(tenant: &str, key: &Wrapped) -> SealedRow {
     SealedRow {
         table: "key",
         row: tenant.to_owned(),
-        why: match KeyRing::sealed_by(&key.bytes) {
-            Ok(id) => Why::UnknownKey { id },
-            Err(form) => form,
-        },
+        why: KeyRing::unknown(&key.bytes),
     }
 }
 

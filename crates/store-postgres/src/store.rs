@@ -319,7 +319,7 @@ impl Connector {
         let connection = async {
             // Its end reaches the client's calls.
             let _ended = connection.await;
-            std::future::pending::<()>().await;
+            std::future::pending::<std::convert::Infallible>().await
         };
         let work = async {
             sealing::check(&mut client, self.host(), options.encryption.as_ref()).await?;
@@ -337,8 +337,7 @@ impl Connector {
         tokio::select! {
             biased;
             prepared = work => prepared,
-            // Never: it ends with the work.
-            () = connection => Ok(VectorSupport::Absent { why: String::new() }),
+            never = connection => match never {},
         }
     }
 }

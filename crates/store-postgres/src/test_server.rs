@@ -46,7 +46,9 @@ pub enum ServerError {
     #[error("start a private PostgreSQL")]
     System(#[from] io::Error),
     /// There is none with vectors.
-    #[error("find a PostgreSQL with the extension vector: run `{INSTALL}`")]
+    #[error(
+        "find a PostgreSQL with the extension vector: run `{INSTALL}`; there is no wheel for some machines"
+    )]
     MissingVectors,
     /// A program of PostgreSQL failed.
     #[error("{doing}: {said}")]

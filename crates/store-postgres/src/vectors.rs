@@ -27,6 +27,7 @@ use lyceum_memory::{
     Checked, MemoryId, Near, NewVector, StoreError, Unembedded, VectorCount, VectorSpace,
     VectorStore, dense::normalized,
 };
+use lyceum_vault::Texts;
 use tokio_postgres::Row;
 
 pub(crate) use graphs::Graphs;
@@ -79,10 +80,9 @@ impl Vectors {
     }
 }
 
-fn near(row: &Row, owner: Owner<'_>, store: &PostgresStore) -> Result<Near, Failure> {
+fn near(row: &Row, owner: Owner<'_>, texts: &Texts) -> Result<Near, Failure> {
     let mut stored = Stored::read(row)?;
-    let texts = store.keys().texts(owner.tenant, Vec::new())?;
-    let [topic, text, _] = stored.open(owner, &texts)?;
+    let [topic, text, _] = stored.open(owner, texts)?;
     Ok(Near {
         id: MemoryId::new(stored.name).map_err(Failure::corrupt)?,
         topic,
@@ -123,19 +123,17 @@ async fn nearest(
     let (space, of): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let (numbers, limit) = (Numbers(query.numbers), limit_of(query.limit));
     let params: [Param<'_>; 5] = [&space, &of, &numbers, &limit, &query.also];
+    let texts = store.keys().texts(owner.tenant, Vec::new())?;
     let read = |rows: Vec<Row>| {
-        let near = rows.iter().map(|row| near(row, owner, store));
+        let near = rows.iter().map(|row| near(row, owner, &texts));
         near.collect::<Result<Vec<_>, Failure>>()
     };
     if row.try_get(2)?
         && let Some(settings) = graphs::settings(query.limit)
     {
         let sql = NEAREST_BY_GRAPH
-            .replace(
-                "v.space = $1",
-                &format!("v.space = {space} AND v.space = $1"),
-            )
-            .replace("v.owner = $2", &format!("v.owner = {of} AND v.owner = $2"))
+            .replace("SPACE", &space.to_string())
+            .replace("OWNER", &of.to_string())
             .replace("DIMENSIONS", &dimensions.to_string());
         let rows = session
             .ask_anew(&settings, owner.whose(), &sql, &params)
@@ -167,6 +165,10 @@ impl PostgresStore {
     ///
     /// An index whose building is cut off is built anew by the next call.
     pub async fn build_indexes(&self, space: &VectorSpace) -> Result<u64, StoreError> {
+        self.needs_vectors()?;
+        if !self.vectors().has_graphs() {
+            return Ok(0);
+        }
         let id = self.space(space).await?;
         let built = self.kept_vectors().graphs.build(id, space.dimensions).await;
         built.map_err(|error| Failure::from(error).into())

@@ -31,7 +31,9 @@ const STEPS: [Step; 5] = [
 fn masters(keys: &Keys) -> Result<&Masters, Failure> {
     let missing = || {
         Failure::Store(StoreError::Internal {
-            source: "the store was opened without a master key".into(),
+            source: "the store was opened without a master key: give it one with \
+                     privacy.encryption_key_file"
+                .into(),
         })
     };
     keys.masters().ok_or_else(missing)

@@ -81,6 +81,15 @@ impl KeyRing {
     /// What a sealed piece is longer by: its form, its key's id, the nonce, the tag.
     pub const OVERHEAD: usize = 1 + ID_BYTES + NONCE_BYTES + TAG_BYTES;
 
+    /// Why bytes do not open where no ring has their key.
+    #[must_use]
+    pub fn unknown(bytes: &[u8]) -> OpenError {
+        match Self::sealed_by(bytes) {
+            Ok(id) => OpenError::UnknownKey { id },
+            Err(form) => form,
+        }
+    }
+
     /// A ring of one key of 32 random bytes. The id is stored in the clear; it is never
     /// given to another key.
     #[must_use]

@@ -28,7 +28,7 @@ type Opened = HashMap<(String, Vec<Wrapped>), Arc<TenantKeys>>;
 pub struct Encryption {
     /// The master keys, which are not in the store.
     pub masters: Masters,
-    /// Whether a store that is not sealed wholly is opened: to seal it, and for nothing else.
+    /// Whether a store that is not sealed wholly is opened: to seal it, or to erase what is in it.
     pub unsealed: Unsealed,
 }
 
@@ -37,7 +37,7 @@ pub struct Encryption {
 pub enum Unsealed {
     /// It is refused as it is.
     Refuse,
-    /// It is opened, to be sealed.
+    /// It is opened, to be sealed or erased.
     Open,
 }
 
@@ -234,7 +234,7 @@ impl Texts {
             (None, _) if self.may_be_clear() => Ok(clear),
             (None, _) => Err(OpenError::Form),
             (Some(bytes), Some(keys)) => keys.open_texts(&at.place(&self.tenant), &bytes),
-            (Some(bytes), None) => Err(unknown(&bytes)),
+            (Some(bytes), None) => Err(KeyRing::unknown(&bytes)),
         };
         opened.map_err(|why| at.refused(why))
     }
@@ -260,7 +260,7 @@ impl Texts {
         let opened = match &self.keys {
             _ if bytes.len() == clear && self.may_be_clear() => Ok(bytes.to_vec()),
             Some(keys) => keys.open(&at.place(&self.tenant), bytes),
-            None if bytes.len() == clear + KeyRing::OVERHEAD => Err(unknown(bytes)),
+            None if bytes.len() == clear + KeyRing::OVERHEAD => Err(KeyRing::unknown(bytes)),
             // It is of another shape, which its reader says.
             None => Ok(bytes.to_vec()),
         };
@@ -295,13 +295,6 @@ impl Texts {
             part,
             version,
         })
-    }
-}
-
-fn unknown(bytes: &[u8]) -> OpenError {
-    match KeyRing::sealed_by(bytes) {
-        Ok(id) => OpenError::UnknownKey { id },
-        Err(form) => form,
     }
 }
 

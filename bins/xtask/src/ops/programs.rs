@@ -196,9 +196,7 @@ fn built(package: &str) -> Result<PathBuf> {
         .args(["build", "--quiet", "-p", package])
         .current_dir(root());
     finish(&mut build)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = target.map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join("debug").join(package))
+    Ok(crate::built(package))
 }
 
 /// Runs a command to its end, which must be a success; what it printed.

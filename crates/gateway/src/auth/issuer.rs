@@ -257,9 +257,14 @@ enum FetchError {
     Network(#[from] reqwest::Error),
     #[error("the address answers with status {0}")]
     Status(u16),
-    #[error("the issuer's document names no address of keys that is https or of this machine")]
+    #[error(
+        "the issuer's document cannot be read, or its jwks_uri is neither https nor, like the \
+         issuer, of this machine: configure auth.jwt.jwks_url"
+    )]
     Document,
-    #[error("the document is another issuer's")]
+    #[error(
+        "the document names another issuer: auth.jwt.issuer must be what it says, to the last slash"
+    )]
     Other,
     #[error("they are larger than 256 KiB")]
     TooLarge,

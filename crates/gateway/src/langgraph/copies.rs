@@ -10,12 +10,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
+    ending::LEASE,
     platform::{Platform, put_write},
     refusal::Answer,
     request::Asked,
     resources::{Copied, THREAD, Thread, now},
     states::Reader,
-    threads::{LEASE, one},
+    threads::one,
 };
 
 /// Checkpoints copied at once.

@@ -27,7 +27,7 @@ use super::{
 };
 
 /// How long a thread of a dead process stays taken.
-const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// The pause before records that could not be used are used again, which doubles to the longest.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

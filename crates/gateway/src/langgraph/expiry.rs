@@ -106,6 +106,14 @@ pub(crate) fn item_entry(item: &str, due: Timestamp) -> RecordWrite {
     entry(&format!("item/{item}"), due, Expect::Anything)
 }
 
+/// Takes the entry of an item that is removed with it away.
+pub(crate) fn no_item_entry(item: &str) -> RecordWrite {
+    RecordWrite::Delete {
+        kind: EXPIRY,
+        id: format!("item/{item}"),
+    }
+}
+
 /// A time after another; the latest there is where it would be beyond that.
 pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
@@ -165,7 +173,7 @@ impl Expiries {
         // One that was written again counts twice until they are counted.
         self.changed.notify_one();
         Err(Refusal::invalid(format!(
-            "at most {ENTRIES} threads and items may have a ttl"
+            "at most {ENTRIES} threads and items may have a ttl: remove some, or leave ttl out"
         )))
     }
 

@@ -38,7 +38,9 @@ pub(crate) fn extract(asked: Option<&Value>, threads: &mut [Value]) -> Answer<()
     let mut paths = Vec::new();
     for (name, path) in asked.ok_or_else(wrong)? {
         let text = path.as_str().ok_or_else(wrong)?;
-        let path = steps(text).ok_or_else(|| Refusal::invalid(format!("no path: {text:?}")))?;
+        let path = steps(text).ok_or_else(|| Refusal::invalid(format!(
+                "extract: {text:?} is no path such as values.messages[-1].content, of at most {PATH_BYTES} bytes"
+            )))?;
         paths.push((name, path));
     }
     for thread in threads {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    expiry::{item_entry, later},
+    expiry::{item_entry, later, no_item_entry},
     platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has_matching},
@@ -56,10 +56,11 @@ fn due(minutes: f64) -> Option<Timestamp> {
 pub(crate) async fn put(asked: Asked) -> Answer {
     let (namespace, key, id) = name(&asked)?;
     let old = asked.platform.get::<Item>(asked.owner(), ITEM, &id).await?;
-    let ttl = asked.value("ttl").and_then(Value::as_f64);
-    if ttl.is_some_and(|minutes| minutes < 0.0) {
-        return Err(Refusal::invalid("ttl must not be negative"));
-    }
+    let minutes = |ttl: &Value| {
+        let minutes = ttl.as_f64().filter(|minutes| *minutes >= 0.0);
+        minutes.ok_or_else(|| Refusal::invalid("ttl must be a number of minutes from 0 on"))
+    };
+    let ttl = asked.value("ttl").map(minutes).transpose()?;
     let value = asked.value("value").cloned().unwrap_or_default();
     if !value.is_object() {
         return Err(Refusal::invalid("value must be an object"));
@@ -108,8 +109,9 @@ pub(crate) async fn get(asked: Asked) -> Answer<Response> {
 
 pub(crate) async fn delete(asked: Asked) -> Answer {
     let (_, _, id) = name(&asked)?;
-    let delete = RecordWrite::Delete { kind: ITEM, id };
-    asked.platform.put(asked.owner(), vec![delete]).await?;
+    let entry = no_item_entry(&id);
+    let item = RecordWrite::Delete { kind: ITEM, id };
+    asked.platform.put(asked.owner(), vec![item, entry]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

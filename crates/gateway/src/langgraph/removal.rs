@@ -8,12 +8,11 @@ use lyceum_graph::Claim;
 
 use super::{
     board::Stop,
-    ending::clear,
+    ending::{LEASE, clear},
     platform::Platform,
     refusal::{Answer, Refusal},
     resources::{RUN, THREAD, Thread, WEBHOOK, WEBHOOK_BODY},
     tape,
-    threads::LEASE,
 };
 
 /// How often a thread that is to be removed is looked at while runs come to it.

@@ -11,6 +11,9 @@ use super::{
     states,
 };
 
+/// The longest that a run may be put off, in seconds: a year.
+const LATEST: f64 = 31_536_000.0;
+
 /// What is told of a run. `tools` and `lifecycle` are told in a thread's stream only.
 const MODES: [&str; 11] = [
     "values",
@@ -86,9 +89,13 @@ pub(crate) fn check(body: &Value) -> Answer<()> {
         )));
     }
     if let Some(after) = given("after_seconds")
-        && !after.as_f64().is_some_and(|after| after >= 0.0)
+        && !after
+            .as_f64()
+            .is_some_and(|after| (0.0..=LATEST).contains(&after))
     {
-        return Err(Refusal::invalid("after_seconds must be a number from 0 on"));
+        return Err(Refusal::invalid(format!(
+            "after_seconds must be a number from 0 to {LATEST}"
+        )));
     }
     let limit = given("config").and_then(|config| config.get("recursion_limit"));
     if limit.is_some_and(|limit| limit.as_u64().is_none_or(|limit| limit == 0)) {

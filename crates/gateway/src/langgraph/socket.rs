@@ -26,13 +26,7 @@ use super::{
     refusal::{Answer, Refusal},
     request::{Asked, uuid},
 };
-use crate::{
-    edge::{
-        audit,
-        rate::{self, Standings},
-    },
-    error::ApiError,
-};
+use crate::error::ApiError;
 
 /// Subscriptions of one connection.
 const SUBSCRIPTIONS: usize = 16;
@@ -161,11 +155,7 @@ impl Connection {
     /// Counts a frame like a request.
     fn admit(&self) -> Result<(), ApiError> {
         let Asked { app, caller, .. } = &self.asked;
-        let (now, mut standings) = (app.uptime(), Standings::default());
-        app.addresses.take(self.asked.client, now, &mut standings)?;
-        rate::take(caller.allowances(), now, &mut standings)?;
-        audit::frame(caller, "/threads/{id}/stream/events");
-        Ok(())
+        app.admit_frame(caller, self.asked.client, "/threads/{id}/stream/events")
     }
 
     async fn frame(&mut self, text: &str) -> String {

@@ -3,8 +3,6 @@
 //! Invariant: a thread that runs is not written from outside. Deliberately absent: how a
 //! state is shown.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::Path,
@@ -29,8 +27,6 @@ use super::{
     states::{self, Reader},
 };
 use crate::error::ApiError;
-
-pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn create(asked: Asked) -> Answer<Json<Value>> {
     let id = match asked.text("thread_id") {
@@ -97,8 +93,8 @@ pub(crate) async fn update(Path(id): Path<String>, asked: Asked) -> Answer<Json<
             }
         })
         .await?;
-    ttl.iter().for_each(|ttl| expiries.written(ttl.due()));
     let changed = changed.ok_or_else(|| Refusal::not_found("Thread"))?;
+    ttl.iter().for_each(|ttl| expiries.written(ttl.due()));
     Ok(Json(changed.shown()))
 }
 
@@ -188,7 +184,9 @@ async fn found(asked: &Asked) -> Answer<Vec<Value>> {
     if let Some(status) = asked.text("status")
         && !["idle", "busy", "interrupted", "error"].contains(&status)
     {
-        return Err(Refusal::invalid("status is unknown"));
+        return Err(Refusal::invalid(
+            "status must be one of idle, busy, interrupted, error",
+        ));
     }
     let all = asked
         .platform

@@ -2,7 +2,7 @@
 //!
 //! Invariant: that something is owed, and what, is written with the end of the run, and stays until
 //! the address took it, refused it for good, or was tried [`TRIES`] times: a receiver may get the
-//! same twice, after a crash. Of several processes one sends at a time. Deliberately absent: how
+//! same twice, after a crash. Of several processes one at a time sends the same. Deliberately absent: how
 //! something is sent, and which addresses may be reached, which is the [`WebhookSender`]'s.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
@@ -85,7 +85,6 @@ pub trait WebhookSender: Send + Sync + fmt::Debug {
 struct Owed {
     address: String,
     /// The tenant of the run.
-    #[serde(default)]
     tenant: String,
     tries: u32,
     due: Timestamp,
@@ -212,7 +211,8 @@ impl Platform {
         let address = address.as_str();
         let address = address.ok_or_else(|| Refusal::invalid("webhook must be an address"))?;
         let sender = self.0.webhooks.as_ref();
-        let sender = sender.ok_or_else(|| Refusal::invalid("webhooks are off here"))?;
+        let sender =
+            sender.ok_or_else(|| Refusal::invalid("webhooks are off here: leave webhook out"))?;
         sender.check(address).map_err(|error| {
             let (WebhookError::Refused(why) | WebhookError::Failed(why)) = error;
             Refusal::invalid(format!("webhook: {why}"))

@@ -424,9 +424,13 @@ mod tests {
             journal.push(event(1));
             let (following, told) = (stored.clone(), journal.clone());
             let writing = tokio::spawn(async move { following.follow(&told).await });
-            while !stored.is_there(&Scope::local(), journal.id).await.unwrap() {
-                tokio::time::sleep(EVERY).await;
-            }
+            let there = async {
+                while !stored.is_there(&Scope::local(), journal.id).await.unwrap() {
+                    tokio::time::sleep(EVERY).await;
+                }
+            };
+            let patience = Duration::from_secs(60);
+            tokio::time::timeout(patience, there).await.unwrap();
             Self {
                 records,
                 stored,

@@ -10,15 +10,12 @@ use lyceum_core::{
     MemoryHints, MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId,
 };
 use serde_json::{Value, json};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
 use crate::{
     replicas::{Shared, count, depose},
     support::soon,
 };
-
-/// Beyond what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What goes wrong with calls that concern a kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,7 +322,7 @@ async fn who_was_taken_for_gone_gives_its_runs_up_before_it_has_another_name() {
             () = telling => {}
         }
     };
-    timeout(PATIENCE, either).await.unwrap();
+    soon(either).await;
 }
 
 #[tokio::test]
@@ -362,7 +359,7 @@ async fn a_run_that_comes_while_its_process_closes_is_left_to_others() {
         tokio::join!(one.platform.close(), async { line.let_go() });
     };
     let both = async { tokio::join!(coming, closing) };
-    let (run, ()) = timeout(PATIENCE, both).await.unwrap();
+    let (run, ()) = soon(both).await;
     let two = shared.process().await;
     shared.permits.add_permits(2);
     two.until(&thread, &run, "success").await;
@@ -386,5 +383,5 @@ async fn what_a_run_without_an_end_told_is_removed() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, removed).await.unwrap();
+    soon(removed).await;
 }

@@ -197,9 +197,11 @@ async fn what_a_removed_thread_or_run_owes_goes_with_it() {
     let (told, records) = (teller(0), Arc::default());
     let api = serve_platform(told.platform(&records), &[]).await;
     let (thread, _) = ran(&api, "https://example.org/a").await;
+    assert!(!records.every("lg_webhook").await.unwrap().is_empty());
     let path = format!("/threads/{thread}");
     api.ok("DELETE", &path, Value::Null).await;
     let (thread, run) = ran(&api, "https://example.org/b").await;
+    assert!(!records.every("lg_webhook").await.unwrap().is_empty());
     let path = format!("/threads/{thread}/runs/{run}");
     api.ok("DELETE", &path, Value::Null).await;
     for kind in ["lg_webhook", "lg_webhook_body"] {

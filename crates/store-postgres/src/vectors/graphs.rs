@@ -67,7 +67,7 @@ impl Graphs {
         }
     }
 
-    /// How many memories an owner has at least who gets one.
+    /// An owner who has more memories than this gets one.
     pub(super) fn from(&self) -> i64 {
         self.from
     }

@@ -118,13 +118,15 @@ pub(super) const LOOK: &str = "\
 /// From the nearest vectors of an owner to its memories. A few more are taken than asked for,
 /// because equals are put in the order of their ids.
 macro_rules! nearest {
-    ($best:literal) => {
+    ($best:literal, $also:literal) => {
         concat!(
             "WITH best AS MATERIALIZED ( \
                 SELECT v.memory, ",
             $best,
             " AS far FROM lyceum.embedding v \
-                WHERE v.space = $1 AND v.owner = $2 AND v.data IS NOT NULL \
+                WHERE v.space = $1 AND v.owner = $2",
+            $also,
+            " AND v.data IS NOT NULL \
                     AND v.memory NOT IN (SELECT p.id FROM lyceum.memory p \
                         WHERE p.owner = $2 AND p.bounded AND NOT ",
             holds!("p.", "(SELECT lyceum.now_ms())", "(SELECT lyceum.now_ms())"),
@@ -149,11 +151,13 @@ macro_rules! nearest {
 }
 
 /// By an exact comparison with all of the owner's.
-pub(super) const NEAREST: &str = nearest!("v.data <#> $3::vector");
+pub(super) const NEAREST: &str = nearest!("v.data <#> $3::vector", "");
 
 /// By the owner's own index; `SPACE`, `OWNER` and `DIMENSIONS` stand for numbers, which name it.
-pub(super) const NEAREST_BY_GRAPH: &str =
-    nearest!("(v.data::vector(DIMENSIONS)) <#> $3::vector(DIMENSIONS)");
+pub(super) const NEAREST_BY_GRAPH: &str = nearest!(
+    "(v.data::vector(DIMENSIONS)) <#> $3::vector(DIMENSIONS)",
+    " AND v.space = SPACE AND v.owner = OWNER"
+);
 
 pub(super) const COUNT: &str = "\
     SELECT (SELECT count(*) FROM lyceum.memory), \

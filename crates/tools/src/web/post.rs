@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lyceum_core::ToolError;
 use reqwest::header::CONTENT_TYPE;
 
-use super::{Resolver, Web, WebError, WebRules, parse, unreachable, wrong};
+use super::{Resolver, Web, WebError, WebRules, parse, unreachable};
 
 /// Sends JSON by POST.
 #[derive(Debug)]
@@ -61,9 +61,9 @@ impl WebPost {
             status @ (408 | 425 | 429 | 500..=599) => Err(ToolError::Transient {
                 detail: format!("the receiver answered with status {status}"),
             }),
-            status => Err(wrong(&format!(
-                "the receiver answered with status {status}"
-            ))),
+            status => Err(ToolError::Arguments {
+                detail: format!("the receiver answered with status {status}"),
+            }),
         }
     }
 }

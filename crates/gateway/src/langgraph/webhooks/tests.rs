@@ -193,9 +193,13 @@ async fn what_is_sent_goes_on_while_the_records_are_waited_for() {
     world.records.permits.forget_permits(999);
     world.owe("a/one", "hang", 1).await;
     let _tending = world.tend();
-    while world.records.looks.load(Ordering::SeqCst) < 2 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let looked = async {
+        while world.records.looks.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, looked).await.unwrap();
     world.sender.permits.add_permits(1);
     assert_eq!(world.next().await, "hang");
 }

@@ -191,4 +191,8 @@ async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
     };
     assert_eq!(job.lease.scope.tenant, bo.tenant);
     assert_eq!(store.dead(&ada, 9).await.unwrap(), []);
+    let buried = "SELECT phase, reason FROM lyceum.job WHERE tenant = 'acme'";
+    let buried = client.query_one(buried, &[]).await.unwrap();
+    let (phase, reason): (i16, &str) = (buried.get(0), buried.get(1));
+    assert_eq!((phase, reason), (2, "it does not open"));
 }
