@@ -164,4 +164,19 @@ mod tests {
         restore(dir.path(), &fresh);
         assert_eq!(fresh.today().spent, PicoUsd(0));
     }
+
+    #[test]
+    fn who_is_forgotten_is_in_no_form_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        let school = TenantId::new("school").unwrap();
+        forget(dir.path(), &school, None).unwrap();
+        fs::write(&file, "day = 1\n[tenants]\nschool = 9\nclub = 1\n").unwrap();
+        forget(dir.path(), &school, None).unwrap();
+        let left = fs::read_to_string(&file).unwrap();
+        assert!(!left.contains("school") && left.contains("club"), "{left}");
+        fs::write(&file, "school = ").unwrap();
+        let error = forget(dir.path(), &school, None).unwrap_err().to_string();
+        assert!(error.contains("mend or delete it"), "{error}");
+    }
 }
