@@ -1,12 +1,14 @@
 //! The suite that every store runs against its real engine.
 //!
 //! Each check works in tenants of its own, so the suite can run on a store in use and twice.
-//! A broken rule is a [`Violation`] and not a panic: the caller's test prints it.
+//! A broken rule is a [`Violation`] and not a panic: the caller's test prints it. Parts of
+//! the tests of stores that seal are in [`sealed`].
 
 mod beside;
 mod checks;
 mod jobs;
 mod memories;
+pub mod sealed;
 mod sessions;
 mod transfers;
 mod validity;

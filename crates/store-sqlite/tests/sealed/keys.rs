@@ -29,23 +29,6 @@ async fn a_wrong_or_missing_key_is_refused_and_nothing_is_written() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
-/// Changes the keys, or stops after so many portions.
-async fn change(store: &SqliteStore, portions: usize) -> bool {
-    store.wrap_keys().await.unwrap();
-    store.begin_keys().await.unwrap();
-    let mut progress = Progress::default();
-    for _ in 0..portions {
-        match store.reseal(progress).await.unwrap() {
-            Some(next) => progress = next,
-            None => {
-                store.end_keys().await.unwrap();
-                return true;
-            }
-        }
-    }
-    false
-}
-
 #[tokio::test]
 async fn a_clear_file_is_sealed_by_steps_that_may_be_cut_off() {
     let directory = tempfile::tempdir().unwrap();
@@ -56,36 +39,26 @@ async fn a_clear_file_is_sealed_by_steps_that_may_be_cut_off() {
         scope("acme", "bo"),
         scope("umbrella", "bo"),
     ];
-    let mut before = Vec::new();
     for one in &whose {
         fill(&store, one).await;
     }
-    for one in &whose {
-        before.push(told(&store, one).await.unwrap());
+    let mut before = Vec::new();
+    for one in whose {
+        let text = told(&store, &one).await.unwrap();
+        before.push((one, text));
     }
     store.close().await;
     assert!(!readable(&path).is_empty());
-    let mut portions = 0;
-    loop {
-        let store = SqliteStore::open(&path, options(KEY, Unsealed::Open)).unwrap();
-        let is_done = change(&store, portions).await;
-        // What is sealed and what is not yet are read alike.
-        for (one, before) in whose.iter().zip(&before) {
-            assert_eq!(
-                &told(&store, one).await.unwrap(),
-                before,
-                "after {portions}"
-            );
-        }
+    let open = async || SqliteStore::open(&path, options(KEY, Unsealed::Open)).unwrap();
+    let then = async |store: SqliteStore, has_ended: bool| {
         store.close().await;
-        if is_done {
-            break;
+        if !has_ended {
+            let half = SqliteStore::open(&path, options(KEY, Unsealed::Refuse));
+            assert!(half.is_err(), "a half sealed file is no sealed one");
         }
-        let half = SqliteStore::open(&path, options(KEY, Unsealed::Refuse));
-        assert!(half.is_err(), "a half sealed file is no sealed one");
-        portions += 1;
-    }
-    assert!(portions > 5, "{portions}");
+    };
+    // What is sealed and what is not yet are read alike.
+    sealed::change_by_steps(&before, open, told, then).await;
     assert_eq!(readable(&path), Vec::<&str>::new());
     let store = sealed(&path);
     assert_eq!(store.key_state().await.unwrap().unsealed, 0);
@@ -99,9 +72,10 @@ async fn keys_are_changed_by_steps_that_may_be_cut_off() {
     let store = sealed(&path);
     let whose = [scope("acme", "ada"), scope("umbrella", "bo")];
     let mut before = Vec::new();
-    for one in &whose {
-        fill(&store, one).await;
-        before.push(told(&store, one).await.unwrap());
+    for one in whose {
+        fill(&store, &one).await;
+        let text = told(&store, &one).await.unwrap();
+        before.push((one, text));
     }
     let keys = |path: &Path| -> Vec<(String, u32)> {
         let file = Connection::open(path).unwrap();
@@ -127,26 +101,8 @@ async fn keys_are_changed_by_steps_that_may_be_cut_off() {
         };
         SqliteStore::open(&path, options).unwrap()
     };
-    for portions in 0.. {
-        let store = open(both());
-        let is_done = change(&store, portions).await;
-        for (one, before) in whose.iter().zip(&before) {
-            assert_eq!(
-                &told(&store, one).await.unwrap(),
-                before,
-                "after {portions}"
-            );
-            // Writing goes on meanwhile.
-            let name = format!("turn-{portions}");
-            let extra = scope(one.tenant.as_str(), "carol");
-            store.append(&extra, &turn(&name)).await.unwrap();
-        }
-        store.close().await;
-        if is_done {
-            assert!(portions > 5, "{portions}");
-            break;
-        }
-    }
+    let then = async |store: SqliteStore, _| store.close().await;
+    sealed::change_by_steps(&before, async || open(both()), told, then).await;
     let new_keys = keys(&path);
     assert_eq!(new_keys.len(), 2, "old keys are gone: {new_keys:?}");
     assert!(new_keys.iter().all(|key| !old_keys.contains(key)));
@@ -154,7 +110,7 @@ async fn keys_are_changed_by_steps_that_may_be_cut_off() {
     let old = SqliteStore::open(&path, options(KEY, Unsealed::Refuse)).unwrap_err();
     assert!(matches!(old, OpenError::WrongKey { .. }), "{old}");
     let store = open(Masters::new(&[9; 32]));
-    for (one, before) in whose.iter().zip(&before) {
+    for (one, before) in &before {
         assert_eq!(&told(&store, one).await.unwrap(), before);
     }
     assert!(store.verify().await.unwrap().is_sound());

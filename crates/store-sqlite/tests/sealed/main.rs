@@ -10,32 +10,18 @@ mod rows;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use lyceum_core::{
-    Expect, RecordStore, RecordWrite, Role, Scope, SessionId, TenantId, UserId, Vector,
-};
+use lyceum_core::{RecordStore, Scope, TenantId, Vector};
 use lyceum_graph::{Claim as LeaseClaim, Saver as _, ThreadId};
 use lyceum_memory::{
-    Claim, ClaimRequest, JobResults, JobStore, MemoryId, MemoryKind, MemoryStore, NewJob,
-    NewMemory, NewMessage, NewTurn, NewVector, Progress, SessionStore, StoreCheck, StoreError,
-    StoreKeys, Summary, TurnId, VectorSpace, VectorStore, Whose,
+    Claim, ClaimRequest, JobStore, MemoryStore, NewTurn, NewVector, SessionStore, StoreCheck,
+    StoreError, StoreKeys, VectorSpace, VectorStore, Whose,
+    conformance::sealed::{self, PLANTED, id, scope, turn},
 };
 use lyceum_store_sqlite::{Encryption, OpenError, SqliteOptions, SqliteStore, Unsealed};
 use lyceum_vault::{Masters, OpenError as Why};
 use rusqlite::Connection;
-use serde_json::json;
 
 const KEY: [u8; 32] = [7; 32];
-/// Words that nothing says by itself.
-const PLANTED: [&str; 8] = [
-    "Quastenflosser",
-    "Zwiebelkuchen",
-    "Hagebutte",
-    "Donnerkeil",
-    "Flaschenzug",
-    "Kaltmamsell",
-    "Muckefuck",
-    "Pustekuchen",
-];
 
 fn options(key: [u8; 32], unsealed: Unsealed) -> SqliteOptions {
     SqliteOptions {
@@ -51,17 +37,6 @@ fn sealed(path: &Path) -> SqliteStore {
     SqliteStore::open(path, options(KEY, Unsealed::Refuse)).unwrap()
 }
 
-fn scope(tenant: &str, user: &str) -> Scope {
-    let mut scope = Scope::local().with_session(SessionId::new("s").unwrap());
-    scope.tenant = TenantId::new(tenant).unwrap();
-    scope.user = UserId::new(user).unwrap();
-    scope
-}
-
-fn id(name: &str) -> MemoryId {
-    MemoryId::new(name).unwrap()
-}
-
 fn space() -> VectorSpace {
     VectorSpace {
         model: "numbers".into(),
@@ -69,71 +44,9 @@ fn space() -> VectorSpace {
     }
 }
 
-fn turn(name: &str) -> NewTurn {
-    let [fish, cake, berry, stone, ..] = PLANTED;
-    NewTurn {
-        turn_id: TurnId::new(name).unwrap(),
-        topic: format!("about a {fish}"),
-        messages: vec![
-            NewMessage {
-                role: Role::User,
-                content: format!("{name}: a {cake} is a cake"),
-            },
-            NewMessage {
-                role: Role::Assistant,
-                content: format!("{name}: why?"),
-            },
-        ],
-        memories: vec![NewMemory {
-            id: id(&format!("memory-{name}")),
-            context: format!("on the day of the {stone}"),
-            ..NewMemory::new(
-                MemoryKind::Episode,
-                fish,
-                format!("{name}: the {berry} is red"),
-            )
-        }],
-        jobs: vec![NewJob {
-            kind: "note".into(),
-            payload: json!({ "about": PLANTED[4] }),
-        }],
-    }
-}
-
-/// Fills a store with everything that holds words, and says what it has to say of a scope.
+/// Fills a store with everything that holds words.
 async fn fill(store: &SqliteStore, scope: &Scope) {
-    for name in ["one", "two"] {
-        store.append(scope, &turn(name)).await.unwrap();
-    }
-    let request = ClaimRequest {
-        kinds: &["note"],
-        lease: Duration::from_secs(60),
-        max_attempts: 3,
-    };
-    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
-        panic!("no job");
-    };
-    assert_eq!(job.payload, json!({ "about": PLANTED[4] }));
-    let results = JobResults {
-        summary: Some(Summary {
-            upto_seq: 2,
-            text: format!("a {} was spoken of", PLANTED[5]),
-        }),
-        ..JobResults::default()
-    };
-    JobStore::complete(store, &job.lease, &results)
-        .await
-        .unwrap();
-    let write = RecordWrite::Put {
-        kind: "answer",
-        id: "a".into(),
-        group: String::new(),
-        body: format!("{{\"text\":\"{}\"}}", PLANTED[6]),
-        expect: Expect::Anything,
-    };
-    RecordStore::write(store, &scope.tenant, vec![write])
-        .await
-        .unwrap();
+    sealed::fill(store, scope).await;
     let vectors: Vec<NewVector> = ["memory-one", "memory-two"]
         .map(|name| NewVector {
             scope: scope.clone(),
@@ -146,19 +59,9 @@ async fn fill(store: &SqliteStore, scope: &Scope) {
 
 /// All that a store has to say of a scope.
 async fn told(store: &SqliteStore, scope: &Scope) -> Result<String, StoreError> {
-    let session = store.session(scope).await?;
-    let messages = store.messages(scope, None, 9).await?;
-    let memories = MemoryStore::list(store, scope, None, 9).await?;
-    let found = store.search(scope, "Hagebutte 光", 9).await?;
+    let told = sealed::told(store, scope).await?;
     let near = store.nearest(scope, &space(), &[1.0, 0.0], 9, &[]).await?;
-    let record = RecordStore::read(store, &scope.tenant, "answer", "a").await;
-    let record = record.map_err(|error| StoreError::Internal {
-        source: error.source,
-    })?;
-    let jobs = store.dead(scope, 9).await?;
-    Ok(format!(
-        "{session:?} {messages:?} {memories:?} {found:?} {near:?} {record:?} {jobs:?}"
-    ))
+    Ok(format!("{told} {near:?}"))
 }
 
 /// The words that stand in a file, its log or beside it, in the clear.

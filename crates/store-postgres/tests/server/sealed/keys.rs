@@ -77,23 +77,6 @@ async fn a_process_without_the_key_writes_nothing_once_the_database_is_encrypted
     assert_eq!(dump(&client).await, before);
 }
 
-/// Changes the keys, or stops after so many portions.
-async fn change(store: &PostgresStore, portions: usize) -> bool {
-    store.wrap_keys().await.unwrap();
-    store.begin_keys().await.unwrap();
-    let mut progress = Progress::default();
-    for _ in 0..portions {
-        match store.reseal(progress).await.unwrap() {
-            Some(next) => progress = next,
-            None => {
-                store.end_keys().await.unwrap();
-                return true;
-            }
-        }
-    }
-    false
-}
-
 #[tokio::test]
 async fn a_clear_database_is_sealed_by_steps_that_may_be_cut_off() {
     let address = SERVER.database().unwrap();
@@ -104,34 +87,26 @@ async fn a_clear_database_is_sealed_by_steps_that_may_be_cut_off() {
         scope("acme", "bo"),
         scope("umbrella", "bo"),
     ];
-    let mut before = Vec::new();
     for one in &whose {
         fill(&store, one).await;
     }
-    for one in &whose {
-        before.push(told(&store, one).await.unwrap());
+    let mut before = Vec::new();
+    for one in whose {
+        let text = told(&store, &one).await.unwrap();
+        before.push((one, text));
     }
-    let mut portions = 0;
-    loop {
+    let open = async || {
         let store = PostgresStore::open(&address, key(Unsealed::Open)).await;
-        let store = store.unwrap();
-        let is_done = change(&store, portions).await;
-        // What is sealed and what is not yet are read alike.
-        for (one, before) in whose.iter().zip(&before) {
-            assert_eq!(
-                &told(&store, one).await.unwrap(),
-                before,
-                "after {portions}"
-            );
+        store.unwrap()
+    };
+    let then = async |_, has_ended: bool| {
+        if !has_ended {
+            let half = PostgresStore::open(&address, key(Unsealed::Refuse)).await;
+            assert!(half.is_err(), "a half sealed database is no sealed one");
         }
-        if is_done {
-            break;
-        }
-        let half = PostgresStore::open(&address, key(Unsealed::Refuse)).await;
-        assert!(half.is_err(), "a half sealed database is no sealed one");
-        portions += 1;
-    }
-    assert!(portions > 5, "{portions}");
+    };
+    // What is sealed and what is not yet are read alike.
+    change_by_steps(&before, open, told, then).await;
     let client = by_hand(&address).await;
     assert_eq!(readable(&client).await, Vec::<&str>::new());
     let store = sealed(&address).await;
@@ -152,35 +127,19 @@ async fn keys_are_changed_by_steps_that_may_be_cut_off() {
     let store = sealed(&address).await;
     let whose = [scope("acme", "ada"), scope("umbrella", "bo")];
     let mut before = Vec::new();
-    for one in &whose {
-        fill(&store, one).await;
-        before.push(told(&store, one).await.unwrap());
+    for one in whose {
+        fill(&store, &one).await;
+        let text = told(&store, &one).await.unwrap();
+        before.push((one, text));
     }
     let client = by_hand(&address).await;
     let old_keys = versions(&client).await;
-    let both = || {
-        let masters = Masters::new(&[9; 32]).and_old(&KEY);
-        with(masters, Unsealed::Refuse)
+    let open = async || {
+        let both = Masters::new(&[9; 32]).and_old(&KEY);
+        let store = PostgresStore::open(&address, with(both, Unsealed::Refuse)).await;
+        store.unwrap()
     };
-    for portions in 0.. {
-        let store = PostgresStore::open(&address, both()).await.unwrap();
-        let is_done = change(&store, portions).await;
-        for (one, before) in whose.iter().zip(&before) {
-            assert_eq!(
-                &told(&store, one).await.unwrap(),
-                before,
-                "after {portions}"
-            );
-            // Writing goes on meanwhile.
-            let name = format!("turn-{portions}");
-            let extra = scope(one.tenant.as_str(), "carol");
-            store.append(&extra, &turn(&name)).await.unwrap();
-        }
-        if is_done {
-            assert!(portions > 5, "{portions}");
-            break;
-        }
-    }
+    change_by_steps(&before, open, told, async |_, _| ()).await;
     let new_keys = versions(&client).await;
     assert_eq!(new_keys.len(), 2, "old keys are gone: {new_keys:?}");
     assert!(new_keys.iter().all(|key| !old_keys.contains(key)));
@@ -190,7 +149,7 @@ async fn keys_are_changed_by_steps_that_may_be_cut_off() {
     assert!(matches!(old, OpenError::WrongKey { .. }), "{old}");
     let options = with(Masters::new(&[9; 32]), Unsealed::Refuse);
     let store = PostgresStore::open(&address, options).await.unwrap();
-    for (one, before) in whose.iter().zip(&before) {
+    for (one, before) in &before {
         assert_eq!(&told(&store, one).await.unwrap(), before);
     }
     assert!(store.verify().await.unwrap().is_sound());
@@ -248,7 +207,7 @@ async fn keys_are_changed_beside_servers_that_write() {
 async fn whoever_writes_waits_while_keys_change() {
     let address = SERVER.database().unwrap();
     let (store, whose) = (Arc::new(sealed(&address).await), scope("acme", "ada"));
-    fill(&store, &whose).await;
+    fill(&*store, &whose).await;
     let (changing, looking) = (by_hand(&address).await, by_hand(&address).await);
     let hold = "BEGIN; SELECT lyceum.hold_keys(NULL)";
     changing.batch_execute(hold).await.unwrap();

@@ -6,32 +6,20 @@ mod slow;
 
 use std::{sync::Arc, time::Duration};
 
-use lyceum_core::{Expect, RecordStore, RecordWrite, Role, Scope, SessionId, TenantId, UserId};
+use lyceum_core::{Expect, RecordStore, RecordWrite, TenantId};
 use lyceum_graph::{Claim as LeaseClaim, Saver as _, ThreadId};
 use lyceum_memory::{
-    Claim, ClaimRequest, JobResults, JobStore, MemoryId, MemoryKind, MemoryStore, NewJob,
-    NewMemory, NewMessage, NewTurn, Progress, SessionArchive, SessionStore, StoreCheck, StoreError,
-    StoreKeys, Summary, TurnId, Whose,
+    Claim, ClaimRequest, JobStore, MemoryKind, MemoryStore, NewMemory, NewTurn, SessionArchive,
+    SessionStore, StoreCheck, StoreError, StoreKeys, Whose,
+    conformance::sealed::{PLANTED, change, change_by_steps, fill, id, scope, told, turn},
 };
 use lyceum_store_postgres::{Encryption, OpenError, PostgresOptions, PostgresStore, Unsealed};
 use lyceum_vault::{Masters, OpenError as Why};
-use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
 use crate::SERVER;
 
 pub(crate) const KEY: [u8; 32] = [7; 32];
-/// Words that nothing says by itself.
-const PLANTED: [&str; 8] = [
-    "Quastenflosser",
-    "Zwiebelkuchen",
-    "Hagebutte",
-    "Donnerkeil",
-    "Flaschenzug",
-    "Kaltmamsell",
-    "Muckefuck",
-    "Pustekuchen",
-];
 
 fn with(masters: Masters, unsealed: Unsealed) -> PostgresOptions {
     PostgresOptions {
@@ -56,100 +44,6 @@ async fn by_hand(address: &str) -> Client {
     let rights = "SET lyceum.operator = 'on'";
     client.batch_execute(rights).await.unwrap();
     client
-}
-
-fn scope(tenant: &str, user: &str) -> Scope {
-    let mut scope = Scope::local().with_session(SessionId::new("s").unwrap());
-    scope.tenant = TenantId::new(tenant).unwrap();
-    scope.user = UserId::new(user).unwrap();
-    scope
-}
-
-fn id(name: &str) -> MemoryId {
-    MemoryId::new(name).unwrap()
-}
-
-fn turn(name: &str) -> NewTurn {
-    let [fish, cake, berry, stone, ..] = PLANTED;
-    NewTurn {
-        turn_id: TurnId::new(name).unwrap(),
-        topic: format!("about a {fish}"),
-        messages: vec![
-            NewMessage {
-                role: Role::User,
-                content: format!("{name}: a {cake} is a cake"),
-            },
-            NewMessage {
-                role: Role::Assistant,
-                content: format!("{name}: why?"),
-            },
-        ],
-        memories: vec![NewMemory {
-            id: id(&format!("memory-{name}")),
-            context: format!("on the day of the {stone}"),
-            ..NewMemory::new(
-                MemoryKind::Episode,
-                fish,
-                format!("{name}: the {berry} is red"),
-            )
-        }],
-        jobs: vec![NewJob {
-            kind: "note".into(),
-            payload: json!({ "about": PLANTED[4] }),
-        }],
-    }
-}
-
-/// Fills a store with everything that holds words, and says what it has to say of a scope.
-async fn fill(store: &PostgresStore, scope: &Scope) {
-    for name in ["one", "two"] {
-        store.append(scope, &turn(name)).await.unwrap();
-    }
-    let request = ClaimRequest {
-        kinds: &["note"],
-        lease: Duration::from_secs(60),
-        max_attempts: 3,
-    };
-    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
-        panic!("no job");
-    };
-    assert_eq!(job.payload, json!({ "about": PLANTED[4] }));
-    let results = JobResults {
-        summary: Some(Summary {
-            upto_seq: 2,
-            text: format!("a {} was spoken of", PLANTED[5]),
-        }),
-        ..JobResults::default()
-    };
-    JobStore::complete(store, &job.lease, &results)
-        .await
-        .unwrap();
-    let write = RecordWrite::Put {
-        kind: "answer",
-        id: "a".into(),
-        group: String::new(),
-        body: format!("{{\"text\":\"{}\"}}", PLANTED[6]),
-        expect: Expect::Anything,
-    };
-    RecordStore::write(store, &scope.tenant, vec![write])
-        .await
-        .unwrap();
-}
-
-/// All that a store has to say of a scope.
-async fn told(store: &PostgresStore, scope: &Scope) -> Result<String, StoreError> {
-    let session = store.session(scope).await?;
-    let messages = store.messages(scope, None, 9).await?;
-    let memories = MemoryStore::list(store, scope, None, 9).await?;
-    let found = store.search(scope, "Hagebutte 光", 9).await?;
-    let record = RecordStore::read(store, &scope.tenant, "answer", "a").await;
-    let record = record.map_err(|error| StoreError::Internal {
-        source: error.source,
-    })?;
-    let jobs = store.dead(scope, 9).await?;
-    Ok(format!(
-        "{session:?} {messages:?} {memories:?} {found:?} {record:?} {jobs:?}"
-    ))
 }
 
 /// The words that stand in a table, in the clear: as text, or in the bytes of a column.
@@ -319,7 +213,7 @@ async fn many_first_writers_of_a_tenant_make_one_key() {
         writers.spawn(async move {
             let whose = scope("acme", &format!("user-{number}"));
             store.append(&whose, &turn("one")).await.unwrap();
-            told(&store, &whose).await.unwrap();
+            told(&*store, &whose).await.unwrap();
         });
     }
     while let Some(written) = writers.join_next().await {
