@@ -35,6 +35,26 @@ pub struct Progress {
     pub sealed: u64,
 }
 
+impl Progress {
+    /// Where the change is once a portion was `done`: the last row that was looked at, and how
+    /// many were sealed anew; `None` where there was none left of what is being sealed.
+    #[must_use]
+    pub const fn after(self, done: Option<(i64, u64)>) -> Self {
+        match done {
+            Some((row, sealed)) => Self {
+                row,
+                sealed: self.sealed + sealed,
+                ..self
+            },
+            None => Self {
+                step: self.step + 1,
+                row: 0,
+                ..self
+            },
+        }
+    }
+}
+
 /// Changes the keys of a store. All calls are the operator's and concern all tenants.
 ///
 /// # Cancel safety

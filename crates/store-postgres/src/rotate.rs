@@ -1,15 +1,12 @@
 //! The port of keys: changes them in the order that lets it end anywhere, beside servers too.
 //!
-//! Begun and ended when nobody writes, for the moment of one transaction each; in between, rows are
-//! sealed anew in portions. A tenant with two keys, or with one that accepts clear rows, is in the
-//! middle of it. Invariant: whoever writes after the beginning seals with the new key, so that what
-//! was gone over needs no second look.
-
-use std::collections::BTreeSet;
+//! Begun and ended when nobody writes, for the moment of one transaction each, with the keys that a
+//! [`Rotation`] says; in between, rows are sealed anew in portions. Invariant: whoever writes after
+//! the beginning seals with the new key, so that what was gone over needs no second look.
 
 use async_trait::async_trait;
 use lyceum_memory::{KeyState, Progress, StoreError, StoreKeys};
-use lyceum_vault::{Clear, KeyRing, Masters, OpenError, OpenedKeys, Wrapped};
+use lyceum_vault::{Beginning, Keyed, Masters, OpenError, OpenedKeys, Rotation};
 use tokio_postgres::NoTls;
 
 use crate::{
@@ -53,81 +50,58 @@ fn failed(source: OpenError) -> Failure {
     })
 }
 
-fn accepts(masters: &Masters, tenant: &str, keys: &[Wrapped]) -> Result<bool, Failure> {
-    let opened = masters.open(tenant, keys).map_err(failed)?;
-    Ok(opened.clear() == Clear::Accepted)
+async fn rotation<'a>(session: &Session, masters: &'a Masters) -> Result<Rotation<'a>, Failure> {
+    let mut keyed = Vec::new();
+    for (tenant, keys) in all_keys(session).await? {
+        let clear = masters.open(&tenant, &keys).map_err(failed)?.clear();
+        keyed.push(Keyed {
+            tenant,
+            keys,
+            clear,
+        });
+    }
+    Ok(Rotation { masters, keyed })
 }
 
 async fn state(session: &Session, masters: &Masters) -> Result<KeyState, Failure> {
-    let mut state = KeyState::default();
-    let mut sealed = BTreeSet::new();
-    for (tenant, keys) in all_keys(session).await? {
-        state.tenants += 1;
-        state.changing += u64::from(keys.len() > 1);
-        let newest = |key: &Wrapped| KeyRing::sealed_by(&key.bytes) == Ok(masters.newest());
-        state.outdated += u64::from(!keys.iter().all(newest));
-        if !accepts(masters, &tenant, &keys)? {
-            sealed.insert(tenant);
-        }
-    }
-    let clear = with_rows(session).await?;
-    state.unsealed = clear.difference(&sealed).count() as u64;
-    Ok(state)
+    let rotation = rotation(session, masters).await?;
+    Ok(KeyState {
+        tenants: rotation.tenants(),
+        unsealed: rotation.unsealed(&with_rows(session).await?),
+        changing: rotation.changing(),
+        outdated: rotation.outdated(),
+    })
 }
 
 async fn wrap(session: &Session, masters: &Masters) -> Result<u64, Failure> {
-    let mut wrapped = 0;
-    for (tenant, keys) in all_keys(session).await? {
-        let clear = match accepts(masters, &tenant, &keys)? {
-            true => Clear::Accepted,
-            false => Clear::Refused,
-        };
-        for key in &keys {
-            if let Some(anew) = masters.rewrap(&tenant, key, clear).map_err(failed)? {
-                keep(session, &tenant, &anew).await?;
-                wrapped += 1;
-            }
-        }
+    let rotation = rotation(session, masters).await?;
+    let wrapped = rotation.wrap().map_err(failed)?;
+    for (tenant, key) in &wrapped {
+        keep(session, tenant, key).await?;
     }
-    Ok(wrapped)
+    Ok(wrapped.len() as u64)
 }
 
 async fn begin(session: &Session, masters: &Masters) -> Result<u64, Failure> {
-    let known = all_keys(session).await?;
-    let (mut under_way, mut begun) = (0, 0);
-    for (tenant, keys) in &known {
-        let is_clear = accepts(masters, tenant, keys)?;
-        under_way += u64::from(keys.len() > 1 || is_clear);
-    }
-    let have: BTreeSet<&String> = known.iter().map(|(tenant, _)| tenant).collect();
+    let rotation = rotation(session, masters).await?;
     let with_rows = with_rows(session).await?;
-    for tenant in with_rows.iter().filter(|tenant| !have.contains(tenant)) {
-        let key = masters.make(tenant, None, Clear::Accepted)?;
-        keep(session, tenant, &key).await?;
-        begun += 1;
+    let Beginning { tenants, made } = rotation.begin(&with_rows)?;
+    for (tenant, key) in &made {
+        keep(session, tenant, key).await?;
     }
-    if under_way + begun == 0 {
-        for (tenant, keys) in &known {
-            let newest = keys.last().map(|key| key.version);
-            let key = masters.make(tenant, newest, Clear::Refused)?;
-            keep(session, tenant, &key).await?;
-            begun += 1;
-        }
-    }
-    Ok(under_way + begun)
+    Ok(tenants)
 }
 
 const DESTROY: &str = "DELETE FROM lyceum.tenant_key WHERE tenant = $1 AND version < $2";
 
 async fn end(session: &Session, masters: &Masters) -> Result<u64, Failure> {
+    let rotation = rotation(session, masters).await?;
     let mut destroyed = 0;
-    for (tenant, keys) in all_keys(session).await? {
-        let Some(newest) = keys.last() else { continue };
-        let version = i64::from(newest.version);
-        destroyed += session.execute(DESTROY, &[&tenant, &version]).await?;
-        let sealed = masters.rewrap(&tenant, newest, Clear::Refused);
-        if let Some(sealed) = sealed.map_err(failed)? {
-            keep(session, &tenant, &sealed).await?;
+    for ending in rotation.end().map_err(failed)? {
+        let newest = i64::from(ending.newest);
+        destroyed += session.execute(DESTROY, &[&ending.tenant, &newest]).await?;
+        if let Some(key) = &ending.key {
+            keep(session, ending.tenant, key).await?;
         }
     }
     Ok(destroyed)
@@ -139,12 +113,8 @@ impl PostgresStore {
         self.operate("was_clear", |session: Held| async move {
             let masters = masters(self.keys())?;
             let work = async {
-                for (tenant, keys) in all_keys(&session).await? {
-                    if accepts(masters, &tenant, &keys)? {
-                        return Ok(true);
-                    }
-                }
-                Ok::<_, Failure>(false)
+                let rotation = rotation(&session, masters).await?;
+                Ok::<_, Failure>(rotation.may_be_clear())
             };
             session.snapshot(Whose::Operator, work).await
         })
@@ -221,18 +191,7 @@ impl StoreKeys for PostgresStore {
             };
             session.write(Whose::Operator, |_| work).await
         });
-        Ok(done.await?.map(|done| match done {
-            Some((row, sealed)) => Progress {
-                row,
-                sealed: from.sealed + sealed,
-                ..from
-            },
-            None => Progress {
-                step: from.step + 1,
-                row: 0,
-                ..from
-            },
-        }))
+        Ok(done.await?.map(|done| from.after(done)))
     }
 
     async fn end_keys(&self) -> Result<u64, StoreError> {

@@ -1,13 +1,13 @@
 //! The port of keys: changes them in the order that lets it end anywhere.
 //!
-//! Begun and ended in one transaction each; in between, rows are sealed anew in portions. A tenant
-//! with two keys, or with one that accepts clear rows, is in the middle of it.
+//! Begun and ended in one transaction each, with the keys that a [`Rotation`] says; in between, rows
+//! are sealed anew in portions.
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use lyceum_memory::{KeyState, Progress, StoreError, StoreKeys};
-use lyceum_vault::{Clear, KeyRing, Masters, Wrapped};
+use lyceum_vault::{Beginning, Clear, Keyed, Masters, Rotation, Wrapped};
 
 use crate::{
     SqliteStore,
@@ -65,90 +65,58 @@ fn with_rows(db: &Db<'_>) -> rusqlite::Result<BTreeSet<String>> {
     )
 }
 
-fn accepts(db: &Db<'_>, tenant: &str) -> Result<bool, Failure> {
-    let texts = db.texts(tenant)?;
-    Ok(texts
-        .keys()
-        .is_some_and(|keys| keys.clear() == Clear::Accepted))
+fn rotation<'a>(db: &Db<'a>) -> Result<Rotation<'a>, Failure> {
+    let masters = masters(db.keys)?;
+    let keyed = all(db)?.into_iter().map(|(tenant, keys)| {
+        let texts = db.texts(&tenant)?;
+        let clear = texts.keys().map_or(Clear::Refused, |keys| keys.clear());
+        Ok(Keyed {
+            tenant,
+            keys,
+            clear,
+        })
+    });
+    let keyed = keyed.collect::<Result<_, Failure>>()?;
+    Ok(Rotation { masters, keyed })
 }
 
 fn state(db: &Db<'_>) -> Result<KeyState, Failure> {
-    let masters = masters(db.keys)?;
-    let mut state = KeyState::default();
-    let mut sealed = BTreeSet::new();
-    for (tenant, keys) in all(db)? {
-        state.tenants += 1;
-        state.changing += u64::from(keys.len() > 1);
-        let newest = |key: &Wrapped| KeyRing::sealed_by(&key.bytes) == Ok(masters.newest());
-        state.outdated += u64::from(!keys.iter().all(newest));
-        if !accepts(db, &tenant)? {
-            sealed.insert(tenant);
-        }
-    }
-    let clear = with_rows(db)?;
-    state.unsealed = clear.difference(&sealed).count() as u64;
-    Ok(state)
+    let rotation = rotation(db)?;
+    Ok(KeyState {
+        tenants: rotation.tenants(),
+        unsealed: rotation.unsealed(&with_rows(db)?),
+        changing: rotation.changing(),
+        outdated: rotation.outdated(),
+    })
 }
 
 fn wrap(db: &Db<'_>) -> Result<u64, Failure> {
-    let masters = masters(db.keys)?;
-    let mut wrapped = 0;
-    for (tenant, keys) in all(db)? {
-        let clear = match accepts(db, &tenant)? {
-            true => Clear::Accepted,
-            false => Clear::Refused,
-        };
-        for key in &keys {
-            if let Some(anew) = masters.rewrap(&tenant, key, clear).map_err(failed)? {
-                db.keep(&tenant, &anew)?;
-                wrapped += 1;
-            }
-        }
+    let rotation = rotation(db)?;
+    let wrapped = rotation.wrap().map_err(failed)?;
+    for (tenant, key) in &wrapped {
+        db.keep(tenant, key)?;
     }
-    Ok(wrapped)
+    Ok(wrapped.len() as u64)
 }
 
 fn begin(db: &Db<'_>) -> Result<u64, Failure> {
-    let masters = masters(db.keys)?;
-    let known = all(db)?;
-    let mut under_way = known.iter().filter(|(_, keys)| keys.len() > 1).count() as u64;
-    for (tenant, _) in &known {
-        under_way += u64::from(accepts(db, tenant)?);
+    let (rotation, with_rows) = (rotation(db)?, with_rows(db)?);
+    let Beginning { tenants, made } = rotation.begin(&with_rows).map_err(failed)?;
+    for (tenant, key) in &made {
+        db.keep(tenant, key)?;
     }
-    let have: BTreeSet<&String> = known.iter().map(|(tenant, _)| tenant).collect();
-    let mut begun = 0;
-    for tenant in with_rows(db)?
-        .iter()
-        .filter(|tenant| !have.contains(tenant))
-    {
-        let key = masters.make(tenant, None, Clear::Accepted);
-        db.keep(tenant, &key.map_err(failed)?)?;
-        begun += 1;
-    }
-    if under_way + begun == 0 {
-        for (tenant, keys) in &known {
-            let newest = keys.last().map(|key| key.version);
-            let key = masters.make(tenant, newest, Clear::Refused);
-            db.keep(tenant, &key.map_err(failed)?)?;
-            begun += 1;
-        }
-    }
-    Ok(under_way + begun)
+    Ok(tenants)
 }
 
 fn end(db: &Db<'_>) -> Result<u64, Failure> {
-    let masters = masters(db.keys)?;
+    let rotation = rotation(db)?;
     let mut destroyed = 0;
-    for (tenant, mut keys) in all(db)? {
-        let Some(newest) = keys.pop() else { continue };
-        for old in keys {
-            destroyed += db
-                .prepare_cached("DELETE FROM tenant_key WHERE tenant = ?1 AND version = ?2")?
-                .execute((&tenant, old.version))? as u64;
-        }
-        let sealed = masters.rewrap(&tenant, &newest, Clear::Refused);
-        if let Some(sealed) = sealed.map_err(failed)? {
-            db.keep(&tenant, &sealed)?;
+    for ending in rotation.end().map_err(failed)? {
+        destroyed += db
+            .prepare_cached("DELETE FROM tenant_key WHERE tenant = ?1 AND version < ?2")?
+            .execute((ending.tenant, ending.newest))? as u64;
+        if let Some(key) = &ending.key {
+            db.keep(ending.tenant, key)?;
         }
     }
     Ok(destroyed)
@@ -175,18 +143,7 @@ impl StoreKeys for SqliteStore {
             let Some(step) = STEPS.get(from.step as usize) else {
                 return Ok(None);
             };
-            Ok(Some(match step(db, from.row)? {
-                Some((row, sealed)) => Progress {
-                    row,
-                    sealed: from.sealed + sealed,
-                    ..from
-                },
-                None => Progress {
-                    step: from.step + 1,
-                    row: 0,
-                    ..from
-                },
-            }))
+            Ok(Some(from.after(step(db, from.row)?)))
         })
         .await
     }
