@@ -1,6 +1,6 @@
 //! What the tests of sealed stores have in common: words to look for, calls that store and read
-//! them, and changes of keys that are cut off. They need what a store does to its files, so the
-//! tests themselves are the store's own.
+//! them, what is told of rows that somebody changed, and changes of keys that are cut off. They need
+//! what a store does to its files, so the tests themselves are the store's own.
 //!
 //! A failure is a panic, as in the tests that these are parts of.
 
@@ -10,14 +10,15 @@
     reason = "these are parts of tests: a test fails by panicking"
 )]
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use lyceum_core::{Expect, RecordStore, RecordWrite, Role, Scope, SessionId, TenantId, UserId};
 use serde_json::json;
 
 use crate::{
     Claim, ClaimRequest, JobResults, JobStore, MemoryId, MemoryKind, MemoryStore, NewJob,
-    NewMemory, NewMessage, NewTurn, Progress, SessionStore, StoreError, StoreKeys, Summary, TurnId,
+    NewMemory, NewMessage, NewTurn, Progress, SessionStore, StoreCheck, StoreError, StoreKeys,
+    Summary, TurnId, Whose,
 };
 
 /// Words that nothing says by itself. [`fill`] stores all but the last.
@@ -31,6 +32,13 @@ pub const PLANTED: [&str; 8] = [
     "Muckefuck",
     "Pustekuchen",
 ];
+
+/// What claims the jobs of [`turn`].
+pub const NOTES: ClaimRequest<'static> = ClaimRequest {
+    kinds: &["note"],
+    lease: Duration::from_secs(60),
+    max_attempts: 3,
+};
 
 /// The session `s` of a tenant's user.
 ///
@@ -102,12 +110,7 @@ pub async fn fill(store: &(impl SessionStore + JobStore + RecordStore), scope: &
     for name in ["one", "two"] {
         store.append(scope, &turn(name)).await.unwrap();
     }
-    let request = ClaimRequest {
-        kinds: &["note"],
-        lease: Duration::from_secs(60),
-        max_attempts: 3,
-    };
-    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
+    let Claim::Job(job) = store.claim(&NOTES).await.unwrap() else {
         panic!("no job");
     };
     assert_eq!(job.payload, json!({ "about": PLANTED[4] }));
@@ -154,6 +157,155 @@ pub async fn told(
     Ok(format!(
         "{session:?} {messages:?} {memories:?} {found:?} {record:?} {jobs:?}"
     ))
+}
+
+/// The table and the name of the row that does not open, where `E` is why.
+///
+/// # Panics
+///
+/// Where the error is another.
+#[must_use]
+pub fn sealed_row<E: Error + 'static>(error: &StoreError) -> (&'static str, String) {
+    match error {
+        StoreError::Sealed { table, row, source } => {
+            assert!(source.downcast_ref::<E>().is_some(), "{source:?}");
+            (table, row.clone())
+        }
+        other => panic!("another error: {other:?}"),
+    }
+}
+
+/// Checks a store that was filled with the scope, closed and opened again: it tells `text`, which
+/// has the planted words in it, is sound, tells the same from an index that was made anew, and knows
+/// a repeated turn from another of its name.
+///
+/// # Panics
+///
+/// Where one of these is not so.
+pub async fn keeps<S: SessionStore + StoreCheck>(
+    store: &S,
+    whose: &Scope,
+    text: &str,
+    told: impl AsyncFn(&S, &Scope) -> Result<String, StoreError>,
+) {
+    for word in &PLANTED[..7] {
+        // The job that says it is done.
+        assert!(text.contains(word) || *word == PLANTED[4], "{word}: {text}");
+    }
+    assert_eq!(told(store, whose).await.unwrap(), text);
+    let checked = store.verify().await.unwrap();
+    assert!(checked.is_sound(), "{checked:?}");
+    store.rebuild().await.unwrap();
+    assert_eq!(told(store, whose).await.unwrap(), text);
+    let again = store.append(whose, &turn("one")).await.unwrap();
+    assert!(
+        again.replayed,
+        "a repeated turn is known by its sealed digest"
+    );
+    let other = NewTurn {
+        topic: "other".into(),
+        ..turn("one")
+    };
+    let conflict = store.append(whose, &other).await.unwrap_err();
+    assert_eq!(conflict.label(), "turn_conflict");
+}
+
+/// Checks that what was stored of the scope is refused by name, its tenant's key being gone.
+///
+/// # Panics
+///
+/// Where something is told, or another row is named.
+pub async fn has_no_key<E: Error + 'static>(
+    store: &(impl SessionStore + MemoryStore),
+    whose: &Scope,
+) {
+    let error = store.messages(whose, None, 9).await.unwrap_err();
+    assert_eq!(sealed_row::<E>(&error).0, "message");
+    let error = MemoryStore::list(store, whose, None, 9).await.unwrap_err();
+    assert_eq!(sealed_row::<E>(&error).0, "memory");
+}
+
+/// Erases the tenant of a scope that the store was filled with, and once more.
+///
+/// # Panics
+///
+/// Where that is not what it says it erased.
+pub async fn erase(store: &impl StoreCheck, of: &Scope) {
+    let whose = Whose {
+        tenant: of.tenant.clone(),
+        user: None,
+    };
+    let erased = store.erase(&whose).await.unwrap();
+    assert_eq!(
+        (erased.sessions, erased.memories, erased.records),
+        (1, 2, 1)
+    );
+    assert!(store.erase(&whose).await.unwrap().is_nothing());
+}
+
+/// Checks that nothing is left of an erased tenant, and that it may come back.
+///
+/// # Panics
+///
+/// Where something is left, or is not stored.
+pub async fn comes_back(store: &(impl SessionStore + StoreCheck), whose: &Scope) {
+    assert_eq!(store.session(whose).await.unwrap(), None);
+    store.append(whose, &turn("again")).await.unwrap();
+    assert!(store.verify().await.unwrap().is_sound());
+}
+
+/// Checks that `memory-one`, which does not open, hides nothing else of its owner and nothing of
+/// others, and can be deleted.
+///
+/// # Panics
+///
+/// Where it does, or cannot.
+pub async fn one_does_not_open<S: SessionStore + MemoryStore + StoreCheck>(
+    store: &S,
+    (whose, other): (&Scope, &Scope),
+    told: impl AsyncFn(&S, &Scope) -> Result<String, StoreError>,
+) {
+    assert!(store.get(whose, &id("memory-two")).await.unwrap().is_some());
+    assert!(store.messages(whose, None, 9).await.is_ok());
+    assert!(told(store, other).await.is_ok());
+    let deleted = MemoryStore::delete(store, whose, &id("memory-one")).await;
+    assert!(deleted.unwrap());
+    assert!(told(store, whose).await.is_ok());
+    let found = store.verify().await.unwrap();
+    assert!(found.is_sound(), "{found:?}");
+}
+
+/// Checks that the tenant's answer does not open, and that only the other's is among all.
+///
+/// # Panics
+///
+/// Where it opens, or hides the other's.
+pub async fn refuses_an_answer<E: Error + 'static>(
+    store: &impl RecordStore,
+    (tenant, name): (&TenantId, &str),
+    other: &TenantId,
+) {
+    let refused = store.read(tenant, "answer", name).await;
+    let source = refused.unwrap_err().source;
+    let error = source.downcast_ref::<StoreError>().unwrap();
+    assert_eq!(sealed_row::<E>(error), ("record", format!("answer/{name}")));
+    let others = store.every("answer").await.unwrap();
+    let tenants: Vec<_> = others.iter().map(|(tenant, _)| tenant).collect();
+    assert_eq!(tenants, [other]);
+}
+
+/// Checks that the job of `whose`, which does not open and is due first, is given up without being
+/// told of, and that the other's is claimed.
+///
+/// # Panics
+///
+/// Where it is claimed or told of, or the other's is not reached.
+pub async fn gives_up_a_job(store: &impl JobStore, whose: &Scope, other: &Scope) {
+    let Claim::Job(job) = store.claim(&NOTES).await.unwrap() else {
+        panic!("the other's job is not reached");
+    };
+    assert_eq!(job.lease.scope.tenant, other.tenant);
+    assert_eq!(store.dead(whose, 9).await.unwrap(), []);
 }
 
 /// Changes the keys, or stops after so many portions; says whether it ended.

@@ -1,10 +1,6 @@
 //! The store against a real server: one for this binary, one database per test.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may fail the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 #![expect(clippy::print_stdout, reason = "a child tells its parent")]
 
 mod ambiguous;

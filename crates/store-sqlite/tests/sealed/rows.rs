@@ -111,17 +111,7 @@ async fn changed_and_exchanged_rows_are_refused_by_name() {
         .execute_batch(&sql)
         .unwrap();
     let store = sealed(&path);
-    assert!(store.get(&ada, &id("memory-two")).await.unwrap().is_some());
-    assert!(store.messages(&ada, None, 9).await.is_ok());
-    assert!(told(&store, &bo).await.is_ok());
-    assert!(
-        MemoryStore::delete(&store, &ada, &id("memory-one"))
-            .await
-            .unwrap()
-    );
-    assert!(told(&store, &ada).await.is_ok());
-    let found = store.verify().await.unwrap();
-    assert!(found.is_sound(), "{found:?}");
+    sealed::one_does_not_open(&store, (&ada, &bo), told).await;
 }
 
 #[tokio::test]
@@ -171,13 +161,7 @@ async fn a_record_that_is_given_to_somebody_else_is_refused_and_hides_no_others(
     .unwrap();
     drop(file);
     let store = sealed(&path);
-    let given = RecordStore::read(&store, &ada.tenant, "answer", "a").await;
-    let source = given.unwrap_err().source;
-    let error = source.downcast_ref::<StoreError>().unwrap();
-    assert_eq!(sealed_row(error), ("record", "answer/a".to_owned()));
-    let others = store.every("answer").await.unwrap();
-    let tenants: Vec<_> = others.iter().map(|(tenant, _)| tenant.as_str()).collect();
-    assert_eq!(tenants, ["umbrella"]);
+    sealed::refuses_an_answer::<Why>(&store, (&ada.tenant, "a"), &bo.tenant).await;
 }
 
 #[tokio::test]
@@ -194,14 +178,5 @@ async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
     assert_eq!(file.execute(cut, []).unwrap(), 1);
     drop(file);
     let store = sealed(&path);
-    let request = ClaimRequest {
-        kinds: &["note"],
-        lease: Duration::from_secs(60),
-        max_attempts: 3,
-    };
-    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
-        panic!("the other's job is not reached");
-    };
-    assert_eq!(job.lease.scope.tenant, bo.tenant);
-    assert_eq!(store.dead(&ada, 9).await.unwrap(), []);
+    sealed::gives_up_a_job(&store, &ada, &bo).await;
 }

@@ -62,7 +62,7 @@ async fn a_process_without_the_key_writes_nothing_once_the_database_is_encrypted
     let client = by_hand(&address).await;
     let before = dump(&client).await;
     let refused = clear.append(&whose, &turn("three")).await.unwrap_err();
-    assert_eq!(sealed_row(&refused).0, "key");
+    assert_eq!(sealed_row::<Why>(&refused).0, "key");
     let note = NewMemory::new(MemoryKind::Fact, "gravity", "Mass attracts mass.");
     assert!(clear.put(&whose, &note).await.is_err());
     let write = RecordWrite::Put {

@@ -112,7 +112,7 @@ async fn changed_and_exchanged_rows_are_refused_by_name() {
     for (sql, (table, row)) in changes {
         let look = async {
             let error = told(&store, &ada).await.unwrap_err();
-            assert_eq!(sealed_row(&error), (table, row.to_owned()), "{sql}");
+            assert_eq!(sealed_row::<Why>(&error), (table, row.to_owned()), "{sql}");
             let found = store.verify().await.unwrap();
             let sealed = found
                 .described
@@ -126,14 +126,7 @@ async fn changed_and_exchanged_rows_are_refused_by_name() {
     // One bad row is one bad row: others are read, and it can be got rid of.
     let spoil = format!("UPDATE lyceum.memory SET sealed = '\\x00' WHERE id = {one}");
     client.batch_execute(&spoil).await.unwrap();
-    assert!(store.get(&ada, &id("memory-two")).await.unwrap().is_some());
-    assert!(store.messages(&ada, None, 9).await.is_ok());
-    assert!(told(&store, &bo).await.is_ok());
-    let deleted = MemoryStore::delete(&store, &ada, &id("memory-one")).await;
-    assert!(deleted.unwrap());
-    assert!(told(&store, &ada).await.is_ok());
-    let found = store.verify().await.unwrap();
-    assert!(found.is_sound(), "{found:?}");
+    one_does_not_open(&store, (&ada, &bo), told).await;
 }
 
 #[tokio::test]
@@ -153,13 +146,7 @@ async fn a_record_from_elsewhere_is_refused_and_hides_no_others() {
     ] {
         let set = |what| format!("UPDATE lyceum.record SET {what} WHERE tenant = 'acme'");
         let look = async {
-            let moved = RecordStore::read(&store, &ada.tenant, "answer", name).await;
-            let source = moved.unwrap_err().source;
-            let error = source.downcast_ref::<StoreError>().unwrap();
-            assert_eq!(sealed_row(error), ("record", format!("answer/{name}")));
-            let others = store.every("answer").await.unwrap();
-            let tenants: Vec<_> = others.iter().map(|(tenant, _)| tenant.as_str()).collect();
-            assert_eq!(tenants, ["umbrella"]);
+            refuses_an_answer::<Why>(&store, (&ada.tenant, name), &bo.tenant).await;
             assert!(!store.verify().await.unwrap().is_sound());
         };
         changed(&client, &set(change), &set(back), look).await;
@@ -181,16 +168,7 @@ async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
         WHERE tenant = 'acme'";
     let client = by_hand(&address).await;
     assert_eq!(client.execute(cut, &[]).await.unwrap(), 1);
-    let request = ClaimRequest {
-        kinds: &["note"],
-        lease: Duration::from_secs(60),
-        max_attempts: 3,
-    };
-    let Claim::Job(job) = store.claim(&request).await.unwrap() else {
-        panic!("the other's job is not reached");
-    };
-    assert_eq!(job.lease.scope.tenant, bo.tenant);
-    assert_eq!(store.dead(&ada, 9).await.unwrap(), []);
+    gives_up_a_job(&store, &ada, &bo).await;
     let buried = "SELECT phase, reason FROM lyceum.job WHERE tenant = 'acme'";
     let buried = client.query_one(buried, &[]).await.unwrap();
     let (phase, reason): (i16, &str) = (buried.get(0), buried.get(1));
