@@ -16,9 +16,9 @@ use lyceum_core::{Expect, RecordStore, RecordWrite, Role, Scope, SessionId, Tena
 use serde_json::json;
 
 use crate::{
-    Claim, ClaimRequest, JobResults, JobStore, MemoryId, MemoryKind, MemoryStore, NewJob,
-    NewMemory, NewMessage, NewTurn, Progress, SessionStore, StoreCheck, StoreError, StoreKeys,
-    Summary, TurnId, Whose,
+    Claim, ClaimRequest, ClaimedJob, JobResults, JobStore, MemoryId, MemoryKind, MemoryStore,
+    NewJob, NewMemory, NewMessage, NewTurn, Progress, SessionStore, StoreCheck, StoreError,
+    StoreKeys, Summary, TurnId, Whose,
 };
 
 /// Words that nothing says by itself. [`fill`] stores all but the last.
@@ -110,10 +110,7 @@ pub async fn fill(store: &(impl SessionStore + JobStore + RecordStore), scope: &
     for name in ["one", "two"] {
         store.append(scope, &turn(name)).await.unwrap();
     }
-    let Claim::Job(job) = store.claim(&NOTES).await.unwrap() else {
-        panic!("no job");
-    };
-    assert_eq!(job.payload, json!({ "about": PLANTED[4] }));
+    let job = has_a_job(store).await;
     let results = JobResults {
         summary: Some(Summary {
             upto_seq: 2,
@@ -134,6 +131,19 @@ pub async fn fill(store: &(impl SessionStore + JobStore + RecordStore), scope: &
     RecordStore::write(store, &scope.tenant, vec![write])
         .await
         .unwrap();
+}
+
+/// Claims the job of a [`turn`].
+///
+/// # Panics
+///
+/// Where there is none, or it says something else.
+pub async fn has_a_job(store: &impl JobStore) -> ClaimedJob {
+    let Claim::Job(job) = store.claim(&NOTES).await.unwrap() else {
+        panic!("no job");
+    };
+    assert_eq!(job.payload, json!({ "about": PLANTED[4] }));
+    *job
 }
 
 /// All that a store has to say of a scope.

@@ -180,3 +180,19 @@ async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
     let store = sealed(&path);
     sealed::gives_up_a_job(&store, &ada, &bo).await;
 }
+
+#[tokio::test]
+async fn rows_of_fixed_bytes_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("l.db");
+    sealed(&path).close().await;
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch(include_str!("stored.sql")).unwrap();
+    drop(file);
+    let (store, whose) = (sealed(&path), scope("acme", "ada"));
+    // The rows are here without the index of their words.
+    store.rebuild().await.unwrap();
+    let text = told(&store, &whose).await.unwrap();
+    sealed::keeps(&store, &whose, &text, told).await;
+    sealed::has_a_job(&store).await;
+}

@@ -11,8 +11,8 @@ use lyceum_graph::{Claim as LeaseClaim, Saver as _, ThreadId};
 use lyceum_memory::{
     MemoryKind, MemoryStore, NewMemory, SessionArchive, SessionStore, StoreCheck, StoreKeys, Whose,
     conformance::sealed::{
-        PLANTED, change, change_by_steps, comes_back, erase, fill, gives_up_a_job, has_no_key,
-        keeps, one_does_not_open, refuses_an_answer, scope, sealed_row, told, turn,
+        PLANTED, change, change_by_steps, comes_back, erase, fill, gives_up_a_job, has_a_job,
+        has_no_key, keeps, one_does_not_open, refuses_an_answer, scope, sealed_row, told, turn,
     },
 };
 use lyceum_store_postgres::{Encryption, OpenError, PostgresOptions, PostgresStore, Unsealed};

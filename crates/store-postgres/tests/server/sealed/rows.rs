@@ -174,3 +174,17 @@ async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
     let (phase, reason): (i16, &str) = (buried.get(0), buried.get(1));
     assert_eq!((phase, reason), (2, "it does not open"));
 }
+
+#[tokio::test]
+async fn rows_of_fixed_bytes_open() {
+    let address = SERVER.database().unwrap();
+    let (store, whose) = (sealed(&address).await, scope("acme", "ada"));
+    let client = by_hand(&address).await;
+    let stored = include_str!("stored.sql");
+    client.batch_execute(stored).await.unwrap();
+    // The rows are here without the index of their words.
+    store.rebuild().await.unwrap();
+    let text = told(&store, &whose).await.unwrap();
+    keeps(&store, &whose, &text, told).await;
+    has_a_job(&store).await;
+}
