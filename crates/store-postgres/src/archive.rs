@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use lyceum_core::Scope;
 use lyceum_memory::{Session, SessionArchive, StoreError, StoredMessage};
-use lyceum_vault::OpenedKeys;
+use lyceum_vault::{OpenedKeys, places};
 
 use crate::{
     PostgresStore,
@@ -13,7 +13,6 @@ use crate::{
     row::integer,
     scope::SessionKey,
     sealing::{kept, to_write},
-    sessions::{Said, message_at, summary_at, topic_at},
 };
 
 const SESSION: &str = "\
@@ -45,10 +44,12 @@ async fn restore(
     let owner = key.owner.ensure(held, &texts).await?.id;
     let summary = session.summary.as_ref();
     let upto = summary.map_or(0, |summary| integer(summary.upto_seq));
-    let summary =
-        summary.map(|summary| summary_at(key, upto, |at| kept(&texts, at, &summary.text)));
+    let summary = summary.map(|summary| {
+        key.place()
+            .summary(upto, |at| kept(&texts, at, &summary.text))
+    });
     let (summary, sealed_summary) = summary.transpose()?.unzip();
-    let (topic, sealed_topic) = topic_at(key, |at| kept(&texts, at, &session.topic))?;
+    let (topic, sealed_topic) = key.place().topic(|at| kept(&texts, at, &session.topic))?;
     let count = integer(messages.len() as u64);
     let times: Vec<i64> = messages
         .iter()
@@ -87,13 +88,15 @@ async fn restore(
         .collect();
     let (mut contents, mut seals) = (Vec::new(), Vec::new());
     for (seq, message) in (1..).zip(messages) {
-        let said = Said {
+        let said = places::Message {
             seq,
             turn: message.turn_id.as_str(),
             role: message.role.as_str(),
             created_at: message.created_at.0,
         };
-        let (content, sealed) = message_at(key, said, |at| kept(&texts, at, &message.content))?;
+        let (content, sealed) = key
+            .place()
+            .message(said, |at| kept(&texts, at, &message.content))?;
         contents.push(content);
         seals.push(sealed);
     }

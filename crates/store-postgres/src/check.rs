@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use lyceum_core::{AgentId, Scope, TenantId, UserId};
 use lyceum_memory::{self as memory, Checked, Erased, StoreCheck, StoreError, lexical::Document};
 
-use lyceum_vault::{OpenedKeys, Texts};
+use lyceum_vault::{OpenedKeys, Texts, places};
 use tokio_postgres::Row;
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     error::Failure,
     memory_row::{COLUMNS, Stored, columns},
     pool::Held,
-    records::{self, body_at},
+    records,
     resealing::SessionRow,
     row::{id, limit_of, text, unsigned},
     scope::{Home, OwnerRow, SessionKey},
@@ -217,7 +217,7 @@ async fn records_refused(
         let (name, group) = (text(row, 2)?, text(row, 3)?);
         let columns = (row.try_get(4)?, row.try_get(5)?);
         if let Some(texts) = &texts {
-            let body = body_at((kind, &name, &group), |at| opened(texts, at, columns));
+            let body = places::record((kind, &name, &group), |at| opened(texts, at, columns));
             refused.extend(body.err().map(|row| row.to_string()));
         }
     }

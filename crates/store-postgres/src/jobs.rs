@@ -24,7 +24,6 @@ use crate::{
     row::{id, integer, limit_of, millis, text, time, unsigned},
     scope::{Home, Owner, OwnerRow, SessionKey},
     sealing::{kept, opened, texts_of, to_write},
-    sessions::summary_at,
     text::stored,
 };
 
@@ -125,20 +124,6 @@ const UNREADABLE: &str = "it does not open";
 const BURY: &str = "\
     UPDATE lyceum.job SET phase = 2, due_at = lyceum.now_ms(), reason = $2 WHERE name = $1";
 
-/// Where the payload of a job stands.
-pub(crate) fn job_at<T>(
-    SessionKey { owner, name }: SessionKey<'_>,
-    (job, kind): (&str, &str),
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    then(At {
-        table: "job",
-        column: "sealed",
-        row: &[owner.user, owner.agent, name, job],
-        rest: &[kind],
-    })
-}
-
 /// Adds jobs that are due at once; inside a transaction that holds the session's row.
 pub(crate) async fn insert(
     session: &Session,
@@ -160,7 +145,7 @@ pub(crate) async fn insert(
             let (clear, sealed) = kept(home.texts, at, &payload)?;
             Ok::<_, Failure>((clear.into_owned(), sealed))
         };
-        let (payload, sealed) = job_at(key, (name, &job.kind), keep)?;
+        let (payload, sealed) = key.place().job((name, &job.kind), keep)?;
         payloads.push(payload);
         seals.push(sealed);
     }
@@ -186,7 +171,9 @@ fn claimed(row: &Row, texts: &Texts) -> Result<ClaimedJob, Failure> {
         name: session,
     };
     let columns = (row.try_get(8)?, row.try_get(12)?);
-    let payload = job_at(key, (name, &kind), |at| opened(texts, at, columns))?;
+    let payload = key
+        .place()
+        .job((name, &kind), |at| opened(texts, at, columns))?;
     Ok(ClaimedJob {
         lease: Lease {
             job: id(row, 0, JobId::new)?,
@@ -217,7 +204,9 @@ fn dead(row: &Row, owner: Owner<'_>, texts: &Texts) -> Result<DeadJob, Failure> 
         name: row.try_get(7)?,
     };
     let columns = (row.try_get(2)?, row.try_get(6)?);
-    let payload = job_at(key, (name, &kind), |at| opened(texts, at, columns))?;
+    let payload = key
+        .place()
+        .job((name, &kind), |at| opened(texts, at, columns))?;
     Ok(DeadJob {
         id: id(row, 0, JobId::new)?,
         kind,
@@ -362,7 +351,7 @@ async fn complete(
     };
     if let Some(Summary { upto_seq, text }) = &results.summary {
         let upto = integer(*upto_seq);
-        let (text, sealed) = summary_at(key, upto, |at| kept(&texts, at, text))?;
+        let (text, sealed) = key.place().summary(upto, |at| kept(&texts, at, text))?;
         session
             .execute(SUMMARISE, &[&row, &text, &upto, &sealed])
             .await?;

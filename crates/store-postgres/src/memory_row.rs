@@ -4,7 +4,7 @@
 //! being superseded, is not.
 
 use lyceum_memory::{Times, Timestamp};
-use lyceum_vault::{At, SealError, SealedRow, Texts};
+use lyceum_vault::{At, SealError, SealedRow, Texts, places};
 use tokio_postgres::Row;
 
 use crate::{error::Failure, row::time, scope::Owner, text::original};
@@ -62,20 +62,19 @@ impl Said<'_> {
             recorded_at,
             valid_from,
         } = self.times;
-        let numbers = format!(
-            "{:08x} {} {} {} {:?}",
-            self.importance.to_bits(),
-            created_at.0,
-            recorded_at.0,
-            valid_from.0,
-            self.valid_to.map(|end| end.0)
-        );
-        then(At {
-            table: "memory",
-            column: "sealed",
-            row: &[owner.user, owner.agent, self.name],
-            rest: &[self.kind, self.session.unwrap_or(""), &numbers],
-        })
+        places::Memory {
+            user: owner.user,
+            agent: owner.agent,
+            name: self.name,
+            kind: self.kind,
+            importance: self.importance,
+            session: self.session,
+            created_at: created_at.0,
+            recorded_at: recorded_at.0,
+            valid_from: valid_from.0,
+            valid_to: self.valid_to.map(|end| end.0),
+        }
+        .texts(then)
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use async_trait::async_trait;
 use lyceum_core::{Expect, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId};
 use lyceum_memory::StoreError;
-use lyceum_vault::{At, OpenedKeys, Texts};
+use lyceum_vault::{OpenedKeys, Texts, places};
 use tokio_postgres::Row;
 
 use crate::{
@@ -70,24 +70,10 @@ const PAGE: i64 = 1_000;
 /// Removes the records of a tenant.
 pub(crate) const ERASE: &str = "DELETE FROM lyceum.record WHERE tenant = $1";
 
-/// Where the body of a record stands.
-pub(crate) fn body_at<T>(
-    (kind, id, group): (&str, &str, &str),
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    then(At {
-        table: "record",
-        column: "body",
-        row: &[kind, id],
-        // It says whose the record is.
-        rest: &[group],
-    })
-}
-
 fn record_of(row: &Row, kind: &str, texts: &Texts) -> Result<Record, Failure> {
     let (id, group) = (text(row, 0)?, text(row, 1)?);
     let columns = (row.try_get(4)?, row.try_get(5)?);
-    let body = body_at((kind, &id, &group), |at| opened(texts, at, columns))?;
+    let body = places::record((kind, &id, &group), |at| opened(texts, at, columns))?;
     Ok(Record {
         id,
         group,
@@ -132,7 +118,8 @@ impl Columns {
             let (body, seal) = match body {
                 Some(body) => {
                     let group = group.map_or("", String::as_str);
-                    let (body, seal) = body_at((kind, name, group), |at| kept(texts, at, body))?;
+                    let (body, seal) =
+                        places::record((kind, name, group), |at| kept(texts, at, body))?;
                     (Some(body.into_owned()), seal)
                 }
                 None => (None, None),

@@ -6,19 +6,17 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use lyceum_vault::{At, OpenedKeys, SealedRow, Texts};
+use lyceum_vault::{At, OpenedKeys, SealedRow, Texts, places};
 use tokio_postgres::Row;
 
 use crate::{
     connection::Session,
     error::Failure,
-    jobs::job_at,
     memory_row::{COLUMNS, Stored, columns},
-    records::body_at,
     row::text,
     scope::{Home, OwnerRow, SessionKey},
     sealing::{kept, opened, texts_of},
-    sessions::{DIGEST, Said, message_at, summary_at, topic_at, turn_at},
+    sessions::DIGEST,
     words,
 };
 
@@ -82,23 +80,23 @@ struct Cell {
 impl Cell {
     fn at<T>(&self, key: SessionKey<'_>, then: impl FnOnce(At<'_>) -> T) -> T {
         match &self.place {
-            Place::Topic => topic_at(key, then),
-            Place::Summary { upto } => summary_at(key, *upto, then),
+            Place::Topic => key.place().topic(then),
+            Place::Summary { upto } => key.place().summary(*upto, then),
             Place::Message {
                 seq,
                 turn,
                 role,
                 created_at,
             } => {
-                let said = Said {
+                let said = places::Message {
                     seq: *seq,
                     turn,
                     role,
                     created_at: *created_at,
                 };
-                message_at(key, said, then)
+                key.place().message(said, then)
             }
-            Place::Job { name, kind } => job_at(key, (name, kind), then),
+            Place::Job { name, kind } => key.place().job((name, kind), then),
         }
     }
 
@@ -177,9 +175,9 @@ impl SessionRow<'_> {
     }
 
     fn digest(&self, name: &str, stored: &[u8]) -> Result<Vec<u8>, SealedRow> {
-        turn_at(self.key, name, |at| {
-            self.texts.open_bytes(at, stored, DIGEST)
-        })
+        self.key
+            .place()
+            .turn(name, |at| self.texts.open_bytes(at, stored, DIGEST))
     }
 
     /// The rows of the session that do not open.
@@ -232,9 +230,11 @@ impl SessionRow<'_> {
         for (name, stored) in self.digests(session).await? {
             if stored.len() == DIGEST || !self.texts.is_newest(Some(&stored)) {
                 let digest = self.digest(&name, &stored)?;
-                digests.push(turn_at(self.key, &name, |at| {
-                    self.texts.seal_bytes(at, digest)
-                })?);
+                digests.push(
+                    self.key
+                        .place()
+                        .turn(&name, |at| self.texts.seal_bytes(at, digest))?,
+                );
                 names.push(name);
                 count += 1;
             }
@@ -357,7 +357,7 @@ pub(crate) async fn records(
         if texts.is_newest(columns.1.as_deref()) {
             continue;
         }
-        let (_, sealed) = body_at((&kind, &name, &group), |at| {
+        let (_, sealed) = places::record((&kind, &name, &group), |at| {
             let body = opened(texts, at, columns)?;
             kept(texts, at, &body).map(|(_, sealed)| ((), sealed))
         })?;

@@ -5,7 +5,7 @@
 
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::StoreError;
-use lyceum_vault::Texts;
+use lyceum_vault::{Texts, places};
 use tokio_postgres::Row;
 
 use crate::{
@@ -115,6 +115,15 @@ pub(crate) struct SessionKey<'a> {
 }
 
 impl<'a> SessionKey<'a> {
+    /// Where its texts stand.
+    pub(crate) fn place(self) -> places::Session<'a> {
+        places::Session {
+            user: self.owner.user,
+            agent: self.owner.agent,
+            name: self.name,
+        }
+    }
+
     pub(crate) fn new(scope: &'a Scope) -> Result<Self, StoreError> {
         let session = scope.session.as_ref().ok_or(StoreError::SessionRequired)?;
         Ok(Self {

@@ -11,7 +11,7 @@ use lyceum_memory::{
     NewTurn, Saved, Session, SessionCursor, SessionStore, StoreError, StoredMessage, Summary,
     TurnId,
 };
-use lyceum_vault::{At, OpenedKeys, Texts};
+use lyceum_vault::{OpenedKeys, Texts, places};
 use tokio_postgres::Row;
 
 use crate::{
@@ -132,60 +132,6 @@ pub(crate) const EXPIRE: &str = delete!(
 /// The length of a digest.
 pub(crate) const DIGEST: usize = 32;
 
-/// Where a session's topic stands.
-pub(crate) fn topic_at<T>(key: SessionKey<'_>, then: impl FnOnce(At<'_>) -> T) -> T {
-    then(At {
-        table: "session",
-        column: "topic",
-        row: &[key.owner.user, key.owner.agent, key.name],
-        rest: &[],
-    })
-}
-
-/// Where its summary stands; what it covers is sealed with it.
-pub(crate) fn summary_at<T>(key: SessionKey<'_>, upto: i64, then: impl FnOnce(At<'_>) -> T) -> T {
-    then(At {
-        table: "session",
-        column: "summary",
-        row: &[key.owner.user, key.owner.agent, key.name],
-        rest: &[&upto.to_string()],
-    })
-}
-
-/// What a message's row says beside its content.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Said<'a> {
-    pub(crate) seq: i64,
-    pub(crate) turn: &'a str,
-    pub(crate) role: &'a str,
-    pub(crate) created_at: i64,
-}
-
-/// Where a message stands.
-pub(crate) fn message_at<T>(
-    key: SessionKey<'_>,
-    said: Said<'_>,
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    let SessionKey { owner, name } = key;
-    then(At {
-        table: "message",
-        column: "sealed",
-        row: &[owner.user, owner.agent, name, &said.seq.to_string()],
-        rest: &[said.turn, said.role, &said.created_at.to_string()],
-    })
-}
-
-/// Where the digest of a turn stands.
-pub(crate) fn turn_at<T>(key: SessionKey<'_>, turn: &str, then: impl FnOnce(At<'_>) -> T) -> T {
-    then(At {
-        table: "turn",
-        column: "digest",
-        row: &[key.owner.user, key.owner.agent, key.name, turn],
-        rest: &[],
-    })
-}
-
 async fn append(
     session: &connection::Session,
     keys: &OpenedKeys,
@@ -196,7 +142,7 @@ async fn append(
     let tenant = key.owner.tenant;
     let texts = to_write(keys, tenant, begun)?;
     let home = key.owner.ensure(session, &texts).await?;
-    let (topic, sealed) = topic_at(key, |at| kept(&texts, at, &turn.topic))?;
+    let (topic, sealed) = key.place().topic(|at| kept(&texts, at, &turn.topic))?;
     let opened = session
         .query_opt(OPEN, &[&tenant, &home.id, &key.name, &topic, &sealed])
         .await?;
@@ -207,7 +153,10 @@ async fn append(
     let (name, digest) = (turn.turn_id.as_str(), turn.digest());
     if let Some(known) = session.query_opt(TURN, &[&row, &name]).await? {
         let first: Option<&[u8]> = known.try_get(2)?;
-        let open = |first| turn_at(key, name, |at| texts.open_bytes(at, first, DIGEST));
+        let open = |first| {
+            key.place()
+                .turn(name, |at| texts.open_bytes(at, first, DIGEST))
+        };
         let first = first.map(open).transpose()?;
         if first.is_some_and(|first| first != digest) {
             return Err(Failure::Store(StoreError::TurnConflict {
@@ -227,17 +176,21 @@ async fn append(
         .collect();
     let (mut contents, mut seals) = (Vec::new(), Vec::new());
     for (seq, message) in (before + 1..).zip(&turn.messages) {
-        let said = Said {
+        let said = places::Message {
             seq,
             turn: name,
             role: message.role.as_str(),
             created_at: now,
         };
-        let (content, sealed) = message_at(key, said, |at| kept(&texts, at, &message.content))?;
+        let (content, sealed) = key
+            .place()
+            .message(said, |at| kept(&texts, at, &message.content))?;
         contents.push(content);
         seals.push(sealed);
     }
-    let digest = turn_at(key, name, |at| texts.seal_bytes(at, digest.to_vec()))?;
+    let digest = key
+        .place()
+        .turn(name, |at| texts.seal_bytes(at, digest.to_vec()))?;
     let params: [connection::Param<'_>; 9] = [
         &tenant, &row, &before, &name, &roles, &contents, &digest, &now, &seals,
     ];
@@ -252,14 +205,14 @@ async fn append(
 }
 
 fn message(row: &Row, key: SessionKey<'_>, texts: &Texts) -> Result<StoredMessage, Failure> {
-    let said = Said {
+    let said = places::Message {
         seq: row.try_get(0)?,
         turn: row.try_get(1)?,
         role: row.try_get(2)?,
         created_at: row.try_get(4)?,
     };
     let columns = (row.try_get(3)?, row.try_get(5)?);
-    let content = message_at(key, said, |at| opened(texts, at, columns))?;
+    let content = key.place().message(said, |at| opened(texts, at, columns))?;
     let known = [Role::System, Role::User, Role::Assistant, Role::Tool];
     let role = known.into_iter().find(|known| known.as_str() == said.role);
     Ok(StoredMessage {
@@ -275,13 +228,13 @@ fn session(row: &Row, owner: Owner<'_>, texts: &Texts) -> Result<Session, Failur
     let name: &str = row.try_get(0)?;
     let key = SessionKey { owner, name };
     let columns = (row.try_get(1)?, row.try_get(8)?);
-    let topic = topic_at(key, |at| opened(texts, at, columns))?;
+    let topic = key.place().topic(|at| opened(texts, at, columns))?;
     let upto: i64 = row.try_get(4)?;
     let summary = match row.try_get::<_, Option<String>>(3)? {
         None => None,
         Some(clear) => {
             let columns = (clear, row.try_get(9)?);
-            let text = summary_at(key, upto, |at| opened(texts, at, columns))?;
+            let text = key.place().summary(upto, |at| opened(texts, at, columns))?;
             let upto_seq = unsigned(upto);
             Some(Summary { upto_seq, text })
         }

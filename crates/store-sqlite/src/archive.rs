@@ -3,15 +3,11 @@
 use async_trait::async_trait;
 use lyceum_core::Scope;
 use lyceum_memory::{Session, SessionArchive, StoreError, StoredMessage, Summary};
+use lyceum_vault::places;
 use rusqlite::params;
 
 use crate::{
-    SqliteStore,
-    error::Failure,
-    row::integer,
-    scope::SessionKey,
-    sealed::Db,
-    sessions::{kept, message_at, session_at},
+    SqliteStore, error::Failure, row::integer, scope::SessionKey, sealed::Db, sessions::kept,
 };
 
 fn restore(
@@ -25,12 +21,12 @@ fn restore(
     }
     let home = key.owner.ensure(connection)?;
     let (owner, texts) = (home.id, &home.texts);
-    let at = |upto, text| session_at(&key.owner, &key.name, upto, |at| kept(texts, at, text));
-    let (topic, sealed_topic) = at(None, session.topic.as_str())?;
+    let topic = session.topic.as_str();
+    let (topic, sealed_topic) = key.place().topic(|at| kept(texts, at, topic))?;
     let (summary, upto, sealed_summary) = match &session.summary {
         Some(Summary { upto_seq, text }) => {
             let upto = integer(*upto_seq);
-            let (summary, sealed) = at(Some(upto), text.as_str())?;
+            let (summary, sealed) = key.place().summary(upto, |at| kept(texts, at, text))?;
             (Some(summary), upto, sealed)
         }
         None => (None, 0, None),
@@ -65,10 +61,15 @@ fn restore(
     )?;
     for (seq, stored) in (1_i64..).zip(messages) {
         let (name, role) = (stored.turn_id.as_str(), stored.role.as_str());
-        let of = (seq, name, role, stored.created_at.0);
-        let (content, sealed) = message_at(&key.owner, &key.name, of, |at| {
-            kept(texts, at, &stored.content)
-        })?;
+        let of = places::Message {
+            seq,
+            turn: name,
+            role,
+            created_at: stored.created_at.0,
+        };
+        let (content, sealed) = key
+            .place()
+            .message(of, |at| kept(texts, at, &stored.content))?;
         let at = stored.created_at.0;
         message.execute(params![id, seq, name, role, content, at, sealed])?;
         turn.execute(params![id, name, seq])?;

@@ -19,8 +19,8 @@ use crate::{
     memories,
     row::{id_at, integer, limit_of, unsigned},
     scope::{Home, Owner},
-    sealed::{At, Db, Texts, sealed_row},
-    sessions::{kept, session_at},
+    sealed::{Db, Texts, sealed_row},
+    sessions::kept,
 };
 
 pub(crate) const NEXT: &str = "\
@@ -64,8 +64,9 @@ pub(crate) fn insert(
     )?;
     for job in jobs {
         let (name, payload) = (JobId::random(), job.payload.to_string());
-        let of = (session_name, name.as_str(), job.kind.as_str());
-        let (payload, sealed) = job_at(&home.owner, of, |at| kept(&home.texts, at, &payload))?;
+        let of = (name.as_str(), job.kind.as_str());
+        let place = home.owner.session(session_name);
+        let (payload, sealed) = place.job(of, |at| kept(&home.texts, at, &payload))?;
         insert.execute(params![
             name.as_str(),
             session,
@@ -77,20 +78,6 @@ pub(crate) fn insert(
         ])?;
     }
     Ok(())
-}
-
-/// Where the payload of a job stands.
-pub(crate) fn job_at<T>(
-    owner: &Owner,
-    (session, name, kind): (&str, &str, &str),
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    then(At {
-        table: "job",
-        column: "sealed",
-        row: &[&owner.user, &owner.agent, session, name],
-        rest: &[kind],
-    })
 }
 
 fn claim(
@@ -157,9 +144,9 @@ fn claimed(row: &Row<'_>, db: &Db<'_>) -> rusqlite::Result<Result<ClaimedJob, Fa
     };
     let (name, session, kind): (String, String, String) = (row.get(0)?, row.get(4)?, row.get(7)?);
     let (sealed, clear) = (row.get(11)?, [row.get(8)?]);
-    let [payload] = job_at(&owner, (&session, &name, &kind), |at| {
-        texts.open(at, sealed, clear)
-    })?;
+    let [payload] = owner
+        .session(&session)
+        .job((&name, &kind), |at| texts.open(at, sealed, clear))?;
     Ok(Ok(ClaimedJob {
         lease: Lease {
             job: id_at(row, 0, JobId::new)?,
@@ -182,9 +169,9 @@ fn claimed(row: &Row<'_>, db: &Db<'_>) -> rusqlite::Result<Result<ClaimedJob, Fa
 fn dead(row: &Row<'_>, owner: &Owner, texts: &Texts) -> rusqlite::Result<DeadJob> {
     let (name, kind, session): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(7)?);
     let (sealed, clear) = (row.get(6)?, [row.get(2)?]);
-    let [payload] = job_at(owner, (&session, &name, &kind), |at| {
-        texts.open(at, sealed, clear)
-    })?;
+    let [payload] = owner
+        .session(&session)
+        .job((&name, &kind), |at| texts.open(at, sealed, clear))?;
     Ok(DeadJob {
         id: id_at(row, 0, JobId::new)?,
         kind,
@@ -259,9 +246,10 @@ fn complete(
     let origin = origin.unwrap_or_default();
     if let Some(Summary { upto_seq, text }) = &results.summary {
         let upto = integer(*upto_seq);
-        let (text, sealed) = session_at(&home.owner, origin, Some(upto), |at| {
-            kept(&home.texts, at, text)
-        })?;
+        let (text, sealed) = home
+            .owner
+            .session(origin)
+            .summary(upto, |at| kept(&home.texts, at, text))?;
         connection
             .prepare_cached(
                 "UPDATE session SET summary = ?2, summary_upto = ?3, sealed_summary = ?4 \

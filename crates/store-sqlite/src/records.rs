@@ -5,36 +5,23 @@
 use async_trait::async_trait;
 use lyceum_core::{Expect, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId};
 use lyceum_memory::StoreError;
+use lyceum_vault::places;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     SqliteStore,
     error::Failure,
     row::{id_at, integer, limit_of, unsigned},
-    sealed::{At, Texts, sealed_row},
+    sealed::{Texts, sealed_row},
     sessions::kept,
 };
 
 const COLUMNS: &str = "name, grouped, seq, revision, body, sealed, kind";
 
-/// Where the body of a record stands.
-pub(crate) fn body_at<T>(
-    (kind, id, group): (&str, &str, &str),
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    then(At {
-        table: "record",
-        column: "body",
-        row: &[kind, id],
-        // It says whose the record is.
-        rest: &[group],
-    })
-}
-
 fn record_at(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record> {
     let (id, group, kind): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(6)?);
     let (sealed, clear) = (row.get(5)?, [row.get(4)?]);
-    let [body] = body_at((&kind, &id, &group), |at| texts.open(at, sealed, clear))?;
+    let [body] = places::record((&kind, &id, &group), |at| texts.open(at, sealed, clear))?;
     Ok(Record {
         id,
         group,
@@ -88,7 +75,7 @@ fn apply(
             body,
             ..
         } => {
-            let (body, sealed) = body_at((kind, id, group), |at| kept(texts, at, body))?;
+            let (body, sealed) = places::record((kind, id, group), |at| kept(texts, at, body))?;
             connection
                 .prepare_cached(
                     "INSERT INTO record (tenant, kind, name, grouped, revision, body, sealed) \

@@ -3,16 +3,15 @@
 //! Invariant: a row is written back in the transaction that read it, and says the same after it.
 //! Rows that the newest key sealed already are left alone, so going over all of them again is cheap.
 
+use lyceum_vault::places;
 use rusqlite::{Connection, params};
 
 use crate::{
     error::Failure,
-    jobs::job_at,
     memory_row::{Stored, columns},
-    records::body_at,
     scope::{Home, Owner},
     sealed::{At, Db, Texts, sealed_row},
-    sessions::{DIGEST, message_at, session_at, turn_at},
+    sessions::DIGEST,
     vectors::vector_at,
 };
 
@@ -94,7 +93,7 @@ impl SessionRow<'_> {
         db: &Db<'_>,
         mut then: impl FnMut(At<'_>, Cell) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let owner = &self.home.owner;
+        let place = self.home.owner.session(&self.name);
         let mut one = db.prepare_cached(
             "SELECT topic, sealed_topic, summary, sealed_summary, summary_upto FROM session \
              WHERE id = ?1",
@@ -110,9 +109,9 @@ impl SessionRow<'_> {
             let summary = clear.map(|clear| Cell { id, sealed, clear });
             Ok((topic, summary, row.get::<_, i64>(4)?))
         })?;
-        session_at(owner, &self.name, None, |at| then(at, topic))?;
+        place.topic(|at| then(at, topic))?;
         if let Some(summary) = summary {
-            session_at(owner, &self.name, Some(upto), |at| then(at, summary))?;
+            place.summary(upto, |at| then(at, summary))?;
         }
         let mut messages = db.prepare_cached(
             "SELECT id, content, sealed, seq, turn, role, created_at FROM message \
@@ -126,8 +125,13 @@ impl SessionRow<'_> {
                 clear: row.get(1)?,
             };
             let (turn, role): (String, String) = (row.get(4)?, row.get(5)?);
-            let of = (row.get(3)?, turn.as_str(), role.as_str(), row.get(6)?);
-            message_at(owner, &self.name, of, |at| then(at, cell))?;
+            let of = places::Message {
+                seq: row.get(3)?,
+                turn: &turn,
+                role: &role,
+                created_at: row.get(6)?,
+            };
+            place.message(of, |at| then(at, cell))?;
         }
         let mut jobs = db.prepare_cached(
             "SELECT id, payload, sealed, name, kind FROM job WHERE session = ?1 ORDER BY id",
@@ -140,7 +144,7 @@ impl SessionRow<'_> {
                 clear: row.get(1)?,
             };
             let (name, kind): (String, String) = (row.get(3)?, row.get(4)?);
-            job_at(owner, (&self.name, &name, &kind), |at| then(at, cell))?;
+            place.job((&name, &kind), |at| then(at, cell))?;
         }
         Ok(())
     }
@@ -156,9 +160,10 @@ impl SessionRow<'_> {
         let mut rows = turns.query([self.id])?;
         while let Some(row) = rows.next()? {
             let (name, digest): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            turn_at(&self.home.owner, &self.name, &name, |at| {
-                then(&name, at, &digest)
-            })?;
+            self.home
+                .owner
+                .session(&self.name)
+                .turn(&name, |at| then(&name, at, &digest))?;
         }
         Ok(())
     }
@@ -314,7 +319,8 @@ pub(crate) fn records(db: &Db<'_>, after: i64) -> Result<Done, Failure> {
         let [tenant, kind, name, group]: [String; 4] = of;
         let texts = db.texts(&tenant)?;
         let (id, (_, mut count)) = (cell.id, done.unwrap_or_default());
-        if let Some(sealed) = body_at((&kind, &name, &group), |at| cell.reseal(&texts, at))? {
+        if let Some(sealed) = places::record((&kind, &name, &group), |at| cell.reseal(&texts, at))?
+        {
             update.execute(params![id, sealed])?;
             count += 1;
         }
@@ -343,7 +349,7 @@ pub(crate) fn refused_beside(db: &Db<'_>) -> Result<Vec<String>, Failure> {
         let [tenant, kind, name, group]: [String; 4] = of;
         let (sealed, clear) = (row.get(4)?, [row.get(3)?]);
         let texts = db.texts(&tenant)?;
-        note(body_at((&kind, &name, &group), |at| texts.open(at, sealed, clear)).map(drop))?;
+        note(places::record((&kind, &name, &group), |at| texts.open(at, sealed, clear)).map(drop))?;
     }
     let mut vectors = db.prepare(
         "SELECT o.tenant, v.space, v.memory, v.data, s.dimensions FROM vector AS v \

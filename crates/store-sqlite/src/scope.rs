@@ -5,6 +5,7 @@
 
 use lyceum_core::{Scope, SessionId};
 use lyceum_memory::StoreError;
+use lyceum_vault::places;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
@@ -26,6 +27,15 @@ impl Owner {
             tenant: scope.tenant.to_string(),
             user: scope.user.to_string(),
             agent: scope.agent.to_string(),
+        }
+    }
+
+    /// Where the texts of a session stand.
+    pub(crate) fn session<'a>(&'a self, name: &'a str) -> places::Session<'a> {
+        places::Session {
+            user: &self.user,
+            agent: &self.agent,
+            name,
         }
     }
 
@@ -100,6 +110,11 @@ impl SessionKey {
             owner: Owner::new(scope),
             name: SessionId::to_string(session),
         })
+    }
+
+    /// Where its texts stand.
+    pub(crate) fn place(&self) -> places::Session<'_> {
+        self.owner.session(&self.name)
     }
 
     /// The rows of the owner and the session, where both exist.

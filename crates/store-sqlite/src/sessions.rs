@@ -8,6 +8,7 @@ use lyceum_memory::{
     NewTurn, Saved, Session, SessionCursor, SessionStore, StoreError, StoredMessage, Summary,
     Timestamp, TurnId,
 };
+use lyceum_vault::places;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
@@ -46,53 +47,6 @@ pub(crate) const EXPIRE: &str = "\
         (SELECT user FROM owner AS o WHERE o.id = owner), \
         (SELECT agent FROM owner AS o WHERE o.id = owner), name";
 
-/// Where a session's topic and summary stand; what a summary covers is sealed with it.
-pub(crate) fn session_at<T>(
-    owner: &Owner,
-    name: &str,
-    upto: Option<i64>,
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    let covers = upto.map(|upto| upto.to_string());
-    let rest = covers.as_deref();
-    then(At {
-        table: "session",
-        column: if rest.is_some() { "summary" } else { "topic" },
-        row: &[&owner.user, &owner.agent, name],
-        rest: rest.as_slice(),
-    })
-}
-
-/// Where a message stands.
-pub(crate) fn message_at<T>(
-    owner: &Owner,
-    session: &str,
-    (seq, turn, role, created_at): (i64, &str, &str, i64),
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    then(At {
-        table: "message",
-        column: "sealed",
-        row: &[&owner.user, &owner.agent, session, &seq.to_string()],
-        rest: &[turn, role, &created_at.to_string()],
-    })
-}
-
-/// Where the digest of a turn stands.
-pub(crate) fn turn_at<T>(
-    owner: &Owner,
-    session: &str,
-    turn: &str,
-    then: impl FnOnce(At<'_>) -> T,
-) -> T {
-    then(At {
-        table: "turn",
-        column: "digest",
-        row: &[&owner.user, &owner.agent, session, turn],
-        rest: &[],
-    })
-}
-
 /// The length of a digest.
 pub(crate) const DIGEST: usize = 32;
 
@@ -123,9 +77,7 @@ fn append(
     let (session, before) = match known {
         Some(known) => known,
         None => {
-            let (topic, sealed) = session_at(&key.owner, &key.name, None, |at| {
-                kept(texts, at, &turn.topic)
-            })?;
+            let (topic, sealed) = key.place().topic(|at| kept(texts, at, &turn.topic))?;
             connection
                 .prepare_cached(
                     "INSERT INTO session (owner, name, topic, created_at, updated_at, \
@@ -148,15 +100,20 @@ fn append(
     for message in &turn.messages {
         last += 1;
         let role = message.role.as_str();
-        let of = (last, name, role, now.0);
-        let (content, sealed) = message_at(&key.owner, &key.name, of, |at| {
-            kept(texts, at, &message.content)
-        })?;
+        let of = places::Message {
+            seq: last,
+            turn: name,
+            role,
+            created_at: now.0,
+        };
+        let (content, sealed) = key
+            .place()
+            .message(of, |at| kept(texts, at, &message.content))?;
         insert.execute(params![session, last, name, role, content, now.0, sealed])?;
     }
-    let digest = turn_at(&key.owner, &key.name, name, |at| {
-        texts.seal_bytes(at, digest.to_vec())
-    })?;
+    let digest = key
+        .place()
+        .turn(name, |at| texts.seal_bytes(at, digest.to_vec()))?;
     connection
         .prepare_cached(
             "INSERT INTO turn (session, name, first_seq, last_seq, digest) \
@@ -198,7 +155,7 @@ fn replayed(
             };
             let known: Option<Vec<u8>> = row.get(2)?;
             let open = |bytes: Vec<u8>| {
-                turn_at(&key.owner, &key.name, turn.turn_id.as_str(), |at| {
+                key.place().turn(turn.turn_id.as_str(), |at| {
                     texts.open_bytes(at, &bytes, DIGEST)
                 })
             };
@@ -219,11 +176,16 @@ fn replayed(
 fn message(row: &Row<'_>, key: &SessionKey, texts: &Texts) -> rusqlite::Result<StoredMessage> {
     let role: String = row.get(2)?;
     let turn: String = row.get(1)?;
-    let of = (row.get(0)?, turn.as_str(), role.as_str(), row.get(4)?);
+    let of = places::Message {
+        seq: row.get(0)?,
+        turn: &turn,
+        role: &role,
+        created_at: row.get(4)?,
+    };
     let (sealed, clear) = (row.get(5)?, [row.get(3)?]);
-    let [content] = message_at(&key.owner, &key.name, of, |at| {
-        texts.open(at, sealed, clear)
-    })?;
+    let [content] = key
+        .place()
+        .message(of, |at| texts.open(at, sealed, clear))?;
     let known = [Role::System, Role::User, Role::Assistant, Role::Tool];
     let role = known.into_iter().find(|known| known.as_str() == role);
     Ok(StoredMessage {
@@ -242,15 +204,17 @@ fn message(row: &Row<'_>, key: &SessionKey, texts: &Texts) -> rusqlite::Result<S
 fn session(row: &Row<'_>, owner: &Owner, texts: &Texts) -> rusqlite::Result<Session> {
     let name: String = row.get(0)?;
     let (sealed, clear) = (row.get(8)?, [row.get(1)?]);
-    let [topic] = session_at(owner, &name, None, |at| texts.open(at, sealed, clear))?;
+    let [topic] = owner
+        .session(&name)
+        .topic(|at| texts.open(at, sealed, clear))?;
     let upto: i64 = row.get(4)?;
     let summary = match row.get::<_, Option<String>>(3)? {
         None => None,
         Some(clear) => {
             let sealed = row.get(9)?;
-            let [text] = session_at(owner, &name, Some(upto), |at| {
-                texts.open(at, sealed, [clear])
-            })?;
+            let [text] = owner
+                .session(&name)
+                .summary(upto, |at| texts.open(at, sealed, [clear]))?;
             let upto_seq = unsigned(upto);
             Some(Summary { upto_seq, text })
         }
