@@ -93,11 +93,19 @@ impl Ttl {
 
     /// The entry of the index for a thread.
     pub(crate) fn entry(&self, thread: &str) -> RecordWrite {
-        entry(
-            &format!("thread/{thread}"),
-            self.expires_at,
-            Expect::Anything,
-        )
+        entry(&thread_entry(thread), self.expires_at, Expect::Anything)
+    }
+}
+
+fn thread_entry(thread: &str) -> String {
+    format!("thread/{thread}")
+}
+
+/// Takes the entry of a thread that is removed with it away.
+pub(crate) fn no_thread_entry(thread: &str) -> RecordWrite {
+    RecordWrite::Delete {
+        kind: EXPIRY,
+        id: thread_entry(thread),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Threads that are removed, or all that they were.
 //!
 //! Invariant: a thread is removed in one write, with its runs, what they tell and what they owe, and
-//! only as it was read. Deliberately absent: when its time has come.
+//! only as it was read; the entry of its time to live goes last. Deliberately absent: when its time has come.
 
 use lyceum_core::{Expect, Record, RecordWrite, TenantId};
 use lyceum_graph::Claim;
@@ -9,6 +9,7 @@ use lyceum_graph::Claim;
 use super::{
     board::Stop,
     ending::{LEASE, clear},
+    expiry::no_thread_entry,
     platform::Platform,
     refusal::{Answer, Refusal},
     resources::{RUN, THREAD, Thread, WEBHOOK, WEBHOOK_BODY},
@@ -38,7 +39,8 @@ pub(crate) async fn remove(platform: &Platform, owner: &TenantId, id: &str) -> A
             continue;
         }
         clear(platform, owner, id).await?;
-        let writes = removal(platform, owner, record).await?;
+        let mut writes = removal(platform, owner, record).await?;
+        writes.push(no_thread_entry(id));
         if platform.put(owner, writes).await? {
             platform.0.chronicles.forget(owner, id);
             return Ok(());
@@ -48,7 +50,8 @@ pub(crate) async fn remove(platform: &Platform, owner: &TenantId, id: &str) -> A
 }
 
 /// Removes a thread that has no runs as it was read; `false` where it was written since, and then
-/// it is as it was.
+/// it is as it was. The entry of its time to live stays: while there is one, checkpoints that are
+/// left over are looked for.
 pub(crate) async fn remove_unchanged(
     platform: &Platform,
     owner: &TenantId,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lyceum_core::{
-    MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId,
+    Expect, MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId,
 };
 use lyceum_gateway::langgraph::Platform;
 use serde_json::{Value, json};
@@ -90,6 +90,56 @@ async fn a_thread_may_keep_its_newest_state_alone() {
     );
 }
 
+/// The entries of things with a time to live.
+async fn entries(records: &MemoryRecords) -> Vec<(TenantId, Record)> {
+    records.every("lg_expiry").await.unwrap()
+}
+
+/// Writes entries again whose threads are removed, as if they had been left over.
+async fn leave_over(records: &MemoryRecords, entries: Vec<(TenantId, Record)>) {
+    for (owner, entry) in entries {
+        let write = RecordWrite::Put {
+            kind: "lg_expiry",
+            id: entry.id,
+            group: entry.group,
+            body: entry.body,
+            expect: Expect::Anything,
+        };
+        assert!(records.write(&owner, vec![write]).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_entry_goes_with_its_thread() {
+    let records = Arc::new(MemoryRecords::new());
+    let api = serve_platform(platform(records.clone()).with_truncate(), &[]).await;
+    let kept = api.ok("POST", "/threads", json!({ "ttl": 60 })).await;
+    let kept = kept["thread_id"].as_str().unwrap().to_owned();
+    for way in ["delete", "prune", "truncate"] {
+        let gone = api.ok("POST", "/threads", json!({ "ttl": 60 })).await;
+        let id = gone["thread_id"].as_str().unwrap();
+        let named = json!({ "thread_ids": [id] });
+        match way {
+            "delete" => {
+                api.ok("DELETE", &format!("/threads/{id}"), Value::Null)
+                    .await
+            }
+            "prune" => api.ok("POST", "/threads/prune", named).await,
+            _ => {
+                let all = json!({ "threads": true });
+                api.ok("POST", "/internal/truncate", all).await
+            }
+        };
+        let left = entries(&records).await;
+        let left: Vec<_> = left.iter().map(|(_, entry)| entry.id.as_str()).collect();
+        let expected = match way {
+            "truncate" => vec![],
+            _ => vec![format!("thread/{kept}")],
+        };
+        assert_eq!(left, expected, "{way}");
+    }
+}
+
 #[tokio::test]
 async fn an_entry_that_is_left_over_removes_nothing_new() {
     let records = Arc::new(MemoryRecords::new());
@@ -98,7 +148,9 @@ async fn an_entry_that_is_left_over_removes_nothing_new() {
     let path = format!("/threads/{id}");
     let short = json!({ "thread_id": id, "ttl": 0 });
     api.ok("POST", "/threads", short.clone()).await;
+    let old = entries(&records).await;
     api.ok("DELETE", &path, Value::Null).await;
+    leave_over(&records, old).await;
     api.ok("POST", "/threads", json!({ "thread_id": id })).await;
     // Another one is removed after the entry was looked at.
     let other = api.ok("POST", "/threads", json!({ "ttl": 0 })).await;
@@ -202,8 +254,10 @@ async fn an_entry_that_is_written_while_it_is_looked_at_stays() {
     let records = Arc::default();
     let api = serve_platform(platform(Arc::clone(&records) as _), &[]).await;
     let other = two_due(&api).await;
+    let old = entries(&records).await;
     api.ok("DELETE", &format!("/threads/{ID}"), Value::Null)
         .await;
+    leave_over(&records, old).await;
     let late = Late::new(&records, "lg_thread");
     let _tending = tend(&platform(late.clone()));
     late.has_read().await;
@@ -211,9 +265,9 @@ async fn an_entry_that_is_written_while_it_is_looked_at_stays() {
     api.ok("POST", "/threads", again).await;
     late.answered.close();
     until(&api, &other, 404).await;
-    let entries = records.every("lg_expiry").await.unwrap();
-    let mut ids = entries.iter().map(|(_, entry)| entry.id.as_str());
-    assert!(ids.any(|id| id.ends_with(ID)), "{entries:?}");
+    let left = entries(&records).await;
+    let mut ids = left.iter().map(|(_, entry)| entry.id.as_str());
+    assert!(ids.any(|id| id.ends_with(ID)), "{left:?}");
 }
 
 #[tokio::test]
