@@ -13,6 +13,7 @@ mod config;
 mod dto;
 mod edge;
 mod error;
+mod fenced;
 mod gateway;
 pub mod langgraph;
 mod metrics;

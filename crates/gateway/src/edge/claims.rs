@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::remembered::{Name, hex};
-use crate::{bell::Bell, catalog::unix_seconds};
+use crate::{bell::Bell, catalog::unix_seconds, fenced::remove_at};
 
 const CLAIM: &str = "idempotency_claim";
 
@@ -128,18 +128,8 @@ impl Claims {
             if claim.is_ok_and(|claim| claim.touched.saturating_add(KEPT_SECONDS) > now) {
                 continue;
             }
-            let put = RecordWrite::Put {
-                kind: CLAIM,
-                id: record.id.clone(),
-                group: record.group,
-                body: record.body,
-                expect: Expect::Revision(record.revision),
-            };
-            let delete = RecordWrite::Delete {
-                kind: CLAIM,
-                id: record.id,
-            };
-            self.records.write(&tenant, vec![put, delete]).await?;
+            let removal = remove_at(CLAIM, record.id, record.revision);
+            self.records.write(&tenant, removal.into()).await?;
         }
         Ok(())
     }
@@ -149,27 +139,19 @@ impl Claims {
 pub(super) struct Held {
     claims: Claims,
     name: Name,
-    /// The request's fingerprint, and whose the claim is.
-    of: (String, Uuid),
     done: CancellationToken,
     /// Touches the claim until `done`, and then gives its revision.
     touching: Option<JoinHandle<u64>>,
 }
 
 impl Held {
+    /// Touches a claim of this fingerprint, made as this run of this process.
     fn new(claims: &Claims, name: &Name, of: (String, Uuid), revision: u64) -> Self {
         let done = CancellationToken::new();
-        let touching = touch(
-            claims.clone(),
-            name.clone(),
-            of.clone(),
-            revision,
-            done.clone(),
-        );
+        let touching = touch(claims.clone(), name.clone(), of, revision, done.clone());
         Self {
             claims: claims.clone(),
             name: name.clone(),
-            of,
             done,
             touching: Some(tokio::spawn(touching)),
         }
@@ -182,18 +164,13 @@ impl Held {
             Some(touching) => touching.await.unwrap_or_default(),
             None => 0,
         };
-        writes(&self.name, &self.of, revision)
+        writes(&self.name, revision)
     }
 }
 
-fn writes(name: &Name, of: &(String, Uuid), revision: u64) -> Vec<RecordWrite> {
-    vec![
-        put(name, (&of.0, of.1), Expect::Revision(revision)),
-        RecordWrite::Delete {
-            kind: CLAIM,
-            id: name.digest.clone(),
-        },
-    ]
+/// What gives a claim up at its revision.
+fn writes(name: &Name, revision: u64) -> Vec<RecordWrite> {
+    remove_at(CLAIM, name.digest.clone(), revision).into()
 }
 
 /// The claim's revision in the records; `None` where it is another's or gone.
@@ -261,10 +238,10 @@ impl Drop for Held {
         let Some(touching) = self.touching.take() else {
             return;
         };
-        let (claims, name, of) = (self.claims.clone(), self.name.clone(), self.of.clone());
+        let (claims, name) = (self.claims.clone(), self.name.clone());
         tokio::spawn(async move {
             let revision = touching.await.unwrap_or_default();
-            let writes = writes(&name, &of, revision);
+            let writes = writes(&name, revision);
             if let Err(error) = claims.records.write(&name.tenant, writes).await {
                 tracing::warn!(error = %error, "a claim is given up late");
             }

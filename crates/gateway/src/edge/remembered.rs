@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
+use crate::fenced::remove_at;
+
 /// How long an answer is kept, in seconds.
 const KEPT_SECONDS: u64 = 24 * 60 * 60;
 
@@ -265,18 +267,11 @@ impl Remembered {
             if listed_of(&found).expires > listed.expires {
                 continue;
             }
-            let put = RecordWrite::Put {
-                kind: LISTED,
-                id: digest.clone(),
-                group: found.group,
-                body: found.body,
-                expect: Expect::Revision(found.revision),
-            };
-            let delete = |kind| RecordWrite::Delete {
-                kind,
-                id: digest.clone(),
-            };
-            let writes = vec![put, delete(LISTED), delete(ANSWER)];
+            let mut writes = remove_at(LISTED, digest.clone(), found.revision).to_vec();
+            writes.push(RecordWrite::Delete {
+                kind: ANSWER,
+                id: digest,
+            });
             self.records.write(tenant, writes).await?;
         }
         Ok(())

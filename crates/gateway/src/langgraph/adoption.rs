@@ -13,6 +13,7 @@ use super::{
     resources::{QUEUE, Queued, RUN, Run, STOP, THREAD, Thread},
     tape,
 };
+use crate::fenced::remove_at;
 
 /// What came of an attempt to take up a queued run.
 enum Taking {
@@ -149,18 +150,11 @@ impl Platform {
         queued: &Record,
         also: Vec<RecordWrite>,
     ) -> Answer<Taking> {
-        let mut writes = vec![RecordWrite::Put {
-            kind: QUEUE,
+        let mut writes = remove_at(QUEUE, queued.id.clone(), queued.revision).to_vec();
+        writes.push(RecordWrite::Delete {
+            kind: STOP,
             id: queued.id.clone(),
-            group: queued.group.clone(),
-            body: queued.body.clone(),
-            expect: Expect::Revision(queued.revision),
-        }];
-        let delete = |kind| RecordWrite::Delete {
-            kind,
-            id: queued.id.clone(),
-        };
-        writes.extend([delete(QUEUE), delete(STOP)]);
+        });
         writes.extend(also);
         let is_forgotten = self.put(owner, writes).await?;
         Ok(match is_forgotten {

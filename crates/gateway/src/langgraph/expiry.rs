@@ -27,6 +27,7 @@ use super::{
     shelf::Item,
     turns::in_turn,
 };
+use crate::fenced::remove_at;
 
 /// How often what is due is looked for at least, and how long a thread that runs is left alone.
 const LOOK: Duration = Duration::from_secs(15);
@@ -245,15 +246,14 @@ impl Platform {
                 }
             };
             // One that was written since it was read is for something new.
-            let expect = Expect::Revision(record.revision);
-            let mut writes = vec![entry(&record.id, again.unwrap_or(now), expect)];
-            match again {
-                Some(again) => wait = wait.min(until(again, now)),
-                None => writes.push(RecordWrite::Delete {
-                    kind: EXPIRY,
-                    id: record.id,
-                }),
-            }
+            let writes = match again {
+                Some(again) => {
+                    wait = wait.min(until(again, now));
+                    let expect = Expect::Revision(record.revision);
+                    vec![entry(&record.id, again, expect)]
+                }
+                None => remove_at(EXPIRY, record.id, record.revision).into(),
+            };
             self.put(&owner, writes).await?;
         }
         let mut seen = self.0.expiries.seen();
@@ -286,16 +286,9 @@ impl Platform {
         if due > now {
             return Ok(Some(due));
         }
-        // Written before it is removed, so that one that was put meanwhile stays.
-        let expect = Expect::Revision(record.revision);
-        let writes = vec![
-            put_write(ITEM, id, &record.group, &item, expect),
-            RecordWrite::Delete {
-                kind: ITEM,
-                id: id.to_owned(),
-            },
-        ];
-        let is_removed = self.put(owner, writes).await?;
+        // One that was put meanwhile stays.
+        let removal = remove_at(ITEM, id.to_owned(), record.revision);
+        let is_removed = self.put(owner, removal.into()).await?;
         Ok((!is_removed).then_some(now))
     }
 

@@ -29,7 +29,7 @@ use super::{
     resources::{PROCESS, QUEUE},
     tape,
 };
-use crate::error::ApiError;
+use crate::{error::ApiError, fenced::remove_at};
 
 /// How often a process touches its record and looks at those of the others.
 const BEAT: Duration = Duration::from_secs(2);
@@ -203,14 +203,8 @@ impl Platform {
         let others = others.filter(|record| record.id != me);
         let others = others.map(|record| (record.id, record.revision));
         for (id, revision) in watch.look(Instant::now(), others) {
-            let writes = vec![
-                put_write(PROCESS, &id, "", &json!({}), Expect::Revision(revision)),
-                RecordWrite::Delete {
-                    kind: PROCESS,
-                    id: id.clone(),
-                },
-            ];
-            if self.put(&everybody, writes).await? {
+            let removal = remove_at(PROCESS, id.clone(), revision);
+            if self.put(&everybody, removal.into()).await? {
                 tracing::warn!(process = id, "a process is gone: its runs are taken up");
                 self.0.bell.tell(ORPHANS).await;
             }

@@ -3,7 +3,7 @@
 //! Invariant: a thread is removed in one write, with its runs, what they tell and what they owe, and
 //! only as it was read; the entry of its time to live goes last. Deliberately absent: when its time has come.
 
-use lyceum_core::{Expect, Record, RecordWrite, TenantId};
+use lyceum_core::{Record, RecordWrite, TenantId};
 use lyceum_graph::Claim;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     resources::{RUN, THREAD, Thread, WEBHOOK, WEBHOOK_BODY},
     tape,
 };
+use crate::fenced::remove_at;
 
 /// How often a thread that is to be removed is looked at while runs come to it.
 const LOOKS: u32 = 8;
@@ -73,22 +74,15 @@ async fn removal(
     owner: &TenantId,
     record: Record,
 ) -> Answer<Vec<RecordWrite>> {
-    let Record { id, group, .. } = record;
+    let Record { id, revision, .. } = record;
     let runs = platform.records_of(owner, RUN, Some(&id)).await?;
     let runs = runs
         .into_iter()
         .flat_map(|run| [RUN, WEBHOOK, WEBHOOK_BODY].map(|kind| (kind, run.id.clone())));
     let tapes = tape::removals(platform, owner, &id).await?;
-    // Written before it is removed, so that no run that comes meanwhile is left without it.
-    let mut writes = vec![RecordWrite::Put {
-        kind: THREAD,
-        id: id.clone(),
-        group,
-        body: record.body,
-        expect: Expect::Revision(record.revision),
-    }];
+    // At its revision, so that no run that comes meanwhile is left without it.
+    let mut writes = remove_at(THREAD, id, revision).to_vec();
     writes.extend(runs.map(|(kind, id)| RecordWrite::Delete { kind, id }));
-    writes.push(RecordWrite::Delete { kind: THREAD, id });
     writes.extend(tapes);
     Ok(writes)
 }

@@ -19,7 +19,7 @@ use super::{
     refusal::Answer,
     resources::{QUEUE, TAPE, TAPE_PART, TAPE_RESULT},
 };
-use crate::catalog::unix_seconds;
+use crate::{catalog::unix_seconds, fenced::remove_at};
 
 /// How long events are put together before they are written.
 const EVERY: Duration = Duration::from_millis(250);
@@ -427,9 +427,8 @@ pub(crate) async fn forget_expired(platform: &Platform) -> Result<(), RecordErro
             false => records.read(&owner, QUEUE, &record.id).await?.is_none(),
         };
         if is_left {
-            let expect = Expect::Revision(record.revision);
             // A run may have ended, and its tape with it, since it was read.
-            let mut writes = vec![put_write(TAPE, &record.id, &record.group, &head, expect)];
+            let mut writes = remove_at(TAPE, record.id.clone(), record.revision).to_vec();
             writes.extend(without(&record.id, &head));
             platform.put(&owner, writes).await?;
         }

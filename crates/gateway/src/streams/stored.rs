@@ -15,6 +15,7 @@ use super::journal::Journal;
 use crate::{
     bell::{Bell, Listening},
     catalog::unix_seconds,
+    fenced::remove_at,
     sse::Event,
 };
 
@@ -358,15 +359,9 @@ impl Stored {
         let delete = |kind, id| RecordWrite::Delete { kind, id };
         while let Some(record) = self.records.read(tenant, HEAD, id).await? {
             let parts = serde_json::from_str::<Head>(&record.body).map_or(0, |head| head.parts);
-            let mut writes = vec![RecordWrite::Put {
-                kind: HEAD,
-                id: record.id,
-                group: record.group,
-                body: record.body,
-                expect: Expect::Revision(record.revision),
-            }];
+            let mut writes = remove_at(HEAD, record.id, record.revision).to_vec();
             writes.extend((0..parts).map(|number| delete(PART, format!("{id}/{number}"))));
-            writes.extend([delete(HEAD, id.to_owned()), delete(STOP, id.to_owned())]);
+            writes.push(delete(STOP, id.to_owned()));
             if self.records.write(tenant, writes).await? {
                 return Ok(());
             }
