@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
+    due::{LOOK, until},
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     request::{Asked, has, uuid},
@@ -29,8 +30,6 @@ use super::{
     schedule::Schedule,
 };
 
-/// How often due crons are looked for at least.
-const LOOK: Duration = Duration::from_secs(15);
 /// The most crons of one user.
 const MOST: usize = 1_000;
 
@@ -285,7 +284,7 @@ impl Platform {
                 continue;
             };
             if next > now {
-                wait = wait.min(next.duration_since(now).unsigned_abs());
+                wait = wait.min(until(next, now));
                 continue;
             }
             let mut planned = cron.clone();

@@ -11,31 +11,29 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use lyceum_core::{Expect, Record, RecordWrite, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    due::{Found, LOOK, Looks, later, sift, until},
     ending::clear,
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     removal,
     resources::{EXPIRY, ITEM, THREAD, Thread},
     shelf::Item,
-    turns::in_turn,
 };
 use crate::fenced::remove_at;
 
-/// How often what is due is looked for at least, and how long a thread that runs is left alone.
-const LOOK: Duration = Duration::from_secs(15);
+/// How long a thread that runs is left alone.
 const BUSY: Duration = Duration::from_secs(60);
-/// How long nothing is looked for after a look at least, and as a multiple of what the look took:
-/// it reads the entries of all owners.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_PER_LOOK: u32 = 4;
 /// The most that one look removes; what is left is removed by the next.
 const AT_ONCE: usize = 1_000;
 /// The most entries of one owner.
@@ -123,18 +121,8 @@ pub(crate) fn no_item_entry(item: &str) -> RecordWrite {
     }
 }
 
-/// A time after another; the latest there is where it would be beyond that.
-pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
-    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-    from.saturating_add(by).unwrap_or(Timestamp::MAX)
-}
-
 fn entry(id: &str, due: Timestamp, expect: Expect) -> RecordWrite {
     put_write(EXPIRY, id, "", &due, expect)
-}
-
-fn until(due: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(due.duration_since(now)).unwrap_or_default()
 }
 
 /// What this process knows of the entries.
@@ -198,45 +186,39 @@ impl Platform {
     /// Removes threads and items whose time has come, until it is cancelled. Of several calls on
     /// one platform each removes some.
     pub async fn tend_expiries(&self, stop: CancellationToken) {
+        let mut looks = Looks::new(Instant::now());
         loop {
             let began = Instant::now();
-            let wait = match self.expire(Timestamp::now()).await {
-                Ok(wait) => wait,
-                Err(refusal) => {
+            if looks.is_due(began) {
+                let wait = self.expire(Timestamp::now()).await;
+                let wait = wait.unwrap_or_else(|refusal| {
                     tracing::error!(?refusal, "what has expired cannot be removed");
                     LOOK
-                }
-            };
-            let pause = PAUSE.max(began.elapsed() * PAUSE_PER_LOOK);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                });
+                looks.looked(began, Instant::now(), wait);
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.0.expiries.changed.notified() => {}
-                () = tokio::time::sleep(wait.saturating_sub(pause)) => {}
+                () = self.0.expiries.changed.notified() => looks.by(Instant::now()),
+                () = sleep_until(looks.next()) => {}
             }
         }
     }
 
     /// Removes what is due; gives the time until something is.
     async fn expire(&self, now: Timestamp) -> Answer<Duration> {
-        let (mut wait, mut due, mut held) = (LOOK, Vec::new(), HashMap::new());
+        let mut held = HashMap::new();
         // What is written from here on may be missed.
         self.0.expiries.seen().next = Timestamp::MAX;
-        for (owner, record) in self.0.records.every(EXPIRY).await? {
+        let all = self.0.records.every(EXPIRY).await?.into_iter();
+        let all = all.map(|(owner, record)| {
             *held.entry(owner.clone()).or_default() += 1;
-            let at = serde_json::from_str::<Timestamp>(&record.body).ok();
-            match at.filter(|at| *at > now) {
-                Some(at) => wait = wait.min(until(at, now)),
-                None => due.push((owner, record)),
-            }
-        }
-        if due.len() > AT_ONCE {
-            wait = Duration::ZERO;
-        }
-        for (owner, record) in in_turn(due).take(AT_ONCE) {
+            // One that cannot be read is looked at, and so is what it stands for.
+            let at = serde_json::from_str(&record.body).unwrap_or(Timestamp::MIN);
+            (owner, at, record)
+        });
+        let Found { due, mut wait } = sift(all, now, AT_ONCE);
+        for (owner, record) in due {
             let again = match self.expire_one(&owner, &record, now).await {
                 Ok(again) => again,
                 // One that cannot be removed now holds up no other.

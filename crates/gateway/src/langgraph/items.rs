@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    expiry::{item_entry, later, no_item_entry},
+    due::later,
+    expiry::{item_entry, no_item_entry},
     platform::put_write,
     refusal::{Answer, Refusal},
     request::{Asked, has_matching},

@@ -21,20 +21,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    due::{Found, LOOK, Looks, PAUSE, later, sift},
     ending::End,
-    expiry::later,
     platform::{Platform, put_write},
     refusal::{Answer, Refusal},
     resources::{Run, WEBHOOK, WEBHOOK_BODY, now},
     run_body,
-    turns::in_turn,
 };
 use crate::metrics::WEBHOOKS;
 
-/// How often what is due is looked for at least.
-const LOOK: Duration = Duration::from_secs(15);
-/// How long nothing is looked for after a look at least: it reads what all owners' runs owe.
-const PAUSE: Duration = Duration::from_secs(1);
 /// What a look keeps of what finds no room, for when there is some.
 const WAITING: usize = 1_024;
 /// Sent at once, of all, of one tenant and of one owner: who does not answer holds up nobody else.
@@ -225,22 +220,22 @@ impl Platform {
             return;
         };
         let mut sends = Sends::default();
-        let (mut earliest, mut look) = (Instant::now(), Instant::now());
+        let mut looks = Looks::new(Instant::now());
         loop {
-            if look <= Instant::now() {
+            let began = Instant::now();
+            if looks.is_due(began) {
                 let wait = self.due_webhooks(&mut sends).await;
                 let wait = wait.unwrap_or_else(|refusal| {
                     tracing::error!(?refusal, "it is not known which webhooks are due");
                     LOOK
                 });
-                earliest = Instant::now() + PAUSE;
-                look = Instant::now() + wait.max(PAUSE);
+                looks.looked(began, Instant::now(), wait);
             }
             if let Err(refusal) = self.send_webhooks(&sender, &mut sends).await {
                 tracing::error!(?refusal, "a webhook is sent later");
-                look = look.min(Instant::now() + PAUSE);
+                looks.by(Instant::now() + PAUSE);
             }
-            let earlier = tokio::select! {
+            let due = tokio::select! {
                 () = stop.cancelled() => return,
                 Some(ended) = sends.tasks.join_next_with_id() => {
                     let Some(sent) = sends.ended(ended) else {
@@ -256,30 +251,21 @@ impl Platform {
                     }
                 }
                 () = self.0.webhooks_changed.notified() => Instant::now(),
-                () = sleep_until(look) => continue,
+                () = sleep_until(looks.next()) => continue,
             };
-            look = look.min(earlier.max(earliest));
+            looks.by(due);
         }
     }
 
     /// Finds what is due; gives the time until something else is.
     async fn due_webhooks(&self, sends: &mut Sends) -> Answer<Duration> {
-        let (mut due, mut wait) = (Vec::new(), LOOK);
-        let now = Timestamp::now();
-        for (owner, record) in self.0.records.every(WEBHOOK).await? {
-            let Ok(owed) = serde_json::from_str::<Owed>(&record.body) else {
-                continue;
-            };
-            if owed.due > now {
-                wait = wait.min(owed.due.duration_since(now).unsigned_abs());
-            } else {
-                due.push((owner, Due { record, owed }));
-            }
-        }
-        if due.len() > WAITING {
-            wait = Duration::ZERO;
-        }
-        sends.waiting = in_turn(due).take(WAITING).collect();
+        let all = self.0.records.every(WEBHOOK).await?.into_iter();
+        let all = all.filter_map(|(owner, record)| {
+            let owed = serde_json::from_str::<Owed>(&record.body).ok()?;
+            Some((owner, owed.due, Due { record, owed }))
+        });
+        let Found { due, wait } = sift(all, Timestamp::now(), WAITING);
+        sends.waiting = due;
         Ok(wait)
     }
 
