@@ -51,7 +51,7 @@ pub(crate) fn begin() {
         counter!(ISSUER_KEYS, "result" => result).increment(0);
     }
     counter!(SHED).increment(0);
-    for outcome in ["sent", "retried", "dropped"] {
+    for outcome in ["sent", "retried", "dropped", "unreadable"] {
         counter!(WEBHOOKS, "outcome" => outcome).increment(0);
     }
 }

@@ -149,7 +149,7 @@ const GATEWAY: &[MetricSpec] = &[
     counter("api_response_cache_invalidations_total", &[], "Writes that ended what the response cache kept for their user."),
     counter("api_issuer_keys_total", &["result"], "Reads of the issuer's keys: new ones, or why there were none; the known ones stay."),
     counter("api_shed_total", &[], "Requests refused with 503 because too many were being answered."),
-    counter("api_webhooks_total", &["outcome"], "Ends of runs told to clients' addresses: sent, to be tried again (retried), or given up (dropped)."),
+    counter("api_webhooks_total", &["outcome"], "Ends of runs told to clients' addresses: sent, to be tried again (retried), given up (dropped), or removed because their records make no sense (unreadable)."),
 ];
 
 #[rustfmt::skip]

@@ -1,7 +1,7 @@
 //! What an ended run owes to the address that its client gave.
 //!
 //! Invariant: that something is owed, and what, is written with the end of the run, and stays until
-//! the address took it, refused it for good, or was tried [`TRIES`] times: a receiver may get the
+//! the address took it, refused it for good, was tried [`TRIES`] times, or cannot be read: a receiver may get the
 //! same twice, after a crash. Of several processes one at a time sends the same. Deliberately absent: how
 //! something is sent, and which addresses may be reached, which is the [`WebhookSender`]'s.
 
@@ -28,7 +28,7 @@ use super::{
     resources::{Run, WEBHOOK, WEBHOOK_BODY, now},
     run_body,
 };
-use crate::metrics::WEBHOOKS;
+use crate::{fenced::remove_at, metrics::WEBHOOKS};
 
 /// What a look keeps of what finds no room, for when there is some.
 const WAITING: usize = 1_024;
@@ -259,14 +259,39 @@ impl Platform {
 
     /// Finds what is due; gives the time until something else is.
     async fn due_webhooks(&self, sends: &mut Sends) -> Answer<Duration> {
-        let all = self.0.records.every(WEBHOOK).await?.into_iter();
-        let all = all.filter_map(|(owner, record)| {
-            let owed = serde_json::from_str::<Owed>(&record.body).ok()?;
-            Some((owner, owed.due, Due { record, owed }))
-        });
+        let mut all = Vec::new();
+        for (owner, record) in self.0.records.every(WEBHOOK).await? {
+            match serde_json::from_str::<Owed>(&record.body) {
+                Ok(owed) => all.push((owner, owed.due, Due { record, owed })),
+                Err(error) => self.drop_unreadable(&owner, record, &error).await,
+            }
+        }
         let Found { due, wait } = sift(all, Timestamp::now(), WAITING);
         sends.waiting = due;
         Ok(wait)
+    }
+
+    /// Removes what says nothing that can be sent: every look would read it again. Where it cannot
+    /// be removed the next look tries.
+    async fn drop_unreadable(&self, owner: &TenantId, record: Record, error: &serde_json::Error) {
+        let Record { id, revision, .. } = record;
+        let mut writes = remove_at(WEBHOOK, id.clone(), revision).to_vec();
+        writes.push(RecordWrite::Delete {
+            kind: WEBHOOK_BODY,
+            id: id.clone(),
+        });
+        // What the error says may hold what the record does.
+        let column = error.column();
+        match self.put(owner, writes).await {
+            Ok(true) => {
+                counter!(WEBHOOKS, "outcome" => "unreadable").increment(1);
+                tracing::warn!(run = id, column, "a webhook cannot be read and is given up");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, run = id, "a webhook that cannot be read is still there");
+            }
+        }
     }
 
     /// Sends what waits and finds room.

@@ -167,6 +167,24 @@ async fn what_could_not_be_read_takes_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_makes_no_sense_is_removed_and_holds_up_nothing() {
+    let mut world = World::new();
+    let owner = TenantId::new("a.one").unwrap();
+    let nonsense = vec![
+        put_write(WEBHOOK_BODY, "odd", "", &json!({}), Expect::Absent),
+        put_write(WEBHOOK, "odd", "", &json!({ "address": 1 }), Expect::Absent),
+    ];
+    assert!(world.platform.put(&owner, nonsense).await.unwrap());
+    world.owe("a/one", "there", 1).await;
+    let _tending = world.tend();
+    assert_eq!(world.next().await, "there");
+    for kind in [WEBHOOK, WEBHOOK_BODY] {
+        let left = world.records.kept.read(&owner, kind, "odd").await;
+        assert_eq!(left.unwrap(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_does_not_answer_holds_the_places_of_a_user_and_of_a_tenant_alone() {
     let mut world = World::new();
     world.owe("a/one", "hang", 2 * WAITING).await;
