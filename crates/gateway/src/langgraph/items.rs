@@ -3,6 +3,8 @@
 //! Invariant: an item that has expired is not found. Deliberately absent: search by meaning;
 //! a query finds items that hold its words.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -11,7 +13,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use lyceum_core::{Expect, RecordWrite};
 use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{
     due::later,
@@ -43,15 +45,12 @@ fn name(asked: &Asked) -> Answer<(Vec<String>, String, String)> {
     Ok((namespace, key, id))
 }
 
-fn expiry(minutes: f64) -> String {
-    let after = Duration::saturating_seconds_f64(minutes * 60.0);
-    stamp(OffsetDateTime::now_utc().saturating_add(after))
-}
-
-/// When an item that lives so long is due; `None` where that is beyond all times.
-fn due(minutes: f64) -> Option<Timestamp> {
-    let lasts = std::time::Duration::try_from_secs_f64(minutes * 60.0).ok()?;
-    Some(later(Timestamp::now(), lasts))
+/// When an item ends that lives so long from here on, as it is written in it and as its entry says.
+fn end(minutes: f64) -> (String, Timestamp) {
+    let lasts = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX);
+    let at = later(Timestamp::now(), lasts);
+    let written = OffsetDateTime::from_unix_timestamp_nanos(at.as_nanosecond());
+    (written.map(stamp).unwrap_or_default(), at)
 }
 
 pub(crate) async fn put(asked: Asked) -> Answer {
@@ -66,24 +65,26 @@ pub(crate) async fn put(asked: Asked) -> Answer {
     if !value.is_object() {
         return Err(Refusal::invalid("value must be an object"));
     }
+    let end = ttl.map(end);
     let item = Item {
         created_at: old.map_or_else(now, |old| old.created_at),
         updated_at: now(),
         value,
         namespace,
         key,
-        expires_at: ttl.map(expiry),
+        expires_at: end.as_ref().map(|(written, _)| written.clone()),
         ttl,
     };
     let mut writes = vec![put_write(ITEM, &id, "", &item, Expect::Anything)];
     let expiries = &asked.platform.0.expiries;
-    let due = ttl.and_then(due);
-    if let Some(due) = due {
+    if let Some((_, due)) = &end {
         expiries.add(asked.owner())?;
-        writes.push(item_entry(&id, due));
+        writes.push(item_entry(&id, *due));
     }
     asked.platform.put(asked.owner(), writes).await?;
-    due.into_iter().for_each(|due| expiries.written(due));
+    if let Some((_, due)) = &end {
+        expiries.written(*due);
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -99,9 +100,12 @@ pub(crate) async fn get(asked: Asked) -> Answer<Response> {
         && asked.value("refresh_ttl") != Some(&Value::Bool(false))
     {
         // Reading keeps it alive, unless it was written or removed meanwhile.
-        item.expires_at = Some(expiry(ttl));
-        let mut writes = vec![put_write(ITEM, &id, "", item, Expect::Revision(revision))];
-        writes.extend(due(ttl).map(|due| item_entry(&id, due)));
+        let (written, due) = end(ttl);
+        item.expires_at = Some(written);
+        let writes = vec![
+            put_write(ITEM, &id, "", item, Expect::Revision(revision)),
+            item_entry(&id, due),
+        ];
         platform.put(owner, writes).await?;
     }
     // Clients take nothing for an item that does not exist.
@@ -155,4 +159,18 @@ pub(crate) async fn namespaces(asked: Asked) -> Answer<Json<Value>> {
     found.sort();
     found.dedup();
     Ok(Json(json!({ "namespaces": asked.page(found)? })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_and_its_entry_say_the_same_moment() {
+        for minutes in [0.0, 0.1, 60.0, 1e15, f64::MAX] {
+            let (written, due) = end(minutes);
+            let read = written.parse::<Timestamp>().unwrap();
+            assert_eq!(read.as_microsecond(), due.as_microsecond(), "{minutes}");
+        }
+    }
 }
