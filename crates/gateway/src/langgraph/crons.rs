@@ -164,12 +164,12 @@ async fn make(asked: &Asked, thread: Option<String>) -> Answer<Json<Value>> {
         created_at: now(),
         updated_at: now(),
         payload: Map::new(),
-        user_id: asked.scope.user.to_string(),
+        user_id: asked.scope().user.to_string(),
         next_run_date: None,
         metadata: Map::new(),
         enabled: true,
         run_id: String::new(),
-        tenant: asked.scope.tenant.to_string(),
+        tenant: asked.scope().tenant.to_string(),
         headers: asked.headers.clone(),
     };
     set(asked, &mut cron);

@@ -71,8 +71,7 @@ const HEADER_BYTES: usize = 1_024;
 /// Who asks, and the service.
 pub(crate) struct Asked {
     pub(crate) platform: Platform,
-    pub(crate) scope: Scope,
-    /// With what it came.
+    /// As whom, and with what it came.
     pub(crate) caller: Caller,
     pub(crate) client: Client,
     owner: TenantId,
@@ -126,7 +125,6 @@ impl FromRequest<Shared> for Asked {
         Ok(Self {
             platform,
             owner: owner::owner(&caller.scope)?,
-            scope: caller.scope.clone(),
             caller,
             client,
             body: all,
@@ -186,6 +184,11 @@ impl Asked {
             return Err(Refusal::invalid(text));
         }
         Ok(())
+    }
+
+    /// In whose name the request is answered.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.caller.scope
     }
 
     /// Whose records the request reaches.
@@ -252,7 +255,7 @@ impl Asked {
         let (offset, limit) = self.window()?;
         self.sort(&mut all);
         let total = all.len();
-        let mut page = self.page(all)?;
+        let mut page: Vec<_> = all.into_iter().skip(offset).take(limit).collect();
         also(&mut page)?;
         let mut response = Json(self.select(page)).into_response();
         let next = offset.saturating_add(limit);

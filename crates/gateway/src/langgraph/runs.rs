@@ -59,7 +59,7 @@ pub(crate) async fn submit_body(
     let who = Who {
         platform: &asked.platform,
         owner: asked.owner(),
-        scope: &asked.scope,
+        scope: asked.scope(),
         headers: &asked.headers,
         run_id: None,
         also: Vec::new(),
