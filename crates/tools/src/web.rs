@@ -30,6 +30,8 @@ pub use self::{
 
 /// Redirects followed.
 const MAX_HOPS: usize = 5;
+/// Why an address inside is refused.
+const NOT_PUBLIC: &str = "its host is not on the public web";
 /// The longest address, in bytes.
 const MAX_URL_BYTES: usize = 2_000;
 
@@ -111,7 +113,7 @@ impl Web {
                 .get(url.clone())
                 .header(ACCEPT, "text/html, text/*;q=0.9, application/json;q=0.8")
                 .header(ACCEPT_ENCODING, "gzip");
-            let response = request.send().await.map_err(|error| unreachable(&error))?;
+            let response = request.send().await.map_err(|error| unread(&error))?;
             if !response.status().is_redirection() {
                 return self.take(url, response).await;
             }
@@ -141,17 +143,17 @@ impl Web {
     /// Whether an address may be read, as far as can be seen without resolving its name.
     fn check(&self, url: &Url) -> Result<(), ToolError> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(denied("only http and https addresses can be read"));
+            return Err(denied("only http and https addresses are allowed"));
         }
         if self.rules.https_only && url.scheme() != "https" {
-            return Err(denied("only https addresses can be read"));
+            return Err(denied("only https addresses are allowed"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(denied("an address with a name or password cannot be read"));
+            return Err(denied("an address with a name or password is not allowed"));
         }
         let port = url.port_or_known_default().unwrap_or_default();
         if !self.rules.ports.contains(&port) {
-            return Err(denied("that port cannot be read"));
+            return Err(denied("that port is not allowed"));
         }
         let host = match url.host() {
             Some(Host::Domain(host)) => host.trim_end_matches('.').to_owned(),
@@ -161,7 +163,7 @@ impl Web {
         };
         let hosts = &self.rules.hosts;
         if !hosts.is_empty() && !hosts.iter().any(|known| is_within(&host, known)) {
-            return Err(denied("that host is not among those that may be read"));
+            return Err(denied("that host is not among those that are allowed"));
         }
         Ok(())
     }
@@ -169,7 +171,7 @@ impl Web {
     fn literal(&self, address: std::net::IpAddr) -> Result<String, ToolError> {
         match self.networks.allow(address) {
             true => Ok(address.to_string()),
-            false => Err(denied("its host is not on the public web")),
+            false => Err(denied(NOT_PUBLIC)),
         }
     }
 }
@@ -209,22 +211,47 @@ fn wrong(detail: &str) -> ToolError {
     ToolError::Arguments { detail }
 }
 
-fn unreachable(error: &reqwest::Error) -> ToolError {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if inner.is::<resolve::Forbidden>() {
-            return denied("its host is not on the public web");
+/// Why an address was not reached.
+enum Failure {
+    /// Its host has an address that may not be reached.
+    Forbidden,
+    /// Its host was not found.
+    Unknown,
+    /// It took too long.
+    Slow,
+    /// The connection broke, or none was made.
+    Broken,
+}
+
+impl From<&reqwest::Error> for Failure {
+    fn from(error: &reqwest::Error) -> Self {
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            if inner.is::<resolve::Forbidden>() {
+                return Self::Forbidden;
+            }
+            if inner.is::<resolve::Unknown>() {
+                return Self::Unknown;
+            }
+            cause = inner.source();
         }
-        if inner.is::<resolve::Unknown>() {
-            return wrong("there is no such host");
+        match error.is_timeout() {
+            true => Self::Slow,
+            false => Self::Broken,
         }
-        cause = inner.source();
     }
-    let detail = match error.is_timeout() {
-        true => "the page took too long".to_owned(),
-        false => "the connection to the page broke".to_owned(),
+}
+
+fn unread(error: &reqwest::Error) -> ToolError {
+    let detail = match Failure::from(error) {
+        Failure::Forbidden => return denied(NOT_PUBLIC),
+        Failure::Unknown => return wrong("there is no such host"),
+        Failure::Slow => "the page took too long",
+        Failure::Broken => "the connection to the page broke",
     };
-    ToolError::Transient { detail }
+    ToolError::Transient {
+        detail: detail.to_owned(),
+    }
 }
 
 #[cfg(test)]

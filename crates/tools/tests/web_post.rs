@@ -59,7 +59,37 @@ async fn json_is_sent_as_it_is_and_no_redirect_is_followed() {
 async fn a_host_that_is_not_found_may_be_found_later() {
     let post = WebPost::new(WebRules::default(), hosts()).unwrap();
     let sent = post.post("https://unknown.example/", b"{}".to_vec()).await;
-    assert!(matches!(sent, Err(ToolError::Transient { .. })), "{sent:?}");
+    let Err(ToolError::Transient { detail }) = sent else {
+        panic!("{sent:?}");
+    };
+    assert_eq!(detail, "the webhook cannot be sent: there is no such host");
+}
+
+#[tokio::test]
+async fn what_failed_is_said_of_the_webhook_and_not_of_a_page() {
+    let pages = vec![("/busy", Reply::status(503)), ("/gone", Reply::status(410))];
+    let site = Site::serve(PUBLIC, pages).await;
+    let port = site.port;
+    let rules = WebRules {
+        ports: vec![port, 1],
+        ..site.rules()
+    };
+    let post = WebPost::new(rules, hosts()).unwrap();
+    for address in [
+        format!("http://hook.example:{port}/busy"),
+        format!("http://hook.example:{port}/gone"),
+        "http://hook.example:1/".to_owned(),
+        "http://hook.example:2/".to_owned(),
+        "http://unknown.example:1/".to_owned(),
+        "ftp://hook.example/".to_owned(),
+    ] {
+        let error = post.post(&address, b"{}".to_vec()).await.unwrap_err();
+        let error = error.to_string();
+        assert!(
+            !error.contains("page") && !error.contains("read"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use reqwest::{
 };
 use url::Url;
 
-use super::{unreachable, wrong};
+use super::{unread, wrong};
 
 /// How far into a page its own word on its encoding is looked for, as HTML demands.
 const ENCODING_WITHIN: usize = 1_024;
@@ -40,7 +40,7 @@ pub(super) async fn take(url: Url, mut response: Response, most: usize) -> Resul
     let encoding = header(&response, &CONTENT_ENCODING);
     let mut bytes = Vec::new();
     let mut cut = false;
-    while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(&e))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| unread(&e))? {
         let room = most - bytes.len();
         if chunk.len() > room {
             bytes.extend_from_slice(&chunk[..room]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lyceum_core::ToolError;
 use reqwest::header::CONTENT_TYPE;
 
-use super::{Resolver, Web, WebError, WebRules, parse, unreachable};
+use super::{Failure, NOT_PUBLIC, Resolver, Web, WebError, WebRules, denied, parse};
 
 /// Sends JSON by POST.
 #[derive(Debug)]
@@ -51,19 +51,28 @@ impl WebPost {
         let request = self.0.client.post(url);
         let request = request.header(CONTENT_TYPE, "application/json").body(json);
         let response = request.send().await;
-        let response = response.map_err(|error| match unreachable(&error) {
-            // The resolver may know the host later.
-            ToolError::Arguments { detail } => ToolError::Transient { detail },
-            error => error,
-        })?;
+        let response = response.map_err(|error| unsent(&error))?;
         match response.status().as_u16() {
             200..=299 => Ok(()),
             status @ (408 | 425 | 429 | 500..=599) => Err(ToolError::Transient {
-                detail: format!("the receiver answered with status {status}"),
+                detail: format!("the webhook's receiver answered with status {status}"),
             }),
             status => Err(ToolError::Arguments {
-                detail: format!("the receiver answered with status {status}"),
+                detail: format!("the webhook's receiver answered with status {status}"),
             }),
         }
+    }
+}
+
+fn unsent(error: &reqwest::Error) -> ToolError {
+    let detail = match Failure::from(error) {
+        Failure::Forbidden => return denied(NOT_PUBLIC),
+        // The resolver may know the host later.
+        Failure::Unknown => "the webhook cannot be sent: there is no such host",
+        Failure::Slow => "the webhook's receiver took too long",
+        Failure::Broken => "the connection to the webhook's receiver broke",
+    };
+    ToolError::Transient {
+        detail: detail.to_owned(),
     }
 }
