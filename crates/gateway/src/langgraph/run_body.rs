@@ -160,6 +160,10 @@ mod tests {
             json!({ "durability": true }),
             json!({ "if_not_exists": "" }),
             json!({ "after_seconds": -1 }),
+            // More than a duration holds.
+            json!({ "after_seconds": 1e30 }),
+            json!({ "after_seconds": f64::MAX }),
+            json!({ "after_seconds": "1" }),
             json!({ "config": { "recursion_limit": 0 } }),
             json!({ "metadata": [] }),
             json!({ "checkpoint_id": "nothing" }),

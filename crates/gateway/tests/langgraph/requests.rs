@@ -30,6 +30,7 @@ async fn a_run_that_cannot_be_meant_is_refused_before_it_is_kept() {
             with(hi(), "on_disconnect", json!("stay")),
             with(hi(), "durability", json!("never")),
             with(hi(), "multitask_strategy", json!("wait")),
+            with(hi(), "after_seconds", json!(1e30)),
             with(hi(), "webhook", json!("https://example.org/hook")),
             json!({ "input": {} }),
         ] {
