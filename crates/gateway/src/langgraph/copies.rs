@@ -1,11 +1,12 @@
 //! Copies of threads.
 //!
-//! Invariant: a copy has all checkpoints of the thread, subgraphs' included, under the same ids.
+//! Invariant: a copy has all checkpoints of the thread, subgraphs' included, under the same ids, and
+//! one that fails leaves nothing, no lease either.
 //! Deliberately absent: its runs, and how long it is kept.
 
 use axum::{Json, extract::Path};
 use lyceum_core::Expect;
-use lyceum_graph::{Batch, Claim, ThreadId};
+use lyceum_graph::{Batch, CheckpointId, Claim, Keep, Lease, Saver, SaverError, ThreadId};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -85,6 +86,25 @@ async fn copy_checkpoints(
     // Oldest first, of all graphs.
     ids.sort_unstable_by_key(|(id, _)| *id);
     let lease = saver.acquire(to, LEASE, Claim::IfFree).await?;
+    let copied = commit_all(saver.as_ref(), from, &lease, ids).await;
+    if copied.is_err()
+        && let Err(error) = saver.prune(&lease, Keep::Nothing).await
+    {
+        tracing::warn!(%error, thread = %to, "a part of a copy that failed is left");
+    }
+    let released = saver.release(&lease).await;
+    copied?;
+    released?;
+    Ok(())
+}
+
+/// Writes these checkpoints under a lease, in their order.
+async fn commit_all(
+    saver: &dyn Saver,
+    from: &ThreadId,
+    lease: &Lease,
+    ids: Vec<(CheckpointId, &String)>,
+) -> Result<(), SaverError> {
     let mut known = std::collections::BTreeSet::new();
     for (id, place) in ids {
         let Some(saved) = saver.load(from, place, Some(id)).await? else {
@@ -97,8 +117,7 @@ async fn copy_checkpoints(
             values,
             records: saved.records,
         };
-        saver.commit(&lease, &batch).await?;
+        saver.commit(lease, &batch).await?;
     }
-    saver.release(&lease).await?;
     Ok(())
 }

@@ -292,7 +292,8 @@ pub(crate) async fn clear(
     let key = Platform::key(owner, thread)?;
     let saver = &platform.0.saver;
     let lease = saver.acquire(&key, LEASE, Claim::TakeOver).await?;
-    saver.prune(&lease, Keep::Nothing).await?;
+    let pruned = saver.prune(&lease, Keep::Nothing).await;
     saver.release(&lease).await?;
+    pruned?;
     Ok(())
 }

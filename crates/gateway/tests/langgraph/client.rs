@@ -13,7 +13,7 @@ use lyceum_gateway::{
     ApiKey, Gateway, GatewayConfig, KeyRules, ServerConfig,
     langgraph::{Invocation, Messages, Platform, Served, add_messages},
 };
-use lyceum_graph::{Context, END, GraphBuilder, MemorySaver, START, State};
+use lyceum_graph::{Context, END, GraphBuilder, MemorySaver, START, Saver, State};
 use lyceum_observe::Health;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -118,7 +118,11 @@ fn graph() -> Served {
 }
 
 pub(crate) fn platform(records: Arc<dyn RecordStore>) -> Platform {
-    Platform::new([graph()], records, Arc::new(MemorySaver::new()))
+    platform_of(records, Arc::new(MemorySaver::new()))
+}
+
+pub(crate) fn platform_of(records: Arc<dyn RecordStore>, saver: Arc<dyn Saver>) -> Platform {
+    Platform::new([graph()], records, saver)
 }
 
 /// A running server.

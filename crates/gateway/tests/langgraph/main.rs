@@ -6,6 +6,7 @@
 )]
 
 mod client;
+mod copies;
 mod ending;
 mod expiry;
 mod faults;

@@ -1,0 +1,128 @@
+//! Copies of threads.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use lyceum_core::MemoryRecords;
+use lyceum_graph::{
+    Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, MemorySaver, Saved, Saver, SaverError,
+    ThreadId,
+};
+use serde_json::json;
+
+use crate::client::{Api, hi, platform_of, serve_platform};
+
+/// A saver that fails to commit once it did so often, and knows of which thread it gave the last
+/// lease.
+#[derive(Debug)]
+struct Failing {
+    kept: MemorySaver,
+    commits: AtomicUsize,
+    leased: Mutex<Option<ThreadId>>,
+}
+
+impl Failing {
+    fn after(commits: usize) -> Arc<Self> {
+        Arc::new(Self {
+            kept: MemorySaver::new(),
+            commits: AtomicUsize::new(commits),
+            leased: Mutex::new(None),
+        })
+    }
+}
+
+impl Saver for Failing {
+    fn acquire<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        ttl: Duration,
+        claim: Claim,
+    ) -> BoxFuture<'a, Result<Lease, SaverError>> {
+        *self.leased.lock().unwrap() = Some(thread.clone());
+        self.kept.acquire(thread, ttl, claim)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), SaverError>> {
+        self.kept.release(lease)
+    }
+
+    fn commit<'a>(
+        &'a self,
+        lease: &'a Lease,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<(), SaverError>> {
+        let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
+        let left = |left: usize| left.checked_sub(1);
+        match self.commits.fetch_update(set, get, left) {
+            Ok(_) => self.kept.commit(lease, batch),
+            Err(_) => Box::pin(async {
+                Err(SaverError::Backend {
+                    source: "the disk is full".into(),
+                })
+            }),
+        }
+    }
+
+    fn load<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        id: Option<CheckpointId>,
+    ) -> BoxFuture<'a, Result<Option<Saved>, SaverError>> {
+        self.kept.load(thread, namespace, id)
+    }
+
+    fn history<'a>(
+        &'a self,
+        thread: &'a ThreadId,
+        namespace: &'a str,
+        before: Option<CheckpointId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Checkpoint>, SaverError>> {
+        self.kept.history(thread, namespace, before, limit)
+    }
+
+    fn prune<'a>(&'a self, lease: &'a Lease, keep: Keep) -> BoxFuture<'a, Result<u64, SaverError>> {
+        self.kept.prune(lease, keep)
+    }
+}
+
+async fn run(api: &Api, thread: &str) {
+    let path = format!("/threads/{thread}/runs/wait");
+    api.ok("POST", &path, hi()).await;
+}
+
+async fn copied(api: &Api, thread: &str) -> String {
+    let copy = api
+        .ok("POST", &format!("/threads/{thread}/copy"), json!({}))
+        .await;
+    copy["thread_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_leaves_neither_a_lease_nor_a_part() {
+    let saver = Failing::after(usize::MAX);
+    let platform = platform_of(Arc::new(MemoryRecords::new()), saver.clone());
+    let api = serve_platform(platform, &[]).await;
+    let thread = api.thread("").await;
+    run(&api, &thread).await;
+    let original = saver.leased.lock().unwrap().clone().unwrap();
+    saver.commits.store(1, Ordering::SeqCst);
+    let path = format!("/threads/{thread}/copy");
+    let reply = api.call("", "POST", &path, json!({})).await;
+    assert!(reply.status >= 500, "{reply:?}");
+    let copy = saver.leased.lock().unwrap().clone().unwrap();
+    assert_ne!(copy, original);
+    assert_eq!(saver.kept.history(&copy, "", None, 9).await.unwrap(), []);
+    let ttl = Duration::from_secs(1);
+    let lease = saver.kept.acquire(&copy, ttl, Claim::IfFree).await;
+    assert!(lease.is_ok(), "{lease:?}");
+    let all = api.ok("POST", "/threads/search", json!({})).await;
+    assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
+}
