@@ -5,6 +5,7 @@
 //! Deliberately absent: its runs, and how long it is kept.
 
 use axum::{Json, extract::Path};
+use http::StatusCode;
 use lyceum_core::Expect;
 use lyceum_graph::{Batch, CheckpointId, Claim, Keep, Lease, Saver, SaverError, ThreadId};
 use serde_json::Value;
@@ -13,13 +14,15 @@ use uuid::Uuid;
 use super::{
     ending::LEASE,
     platform::{Platform, put_write},
-    refusal::Answer,
+    refusal::{Answer, Refusal},
     request::Asked,
     resources::{Copied, THREAD, Thread, now},
     states::Reader,
     threads::one,
 };
 
+/// The most threads that a copy's checkpoints come from; each is written in it.
+const COPIES: usize = 64;
 /// Checkpoints copied at once.
 const PAGE: usize = 64;
 
@@ -33,10 +36,9 @@ pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Va
     new.lane.clear();
     new.ttl = None;
     let head = asked.platform.head(owner, &thread).await?;
-    new.copied.extend(head.map(|(head, _)| Copied {
-        thread_id: id.clone(),
-        until: head.0,
-    }));
+    if let Some((head, _)) = head {
+        note(&mut new.copied, &id, head)?;
+    }
     if new.status == "busy" {
         new.status = "idle".to_owned();
     }
@@ -46,6 +48,25 @@ pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Va
     let write = put_write(THREAD, &new.thread_id, "", &new, Expect::Absent);
     asked.platform.put(owner, vec![write]).await?;
     Ok(Json(new.shown()))
+}
+
+/// Notes that the checkpoints up to one came from a thread. Where that thread has none of its own,
+/// what it was copied from says all.
+fn note(copied: &mut Vec<Copied>, from: &str, head: CheckpointId) -> Answer<()> {
+    if copied.last().is_some_and(|last| head.0 <= last.until) {
+        return Ok(());
+    }
+    if copied.len() >= COPIES {
+        return Err(Refusal::Say(
+            StatusCode::CONFLICT,
+            format!("Thread is a copy of a copy, {COPIES} times over: copy one that it came from"),
+        ));
+    }
+    copied.push(Copied {
+        thread_id: from.to_owned(),
+        until: head.0,
+    });
+    Ok(())
 }
 
 /// Where a thread's checkpoints are: the graph's own, and those of its subgraphs.

@@ -90,7 +90,8 @@ pub(crate) struct Thread {
     /// Runs whose checkpoints were taken back.
     #[serde(default)]
     pub(crate) undone: Vec<String>,
-    /// Of which threads its oldest checkpoints are copies.
+    /// Of which threads its oldest checkpoints are copies, oldest first; each has some that the one
+    /// before has not.
     #[serde(default)]
     pub(crate) copied: Vec<Copied>,
     /// How long it is kept, where that is not for ever.

@@ -14,9 +14,9 @@ use lyceum_graph::{
     Batch, Checkpoint, CheckpointId, Claim, Keep, Lease, MemorySaver, Saved, Saver, SaverError,
     ThreadId,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::{Api, hi, platform_of, serve_platform};
+use crate::client::{Api, hi, platform_of, serve, serve_platform};
 
 /// A saver that fails to commit once it did so often, and knows of which thread it gave the last
 /// lease.
@@ -125,4 +125,28 @@ async fn a_copy_that_fails_leaves_neither_a_lease_nor_a_part() {
     assert!(lease.is_ok(), "{lease:?}");
     let all = api.ok("POST", "/threads/search", json!({})).await;
     assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
+}
+
+#[tokio::test]
+async fn a_copy_comes_from_so_many_threads_at_most() {
+    let api = serve(Arc::new(MemoryRecords::new()), &[]).await;
+    let mut thread = api.thread("").await;
+    run(&api, &thread).await;
+    // Copies of copies that add nothing come from the first.
+    for _ in 0..70 {
+        thread = copied(&api, &thread).await;
+    }
+    let path = format!("/threads/{thread}/state");
+    let state = api.ok("GET", &path, Value::Null).await;
+    let said = &state["values"]["messages"][1]["content"];
+    assert_eq!(said, "hello, local", "{state}");
+    for _ in 0..63 {
+        run(&api, &thread).await;
+        thread = copied(&api, &thread).await;
+    }
+    run(&api, &thread).await;
+    let path = format!("/threads/{thread}/copy");
+    let reply = api.call("", "POST", &path, json!({})).await;
+    assert_eq!(reply.status, 409, "{reply:?}");
+    assert!(reply.body.contains("64 times"), "{reply:?}");
 }
