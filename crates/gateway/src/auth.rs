@@ -8,6 +8,8 @@
 
 mod claims;
 mod foreign;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod issuer;
 mod jwks;
 mod ring;

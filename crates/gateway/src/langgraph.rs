@@ -21,6 +21,8 @@ mod erased;
 mod expiry;
 mod extract;
 mod follow;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod introspect;
 mod items;
 mod lanes;

@@ -14,6 +14,9 @@ mod dto;
 mod edge;
 mod error;
 mod fenced;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 pub mod langgraph;
 mod metrics;

@@ -6,6 +6,8 @@
 //! Deliberately absent: HTTP/3.
 
 mod connection;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod handover;
 mod http1;
 mod listener;
