@@ -82,11 +82,7 @@ pub(crate) struct ChatInput {
     #[schema(pattern = r"\S")]
     explanation: String,
     /// The conversation: 1 to 128 of letters, digits and `. _ : @ -`. Left out, a new one begins.
-    #[schema(
-        min_length = 1,
-        max_length = 128,
-        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"
-    )]
+    #[schema(min_length = 1, max_length = 128, pattern = "NAME")]
     session_id: Option<String>,
     /// The conversation so far, oldest first.
     #[schema(max_items = 1000)]
@@ -266,11 +262,7 @@ pub(crate) struct MemorizeInput {
     #[schema(min_items = 1, max_items = 1000)]
     conversation_history: Vec<ChatMessage>,
     /// Where it took place.
-    #[schema(
-        min_length = 1,
-        max_length = 128,
-        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"
-    )]
+    #[schema(min_length = 1, max_length = 128, pattern = "NAME")]
     session_id: Option<String>,
 }
 

@@ -17,11 +17,7 @@ pub(crate) struct PanelInput {
     #[schema(pattern = r"\S")]
     text: String,
     /// The conversation: 1 to 128 of letters, digits and `. _ : @ -`. Left out, a new one begins.
-    #[schema(
-        min_length = 1,
-        max_length = 128,
-        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"
-    )]
+    #[schema(min_length = 1, max_length = 128, pattern = "NAME")]
     session_id: Option<String>,
     /// The most rounds. Left out, as the server is configured.
     #[serde(default, deserialize_with = "whole::optional")]

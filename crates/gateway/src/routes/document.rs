@@ -14,6 +14,10 @@ const VENDORS: [&str; 3] = [
     include_str!("vendors/anthropic.json"),
 ];
 
+/// How the names of conversations, tenants and users are written, as [`lyceum_core::SessionId`] reads
+/// them. What describes a route takes literals alone, so `NAME` stands there in its place.
+const NAME: &str = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$";
+
 /// Writes the document, in which a server that needs keys says so. One built from types always
 /// serialises, and the files are checked by the tests; an empty document would fail them.
 pub(crate) fn write(routes: &OpenApi, needs_key: bool) -> Bytes {
@@ -24,7 +28,26 @@ pub(crate) fn write(routes: &OpenApi, needs_key: bool) -> Bytes {
             shapes.extend(serde_json::from_str::<Map<String, Value>>(file).unwrap_or_default());
         }
     }
+    name(&mut document);
     document.to_string().into()
+}
+
+/// Writes [`NAME`] where its name stands for it.
+fn name(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                match field {
+                    Value::String(text) if key == "pattern" && text == "NAME" => {
+                        NAME.clone_into(text);
+                    }
+                    field => name(field),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(name),
+        _ => {}
+    }
 }
 
 /// Says that a body is needed where one is described, and takes away that routes that know keys
@@ -64,6 +87,38 @@ mod tests {
             Value::Array(items) => items.iter().for_each(|item| references(item, found)),
             _ => {}
         }
+    }
+
+    fn patterns(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(pattern)) = fields.get("pattern") {
+                    found.push(pattern.clone());
+                }
+                fields.values().for_each(|field| patterns(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| patterns(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn names_have_one_pattern() {
+        let (_, routes) = crate::routes::all().split_for_parts();
+        let document: Value = serde_json::from_slice(&write(&routes, false)).unwrap();
+        let mut found = Vec::new();
+        patterns(&document, &mut found);
+        assert!(found.iter().all(|pattern| pattern != "NAME"));
+        let of = |place: &str| document.pointer(place).and_then(Value::as_str);
+        for place in [
+            "/components/schemas/ChatInput/properties/session_id/pattern",
+            "/paths/~1sessions~1{id}/get/parameters/0/schema/pattern",
+        ] {
+            assert_eq!(of(place), Some(NAME), "{place}");
+        }
+        // Those that say the same in their own words would be missed when it changes.
+        let names = found.iter().filter(|pattern| pattern.contains("._:@-]+"));
+        assert!(names.clone().count() > 10 && names.clone().all(|one| one == NAME));
     }
 
     #[test]

@@ -186,7 +186,7 @@ pub(crate) async fn sessions(
     path = "/sessions/{id}",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"), TranscriptPart),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME"), TranscriptPart),
     responses(
         (status = 200, description = "The conversation", body = TranscriptOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -218,7 +218,7 @@ pub(crate) async fn transcript(
     path = "/sessions/{id}",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME")),
     responses(
         (status = 204, description = "It is gone"),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -243,7 +243,7 @@ pub(crate) async fn delete_session(
     path = "/sessions/{id}/complete",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME")),
     responses(
         (status = 204, description = "It is completed"),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),

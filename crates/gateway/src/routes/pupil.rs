@@ -52,7 +52,7 @@ pub(crate) struct Written {
     path = "/sessions/{id}/knowledge",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"), Written),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME"), Written),
     responses(
         (status = 200, description = "The map, or the same as Markdown", content(
             (KnowledgeOutput = "application/json"),
@@ -91,7 +91,7 @@ pub(crate) async fn knowledge(
     path = "/sessions/{id}/review",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME")),
     responses(
         (status = 200, description = "The concepts, most urgent first", body = ReviewOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -118,7 +118,7 @@ pub(crate) async fn review(
     path = "/sessions/{id}/notes",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME")),
     responses(
         (status = 200, description = "The notes", content_type = "text/markdown", body = String),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),
@@ -144,7 +144,7 @@ pub(crate) async fn notes(
     path = "/sessions/{id}/teach-back",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME")),
     request_body(content = TeachBackInput, example = json!({ "tone": "curious_child" })),
     responses(
         (status = 200, description = "The topic as the student understood it", body = TeachBackOutput),
@@ -180,7 +180,7 @@ pub(crate) async fn teach_back(
     path = "/sessions/{id}/exam",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME")),
     request_body(content = ExamInput, example = json!({ "question": "What is chlorophyll?" })),
     responses(
         (status = 200, description = "The answer", body = ExamOutput),
@@ -216,7 +216,7 @@ pub(crate) async fn exam(
     path = "/sessions/{id}/gaps/{gap}/dismiss",
     tag = "student",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"), ("gap" = u32, Path, description = "The number of the gap's node")),
+    params(("id" = String, Path, description = "The conversation", min_length = 1, max_length = 128, pattern = "NAME"), ("gap" = u32, Path, description = "The number of the gap's node")),
     responses(
         (status = 200, description = "The map as it is now", body = KnowledgeOutput),
         (status = 404, description = "The caller has no such conversation", body = ErrorOutput),

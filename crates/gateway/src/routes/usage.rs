@@ -125,12 +125,7 @@ pub(crate) async fn usage(
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// The last name of the page before, which is its `next`.
-    #[param(
-        min_length = 1,
-        max_length = 128,
-        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$",
-        nullable = false
-    )]
+    #[param(min_length = 1, max_length = 128, pattern = "NAME", nullable = false)]
     after: Option<String>,
     /// The most entries of a page; 100 where nothing is said.
     #[param(minimum = 1, maximum = 1000, nullable = false)]
@@ -208,7 +203,7 @@ pub(crate) async fn tenants(
     path = "/api/operator/usage/{tenant}",
     tag = "operation",
     security((), ("bearer" = []), ("x-api-key" = [])),
-    params(("tenant" = String, Path, description = "The tenant's name", max_length = 128, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]+$"), Page),
+    params(("tenant" = String, Path, description = "The tenant's name", max_length = 128, pattern = "NAME"), Page),
     responses(
         (status = 200, description = "Users that used something this month", body = AccountsOutput),
         (status = 400, description = "The query cannot be read", body = ErrorOutput),
