@@ -245,10 +245,10 @@ impl Connection {
                 let session = explanation.session.clone();
                 let app = Arc::clone(&self.app);
                 let call = call(self.who.clone(), Some(&session), app.limits.stream);
-                self.begin(asker, is_durable, || {
+                let began = self.begin(asker, is_durable, || {
                     app.services.student.teach(call, explanation)
-                })
-                .map(Some)
+                });
+                began.await.map(Some)
             }
             "panel" => {
                 let input: PanelInput = body::parse(text)?;
@@ -257,8 +257,8 @@ impl Connection {
                 let panel = self.app.panel.get().cloned().ok_or(ApiError::NotFound)?;
                 let session = discussion.session.clone();
                 let call = call(self.who.clone(), Some(&session), self.app.limits.stream);
-                self.begin(asker, is_durable, || panel.discuss(call, discussion))
-                    .map(Some)
+                let began = self.begin(asker, is_durable, || panel.discuss(call, discussion));
+                began.await.map(Some)
             }
             "resume" => {
                 let Named { stream, after } = body::parse(text)?;
@@ -314,7 +314,7 @@ impl Connection {
         self.app.streams.open(asker)
     }
 
-    fn begin<E: sse::Wire + 'static>(
+    async fn begin<E: sse::Wire + 'static>(
         &mut self,
         asker: Asker,
         is_durable: bool,
@@ -329,6 +329,9 @@ impl Connection {
         let told = sse::written(source(), Pace::of(app), app.closing.clone());
         let held = (Arc::clone(&counted), app.cache.turn(caller), place);
         let journal = app.hub.begin(caller.scope.clone(), is_durable, told, held);
+        if is_durable {
+            app.hub.announced(&journal).await;
+        }
         let (id, cancel) = (journal.id, journal.cancel.clone());
         let bound = (!is_durable).then(|| cancel.clone().drop_guard());
         self.hear(id, Source::Here(journal), 0, counted, (Some(cancel), bound));

@@ -97,7 +97,7 @@ pub(crate) async fn panel_stream(
     let caller = who.0.0.clone();
     let call = call(who, Some(&discussion.session), app.limits.stream);
     let durable = is_durable.then_some((&caller, place));
-    streamed(&app, asker, durable, || panel.discuss(call, discussion))
+    streamed(&app, asker, durable, || panel.discuss(call, discussion)).await
 }
 
 fn find(app: &App) -> Result<Arc<dyn Panel>, ApiError> {

@@ -110,6 +110,7 @@ pub(crate) async fn chat_stream(
     streamed(&app, asker, durable, || {
         app.services.student.teach(call, explanation)
     })
+    .await
 }
 
 /// Have a conversation summarised and remembered.
@@ -171,7 +172,7 @@ pub(super) fn place(request: &Request) -> Option<Arc<Hold>> {
 /// Answers with the events of a source, which is asked for them only where a stream is free.
 /// A durable stream, whose user is named, goes on without its client and says where to go on
 /// with it; it counts as open until its work is done.
-pub(super) fn streamed<E: Wire + 'static>(
+pub(super) async fn streamed<E: Wire + 'static>(
     app: &App,
     asker: Asker,
     durable: Option<(&Caller, Option<Arc<Hold>>)>,
@@ -185,6 +186,7 @@ pub(super) fn streamed<E: Wire + 'static>(
     };
     let held = (Arc::clone(&open), app.cache.turn(caller), place);
     let journal = app.hub.begin(caller.scope.clone(), true, told, held);
+    app.hub.announced(&journal).await;
     let place = HeaderValue::try_from(format!("/streams/{}", journal.id));
     let journal = streams::Source::Here(journal);
     let told = app

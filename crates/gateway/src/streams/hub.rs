@@ -20,7 +20,7 @@ use futures_util::{StreamExt, pin_mut};
 use lyceum_core::{RecordError, RecordStore, Scope, TenantId, UserId};
 use tokio::{
     select,
-    time::{Instant as Moment, sleep_until},
+    time::{Instant as Moment, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -47,6 +47,10 @@ const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// How often another process' stream is looked at.
 const POLL: Duration = Duration::from_millis(500);
+
+/// How long a client waits for the word where its stream is, while the records are slow: as
+/// long as a check of the store may take.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The durable streams of a gateway.
 pub(crate) struct Hub {
@@ -137,6 +141,20 @@ impl Hub {
             }
         }
         journal
+    }
+
+    /// Waits until the processes that share the records find a durable stream, at most
+    /// [`ANNOUNCED_WITHIN`]: who knows its name may ask any of them. While the records are out of
+    /// reach the work goes on, and is found here.
+    ///
+    /// # Cancel safety
+    ///
+    /// The stream goes on.
+    pub(crate) async fn announced(&self, journal: &Journal) {
+        let is_shared = self.bell.get().is_some_and(Bell::is_shared);
+        if is_shared && self.stored.get().is_some() {
+            let _late = timeout(ANNOUNCED_WITHIN, journal.stored()).await;
+        }
     }
 
     /// A user's stream.

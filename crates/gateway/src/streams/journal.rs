@@ -35,6 +35,7 @@ struct Kept {
     bytes: usize,
     ended: Option<Instant>,
     erased: bool,
+    stored: bool,
 }
 
 impl fmt::Debug for Journal {
@@ -90,6 +91,24 @@ impl Journal {
     pub(super) fn end(&self) {
         self.kept().ended = Some(Instant::now());
         self.changed.send_replace(());
+    }
+
+    /// Says that others find it in the records.
+    pub(super) fn set_stored(&self) {
+        let is_news = !std::mem::replace(&mut self.kept().stored, true);
+        if is_news {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Waits until others find it in the records.
+    pub(super) async fn stored(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.kept().stored {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

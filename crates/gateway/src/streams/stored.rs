@@ -179,6 +179,7 @@ impl Stored {
                     return;
                 }
                 Ok(true) => {
+                    journal.set_stored();
                     revision += 1;
                     written += events.len() as u64;
                     in_doubt = None;

@@ -22,6 +22,7 @@ mod refusals;
 mod responses;
 mod shedding;
 mod socket;
+mod stored_streams;
 mod streams;
 mod support;
 mod time;

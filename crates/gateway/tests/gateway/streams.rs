@@ -22,7 +22,7 @@ use crate::support::{
     EXPLANATION, Reply, Running, Scripted, all_events, gateway, listen, post, request, serve, soon,
 };
 
-const DURABLE: &str = r#"{"topic":"photosynthesis","explanation":"Plants turn light into sugar.","session_id":"s-1","durable":true}"#;
+pub(crate) const DURABLE: &str = r#"{"topic":"photosynthesis","explanation":"Plants turn light into sugar.","session_id":"s-1","durable":true}"#;
 
 /// A student that says each event of a thorough lesson when it gets a permit for it.
 fn paced() -> (Arc<Scripted>, Arc<Semaphore>) {
@@ -151,12 +151,12 @@ async fn streams_of_the_compatible_apis_count_too() {
     );
 }
 
-fn events(text: &str) -> Vec<String> {
+pub(crate) fn events(text: &str) -> Vec<String> {
     let frames = text.split("\n\n").filter(|frame| frame.starts_with("id: "));
     frames.map(str::to_owned).collect()
 }
 
-fn place(head: &str) -> String {
+pub(crate) fn place(head: &str) -> String {
     let line = head.lines().find_map(|line| {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("content-location")
@@ -297,7 +297,7 @@ fn replica(student: Arc<Scripted>, records: &Arc<MemoryRecords>) -> Gateway {
 }
 
 /// Sends a request on an in-memory connection and reads the answer until its end.
-async fn sent(gateway: &Gateway, bytes: Vec<u8>) -> Reply {
+pub(crate) async fn sent(gateway: &Gateway, bytes: Vec<u8>) -> Reply {
     let server = Server::new(gateway.clone(), ServerConfig::default());
     let (mut client, io) = duplex(1 << 20);
     let served = tokio::spawn(async move { server.connection(io).await });
