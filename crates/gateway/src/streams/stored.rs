@@ -5,7 +5,7 @@
 //! belongs to a process that is gone. Deliberately absent: clocks of other processes; a reader
 //! measures with its own how long a head stood still.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use lyceum_core::{Expect, RecordError, RecordList, RecordStore, RecordWrite, Scope, TenantId};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,9 @@ pub(super) const GONE: Duration = Duration::from_secs(20);
 
 /// How often the last events are tried to be written.
 const LAST_TRIES: u32 = 10;
+
+/// How many parts of a stream are read together.
+const LISTED: usize = 100;
 
 /// How many streams of a user are erased before the next are looked for.
 const ERASED: usize = 100;
@@ -321,16 +324,12 @@ impl Stored {
         let Ok(head) = serde_json::from_str::<Head>(&record.body) else {
             return Ok(None);
         };
+        let Some(bodies) = self.parts(scope, id, from_part..head.parts).await? else {
+            return Ok(None);
+        };
         let mut events = Vec::new();
-        for number in from_part..head.parts {
-            let stored = self
-                .records
-                .read(&scope.tenant, PART, &part(id, number))
-                .await?;
-            let Some(stored) = stored else {
-                return Ok(None);
-            };
-            let Ok(told) = serde_json::from_str::<Vec<Event>>(&stored.body) else {
+        for body in bodies {
+            let Ok(told) = serde_json::from_str::<Vec<Event>>(&body) else {
                 return Ok(None);
             };
             events.extend(told);
@@ -341,6 +340,50 @@ impl Stored {
             over: head.over,
             revision: record.revision,
         }))
+    }
+
+    /// The bodies of these parts in their order; `None` where one is not there.
+    async fn parts(
+        &self,
+        scope: &Scope,
+        id: Uuid,
+        numbers: Range<u32>,
+    ) -> Result<Option<Vec<String>>, RecordError> {
+        let (tenant, group) = (&scope.tenant, id.to_string());
+        // A reader that keeps up is a part behind.
+        if numbers.len() == 1 {
+            let name = part(id, numbers.start);
+            let record = self.records.read(tenant, PART, &name).await?;
+            return Ok(record.map(|record| vec![record.body]));
+        }
+        let mut bodies = vec![None; numbers.len()];
+        let mut before = None;
+        let mut missing = bodies.len();
+        while missing > 0 {
+            let list = RecordList {
+                kind: PART,
+                group: Some(&group),
+                before,
+                limit: LISTED,
+            };
+            let page = self.records.list(tenant, list).await?;
+            let is_last = page.len() < LISTED;
+            before = page.last().map(|record| record.seq);
+            for record in page {
+                let number = record.id.rsplit('/').next().and_then(|n| n.parse().ok());
+                let index = number.and_then(|number: u32| number.checked_sub(numbers.start));
+                let place = index.and_then(|index| bodies.get_mut(index as usize));
+                if let Some(place) = place
+                    && place.replace(record.body).is_none()
+                {
+                    missing -= 1;
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(bodies.into_iter().collect())
     }
 
     /// Removes the streams that are too old.

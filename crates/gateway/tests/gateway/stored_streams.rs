@@ -1,11 +1,19 @@
-//! Durable streams over records that are slow: a client that was told of a stream may be sent to
-//! another process at once.
+//! Durable streams over records that are far away: what a client waits for, and how often they
+//! are asked.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
 use lyceum_core::{
-    MemoryHints, MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite, TenantId,
+    MemoryHints, MemoryRecords, Record, RecordError, RecordList, RecordStore, RecordWrite,
+    TeachEvent, TeachStream, TenantId,
 };
 use lyceum_gateway::{Gateway, GatewayConfig, Server, ServerConfig};
 use lyceum_observe::Health;
@@ -16,18 +24,19 @@ use tokio::{
 
 use crate::{
     streams::{DURABLE, events, place, sent},
-    support::{Scripted, gateway, post, request},
+    support::{Reply, Scripted, all_events, gateway, post, request},
 };
 
-/// Records of which each write takes its time.
+/// Records of which each write takes its time, and which count how often they are read.
 #[derive(Debug)]
-struct Slow {
+struct Far {
     records: MemoryRecords,
     takes: Duration,
+    reads: AtomicUsize,
 }
 
 #[async_trait]
-impl RecordStore for Slow {
+impl RecordStore for Far {
     async fn write(
         &self,
         tenant: &TenantId,
@@ -43,6 +52,7 @@ impl RecordStore for Slow {
         kind: &'static str,
         id: &str,
     ) -> Result<Option<Record>, RecordError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         self.records.read(tenant, kind, id).await
     }
 
@@ -51,6 +61,7 @@ impl RecordStore for Slow {
         tenant: &TenantId,
         list: RecordList<'_>,
     ) -> Result<Vec<Record>, RecordError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         self.records.list(tenant, list).await
     }
 
@@ -60,21 +71,18 @@ impl RecordStore for Slow {
 }
 
 /// Two processes that share records of which each write takes so long.
-fn pair(takes: Duration) -> (Gateway, Gateway) {
-    let records = Arc::new(Slow {
+fn pair(takes: Duration, student: Arc<Scripted>) -> (Gateway, Gateway, Arc<Far>) {
+    let records = Arc::new(Far {
         records: MemoryRecords::new(),
         takes,
+        reads: AtomicUsize::new(0),
     });
     let hints = Arc::new(MemoryHints::new());
-    let shared = || {
-        let gateway = gateway(
-            Scripted::thorough(),
-            &GatewayConfig::default(),
-            Health::default(),
-        );
+    let shared = |student| {
+        let gateway = gateway(student, &GatewayConfig::default(), Health::default());
         gateway.shared(hints.clone()).with_streams(records.clone())
     };
-    (shared(), shared())
+    (shared(student), shared(Scripted::thorough()), records)
 }
 
 /// Asks for a durable stream; gives what came first.
@@ -93,7 +101,7 @@ async fn begun(gateway: &Gateway) -> (DuplexStream, String) {
 
 #[tokio::test(start_paused = true)]
 async fn who_knows_of_a_stream_finds_it_at_every_process() {
-    let (one, other) = pair(Duration::from_secs(1));
+    let (one, other, _) = pair(Duration::from_secs(1), Scripted::thorough());
     let (client, head) = begun(&one).await;
     drop(client);
     let told = sent(&other, request("GET", &place(&head), &[], b"")).await;
@@ -103,10 +111,36 @@ async fn who_knows_of_a_stream_finds_it_at_every_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_does_not_wait_long_for_records_that_do_not_answer() {
-    let (one, _other) = pair(Duration::from_secs(3_600));
+    let (one, ..) = pair(Duration::from_secs(3_600), Scripted::thorough());
     let began = Instant::now();
     let (_client, head) = begun(&one).await;
     assert!(began.elapsed() <= Duration::from_secs(2), "{head}");
     let told = sent(&one, request("GET", &place(&head), &[], b"")).await;
     assert_eq!(events(&told.body).len(), 8, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_before_is_read_in_one_piece() {
+    let student = Scripted::new(|explanation| {
+        let words = (0..300).map(|n| TeachEvent::Text(n.to_string()));
+        let told = stream::iter(words.chain(all_events(&explanation))).then(|event| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(event)
+        });
+        Box::pin(told) as TeachStream
+    });
+    let (one, other, records) = pair(Duration::ZERO, student);
+    let server = Server::new(one, ServerConfig::default());
+    let (mut client, io) = duplex(1 << 20);
+    tokio::spawn(async move { server.connection(io).await });
+    let request_bytes = post("/chat/stream", &[], DURABLE.as_bytes());
+    client.write_all(&request_bytes).await.unwrap();
+    let whole = Reply::read(&mut client).await;
+    let place = whole.header("content-location").unwrap();
+    let before = records.reads.load(Ordering::Relaxed);
+    let again = sent(&other, request("GET", place, &[], b"")).await;
+    assert_eq!(events(&again.body), events(&whole.body));
+    assert_eq!(events(&again.body).len(), 308, "{again:?}");
+    let reads = records.reads.load(Ordering::Relaxed) - before;
+    assert!(reads < 10, "{reads} reads");
 }
