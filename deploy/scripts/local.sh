@@ -26,9 +26,9 @@ local_runs() {
     [ -s "$file" ] && kill -0 "$(<"$file")" 2>/dev/null
 }
 
-# local_stop NAME [SIGNAL]: asks the process to end, and after 40 s makes it.
+# local_stop NAME [SIGNAL]: asks the process to end, and after 60 s makes it.
 local_stop() {
-    local file=$LOCAL_DIR/run/$1.pid pid end=$((SECONDS + 40))
+    local file=$LOCAL_DIR/run/$1.pid pid end=$((SECONDS + 60))
     [ -s "$file" ] || return 0
     pid=$(<"$file")
     kill -s "${2:-TERM}" "$pid" 2>/dev/null
