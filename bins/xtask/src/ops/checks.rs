@@ -22,8 +22,9 @@ pub(super) struct Check {
     pub(super) run: fn(&Programs, &Path) -> Result<()>,
 }
 
-/// The check that reads what the others left.
-pub(super) const LAST: &str = "log-lines";
+/// Checks that run by themselves when the others are done: one that needs the whole machine, and
+/// one that reads what the others left.
+pub(super) const LAST: [&str; 2] = ["rolling", "log-lines"];
 
 /// All checks, the cheapest first.
 pub(super) const ALL: &[Check] = &[
@@ -113,7 +114,12 @@ pub(super) const ALL: &[Check] = &[
         run: running::scripts,
     },
     Check {
-        name: LAST,
+        name: "rolling",
+        is_quick: false,
+        run: running::rolling,
+    },
+    Check {
+        name: "log-lines",
         is_quick: false,
         run: running::log_lines,
     },

@@ -87,6 +87,11 @@ impl Programs {
         built("lyceum")
     }
 
+    /// Whether the server is built here, without optimisation.
+    pub(super) fn builds_server(&self) -> bool {
+        self.server.is_none()
+    }
+
     /// The provider's simulator, built now.
     pub(super) fn simulator(&self) -> Result<PathBuf> {
         built("lyceum-sim")

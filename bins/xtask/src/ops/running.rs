@@ -145,6 +145,22 @@ pub(super) fn scripts(programs: &Programs, deploy: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Replicas, Redis and PostgreSQL end and come back under load, and nobody loses anything. Give
+/// `--server` an optimised server for the whole load.
+pub(super) fn rolling(programs: &Programs, deploy: &Path) -> Result<()> {
+    let mut command = programs.command("python");
+    command
+        .arg(deploy.join("tests/rolling.py"))
+        .args([programs.server()?, programs.simulator()?])
+        .arg(programs.command("traefik").get_program());
+    if programs.builds_server() {
+        // Without optimisation it bears far less than 200 streams and 250 requests a second.
+        command.args(["--streams", "24", "--people", "18"]);
+    }
+    finish(&mut command)?;
+    Ok(())
+}
+
 /// Every line that the programs of the other checks wrote is read by the patterns.
 pub(super) fn log_lines(programs: &Programs, deploy: &Path) -> Result<()> {
     let lines = programs.lines()?;
