@@ -5,16 +5,19 @@
 //! only. Deliberately absent: the keys of the configuration file, which nobody writes.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
+    os::unix::fs::{MetadataExt as _, fchown},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Key, Resolved};
+use crate::{
+    config::{Key, Resolved},
+    private_file,
+};
 
 /// Its name in the data directory.
 const FILE: &str = "keys.toml";
@@ -110,25 +113,16 @@ impl KeyFile {
 
     fn write(&self, keys: Vec<Key>) -> io::Result<()> {
         let text = toml::to_string(&Written { keys }).map_err(io::Error::other)?;
-        // The lock is held: nobody else writes this draft.
-        let draft = self.0.with_extension("new");
-        let _left_over = fs::remove_file(&draft);
-        // A new file, never what somebody has put there since.
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create_new(true).mode(0o600);
-        let mut made = options.open(&draft)?;
-        self.give_to_owner(&made);
-        made.write_all(HEAD.as_bytes())?;
-        made.write_all(text.as_bytes())?;
-        made.sync_all()?;
-        fs::rename(&draft, &self.0)?;
-        File::open(self.folder())?.sync_all()
+        // The lock is held: nobody else writes it.
+        private_file::replace(&self.0, |made| {
+            self.give_to_owner(made);
+            made.write_all(HEAD.as_bytes())?;
+            made.write_all(text.as_bytes())
+        })
     }
 
     fn folder(&self) -> &Path {
-        let folder = self.0.parent();
-        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
-        folder.unwrap_or(Path::new("."))
+        private_file::folder_of(&self.0)
     }
 
     /// A server may run as another user than whoever changes its keys: the file stays that

@@ -22,6 +22,7 @@ mod meaning;
 mod models;
 mod operator;
 mod privacy;
+mod private_file;
 mod provider;
 mod rotate;
 mod seats;

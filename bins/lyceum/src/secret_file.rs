@@ -5,12 +5,14 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
 use anyhow::{Context, Result, bail};
 use rand::{TryRngCore, rngs::OsRng};
+
+use crate::private_file;
 
 /// The length of a key, in bytes.
 const KEY_BYTES: usize = 32;
@@ -51,21 +53,16 @@ pub(crate) fn key_in(file: &Path) -> Result<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
     OsRng.try_fill_bytes(&mut key)?;
     let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    // It gets its name when it is whole, and takes the name of no other: neither a crash nor
-    // another process leaves a part of a key.
-    let draft = file.with_extension(format!("{}.new", std::process::id()));
-    let written = write_draft(&draft, &text).and_then(|()| fs::hard_link(&draft, file));
-    let removed = fs::remove_file(&draft);
-    match written {
-        Ok(()) => {}
+    // Neither a crash nor another process leaves a part of a key, and a key takes the name of no
+    // other.
+    match private_file::make(file, |made| made.write_all(text.as_bytes())) {
+        Ok(()) => Ok(key),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let text = fs::read_to_string(file).with_context(named)?;
-            return key_of(&text).with_context(named);
+            key_of(&text).with_context(named)
         }
-        Err(error) => return Err(error).with_context(named),
+        Err(error) => Err(error).with_context(named),
     }
-    removed.with_context(named)?;
-    Ok(key)
 }
 
 /// The key in a file that somebody made: it is never made here, as losing it loses all that it
@@ -86,19 +83,6 @@ pub(crate) fn key_at(file: &Path) -> Result<[u8; KEY_BYTES]> {
     }
     let text = fs::read_to_string(file).with_context(named)?;
     key_of(&text).with_context(named)
-}
-
-fn write_draft(draft: &Path, text: &str) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    // A draft of this name is left over from a process that ended.
-    let mut made = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(draft)?;
-    made.write_all(text.as_bytes())?;
-    made.sync_all()
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +16,8 @@ use lyceum_core::{TenantId, UserId};
 use lyceum_llm::{Book, Entry, Ledger, PicoUsd, Used};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
+
+use crate::private_file;
 
 const FILE: &str = "spend.toml";
 const EVERY: Duration = Duration::from_secs(10);
@@ -96,15 +97,8 @@ pub(crate) async fn keep(dir: PathBuf, ledger: Ledger, stop: CancellationToken) 
 
 fn write(dir: &Path, book: &Book) -> io::Result<()> {
     let text = toml::to_string(book).map_err(io::Error::other)?;
-    let fresh = dir.join(format!("{FILE}.new"));
-    let _left_over = fs::remove_file(&fresh);
     // It names users.
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create_new(true).mode(0o600);
-    let mut made = options.open(&fresh)?;
-    made.write_all(text.as_bytes())?;
-    made.sync_all()?;
-    fs::rename(fresh, dir.join(FILE))
+    private_file::replace(&dir.join(FILE), |made| made.write_all(text.as_bytes()))
 }
 
 /// Forgets what a tenant, or one of its users, has used. A running server, which there is

@@ -5,9 +5,8 @@
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{BufReader, BufWriter},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::Duration,
 };
@@ -24,7 +23,7 @@ use crate::{
     banner,
     cli::{EraseOptions, MemoryCommand, Owner, StoreOptions},
     config::{self, Resolved},
-    meaning, rotate,
+    meaning, private_file, rotate,
     store::Store,
 };
 
@@ -204,14 +203,13 @@ fn scope(owner: &Owner) -> Result<Scope> {
 /// The file is its owner's alone: it holds all that somebody said.
 async fn export(store: &Store, owner: &Owner, output: &Path) -> Result<()> {
     let named = || format!("write {}", output.display());
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = BufWriter::new(options.open(output).with_context(named)?);
+    let mut file = BufWriter::new(private_file::create(output).with_context(named)?);
     let ports = store.ports();
     let (sessions, memories) = (&*ports.sessions, &*ports.memories);
     let moved = transfer::export(sessions, memories, &scope(owner)?, &mut file).await?;
     let file = file.into_inner().map_err(|error| error.into_error());
-    file.and_then(|file| file.sync_all()).with_context(named)?;
+    let synced = file.and_then(|file| private_file::sync(&file, output));
+    synced.with_context(named)?;
     banner::say(&format!(
         "Exported {} sessions of {} messages and {} memories.",
         moved.sessions, moved.messages, moved.memories

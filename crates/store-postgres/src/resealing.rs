@@ -224,8 +224,10 @@ impl SessionRow<'_> {
             };
             session.execute(sql, &[&self.id, &sealed]).await?;
         }
-        let params: [crate::connection::Param<'_>; 4] = [&self.id, &seqs, &times, &seals];
-        session.execute(SET_MESSAGES, &params).await?;
+        if !seqs.is_empty() {
+            let params: [crate::connection::Param<'_>; 4] = [&self.id, &seqs, &times, &seals];
+            session.execute(SET_MESSAGES, &params).await?;
+        }
         let (mut names, mut digests) = (Vec::new(), Vec::new());
         for (name, stored) in self.digests(session).await? {
             if stored.len() == DIGEST || !self.texts.is_newest(Some(&stored)) {
@@ -239,9 +241,11 @@ impl SessionRow<'_> {
                 count += 1;
             }
         }
-        session
-            .execute(SET_DIGESTS, &[&self.id, &names, &digests])
-            .await?;
+        if !names.is_empty() {
+            session
+                .execute(SET_DIGESTS, &[&self.id, &names, &digests])
+                .await?;
+        }
         Ok(count)
     }
 }
@@ -304,7 +308,9 @@ pub(crate) async fn memories(
         }
         last = Some(id);
     }
-    session.execute(SET_MEMORIES, &[&ids, &seals]).await?;
+    if !ids.is_empty() {
+        session.execute(SET_MEMORIES, &[&ids, &seals]).await?;
+    }
     Ok(last.map(|last| (last, ids.len() as u64)))
 }
 
@@ -366,9 +372,11 @@ pub(crate) async fn records(
         names.push(row.try_get(3)?);
         seals.push(sealed);
     }
-    session
-        .execute(SET_RECORDS, &[&of, &kinds, &names, &seals])
-        .await?;
+    if !names.is_empty() {
+        session
+            .execute(SET_RECORDS, &[&of, &kinds, &names, &seals])
+            .await?;
+    }
     Ok(Some((last, names.len() as u64)))
 }
 

@@ -15,9 +15,12 @@ mod sealed;
 mod spaces;
 mod vectors;
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use lyceum_store_postgres::{PostgresOptions, PostgresStore, test_server::TestServer};
+
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 static SERVER: LazyLock<TestServer> = LazyLock::new(|| TestServer::start().unwrap());
 

@@ -7,7 +7,7 @@ use lyceum_store_postgres::PostgresStore;
 use tokio_postgres::Client;
 
 use crate::{
-    options,
+    PATIENCE, options,
     vectors::{VECTORS, connect, fill, id, space, user},
 };
 
@@ -65,13 +65,16 @@ async fn memories_of_before_wait_in_portions_that_hold_no_writer_up() {
     let met = async {
         let blocked = "SELECT count(*) FROM pg_stat_activity \
             WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while client
-            .query_one(blocked, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0)
-            == 0
-        {}
+        let comes = async {
+            while client
+                .query_one(blocked, &[])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+                == 0
+            {}
+        };
+        tokio::time::timeout(PATIENCE, comes).await.unwrap();
         // Others store meanwhile.
         let late = NewMemory::new(MemoryKind::Fact, "numbers", "late");
         store.put(&user("late"), &late).await.unwrap();

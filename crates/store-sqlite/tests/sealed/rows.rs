@@ -179,6 +179,11 @@ async fn a_job_that_does_not_open_is_given_up_and_the_others_go_on() {
     drop(file);
     let store = sealed(&path);
     sealed::gives_up_a_job(&store, &ada, &bo).await;
+    store.close().await;
+    let buried = "SELECT phase, reason FROM job WHERE id = (SELECT min(id) FROM job)";
+    let file = Connection::open(&path).unwrap();
+    let buried = file.query_row(buried, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    assert_eq!(buried.unwrap(), (2, "it does not open".to_owned()));
 }
 
 #[tokio::test]

@@ -215,11 +215,16 @@ async fn whoever_writes_waits_while_keys_change() {
     let writing = tokio::spawn(async move { writer.append(&whose, &turn("three")).await });
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    let mut waits = false;
-    while !waits && !writing.is_finished() {
-        let row = looking.query_one(waiting, &[]).await.unwrap();
-        waits = row.get::<_, i64>(0) > 0;
-    }
+    let waits = async {
+        while !writing.is_finished() {
+            let row = looking.query_one(waiting, &[]).await.unwrap();
+            if row.get::<_, i64>(0) > 0 {
+                return true;
+            }
+        }
+        false
+    };
+    let waits = tokio::time::timeout(PATIENCE, waits).await.unwrap();
     assert!(waits, "it wrote while keys were being changed");
     changing.batch_execute("COMMIT").await.unwrap();
     writing.await.unwrap().unwrap();

@@ -19,7 +19,7 @@ use lyceum_store_postgres::{Encryption, OpenError, PostgresOptions, PostgresStor
 use lyceum_vault::{Masters, OpenError as Why};
 use tokio_postgres::{Client, NoTls};
 
-use crate::SERVER;
+use crate::{PATIENCE, SERVER};
 
 pub(crate) const KEY: [u8; 32] = [7; 32];
 
