@@ -228,6 +228,18 @@ impl Inner {
         }
     }
 
+    /// Keeps a turn and tells what came of it.
+    async fn finish(
+        &self,
+        call: &CallContext,
+        explanation: Explanation,
+        state: Arc<LessonState>,
+    ) -> Box<Lesson> {
+        let mut state = Arc::unwrap_or_clone(state);
+        self.keep(call, &mut state).await;
+        Box::new(Self::lesson(explanation, state))
+    }
+
     fn lesson(explanation: Explanation, state: LessonState) -> Lesson {
         let mut memory = state.short_term_memory;
         memory.push(Turn {
@@ -256,25 +268,25 @@ impl Inner {
 impl Student for Feynman {
     fn teach(&self, call: CallContext, explanation: Explanation) -> TeachStream {
         let inner = self.0.clone();
+        let scope = call.scope.with_session(explanation.session.clone());
+        let call = CallContext { scope, ..call };
         Box::pin(async_stream::try_stream! {
             let mut watched = Watched::begin("teach");
-            let scope = call.scope.with_session(explanation.session.clone());
-            let call = CallContext { scope, ..call };
             let _turn = inner.turns.begin(&call.scope).await;
             let mut state = None;
             let mut events = inner.workflow.stream(call.clone(), &explanation);
             while let Some(event) = events.next().await {
                 match event.inspect_err(|error| watched.failed(error))? {
                     Progress::Event(event) => yield event,
-                    Progress::Done(done) => state = Some(Arc::unwrap_or_clone(done)),
+                    Progress::Done(done) => state = Some(done),
                 }
             }
             // The workflow's stream ends with its state or with an error.
-            if let Some(mut state) = state {
-                inner.keep(&call, &mut state).await;
-                let lesson = Inner::lesson(explanation, state);
+            if let Some(state) = state {
+                // Boxed, because a turn waits longest for the model.
+                let lesson = Box::pin(inner.finish(&call, explanation, state)).await;
                 watched.answered(&lesson);
-                yield TeachEvent::Finished(Box::new(lesson));
+                yield TeachEvent::Finished(lesson);
             }
         })
     }

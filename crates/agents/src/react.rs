@@ -16,7 +16,7 @@ mod text_calls;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::{Stream, StreamExt, future::join_all};
+use futures_util::{StreamExt, future::join_all, stream::BoxStream};
 use lyceum_core::{
     CallContext, ChatAnswer, ChatError, ChatEvent, ChatModel, ChatRequest, ChatStream, Message,
     QueuePosition, Tool, ToolCall, ToolChoice, ToolTrace, Usage,
@@ -172,19 +172,21 @@ fn wanted(answer: &ChatAnswer, native: bool, tools: &[Arc<dyn Tool>]) -> Vec<Too
     }
 }
 
-/// The same stream; what it says is seen before it goes on.
+/// The same stream; what it says is seen before it goes on. Boxed, because whoever waits for
+/// it holds it more than once.
 pub(crate) fn watched<'a>(
     stream: ChatStream,
     watch: &'a dyn Watch,
-) -> impl Stream<Item = Result<ChatEvent, ChatError>> + Send + 'a {
-    stream.then(async move |event| {
+) -> BoxStream<'a, Result<ChatEvent, ChatError>> {
+    let seen = stream.then(async move |event| {
         match &event {
             Ok(ChatEvent::Queued(position)) => watch.saw(ReActEvent::Queued(*position)).await,
             Ok(ChatEvent::Text(text)) => watch.saw(ReActEvent::Text(text.clone())).await,
             _ => {}
         }
         event
-    })
+    });
+    Box::pin(seen)
 }
 
 fn shorten(trace: ToolTrace) -> ToolTrace {

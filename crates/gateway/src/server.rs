@@ -208,7 +208,7 @@ impl Server {
     /// Dropping the future cuts the connection.
     pub async fn connection(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let manner = self.manner(CancellationToken::new());
-        connection::serve(manner, io, Peer::Local).await;
+        connection::serve(Box::new(manner), io, Peer::Local).await;
     }
 }
 
@@ -324,7 +324,7 @@ impl Accepting {
         // Whoever is refused is told so only where that takes no handshake.
         let is_told = self.server.tls.is_none() && !self.server.config.proxy_protocol;
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            let manner = self.server.manner(self.finish.clone());
+            let manner = Box::new(self.server.manner(self.finish.clone()));
             self.served.spawn(async move {
                 connection::serve(manner, stream, peer).await;
                 drop(slot);

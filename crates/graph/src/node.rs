@@ -5,7 +5,10 @@
 
 use std::{future::Future, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, ready},
+};
 use serde::de::DeserializeOwned;
 
 use crate::{Command, Context, NodeError, State};
@@ -35,7 +38,8 @@ where
 {
     Arc::new(move |call| {
         let running = node(call.state, call.context);
-        Box::pin(async move { running.await.map(Into::into) })
+        // An async block would hold the node's future twice.
+        Box::pin(running.map(|result| result.map(Into::into)))
     })
 }
 
@@ -52,9 +56,12 @@ where
 {
     Arc::new(move |call| {
         let text = call.payload.as_deref().unwrap_or("null");
-        let running = serde_json::from_str(text)
-            .map_err(NodeError::permanent)
-            .map(|payload| node(payload, call.state, call.context));
-        Box::pin(async move { running?.await.map(Into::into) })
+        match serde_json::from_str(text) {
+            Ok(payload) => {
+                let running = node(payload, call.state, call.context);
+                Box::pin(running.map(|result| result.map(Into::into)))
+            }
+            Err(error) => Box::pin(ready(Err(NodeError::permanent(error)))),
+        }
     })
 }

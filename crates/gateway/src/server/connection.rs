@@ -16,6 +16,7 @@ use std::{
 };
 
 use axum::{body::Body, response::IntoResponse};
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,12 +27,12 @@ use tokio::{
     time::timeout,
 };
 use tokio_io_timeout::TimeoutWriter;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     http1, proxied,
-    sniff::{Protocol, sniff},
+    sniff::{Prefixed, Protocol, sniff},
     watch::{Activity, Patience},
 };
 use crate::{
@@ -71,65 +72,79 @@ pub(super) struct Manner {
 }
 
 /// Serves a connection until it closes, is too slow, or was asked to finish and did.
-pub(super) async fn serve<I>(manner: Manner, mut io: I, mut peer: Peer)
+pub(super) async fn serve<I>(manner: Box<Manner>, io: I, peer: Peer)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let _open = OpenConnection::new(manner.gateway.clone());
-    let within = manner.config.header_read.min(LONGEST);
-    let finish = manner.finish.clone();
-    // A connection that has said nothing yet has nothing to finish.
-    let ended: Result<(), BoxError> = async {
-        if manner.config.proxy_protocol && manner.gateway.app().proxies.trusts(peer) {
-            let told = timeout(within, proxied::client(&mut io, peer));
-            let Some(told) = finish.run_until_cancelled(told).await else {
-                return Ok(());
-            };
-            peer = told??;
-        }
-        match &manner.tls {
-            None => {
-                let begun = timeout(within, sniff(io));
-                let Some(begun) = finish.run_until_cancelled(begun).await else {
-                    return Ok(());
-                };
-                let (protocol, io) = begun??;
-                speak(&manner, protocol, io, peer, false).await
-            }
-            Some(acceptor) => {
-                let begun = timeout(within, acceptor.accept(io));
-                let Some(begun) = finish.run_until_cancelled(begun).await else {
-                    return Ok(());
-                };
-                let io = begun??;
-                let protocol = match io.get_ref().1.alpn_protocol() {
-                    Some(b"h2") => Protocol::Http2,
-                    _ => Protocol::Http1,
-                };
-                speak(&manner, protocol, io, peer, true).await
-            }
-        }
-    }
-    .await;
+    // Boxed, because what comes first is large and soon over, while connections stay for long.
+    let ended = match Box::pin(begin(&manner, io, peer)).await {
+        Ok(Begun::Clear(protocol, io, peer)) => speak(&manner, protocol, io, peer, false).await,
+        Ok(Begun::Encrypted(protocol, io, peer)) => speak(&manner, protocol, io, peer, true).await,
+        Ok(Begun::Finished) => Ok(()),
+        Err(error) => Err(error),
+    };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
 }
 
-async fn speak<I>(
+/// A connection of which is known who speaks, and what.
+enum Begun<I> {
+    Clear(Protocol, Prefixed<I>, Peer),
+    Encrypted(Protocol, Box<TlsStream<I>>, Peer),
+    /// It was asked to finish before it had said anything, so there is nothing to finish.
+    Finished,
+}
+
+/// Hears who speaks, where a proxy tells it, and what is spoken.
+async fn begin<I>(manner: &Manner, mut io: I, mut peer: Peer) -> Result<Begun<I>, BoxError>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let within = manner.config.header_read.min(LONGEST);
+    let finish = &manner.finish;
+    if manner.config.proxy_protocol && manner.gateway.app().proxies.trusts(peer) {
+        let told = timeout(within, proxied::client(&mut io, peer));
+        let Some(told) = finish.run_until_cancelled(told).await else {
+            return Ok(Begun::Finished);
+        };
+        peer = told??;
+    }
+    let Some(acceptor) = &manner.tls else {
+        let begun = timeout(within, sniff(io));
+        let Some(begun) = finish.run_until_cancelled(begun).await else {
+            return Ok(Begun::Finished);
+        };
+        let (protocol, io) = begun??;
+        return Ok(Begun::Clear(protocol, io, peer));
+    };
+    let begun = timeout(within, acceptor.accept(io));
+    let Some(begun) = finish.run_until_cancelled(begun).await else {
+        return Ok(Begun::Finished);
+    };
+    let io = Box::new(begun??);
+    let protocol = match io.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    Ok(Begun::Encrypted(protocol, io, peer))
+}
+
+/// Boxed, because most connections are of one kind and wait.
+fn speak<I>(
     manner: &Manner,
     protocol: Protocol,
     io: I,
     peer: Peer,
     is_encrypted: bool,
-) -> Result<(), BoxError>
+) -> BoxFuture<'_, Result<(), BoxError>>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    // Boxed, because most connections are of one kind and wait.
     match protocol {
-        Protocol::Http1 => Box::pin(http1::speak(manner, io, peer, is_encrypted)).await,
-        Protocol::Http2 => Box::pin(http2_until_closed(manner, io, peer, is_encrypted)).await,
+        Protocol::Http1 => Box::pin(http1::speak(manner, io, peer, is_encrypted)),
+        Protocol::Http2 => Box::pin(http2_until_closed(manner, io, peer, is_encrypted)),
     }
 }
 

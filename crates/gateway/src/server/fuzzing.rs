@@ -66,7 +66,7 @@ pub(crate) async fn exchange(gateway: &Gateway, bytes: &[u8], behind: usize) -> 
         }
         all
     };
-    let serves = serve(manner, near, Peer::Local);
+    let serves = serve(Box::new(manner), near, Peer::Local);
     let exchanged = async {
         let talk = async { tokio::join!(says, hears).1 };
         match behind {
