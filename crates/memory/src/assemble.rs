@@ -6,9 +6,12 @@
 //! Pure and deterministic: the same parts and budget give the same context.
 //! Deliberately absent: reading stores, and a tokenizer, which differs from model to model.
 
+mod taken;
+
 use std::collections::HashSet;
 
-use crate::{MemoryId, Recollection, StoredMessage, Summary, lexical};
+use self::taken::Taken;
+use crate::{MemoryId, Recollection, StoredMessage, Summary};
 
 /// How many tokens a text has: exact, or an estimate that is rather too high.
 pub type CountTokens = fn(&str) -> usize;
@@ -238,11 +241,15 @@ impl Desk<'_> {
 
     fn knowledge(&mut self, found: Vec<Recollection>, recent: &[StoredMessage]) {
         let most = self.share(self.budget.knowledge_share);
-        let mut said: Vec<HashSet<String>> = recent.iter().map(|m| words(&m.content)).collect();
+        let mut taken = Taken::default();
+        for message in recent {
+            let words = taken.words(&message.content);
+            taken.keep(&words);
+        }
         let shown: HashSet<&str> = recent.iter().map(|m| m.content.as_str()).collect();
         let mut days = HashSet::new();
         for memory in found {
-            let words = words(&memory.text);
+            let words = taken.words(&memory.text);
             let day = memory.created_at.day();
             let mut tokens = (self.budget.count)(&line(&memory));
             if !days.contains(&day) {
@@ -250,7 +257,7 @@ impl Desk<'_> {
             }
             let is_known = shown.contains(memory.text.as_str());
             let is_over = self.out.knowledge.len() >= self.budget.memories;
-            let verdict = if is_known || self.repeats(&words, &said) {
+            let verdict = if is_known || taken.has(&words, self.budget.repeats) {
                 Verdict::Repeats
             } else if is_over || self.out.tokens >= most {
                 Verdict::ShareUsed
@@ -261,24 +268,13 @@ impl Desk<'_> {
             };
             if self.decide(Item::Memory(memory.id.clone()), tokens, verdict) {
                 days.insert(day);
-                said.push(words);
+                taken.keep(&words);
                 self.out.knowledge.push(memory);
             }
         }
         self.out
             .knowledge
             .sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-    }
-
-    /// Whether one of the others says nearly all of it.
-    fn repeats(&self, words: &HashSet<String>, others: &[HashSet<String>]) -> bool {
-        // So short a text says little by its words.
-        const TELLING: usize = 4;
-        let needed = (words.len() as f64 * self.budget.repeats).ceil() as usize;
-        words.len() >= TELLING
-            && others
-                .iter()
-                .any(|other| words.intersection(other).count() >= needed)
     }
 
     /// The newest come first; the first that does not fit ends it, so that nothing is missing
@@ -300,8 +296,4 @@ impl Desk<'_> {
             self.out.messages.push(message);
         }
     }
-}
-
-fn words(text: &str) -> HashSet<String> {
-    lexical::Document::new(&[text]).terms.into_keys().collect()
 }

@@ -15,31 +15,18 @@
 //! Deliberately absent: synonyms, spelling, traditional/simplified folding.
 
 mod rank;
+mod stem;
 
 use std::collections::BTreeMap;
 
-use rust_stemmers::{Algorithm, Stemmer};
-
 pub use rank::{Corpus, Posting, Scores};
+use stem::stem;
 
 /// The version of these rules. A store that keeps terms must rebuild them when it changes.
 pub const VERSION: u32 = 1;
 
 /// The most distinct terms of a query that are looked up; the first ones count.
 pub const MAX_QUERY_TERMS: usize = 64;
-
-/// The longest term, in characters; the rest of a longer word is cut off.
-const MAX_TERM_CHARS: usize = 40;
-
-/// Words that say nothing about a subject.
-const STOP_WORDS: [&str; 73] = [
-    "a", "about", "after", "all", "also", "am", "an", "and", "are", "as", "at", "be", "because",
-    "been", "but", "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have",
-    "he", "her", "him", "his", "how", "i", "if", "in", "into", "is", "it", "its", "me", "my", "of",
-    "on", "or", "our", "she", "so", "than", "that", "the", "their", "them", "then", "there",
-    "they", "this", "to", "was", "we", "were", "what", "when", "where", "which", "who", "why",
-    "will", "with", "would", "you", "your", "yours", "s", "t",
-];
 
 /// The terms of a stored text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,88 +43,94 @@ impl Document {
     pub fn new(texts: &[&str]) -> Self {
         let mut document = Self::default();
         for text in texts {
-            for piece in pieces(text) {
-                piece.each_stored(|term| {
-                    *document.terms.entry(term).or_default() += 1;
-                    document.length = document.length.saturating_add(1);
-                });
-            }
+            each_term(text, |term| {
+                match document.terms.get_mut(term) {
+                    Some(count) => *count += 1,
+                    None => drop(document.terms.insert(term.to_owned(), 1)),
+                }
+                document.length = document.length.saturating_add(1);
+            });
         }
         document
     }
+}
+
+/// Gives every term of a stored text, in order.
+pub(crate) fn each_term(text: &str, mut emit: impl FnMut(&str)) {
+    let mut term = String::new();
+    each_piece(text, |piece| match piece {
+        Piece::Word(word) => stem(word, &mut emit),
+        Piece::Run(run) => {
+            let (single, pairs) = (run.chunks(1), run.windows(2));
+            single.chain(pairs).for_each(|characters| {
+                term.clear();
+                term.extend(characters);
+                emit(&term);
+            });
+        }
+    });
 }
 
 /// The distinct terms of a query, in order, at most [`MAX_QUERY_TERMS`].
 #[must_use]
 pub fn query_terms(query: &str) -> Vec<String> {
     let mut terms: Vec<String> = Vec::new();
-    for piece in pieces(query) {
-        piece.each_asked(|term| {
-            if terms.len() < MAX_QUERY_TERMS && !terms.contains(&term) {
-                terms.push(term);
+    each_piece(query, |piece| {
+        let mut add = |term: &str| {
+            if terms.len() < MAX_QUERY_TERMS && !terms.iter().any(|known| known == term) {
+                terms.push(term.to_owned());
             }
-        });
-        if terms.len() == MAX_QUERY_TERMS {
-            break;
+        };
+        match piece {
+            Piece::Word(word) => stem(word, add),
+            Piece::Run([alone]) => add(alone.encode_utf8(&mut [0; 4])),
+            Piece::Run(run) => run
+                .windows(2)
+                .for_each(|pair| add(&pair.iter().collect::<String>())),
         }
-    }
+    });
     terms
 }
 
-enum Piece {
-    Word(String),
-    Run(Vec<char>),
+enum Piece<'p> {
+    Word(&'p str),
+    Run(&'p [char]),
 }
 
-impl Piece {
-    fn each_stored(self, mut emit: impl FnMut(String)) {
-        match self {
-            Self::Word(word) => stem(&word).into_iter().for_each(emit),
-            Self::Run(run) => {
-                run.iter().for_each(|c| emit(c.to_string()));
-                run.windows(2).for_each(|pair| emit(pair.iter().collect()));
-            }
-        }
-    }
-
-    fn each_asked(self, mut emit: impl FnMut(String)) {
-        match self {
-            Self::Word(word) => stem(&word).into_iter().for_each(emit),
-            Self::Run(run) if run.len() == 1 => emit(run[0].to_string()),
-            Self::Run(run) => run.windows(2).for_each(|pair| emit(pair.iter().collect())),
-        }
-    }
-}
-
-fn stem(word: &str) -> Option<String> {
-    if STOP_WORDS.contains(&word) {
-        return None;
-    }
-    let end = word.char_indices().nth(MAX_TERM_CHARS);
-    let word = end.map_or(word, |(end, _)| &word[..end]);
-    let stem = Stemmer::create(Algorithm::English).stem(word);
-    Some(stem.into_owned())
-}
-
-/// Cuts a text into words and runs of characters that are written without spaces.
-fn pieces(text: &str) -> impl Iterator<Item = Piece> + '_ {
-    let mut characters = text.chars().flat_map(fold).peekable();
-    std::iter::from_fn(move || {
-        while characters.next_if(|&c| !c.is_alphanumeric()).is_some() {}
-        let &first = characters.peek()?;
-        if is_unspaced(first) {
-            let mut run = Vec::new();
-            while let Some(c) = characters.next_if(|&c| is_unspaced(c)) {
+/// Cuts a text into words and runs of characters that are written without spaces, neither empty.
+fn each_piece(text: &str, mut emit: impl FnMut(Piece<'_>)) {
+    let (mut word, mut run) = (String::new(), Vec::new());
+    let mut take = |c: char| {
+        if !run.is_empty() {
+            // A mark inside a run belongs to it.
+            if is_unspaced(c) {
                 run.push(c);
+                return;
             }
-            return Some(Piece::Run(run));
+            emit(Piece::Run(&run));
+            run.clear();
         }
-        let mut word = String::new();
-        while let Some(c) = characters.next_if(|&c| c.is_alphanumeric() && !is_unspaced(c)) {
+        let is_letter = c.is_alphanumeric();
+        if is_letter && !is_unspaced(c) {
             word.push(c);
+            return;
         }
-        Some(Piece::Word(word))
-    })
+        if !word.is_empty() {
+            emit(Piece::Word(&word));
+            word.clear();
+        }
+        if is_letter {
+            run.push(c);
+        }
+    };
+    for c in text.chars() {
+        match c.is_ascii() {
+            true => take(c.to_ascii_lowercase()),
+            false => fold(c).for_each(&mut take),
+        }
+    }
+    // Ends the last piece.
+    take(' ');
 }
 
 /// Lower-cases, and turns full-width ASCII forms (U+FF01 to U+FF5E) into plain ones.
@@ -186,6 +179,9 @@ mod tests {
     fn a_query_is_bounded() {
         let long: String = (0..1000).map(|n| format!("w{n} ")).collect();
         assert_eq!(query_terms(&long).len(), MAX_QUERY_TERMS);
-        assert_eq!(query_terms(&"x".repeat(1000))[0].len(), MAX_TERM_CHARS);
+        assert_eq!(
+            query_terms(&"x".repeat(1000))[0].len(),
+            stem::MAX_TERM_CHARS
+        );
     }
 }
