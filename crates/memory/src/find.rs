@@ -187,7 +187,7 @@ impl Memory {
             }
             None => Vec::new(),
         };
-        let mut memories = fusion.fuse(&words, &near, now);
+        let mut memories = fusion.fuse(words, &near, now);
         if fusion.beside_share > 0.0 && !memories.is_empty() {
             // What is further down gives its neighbours too little to bring them up.
             let best = memories.iter().take(2 * limit.max(BESIDE));

@@ -63,7 +63,7 @@ impl Fusion {
     #[must_use]
     pub fn fuse(
         &self,
-        words: &[Recollection],
+        words: Vec<Recollection>,
         meaning: &[Near],
         now: Timestamp,
     ) -> Vec<Recollection> {
@@ -73,14 +73,14 @@ impl Fusion {
             similarities().fold(f64::INFINITY, f64::min),
             similarities().fold(f64::NEG_INFINITY, f64::max),
         );
-        let mut found: Vec<Recollection> = words.to_vec();
+        let mut found = words;
         for hit in &mut found {
             hit.score = share(hit.score, 0.0, best) + self.bonus(hit, now);
         }
-        let places: HashMap<MemoryId, usize> = (0..)
-            .zip(words)
-            .map(|(place, hit)| (hit.id.clone(), place))
-            .collect();
+        let mut places: HashMap<MemoryId, usize> = HashMap::new();
+        if !meaning.is_empty() {
+            places.extend((0..).zip(&found).map(|(at, hit)| (hit.id.clone(), at)));
+        }
         for near in meaning {
             let score = self.dense_weight * share(f64::from(near.similarity), least, most);
             match places.get(&near.id).and_then(|&place| found.get_mut(place)) {
@@ -111,19 +111,25 @@ impl Fusion {
         mut found: Vec<Recollection>,
         beside: Vec<Beside>,
     ) -> Vec<Recollection> {
-        let own: HashMap<MemoryId, f64> = found
-            .iter()
-            .map(|hit| (hit.id.clone(), hit.score))
-            .collect();
+        // Those that were found come first; what is added behind them has no score of its own.
+        let own: Vec<f64> = found.iter().map(|hit| hit.score).collect();
         let mut places: HashMap<MemoryId, usize> = (0..)
             .zip(&found)
             .map(|(place, hit)| (hit.id.clone(), place))
             .collect();
         for Beside { of, memory } in beside {
-            let Some(hit) = own.get(&of) else { continue };
-            let base = own.get(&memory.id).copied().unwrap_or_default();
+            let Some(hit) = places.get(&of).and_then(|&place| own.get(place)) else {
+                continue;
+            };
+            let place = match places.get(&memory.id) {
+                Some(&place) => place,
+                None => {
+                    places.insert(memory.id.clone(), found.len());
+                    found.len()
+                }
+            };
+            let base = own.get(place).copied().unwrap_or_default();
             let score = base + self.beside_share * hit;
-            let place = *places.entry(memory.id.clone()).or_insert(found.len());
             match found.get_mut(place) {
                 Some(known) => known.score = known.score.max(score),
                 None => found.push(Recollection { score, ..memory }),
@@ -136,12 +142,8 @@ impl Fusion {
     /// Prefers the words of the speaker whom the query names; of nobody where it names several.
     #[must_use]
     pub fn listen(&self, query: &str, mut found: Vec<Recollection>) -> Vec<Recollection> {
-        let named: HashSet<&str> = found
-            .iter()
-            .filter_map(|hit| speaker(&hit.text))
-            .filter(|name| names(query, name))
-            .collect();
-        let mut named = named.into_iter();
+        let speakers: HashSet<&str> = found.iter().filter_map(|hit| speaker(&hit.text)).collect();
+        let mut named = speakers.into_iter().filter(|name| names(query, name));
         let (Some(name), None) = (named.next().map(str::to_owned), named.next()) else {
             return found;
         };
@@ -175,7 +177,9 @@ fn share(value: f64, least: f64, most: f64) -> f64 {
 
 /// Who speaks in a text of the form `Name: words`, as several people's conversations are kept.
 fn speaker(text: &str) -> Option<&str> {
-    let end = text.find([':', '：', '\n'])?;
+    // What ends a name stands directly after it, in at most four bytes.
+    let head = &text[..text.floor_char_boundary(NAME_BYTES + 4)];
+    let end = head.find([':', '：', '\n'])?;
     let (name, rest) = text.split_at(end);
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '\'' | '.' | '’');
     let is_one = !rest.starts_with('\n')
@@ -231,7 +235,7 @@ mod tests {
     }
 
     fn order(words: &[Recollection], meaning: &[Near]) -> Vec<String> {
-        ids(Fusion::default().fuse(words, meaning, Timestamp(1_000_000_000)))
+        ids(Fusion::default().fuse(words.to_vec(), meaning, Timestamp(1_000_000_000)))
     }
 
     #[test]
