@@ -231,26 +231,27 @@ fn prune(
     let Some(thread) = extend(connection, lease, None, now)? else {
         return Ok(Outcome::Refused);
     };
-    let mut all = connection.prepare("SELECT head FROM checkpoint WHERE thread = ?1")?;
+    let mut all = connection.prepare_cached("SELECT head FROM checkpoint WHERE thread = ?1")?;
     let heads = all.query_map([thread], head_at)?;
     let heads = heads.collect::<rusqlite::Result<Vec<_>>>()?;
     let survivors = keep.survivors(&heads, unsigned(now.0));
     let (kept, gone): (Vec<_>, Vec<_>) = heads
         .into_iter()
         .partition(|head| survivors.contains(&head.id));
-    let mut delete = connection
-        .prepare("DELETE FROM checkpoint WHERE thread = ?1 AND namespace = ?2 AND id = ?3")?;
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM checkpoint WHERE thread = ?1 AND namespace = ?2 AND id = ?3",
+    )?;
     for head in &gone {
         delete.execute(params![thread, head.namespace, integer(head.id.0)])?;
     }
-    connection.execute(
+    let mut unowned = connection.prepare_cached(
         "DELETE FROM task_record WHERE thread = ?1 \
          AND checkpoint NOT IN (SELECT id FROM checkpoint WHERE thread = ?1)",
-        [thread],
     )?;
+    unowned.execute([thread])?;
     let used: BTreeSet<_> = kept.iter().flat_map(|head| &head.values).collect();
-    let mut values =
-        connection.prepare("SELECT channel, written_by FROM channel_value WHERE thread = ?1")?;
+    let mut values = connection
+        .prepare_cached("SELECT channel, written_by FROM channel_value WHERE thread = ?1")?;
     let values = values.query_map([thread], |row| {
         Ok(ValueRef {
             channel: row.get(0)?,
@@ -258,7 +259,7 @@ fn prune(
         })
     })?;
     let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut delete = connection.prepare(
+    let mut delete = connection.prepare_cached(
         "DELETE FROM channel_value WHERE thread = ?1 AND channel = ?2 AND written_by = ?3",
     )?;
     for key in values.iter().filter(|key| !used.contains(key)) {

@@ -46,7 +46,7 @@ const CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// The number of prepared statements a connection keeps: more than the store has.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 192;
 
 /// Takes the file for this process. The lock ends with the returned handle, or the process.
 pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
