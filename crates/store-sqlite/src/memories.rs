@@ -241,7 +241,7 @@ pub(crate) fn each(
     Ok(())
 }
 
-pub(crate) fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::FromSqlConversionFailure(0, Type::Text, error.into())
 }
 

@@ -27,5 +27,14 @@ pub(crate) fn id_at<T>(
     at: usize,
     new: impl FnOnce(String) -> Result<T, IdError>,
 ) -> rusqlite::Result<T> {
-    new(row.get(at)?).map_err(|error| Error::FromSqlConversionFailure(at, Type::Text, error.into()))
+    id_of(at, row.get(at)?, new)
+}
+
+/// The same of a text that was read from that column.
+pub(crate) fn id_of<T>(
+    at: usize,
+    text: String,
+    new: impl FnOnce(String) -> Result<T, IdError>,
+) -> rusqlite::Result<T> {
+    new(text).map_err(|error| Error::FromSqlConversionFailure(at, Type::Text, error.into()))
 }

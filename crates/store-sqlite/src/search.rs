@@ -2,7 +2,7 @@
 //!
 //! Invariant: a memory that does not hold at the point asked for takes no other's place.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use lyceum_memory::{
     AsOf, Beside, MemoryId, Recollection, Timestamp,
@@ -12,11 +12,10 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::{
     error::Failure,
-    memories::damaged,
     memory_row::{Stored, columns, holds},
     postings::{self, Held},
-    row::{id_at, unsigned},
-    scope::Owner,
+    row::{id_of, unsigned},
+    scope::{Home, Owner},
     sealed::Db,
 };
 
@@ -98,40 +97,54 @@ pub(crate) fn search(
     }
     // Words that many memories hold tell little; they decide only where there are no others.
     let scores = corpus.rank(if telling.is_empty() { common } else { telling }, limit);
-    let mut known =
-        db.prepare_cached("SELECT name, created_at, importance FROM memory WHERE id = ?1")?;
-    let mut found = Vec::new();
-    for (id, score) in scores.best(limit, TIES) {
-        let recollection = known.query_row([id], |row| {
-            Ok(Recollection {
-                id: id_at(row, 0, MemoryId::new)?,
-                topic: String::new(),
-                text: String::new(),
-                score,
-                importance: row.get(2)?,
-                created_at: Timestamp(row.get(1)?),
-            })
-        })?;
-        found.push((id, recollection));
-    }
-    found.sort_by(|(_, one), (_, other)| one.by_rank(other));
-    found.truncate(limit);
-    // Only now, because many may have been equal and texts are long.
+    let best = chosen(db, scores.best(limit, TIES), limit)?;
     let mut texts =
         db.prepare_cached(concat!("SELECT ", columns!(), " FROM memory WHERE id = ?1"))?;
-    let complete = |(id, recollection): (i64, Recollection)| {
-        let mut stored = texts.query_row([id], |row| Stored::read(row, 0))?;
-        let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
-        Ok(Recollection {
-            topic,
-            text,
-            ..recollection
-        })
-    };
-    Ok(found
-        .into_iter()
-        .map(complete)
-        .collect::<rusqlite::Result<_>>()?)
+    let mut found = Vec::with_capacity(best.len());
+    for (id, score) in best {
+        let stored = texts.query_row([id], |row| Stored::read(row, 0))?;
+        found.push(recollection(stored, &home, score)?);
+    }
+    found.sort_by(Recollection::by_rank);
+    Ok(found)
+}
+
+/// The best `limit`: of those that are as good as the last one the newest, by
+/// [`Recollection::by_rank`].
+fn chosen(
+    db: &Db<'_>,
+    mut best: Vec<(i64, f64)>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(i64, f64)>> {
+    if best.len() <= limit {
+        return Ok(best);
+    }
+    let last = best.last().map_or(0.0, |&(_, score)| score);
+    let certain = best.partition_point(|&(_, score)| score > last);
+    let mut known = db.prepare_cached("SELECT created_at, name FROM memory WHERE id = ?1")?;
+    let mut equals = Vec::with_capacity(best.len() - certain);
+    for (id, score) in best.drain(certain..) {
+        let (at, name): (i64, String) =
+            known.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        equals.push(((Reverse(at), name), (id, score)));
+    }
+    equals.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    best.extend(equals.into_iter().map(|(_, row)| row));
+    best.truncate(limit);
+    Ok(best)
+}
+
+fn recollection(mut stored: Stored, home: &Home, score: f64) -> rusqlite::Result<Recollection> {
+    let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
+    let created_at = stored.created_at();
+    Ok(Recollection {
+        id: id_of(0, stored.name, MemoryId::new)?,
+        topic,
+        text,
+        score,
+        importance: stored.importance,
+        created_at,
+    })
 }
 
 pub(crate) fn beside(
@@ -159,20 +172,10 @@ pub(crate) fn beside(
                     Ok((Stored::read(row, 0)?, row.get::<_, bool>(12)?))
                 })
                 .optional()?;
-            let Some((mut stored, true)) = memory else {
-                continue;
-            };
-            let [topic, text, _] = stored.open(&home.owner, &home.texts)?;
-            let memory = Recollection {
-                id: MemoryId::new(stored.name.as_str()).map_err(damaged)?,
-                topic,
-                text,
-                score: 0.0,
-                importance: stored.importance,
-                created_at: stored.created_at(),
-            };
-            let of = of.clone();
-            found.push(Beside { of, memory });
+            if let Some((stored, true)) = memory {
+                let (of, memory) = (of.clone(), recollection(stored, &home, 0.0)?);
+                found.push(Beside { of, memory });
+            }
         }
     }
     Ok(found)
