@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Heard;
-use crate::offline::{Kind, Token, tokens};
+use crate::offline::{Kind, Token, bases};
 
 /// The fewest letters that two forms of an English word have to begin with.
 const STEM: usize = 5;
@@ -28,12 +28,11 @@ impl Said {
             all.push_str(text);
         }
         let content = |text: &str| -> BTreeSet<String> {
-            let words = tokens(text).into_iter();
-            let words = words.filter(|word| word.kind != Kind::Grammar);
-            words.map(|word| word.base).collect()
+            let words = bases(text).filter(|(_, kind)| *kind != Kind::Grammar);
+            words.map(|(base, _)| base).collect()
         };
         Self {
-            bases: tokens(&all).into_iter().map(|word| word.base).collect(),
+            bases: bases(&all).map(|(base, _)| base).collect(),
             all: all.to_lowercase(),
             explained: content(heard.explanation),
             explanation: heard.explanation.to_lowercase(),

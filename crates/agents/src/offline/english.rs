@@ -4,7 +4,7 @@
 //! a subject; whatever is not in it and cannot be derived from it counts as rare.
 //! Deliberately absent: a statistical tagger.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{cell::RefCell, collections::HashMap, sync::LazyLock};
 
 use super::text::{Class, Word};
 
@@ -64,8 +64,7 @@ fn push(sentence: &str, begin: usize, end: usize, start: usize, into: &mut Vec<W
 
 /// Looks one word up.
 pub(super) fn word(text: &str, range: std::ops::Range<usize>) -> Word {
-    let lower = text.to_lowercase().replace('’', "'");
-    let (base, class, speech) = classify(&lower);
+    let (base, class, speech) = known(text);
     Word {
         range,
         base,
@@ -73,6 +72,37 @@ pub(super) fn word(text: &str, range: std::ops::Range<usize>) -> Word {
         speech,
         frequency: 0,
     }
+}
+
+/// A word's base form, what it is, and its parts of speech.
+type Entry = (String, Class, u8);
+
+/// How many words a thread remembers, as they are written; with their base forms some 250 KB.
+/// They are forgotten together when they are more.
+const KNOWN: usize = 2048;
+/// The longest word that is remembered, in bytes.
+const KNOWN_BYTES: usize = 40;
+
+thread_local! {
+    /// What [`classify`] said: the same words come again with every sentence, and one outside the
+    /// vocabulary is looked up in some fifty forms.
+    static LOOKED_UP: RefCell<HashMap<String, Entry>> = RefCell::default();
+}
+
+fn known(text: &str) -> Entry {
+    LOOKED_UP.with_borrow_mut(|known| {
+        if let Some(entry) = known.get(text) {
+            return entry.clone();
+        }
+        let entry = classify(&text.to_lowercase().replace('’', "'"));
+        if text.len() <= KNOWN_BYTES {
+            if known.len() >= KNOWN {
+                known.clear();
+            }
+            known.insert(text.to_owned(), entry.clone());
+        }
+        entry
+    })
 }
 
 /// Numbers in words; "one" is left out, it is a pronoun as often.
@@ -110,7 +140,7 @@ const NUMBERS: &[&str] = &[
     "billion",
 ];
 
-fn classify(lower: &str) -> (String, Class, u8) {
+fn classify(lower: &str) -> Entry {
     if lower.chars().next().is_some_and(|c| c.is_ascii_digit()) {
         return (lower.to_owned(), Class::Number, 0);
     }

@@ -33,7 +33,7 @@ use lyceum_core::{Confidence, Gap, GapKind, Role, Severity, Turn};
 
 pub use ask::{MAX_QUESTIONS, questions};
 pub use summary::{rolling_summary, summary};
-pub(crate) use vocabulary::{Kind, Token, tokens};
+pub(crate) use vocabulary::{Kind, Token, bases, tokens};
 
 use finding::{Finding, Frame};
 use text::Document;

@@ -5,7 +5,7 @@
 
 use super::{
     english::{NOUN, VERB},
-    text::{Class, Document},
+    text::{Class, Document, Word},
 };
 
 /// What a word is.
@@ -39,14 +39,28 @@ pub(crate) fn tokens(text: &str) -> Vec<Token> {
         .map(|word| Token {
             text: document.quote(&word.range).to_lowercase(),
             base: word.base.clone(),
-            kind: match word.class {
-                Class::Function => Kind::Grammar,
-                Class::Common => Kind::Common,
-                // Chinese is cut into places and directions that no dictionary lists.
-                Class::Rare if word.frequency > 0 && !word.may_be(NOUN | VERB) => Kind::Common,
-                Class::Rare => Kind::Rare,
-                Class::Number => Kind::Number,
-            },
+            kind: kind(word),
         })
         .collect()
+}
+
+/// The base forms of a text's words in order, with what each word is.
+pub(crate) fn bases(text: &str) -> impl Iterator<Item = (String, Kind)> {
+    let sentences = Document::new(text).sentences.into_iter();
+    let words = sentences.flat_map(|sentence| sentence.words);
+    words.map(|word| {
+        let kind = kind(&word);
+        (word.base, kind)
+    })
+}
+
+fn kind(word: &Word) -> Kind {
+    match word.class {
+        Class::Function => Kind::Grammar,
+        Class::Common => Kind::Common,
+        // Chinese is cut into places and directions that no dictionary lists.
+        Class::Rare if word.frequency > 0 && !word.may_be(NOUN | VERB) => Kind::Common,
+        Class::Rare => Kind::Rare,
+        Class::Number => Kind::Number,
+    }
 }
