@@ -35,9 +35,13 @@ fn check(text: &str) -> Result<(), IdError> {
         _ if text.len() > MAX_BYTES => return Err(IdError::TooLong(text.len())),
         _ => {}
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '@' | '-');
-    match text.chars().find(|&c| !allowed(c)) {
-        Some(c) => Err(IdError::Character(c)),
+    let allowed =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'@' | b'-');
+    // All that is allowed is ASCII, so the first byte that is not begins a character.
+    match text.bytes().position(|b| !allowed(b)) {
+        Some(at) => Err(IdError::Character(
+            text[at..].chars().next().unwrap_or_default(),
+        )),
         None => Ok(()),
     }
 }
