@@ -89,7 +89,7 @@ fn what_was_never_read_stays_as_good_as_it_is() {
     let cases = load(&data("feynman-exam")).unwrap();
     assert!(cases.len() >= 180);
     let report = evaluate(&cases);
-    assert!(report.hit_rate() >= 0.45, "{}", report.hit_rate());
+    assert!(report.hit_rate() >= 0.6, "{}", report.hit_rate());
     let alarms = report.false_alarms_per_clean_text();
     assert!(alarms <= 0.5, "{alarms}");
     assert!(report.quote_rate() >= 0.95, "{}", report.quote_rate());
@@ -103,7 +103,7 @@ fn what_was_never_read_stays_as_good_as_it_is() {
 #[test]
 fn the_weights_were_learnt_from_these_texts_by_these_features() {
     let model = Model::decode(WEIGHTS).expect("weights of this version of the features");
-    assert!(WEIGHTS.len() <= 500 * 1024, "{}", WEIGHTS.len());
+    assert!(WEIGHTS.len() <= 600 * 1024, "{}", WEIGHTS.len());
     let mut authors: Vec<PathBuf> = std::fs::read_dir(data("feynman-train"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -125,6 +125,7 @@ fn what_is_asked_of_a_short_text_can_be_read() {
     let texts = load(&data("feynman-train")).unwrap();
     let many = texts
         .iter()
+        .step_by(8)
         .map(|case| ask(&case.topic, &case.text).0.len());
     assert_eq!(many.max(), Some(6));
 }

@@ -18,8 +18,8 @@ pub const BUNDLED: &str = "all-MiniLM-L6-v2:q4-q8";
 /// Its vectors' numbers.
 const BUNDLED_WIDTH: usize = 384;
 
-static WEIGHTS: &[u8] = include_bytes!("../data/all-MiniLM-L6-v2.gguf");
-static TOKENIZER: &[u8] = include_bytes!("../data/tokenizer.json");
+pub(crate) static WEIGHTS: &[u8] = include_bytes!("../data/all-MiniLM-L6-v2.gguf");
+pub(crate) static TOKENIZER: &[u8] = include_bytes!("../data/tokenizer.json");
 
 /// A sentence encoder in this process. Cheap to clone; clones share one thread, which ends with
 /// the last of them.

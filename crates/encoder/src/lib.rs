@@ -3,7 +3,9 @@
 mod encoder;
 mod error;
 mod network;
+mod reader;
 mod worker;
 
 pub use encoder::{BUNDLED, Encoder};
 pub use error::OpenError;
+pub use reader::{Read, ReadError, Reader};

@@ -102,10 +102,10 @@ impl<R: Read + Seek> Reader<'_, R> {
 }
 
 impl Network {
-    /// Reads a GGUF file of BERT's tensors under their usual names.
-    pub(crate) fn read(from: &mut (impl Read + Seek)) -> Result<Self> {
+    /// Reads a GGUF file of BERT's tensors under their usual names, `most` of its layers.
+    pub(crate) fn read(from: &mut (impl Read + Seek), most: usize) -> Result<Self> {
         let content = Content::read(from)?;
-        let layers = (0..)
+        let layers = (0..most)
             .take_while(|n| {
                 let name = format!("encoder.layer.{n}.output.dense.weight");
                 content.tensor_infos.contains_key(&name)
@@ -143,16 +143,35 @@ impl Network {
     /// The vector of a text's tokens, of length one; at least one token and at most
     /// [`longest`](Self::longest).
     pub(crate) fn forward(&self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let ids = Tensor::new(tokens, &Device::Cpu)?;
-        let words = self.words.index_select(&ids, 0)?.to_dtype(DType::F32)?;
-        let positions = self.positions.narrow(0, 0, tokens.len())?;
-        let mut x = self.norm.forward(&(words + positions)?)?;
+        let mut x = self.embedded(tokens)?;
         for layer in &self.layers {
             x = self.layer(layer, &x)?;
         }
         let mean = x.mean(0)?;
         let length = mean.sqr()?.sum_all()?.sqrt()?;
         mean.broadcast_div(&length)?.to_vec1()
+    }
+
+    /// What each token's numbers are after some of the layers, which are counted from 1 and
+    /// ascend: a row a token, for each of `after`. As many tokens as [`forward`](Self::forward)
+    /// takes.
+    pub(crate) fn states(&self, tokens: &[u32], after: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let mut x = self.embedded(tokens)?;
+        let mut states = Vec::with_capacity(after.len());
+        for (number, layer) in (1..).zip(&self.layers) {
+            x = self.layer(layer, &x)?;
+            if after.contains(&number) {
+                states.push(x.flatten_all()?.to_vec1()?);
+            }
+        }
+        Ok(states)
+    }
+
+    fn embedded(&self, tokens: &[u32]) -> Result<Tensor> {
+        let ids = Tensor::new(tokens, &Device::Cpu)?;
+        let words = self.words.index_select(&ids, 0)?.to_dtype(DType::F32)?;
+        let positions = self.positions.narrow(0, 0, tokens.len())?;
+        self.norm.forward(&(words + positions)?)
     }
 
     fn layer(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {

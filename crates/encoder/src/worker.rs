@@ -56,7 +56,7 @@ impl Files {
                 ..TruncationParams::default()
             }))
             .map_err(OpenError::Tokenizer)?;
-        let network = Network::read(&mut Cursor::new(&*self.weights))?;
+        let network = Network::read(&mut Cursor::new(&*self.weights), usize::MAX)?;
         Ok(Loaded { network, tokenizer })
     }
 }

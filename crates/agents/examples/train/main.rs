@@ -1,16 +1,18 @@
 //! Learns the weights of the offline student from labelled explanations and writes them to
 //! `src/offline/data/student.bin`. `cargo xtask train feynman` starts it.
 //!
-//! The heads learn from all sets. What they say of an author whom they have not read teaches
-//! the gate and the judge and sets the threshold, and is what is printed: that is what a text
+//! The heads, and the linear functions of the encoder's numbers, learn from all sets. What they say of an author whom they have not read teaches
+//! the mixes, the gate and the judge and sets the threshold, and is what is printed: that is what a text
 //! by a stranger can expect. Deterministic.
 
 #![expect(clippy::print_stdout, reason = "the figures are its output")]
 
+mod blend;
 mod folds;
 mod lessons;
 mod logistic;
 mod ranks;
+mod ridge;
 
 use std::{fs, path::Path};
 
@@ -20,7 +22,7 @@ use lyceum_agents::offline::{
     learned::{HEADS, Head, Model, bits_of, fingerprint, kinds},
 };
 
-use folds::Verdict;
+use blend::Unmixed;
 use lessons::{ANY, CLEAN, TERMS, Text};
 use logistic::{Lesson, fit};
 
@@ -52,19 +54,23 @@ fn main() -> Result<()> {
         texts.extend(own.iter().cloned().map(|case| Text::new(case, author)));
         cases.extend(own);
     }
-    let said: Vec<_> = (strange..sets.len())
+    let (without, linear) = blend::linear(&texts, sets.len());
+    let unmixed: Vec<_> = (strange..sets.len())
         .flat_map(|author| {
             let heads = heads(&texts, |text| text.author != author);
+            let linear = &without[author];
             let own = texts.iter().filter(move |text| text.author == author);
-            own.map(move |text| Verdict::of(text, &heads))
+            own.map(move |text| Unmixed::of(text, &heads, linear))
                 .collect::<Vec<_>>()
         })
         .collect();
+    let said = blend::verdicts(&unmixed);
     folds::report(&said);
     let (gate, judge, threshold) = folds::second_stage(&said);
     let model = Model {
         fingerprint: fingerprint(&cases),
         heads: heads(&texts, |_| true),
+        blends: blend::blends(&unmixed, linear),
         gate,
         judge,
         threshold,

@@ -4,7 +4,7 @@
 //! be used the offline student steps in, and the result says so in `degraded`. A model call that
 //! fails is an error: the learner is told, and nothing is made up.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, panic, sync::Arc};
 
 use async_trait::async_trait;
 use lyceum_core::{
@@ -12,6 +12,7 @@ use lyceum_core::{
     KnownGap, Message, Role, Tokens, Tone, Tool, ToolTrace, Turn, Usage,
 };
 use serde_json::{Value, json};
+use tokio::task::{self, JoinError};
 
 use super::{grade::grade, sieve::Sieve};
 use crate::{
@@ -155,7 +156,7 @@ pub(crate) async fn find_gaps(
         Mind::Model(model) if !model.traits().small => model,
         Mind::Model(_) | Mind::Offline => {
             return Ok(Found {
-                gaps: offline::analyse(&subject.lecture()),
+                gaps: offline_gaps(subject).await,
                 ..Found::default()
             });
         }
@@ -203,12 +204,38 @@ pub(crate) async fn find_gaps(
     let repair_call = call.clone().with_purpose("gap_repair", 1);
     let outcome = repair.run(&repair_call, messages, watch).await?;
     found.usage += outcome.usage;
-    found.gaps = parse_gaps(&outcome.answer.text, subject.explanation).unwrap_or_else(|error| {
-        tracing::warn!(error = %error, model = model.name(), "the model's gaps cannot be read; they are found offline");
-        found.degraded = true;
-        offline::analyse(&subject.lecture())
-    });
+    found.gaps = match parse_gaps(&outcome.answer.text, subject.explanation) {
+        Ok(gaps) => gaps,
+        Err(error) => {
+            tracing::warn!(error = %error, model = model.name(), "the model's gaps cannot be read; they are found offline");
+            found.degraded = true;
+            offline_gaps(subject).await
+        }
+    };
     Ok(found)
+}
+
+/// Finds the gaps offline, on a thread that may be held up: the encoder computes for tens of
+/// milliseconds.
+async fn offline_gaps(subject: &Subject<'_>) -> Vec<Gap> {
+    let topic = subject.topic.to_owned();
+    let text = subject.explanation.to_owned();
+    let earlier = subject.history.to_vec();
+    let recalled = subject.recalled.to_vec();
+    let found = task::spawn_blocking(move || {
+        offline::analyse(&Lecture {
+            topic: &topic,
+            text: &text,
+            earlier: &earlier,
+            recalled: &recalled,
+        })
+    });
+    match found.await.map_err(JoinError::try_into_panic) {
+        Ok(gaps) => gaps,
+        Err(Ok(panic)) => panic::resume_unwind(panic),
+        // The runtime is ending, and nobody waits.
+        Err(Err(_)) => Vec::new(),
+    }
 }
 
 /// The waiting questions as the prompt lists them.

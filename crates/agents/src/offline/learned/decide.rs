@@ -89,6 +89,48 @@ impl Said {
         }
     }
 
+    /// What linear functions of the encoder's numbers say, by head; nothing without numbers.
+    #[must_use]
+    pub fn read(linear: &[Vec<f32>], sample: &Sample) -> Option<Self> {
+        let meaning = sample.meaning.as_ref()?;
+        let says = |head: usize, numbers: &[f32]| {
+            let linear = linear.get(head);
+            linear.map_or(0.0, |linear| weighed(linear, numbers))
+        };
+        let unit = |unit: &Vec<f32>| std::array::from_fn(|head| says(head, unit));
+        let terms = meaning.terms.iter();
+        Some(Self {
+            units: meaning.units.iter().map(unit).collect(),
+            terms: terms.map(|term| says(TERMS, term)).collect(),
+            ranges: sample.terms.iter().map(|term| term.range.clone()).collect(),
+            clean: says(CLEAN, &meaning.text),
+        })
+    }
+
+    /// What the heads (this) and the encoder's numbers say together.
+    #[must_use]
+    pub fn blended(&self, read: &Self, mix: &[Vec<f32>]) -> Self {
+        let mixed = |head: usize, inputs: &[f32], otherwise: f32| {
+            let mix = mix.get(head);
+            mix.map_or(otherwise, |mix| weighed(mix, inputs))
+        };
+        let units = self.units.iter().zip(&read.units);
+        let terms = self.terms.iter().zip(&read.terms);
+        Self {
+            units: units
+                .map(|(said, read)| {
+                    let inputs = [said.as_slice(), read.as_slice()].concat();
+                    std::array::from_fn(|head| mixed(head, &inputs, said[head]))
+                })
+                .collect(),
+            terms: terms
+                .map(|(said, read)| mixed(TERMS, &[*said, *read], *said))
+                .collect(),
+            ranges: self.ranges.clone(),
+            clean: mixed(CLEAN, &[self.clean, read.clean], self.clean),
+        }
+    }
+
     fn of_kind(&self, kind: usize) -> Vec<f32> {
         match kind {
             TERM_KIND => self.terms.clone(),

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// What the weights have to agree with.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The kinds that the rules report, by place in the model.
 pub(super) const KINDS: [GapKind; 11] = [

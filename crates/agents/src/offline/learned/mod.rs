@@ -2,7 +2,8 @@
 //!
 //! Each unit of a text is judged for each kind of gap by a logistic model over general signs:
 //! grammar and everyday words, what the hand-written rules say, what is new, what is said
-//! again, what stands next to it. A second stage weighs the verdicts of a text against each
+//! again, what stands next to it. Linear functions of what an encoder's middle layers make of
+//! the text are blended with that. A second stage weighs the verdicts of a text against each
 //! other and against the text being complete. `cargo xtask train feynman` learns the weights
 //! from `tests/data`. Invariant: deterministic and linear in the text. Deliberately absent:
 //! words of a subject; they are learnt as shapes only.
@@ -11,6 +12,7 @@ mod context;
 mod decide;
 mod features;
 mod lexical;
+mod meaning;
 mod model;
 mod ranks;
 mod report;
@@ -21,7 +23,8 @@ mod units;
 use std::sync::LazyLock;
 
 pub use decide::{Choice, Said, head_of, sigmoid};
-pub use model::{HEADS, Head, Model, bits_of, place};
+pub use meaning::Meaning;
+pub use model::{Blend, HEADS, Head, LANGUAGES, Model, bits_of, place};
 
 use lyceum_core::GapKind;
 
@@ -29,7 +32,7 @@ use super::{
     Lecture,
     evaluation::Case,
     finding::{Finding, Frame},
-    text::{Document, Word},
+    text::{Document, Language, Word},
 };
 use features::{KINDS, Reading};
 use sink::Features;
@@ -60,7 +63,16 @@ pub(super) fn find(
     let mut terms = terms::find(document, &reading.units, lecture.topic, &topic);
     let known = super::terms::known_before(&super::earlier(lecture), &super::recalled(lecture));
     terms.retain(|term| !known.contains(&term.key));
-    let said = Said::by(&model.heads, &sampled(&reading, &terms));
+    let mut sample = signs(&reading, &terms);
+    sample.read(document, lecture.topic);
+    let said = Said::by(&model.heads, &sample);
+    let said = match model.blends.get(sample.language) {
+        Some(blend) => match Said::read(&blend.linear, &sample) {
+            Some(read) => said.blended(&read, &blend.mix),
+            None => said,
+        },
+        None => said,
+    };
     let judged = said.judged(&model.gate, &model.judge);
     let chosen = said.chosen(&judged, model.threshold);
     Some(report::findings(&reading, &terms, &chosen))
@@ -105,6 +117,10 @@ pub struct Sample {
     pub units: Vec<Item>,
     /// Of its terms.
     pub terms: Vec<Item>,
+    /// The place of its language among [`LANGUAGES`].
+    pub language: usize,
+    /// What the encoder makes of it; nothing when it is too long.
+    pub meaning: Option<Meaning>,
 }
 
 /// The kinds of gaps by their place in the model.
@@ -117,15 +133,22 @@ pub fn kinds() -> &'static [GapKind] {
 #[must_use]
 pub fn sample(lecture: &Lecture<'_>) -> Sample {
     let document = Document::new(lecture.text);
-    let frame = Frame::of(&document, super::has_definition(&document));
-    let rules = super::rule_findings(&document, lecture, frame);
-    let topic = topic_words(lecture.topic);
-    let reading = Reading::new(&document, frame, &rules, &topic);
-    let terms = terms::find(&document, &reading.units, lecture.topic, &topic);
-    sampled(&reading, &terms)
+    let mut sample = signs_of(&document, lecture);
+    sample.read(&document, lecture.topic);
+    sample
 }
 
-fn sampled(reading: &Reading<'_>, terms: &[terms::Term]) -> Sample {
+fn signs_of(document: &Document<'_>, lecture: &Lecture<'_>) -> Sample {
+    let frame = Frame::of(document, super::has_definition(document));
+    let rules = super::rule_findings(document, lecture, frame);
+    let topic = topic_words(lecture.topic);
+    let reading = Reading::new(document, frame, &rules, &topic);
+    let terms = terms::find(document, &reading.units, lecture.topic, &topic);
+    signs(&reading, &terms)
+}
+
+/// Everything but what the encoder makes of it.
+fn signs(reading: &Reading<'_>, terms: &[terms::Term]) -> Sample {
     let mut text = Features::default();
     features::text(reading, &mut text);
     let units = reading.units.iter().enumerate().map(|(at, unit)| Item {
@@ -140,6 +163,21 @@ fn sampled(reading: &Reading<'_>, terms: &[terms::Term]) -> Sample {
         text: text.list,
         units: units.collect(),
         terms: terms.collect(),
+        language: usize::from(reading.document.language == Language::Chinese),
+        meaning: None,
+    }
+}
+
+impl Sample {
+    /// Lets the encoder read it.
+    fn read(&mut self, document: &Document<'_>, topic: &str) {
+        let ranges =
+            |items: &[Item]| -> Vec<_> { items.iter().map(|item| item.range.clone()).collect() };
+        self.meaning = Meaning::of(
+            (document.language, topic, document.text),
+            &ranges(&self.units),
+            &ranges(&self.terms),
+        );
     }
 }
 
@@ -156,12 +194,13 @@ pub fn fingerprint(cases: &[Case]) -> u32 {
             add(sink::hash(sink::BASIS, &gap.quote));
         }
         if at % 8 == 0 {
-            let sample = sample(&Lecture {
+            let lecture = Lecture {
                 topic: &case.topic,
                 text: &case.text,
                 earlier: &case.earlier,
                 recalled: &[],
-            });
+            };
+            let sample = signs_of(&Document::new(&case.text), &lecture);
             let items = sample.units.iter().chain(&sample.terms);
             let items = items.flat_map(|item| &item.features);
             for (feature, _) in items.chain(&sample.text) {

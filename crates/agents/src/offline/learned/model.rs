@@ -3,8 +3,8 @@
 //!
 //! A file is `LYST`, the version of the features, the fingerprint of what it was learnt from,
 //! the number of heads, then of each head its
-//! bits, bias, scale and one byte a weight; then the gate and the judge as floats, each with
-//! its length, and the threshold. All numbers are little-endian. Invariant: a file of another
+//! bits, bias, scale and one byte a weight; then lists of floats, each with its length: for each
+//! language and head a linear function and a mix, the gate, the judge; and the threshold. All numbers are little-endian. Invariant: a file of another
 //! version of the features is no model. Deliberately absent: learning.
 
 use super::features::VERSION;
@@ -19,6 +19,9 @@ pub(super) const ANY: usize = UNIT_KINDS;
 pub(super) const TERMS: usize = UNIT_KINDS + 1;
 /// The head that tells whether a text is clean.
 pub(super) const CLEAN: usize = UNIT_KINDS + 2;
+
+/// The languages that have a blend: English, Chinese.
+pub const LANGUAGES: usize = 2;
 
 /// The table size of a head, as a power of two.
 #[must_use]
@@ -79,6 +82,15 @@ impl Head {
     }
 }
 
+/// What the encoder's numbers tell in one language, and what that is worth beside the heads.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Blend {
+    /// By head: from the numbers of a unit, a term or the text to what they say; the bias first.
+    pub linear: Vec<Vec<f32>>,
+    /// By head: from what the heads and the linear functions say to log odds; the bias first.
+    pub mix: Vec<Vec<f32>>,
+}
+
 /// All that was learnt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -86,6 +98,8 @@ pub struct Model {
     pub fingerprint: u32,
     /// See [`HEADS`].
     pub heads: Vec<Head>,
+    /// By language.
+    pub blends: Vec<Blend>,
     /// From what the heads say to whether the text is clean; the bias first.
     pub gate: Vec<f32>,
     /// From what the heads say of a place to whether there is a gap; the bias first.
@@ -108,7 +122,9 @@ impl Model {
             out.extend(head.scale.to_le_bytes());
             out.extend(head.table.iter().flat_map(|weight| weight.to_le_bytes()));
         }
-        for list in [&self.gate, &self.judge] {
+        let blends = self.blends.iter();
+        let lists = blends.flat_map(|blend| blend.linear.iter().chain(&blend.mix));
+        for list in lists.chain([&self.gate, &self.judge]) {
             out.extend((list.len() as u32).to_le_bytes());
             out.extend(list.iter().flat_map(|weight| weight.to_le_bytes()));
         }
@@ -146,12 +162,20 @@ impl Model {
                     .collect(),
             });
         }
+        let mut blends = Vec::with_capacity(LANGUAGES);
+        for _ in 0..LANGUAGES {
+            let mut lists = || (0..HEADS).map(|_| floats(&mut rest)).collect();
+            let linear: Option<Vec<Vec<f32>>> = lists();
+            let (linear, mix) = (linear?, lists());
+            blends.push(Blend { linear, mix: mix? });
+        }
         let gate = floats(&mut rest)?;
         let judge = floats(&mut rest)?;
         let threshold = float(&mut rest)?;
         rest.is_empty().then_some(Self {
             fingerprint,
             heads,
+            blends,
             gate,
             judge,
             threshold,
@@ -183,6 +207,13 @@ mod tests {
         Model {
             fingerprint: 7,
             heads: (0..HEADS).map(head).collect(),
+            blends: vec![
+                Blend {
+                    linear: vec![vec![0.5; 3]; HEADS],
+                    mix: vec![vec![1.0; 2]; HEADS],
+                };
+                LANGUAGES
+            ],
             gate: vec![0.25; 3],
             judge: vec![-0.5; 4],
             threshold: 0.125,
