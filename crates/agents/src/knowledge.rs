@@ -163,13 +163,14 @@ pub(crate) fn ruled(knowledge: &mut Knowledge, ruling: &Ruling, closed: &[u32]) 
     closing::resolve(knowledge);
 }
 
-/// Takes in a conversation that was not followed while it happened, by rules.
+/// Takes in a conversation that was not followed while it happened, by rules. Many turns are
+/// skimmed in the time in which one would be read.
 pub(crate) fn replay(knowledge: &mut Knowledge, topic: &str, turns: &[Turn], now_ms: u64) {
     for (at, turn) in turns.iter().enumerate() {
         match turn.role {
             Role::User => {
                 hear(knowledge, topic, &turn.content, now_ms);
-                let gaps = offline::analyse(&Lecture {
+                let gaps = offline::skim(&Lecture {
                     topic,
                     text: &turn.content,
                     earlier: &turns[..at],

@@ -4,7 +4,12 @@
 //! be used the offline student steps in, and the result says so in `degraded`. A model call that
 //! fails is an error: the learner is told, and nothing is made up.
 
-use std::{collections::HashSet, panic, sync::Arc};
+use std::{
+    collections::HashSet,
+    panic,
+    sync::{Arc, LazyLock},
+    thread,
+};
 
 use async_trait::async_trait;
 use lyceum_core::{
@@ -12,7 +17,10 @@ use lyceum_core::{
     KnownGap, Message, Role, Tokens, Tone, Tool, ToolTrace, Turn, Usage,
 };
 use serde_json::{Value, json};
-use tokio::task::{self, JoinError};
+use tokio::{
+    sync::Semaphore,
+    task::{self, JoinError},
+};
 
 use super::{grade::grade, sieve::Sieve};
 use crate::{
@@ -215,14 +223,23 @@ pub(crate) async fn find_gaps(
     Ok(found)
 }
 
+/// How many texts are read at once: a reading keeps a core busy and takes megabytes.
+static READINGS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(cores))
+});
+
 /// Finds the gaps offline, on a thread that may be held up: the encoder computes for tens of
 /// milliseconds.
 async fn offline_gaps(subject: &Subject<'_>) -> Vec<Gap> {
+    let reading = READINGS.clone().acquire_owned().await;
     let topic = subject.topic.to_owned();
     let text = subject.explanation.to_owned();
     let earlier = subject.history.to_vec();
     let recalled = subject.recalled.to_vec();
     let found = task::spawn_blocking(move || {
+        // Held to the end, whoever still waits.
+        let _reading = reading;
         offline::analyse(&Lecture {
             topic: &topic,
             text: &text,

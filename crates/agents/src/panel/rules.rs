@@ -25,7 +25,7 @@ pub(super) fn criticise(topic: &str, text: &str) -> String {
         earlier: &[],
         recalled: &[],
     };
-    let gaps = offline::analyse(&lecture);
+    let gaps = offline::skim(&lecture);
     if gaps.is_empty() {
         return "NONE\n".to_owned();
     }

@@ -47,12 +47,13 @@ const SHORTEST: usize = 26;
 
 /// Finds the gaps of a text, the most certain first; nothing where the rules know better,
 /// in a text too short to be like those that were learnt from. `rules` is what they found,
-/// whatever their confidence.
+/// whatever their confidence. The encoder reads the text only if `encodes`.
 pub(super) fn find(
     document: &Document<'_>,
     lecture: &Lecture<'_>,
     frame: Frame,
     rules: &[Finding],
+    encodes: bool,
 ) -> Option<Vec<Finding>> {
     if document.word_count() < SHORTEST || document.sentences.len() < 2 {
         return None;
@@ -64,7 +65,9 @@ pub(super) fn find(
     let known = super::terms::known_before(&super::earlier(lecture), &super::recalled(lecture));
     terms.retain(|term| !known.contains(&term.key));
     let mut sample = signs(&reading, &terms);
-    sample.read(document, lecture.topic);
+    if encodes {
+        sample.read(document, lecture.topic);
+    }
     let said = Said::by(&model.heads, &sample);
     let said = match model.blends.get(sample.language) {
         Some(blend) => match Said::read(&blend.linear, &sample) {
