@@ -80,7 +80,9 @@ where
         introduce(&mut request, peer, is_encrypted);
         let answered = gateway.answer(request);
         let given = given.clone();
-        async move {
+        // Boxed, because hyper keeps room for it as long as the connection lives, most of which
+        // is spent between requests.
+        Box::pin(async move {
             let response = answered.await;
             drop(busy);
             match claim {
@@ -90,7 +92,7 @@ where
                 }
                 _ => Ok::<_, Infallible>(response),
             }
-        }
+        })
     });
     let builder = builder(manner.config);
     let connection = builder.serve_connection(TokioIo::new(line), service);
