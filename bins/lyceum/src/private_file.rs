@@ -1,13 +1,13 @@
 //! Files of their owner's alone.
 //!
 //! Invariant: a file that is replaced or made here is there whole or not at all, and stays over a
-//! loss of power once the call has returned.
+//! loss of power once the call has returned, as far as the folder can be synced.
 //! Deliberately absent: locks. Who writes the same file at the same time keeps the others out.
 
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, ErrorKind},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -87,8 +87,16 @@ fn draft(
     Ok(draft)
 }
 
+/// A folder that may not be read, or whose file system syncs no folders, is left to the system:
+/// the file itself is whole.
 fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
+    let synced = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    match synced.as_ref().map_err(io::Error::kind) {
+        Err(ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        _ => synced,
+    }
 }
 
 #[cfg(test)]

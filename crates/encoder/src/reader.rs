@@ -104,6 +104,10 @@ impl Reader {
         tokenizer
             .with_truncation(None)
             .map_err(OpenError::Tokenizer)?;
+        // Pieces of what people said would be kept, whatever becomes of the texts.
+        let mut model = tokenizer.get_model().clone();
+        model.resize_cache(0);
+        tokenizer.with_model(model);
         Ok(Self {
             network: Network::read(&mut Cursor::new(weights), LAYERS)?,
             tokenizer,
