@@ -26,12 +26,18 @@ local_runs() {
     [ -s "$file" ] && kill -0 "$(<"$file")" 2>/dev/null
 }
 
-# local_stop NAME [SIGNAL]: asks the process to end, and after 60 s makes it.
-local_stop() {
+# local_ask NAME [SIGNAL]: asks the process to end.
+local_ask() {
+    local file=$LOCAL_DIR/run/$1.pid
+    [ -s "$file" ] || return 0
+    kill -s "${2:-TERM}" "$(<"$file")" 2>/dev/null
+}
+
+# local_gone NAME: waits until the process has ended, and after 60 s makes it.
+local_gone() {
     local file=$LOCAL_DIR/run/$1.pid pid end=$((SECONDS + 60))
     [ -s "$file" ] || return 0
     pid=$(<"$file")
-    kill -s "${2:-TERM}" "$pid" 2>/dev/null
     while kill -0 "$pid" 2>/dev/null; do
         if [ "$SECONDS" -ge "$end" ]; then
             say "  $1 does not end and is killed"
@@ -40,6 +46,12 @@ local_stop() {
         sleep 0.1
     done
     rm -f "$file"
+}
+
+# local_stop NAME [SIGNAL]: asks the process to end and waits for it.
+local_stop() {
+    local_ask "$@"
+    local_gone "$1"
 }
 
 # local_wait SECONDS NAME COMMAND...: until the command succeeds, as long as the process lives.
@@ -174,18 +186,14 @@ local_roll() {
 
 # local_down: the balancer first, so that nobody meets a replica that is gone.
 local_down() {
-    local file name
+    local file
     local_stop traefik
+    # They drain at the same time. A second TERM would cut what is under way.
     for file in "$LOCAL_DIR"/run/replica-*.pid; do
-        [ -e "$file" ] || continue
-        name=$(basename "$file" .pid)
-        # They drain at the same time.
-        kill -s TERM "$(<"$file")" 2>/dev/null
+        [ -e "$file" ] && local_ask "$(basename "$file" .pid)"
     done
     for file in "$LOCAL_DIR"/run/replica-*.pid; do
-        [ -e "$file" ] || continue
-        name=$(basename "$file" .pid)
-        local_stop "$name"
+        [ -e "$file" ] && local_gone "$(basename "$file" .pid)"
     done
     local_stop redis
     # INT: PostgreSQL ends its sessions and writes what it holds.
