@@ -59,8 +59,8 @@ pub(crate) fn replace(
 ///
 /// [`io::ErrorKind::AlreadyExists`] when there is one; else when it cannot be written.
 pub(crate) fn make(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    // Another process may make the same file.
-    let draft = draft(path, &format!(".{}.new", std::process::id()), write)?;
+    // Another process may make the same file, in another container under the same id.
+    let draft = draft(path, &format!(".{:016x}.new", rand::random::<u64>()), write)?;
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     linked?;

@@ -1,12 +1,12 @@
 //! Copies of threads.
 //!
 //! Invariant: a copy has all checkpoints of the thread, subgraphs' included, under the same ids, and
-//! one that fails leaves nothing, no lease either.
+//! one that fails leaves nothing, no lease either, while the stores can be reached.
 //! Deliberately absent: its runs, and how long it is kept.
 
 use axum::{Json, extract::Path};
 use http::StatusCode;
-use lyceum_core::Expect;
+use lyceum_core::{Expect, RecordWrite};
 use lyceum_graph::{Batch, CheckpointId, Claim, Keep, Lease, Saver, SaverError, ThreadId};
 use serde_json::Value;
 use uuid::Uuid;
@@ -44,9 +44,7 @@ pub(crate) async fn copy(Path(id): Path<String>, asked: Asked) -> Answer<Json<Va
     }
     let from = Platform::key(owner, &id)?;
     let to = Platform::key(owner, &new.thread_id)?;
-    copy_checkpoints(&asked, &from, &to, &places(&asked, &thread)?).await?;
-    let write = put_write(THREAD, &new.thread_id, "", &new, Expect::Absent);
-    asked.platform.put(owner, vec![write]).await?;
+    write(&asked, &from, &to, &places(&asked, &thread)?, &new).await?;
     Ok(Json(new.shown()))
 }
 
@@ -85,18 +83,62 @@ fn places(asked: &Asked, thread: &Thread) -> Answer<Vec<String>> {
     Ok(places)
 }
 
-async fn copy_checkpoints(
+/// Writes a copy: the checkpoints of a thread, then its record, or nothing.
+async fn write(
     asked: &Asked,
     from: &ThreadId,
     to: &ThreadId,
     places: &[String],
+    new: &Thread,
 ) -> Answer<()> {
-    let saver = &asked.platform.0.saver;
+    let saver = asked.platform.0.saver.as_ref();
+    let ids = checkpoints(saver, from, places).await?;
+    let lease = saver.acquire(to, LEASE, Claim::IfFree).await?;
+    let written = async {
+        commit_all(saver, from, &lease, ids).await?;
+        let record = put_write(THREAD, &new.thread_id, "", new, Expect::Absent);
+        asked.platform.put(asked.owner(), vec![record]).await?;
+        Ok(())
+    }
+    .await;
+    if written.is_err() {
+        undo(asked, &lease, new).await;
+    }
+    if let Err(error) = saver.release(&lease).await {
+        tracing::warn!(%error, thread = %to, "the lease of a copy is left to run out");
+    }
+    written
+}
+
+/// Removes what was written of a copy. The record goes first: its writing may have failed in doubt.
+async fn undo(asked: &Asked, lease: &Lease, new: &Thread) {
+    let record = RecordWrite::Delete {
+        kind: THREAD,
+        id: new.thread_id.clone(),
+    };
+    let removed = asked.platform.put(asked.owner(), vec![record]).await;
+    let thread = &new.thread_id;
+    if let Err(error) = removed {
+        // With its checkpoints it is at least whole.
+        tracing::warn!(?error, thread, "a copy that failed may be left");
+        return;
+    }
+    if let Err(error) = asked.platform.0.saver.prune(lease, Keep::Nothing).await {
+        tracing::warn!(%error, thread, "a part of a copy that failed is left");
+    }
+}
+
+/// The checkpoints of a thread at these places, the oldest first.
+async fn checkpoints<'p>(
+    saver: &dyn Saver,
+    thread: &ThreadId,
+    places: &'p [String],
+) -> Result<Vec<(CheckpointId, &'p String)>, SaverError> {
     let mut ids = Vec::new();
     for place in places {
         let mut before = None;
         loop {
-            let page = saver.history(from, place, before, PAGE).await?;
+            let page = saver.history(thread, place, before, PAGE).await?;
             before = page.last().map(|head| head.id);
             ids.extend(page.iter().map(|head| (head.id, place)));
             if page.len() < PAGE {
@@ -104,19 +146,8 @@ async fn copy_checkpoints(
             }
         }
     }
-    // Oldest first, of all graphs.
     ids.sort_unstable_by_key(|(id, _)| *id);
-    let lease = saver.acquire(to, LEASE, Claim::IfFree).await?;
-    let copied = commit_all(saver.as_ref(), from, &lease, ids).await;
-    if copied.is_err()
-        && let Err(error) = saver.prune(&lease, Keep::Nothing).await
-    {
-        tracing::warn!(%error, thread = %to, "a part of a copy that failed is left");
-    }
-    let released = saver.release(&lease).await;
-    copied?;
-    released?;
-    Ok(())
+    Ok(ids)
 }
 
 /// Writes these checkpoints under a lease, in their order.

@@ -1,8 +1,8 @@
 //! What an ended run owes to the address that its client gave.
 //!
 //! Invariant: that something is owed, and what, is written with the end of the run, and stays until
-//! the address took it, refused it for good, was tried [`TRIES`] times, or cannot be read: a receiver may get the
-//! same twice, after a crash. Of several processes one at a time sends the same. Deliberately absent: how
+//! the address took it, refused it for good, was tried [`TRIES`] times, or could not be read for
+//! [`UNREADABLE_FOR`]: a receiver may get the same twice, after a crash. Of several processes one at a time sends the same. Deliberately absent: how
 //! something is sent, and which addresses may be reached, which is the [`WebhookSender`]'s.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
@@ -32,6 +32,9 @@ use crate::{fenced::remove_at, metrics::WEBHOOKS};
 
 /// What a look keeps of what finds no room, for when there is some.
 const WAITING: usize = 1_024;
+/// How long a process knows of a record that it cannot read before it is removed: one of another
+/// version may read it.
+const UNREADABLE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Sent at once, of all, of one tenant and of one owner: who does not answer holds up nobody else.
 const AT_ONCE: usize = 32;
 const OF_TENANT: usize = 8;
@@ -148,6 +151,8 @@ struct Sends {
     places: HashMap<Id, (TenantId, String)>,
     /// In the order in which it is sent.
     waiting: Vec<(TenantId, Due)>,
+    /// Since when a record cannot be read, of those that the last look found.
+    unreadable: HashMap<String, Instant>,
 }
 
 impl Sends {
@@ -260,32 +265,45 @@ impl Platform {
     /// Finds what is due; gives the time until something else is.
     async fn due_webhooks(&self, sends: &mut Sends) -> Answer<Duration> {
         let mut all = Vec::new();
+        let before = std::mem::take(&mut sends.unreadable);
         for (owner, record) in self.0.records.every(WEBHOOK).await? {
-            match serde_json::from_str::<Owed>(&record.body) {
-                Ok(owed) => all.push((owner, owed.due, Due { record, owed })),
-                Err(error) => self.drop_unreadable(&owner, record, &error).await,
+            let error = match serde_json::from_str::<Owed>(&record.body) {
+                Ok(owed) => {
+                    all.push((owner, owed.due, Due { record, owed }));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let since = before.get(&record.id).copied();
+            if since.is_some_and(|since| since.elapsed() >= UNREADABLE_FOR) {
+                self.drop_unreadable(&owner, record).await;
+                continue;
             }
+            if since.is_none() {
+                // What the error says may hold what the record does.
+                let (run, column) = (&record.id, error.column());
+                tracing::warn!(run, column, "a webhook cannot be read");
+            }
+            let since = since.unwrap_or_else(Instant::now);
+            sends.unreadable.insert(record.id, since);
         }
         let Found { due, wait } = sift(all, Timestamp::now(), WAITING);
         sends.waiting = due;
         Ok(wait)
     }
 
-    /// Removes what says nothing that can be sent: every look would read it again. Where it cannot
-    /// be removed the next look tries.
-    async fn drop_unreadable(&self, owner: &TenantId, record: Record, error: &serde_json::Error) {
+    /// Gives up what says nothing that can be sent. Where it cannot be removed it is looked at anew.
+    async fn drop_unreadable(&self, owner: &TenantId, record: Record) {
         let Record { id, revision, .. } = record;
         let mut writes = remove_at(WEBHOOK, id.clone(), revision).to_vec();
         writes.push(RecordWrite::Delete {
             kind: WEBHOOK_BODY,
             id: id.clone(),
         });
-        // What the error says may hold what the record does.
-        let column = error.column();
         match self.put(owner, writes).await {
             Ok(true) => {
                 counter!(WEBHOOKS, "outcome" => "unreadable").increment(1);
-                tracing::warn!(run = id, column, "a webhook cannot be read and is given up");
+                tracing::warn!(run = id, "a webhook that cannot be read is given up");
             }
             Ok(false) => {}
             Err(error) => {

@@ -182,7 +182,6 @@ impl Stored {
                     return;
                 }
                 Ok(true) => {
-                    journal.set_stored();
                     revision += 1;
                     written += events.len() as u64;
                     in_doubt = None;
@@ -271,8 +270,11 @@ impl Stored {
             writes.push(RecordWrite::Delete { kind: STOP, id });
         }
         let done = self.records.write(&journal.scope().tenant, writes).await;
-        if done.is_err() {
-            head.parts = parts;
+        match done {
+            // Before others are told, which its client need not wait for.
+            Ok(true) => journal.set_stored(),
+            Ok(false) => {}
+            Err(_) => head.parts = parts,
         }
         self.bell.tell(&told(id)).await;
         done
@@ -360,14 +362,16 @@ impl Stored {
         let mut before = None;
         let mut missing = bodies.len();
         while missing > 0 {
+            // The newest come first, of which some may have been written since.
+            let limit = LISTED.min(missing + 2);
             let list = RecordList {
                 kind: PART,
                 group: Some(&group),
                 before,
-                limit: LISTED,
+                limit,
             };
             let page = self.records.list(tenant, list).await?;
-            let is_last = page.len() < LISTED;
+            let is_last = page.len() < limit;
             before = page.last().map(|record| record.seq);
             for record in page {
                 let number = record.id.rsplit('/').next().and_then(|n| n.parse().ok());
@@ -434,76 +438,4 @@ fn part(id: Uuid, number: u32) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use lyceum_core::MemoryRecords;
-
-    use super::*;
-
-    fn event(id: u64) -> Event {
-        Event {
-            id,
-            name: None,
-            data: "{}".into(),
-        }
-    }
-
-    /// A stream of which something is stored, and more to come.
-    struct Begun {
-        records: Arc<MemoryRecords>,
-        stored: Stored,
-        journal: Arc<Journal>,
-        writing: tokio::task::JoinHandle<()>,
-    }
-
-    impl Begun {
-        async fn new() -> Self {
-            let records = Arc::new(MemoryRecords::new());
-            let stored = Stored::new(records.clone(), Bell::default());
-            let journal = Arc::new(Journal::new(Scope::local()));
-            journal.push(event(1));
-            let (following, told) = (stored.clone(), journal.clone());
-            let writing = tokio::spawn(async move { following.follow(&told).await });
-            let there = async {
-                while !stored.is_there(&Scope::local(), journal.id).await.unwrap() {
-                    tokio::time::sleep(EVERY).await;
-                }
-            };
-            let patience = Duration::from_secs(60);
-            tokio::time::timeout(patience, there).await.unwrap();
-            Self {
-                records,
-                stored,
-                journal,
-                writing,
-            }
-        }
-
-        /// Waits until no more is written; nothing may be left.
-        async fn ends_without_a_trace(self) {
-            let hour = Duration::from_secs(3_600);
-            let ended = tokio::time::timeout(hour, self.writing).await;
-            ended.unwrap().unwrap();
-            assert!(self.journal.cancel.is_cancelled());
-            for kind in [HEAD, PART, STOP] {
-                let left = self.records.every(kind).await.unwrap();
-                assert!(left.is_empty(), "{left:?}");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_that_another_process_erased_does_not_come_back() {
-        let begun = Begun::new().await;
-        begun.stored.erase(&Scope::local()).await.unwrap();
-        begun.journal.push(event(2));
-        begun.ends_without_a_trace().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_that_was_erased_here_is_stored_no_more() {
-        let begun = Begun::new().await;
-        begun.journal.erase();
-        begun.journal.push(event(2));
-        begun.ends_without_a_trace().await;
-    }
-}
+mod tests;

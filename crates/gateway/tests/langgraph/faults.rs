@@ -19,7 +19,7 @@ use crate::{
 
 /// What goes wrong with calls that concern a kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// The next write that puts one is done, and its answer lost.
     LosesPut(&'static str),
     /// No write that puts one is done.
@@ -34,7 +34,7 @@ enum Fault {
 
 /// One process' way to the records.
 #[derive(Debug)]
-struct Line {
+pub(crate) struct Line {
     records: Arc<MemoryRecords>,
     faults: Mutex<Vec<Fault>>,
     /// A call that waits adds one here and takes one there.
@@ -43,7 +43,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(shared: &Shared, faults: &[Fault]) -> Arc<Self> {
+    pub(crate) fn new(shared: &Shared, faults: &[Fault]) -> Arc<Self> {
         Arc::new(Self {
             records: shared.records.clone(),
             faults: Mutex::new(faults.to_vec()),
@@ -52,7 +52,7 @@ impl Line {
         })
     }
 
-    fn set(&self, faults: &[Fault]) {
+    pub(crate) fn set(&self, faults: &[Fault]) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults.to_vec();
     }
 

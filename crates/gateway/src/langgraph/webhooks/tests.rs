@@ -167,7 +167,7 @@ async fn what_could_not_be_read_takes_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_makes_no_sense_is_removed_and_holds_up_nothing() {
+async fn what_makes_no_sense_holds_up_nothing_and_is_removed_after_a_day() {
     let mut world = World::new();
     let owner = TenantId::new("a.one").unwrap();
     let nonsense = vec![
@@ -178,9 +178,13 @@ async fn what_makes_no_sense_is_removed_and_holds_up_nothing() {
     world.owe("a/one", "there", 1).await;
     let _tending = world.tend();
     assert_eq!(world.next().await, "there");
-    for kind in [WEBHOOK, WEBHOOK_BODY] {
-        let left = world.records.kept.read(&owner, kind, "odd").await;
-        assert_eq!(left.unwrap(), None);
+    world.records.permits.add_permits(10_000);
+    for (hours, is_left) in [(23, true), (2, false)] {
+        tokio::time::sleep(hours * Duration::from_secs(3_600)).await;
+        for kind in [WEBHOOK, WEBHOOK_BODY] {
+            let left = world.records.kept.read(&owner, kind, "odd").await;
+            assert_eq!(left.unwrap().is_some(), is_left, "{kind} after {hours} h");
+        }
     }
 }
 
