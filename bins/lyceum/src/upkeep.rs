@@ -1,7 +1,8 @@
 //! `lyceum memory`: checks, mends, moves and forgets what is stored.
 //!
-//! Invariant: a command that did nothing of what it was asked for fails. Over the embedded stores it runs only while no server does, as both lock the file;
-//! over PostgreSQL it runs beside servers. Nothing is erased without `--yes`.
+//! Invariant: a command that did nothing of what it was asked for fails. Over the embedded stores
+//! it runs only while no server does, as both lock the file; over PostgreSQL it runs beside
+//! servers. Nothing is erased without `--yes`.
 
 use std::{
     collections::HashSet,

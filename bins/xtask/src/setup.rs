@@ -1,5 +1,6 @@
-//! Brings what the tests need: curl, a browser, PostgreSQL with and without vectors, Redis, a Python and a Node with the
-//! vendors' SDKs, schemathesis, a real model file, cargo-deny and the programs that read `deploy/`.
+//! Brings what the tests need: curl, a browser, PostgreSQL with and without vectors, Redis, a
+//! Python and a Node with the vendors' SDKs, schemathesis, a real model file, cargo-deny and the
+//! programs that read `deploy/`.
 //!
 //! Invariant: what cannot be installed here ends with the exact line that installs it.
 

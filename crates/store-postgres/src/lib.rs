@@ -2,9 +2,10 @@
 //!
 //! # Map
 //!
-//! [`PostgresStore`] implements `SessionStore`, `MemoryStore`, `JobStore`, `SessionArchive`, the graphs' `Saver`, and
-//! core's `RecordStore` and `Hints`, `StoreKeys`, and `VectorStore` where the server has the extension `vector`. A call takes a connection of a bounded pool,
-//! and is one statement, and so one round trip and one transaction, wherever that can be.
+//! [`PostgresStore`] implements `SessionStore`, `MemoryStore`, `JobStore`, `SessionArchive`, the
+//! graphs' `Saver`, and core's `RecordStore` and `Hints`, `StoreKeys`, and `VectorStore` where the
+//! server has the extension `vector`. A call takes a connection of a bounded pool, and is one
+//! statement, and so one round trip and one transaction, wherever that can be.
 //!
 //! Invariant: what was acknowledged is on the server's disk; leases are judged by the server's
 //! clock at the moment their row is locked. No statement touches a row except through its tenant, user

@@ -1,8 +1,8 @@
 //! The vector port: vectors beside their memories, compared by the server.
 //!
 //! A trigger notes each new memory as waiting, in the transaction that stores it, so none is
-//! overlooked whatever the order of commits (`waiting.rs`). An owner's vectors are compared one by one, which is
-//! exact and reads nothing of another's. The largest owners get an index of their own
+//! overlooked whatever the order of commits (`waiting.rs`). An owner's vectors are compared one by
+//! one, which is exact and reads nothing of another's. The largest owners get an index of their own
 //! (HNSW): one graph over all tenants would have to be filtered after the search, and would then
 //! find too few of a small owner's.
 //!

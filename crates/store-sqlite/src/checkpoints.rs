@@ -54,7 +54,8 @@ enum Outcome<T> {
     Refused,
 }
 
-/// The thread's row if the lease is live or can be taken up again; extends it, and notes the id of a new checkpoint.
+/// The thread's row if the lease is live or can be taken up again; extends it, and notes the id of
+/// a new checkpoint.
 fn extend(
     connection: &Connection,
     lease: &Lease,

@@ -1,9 +1,9 @@
 //! The memory port: rows and the index of their words; `search` has what is found.
 //!
-//! The index of words (`postings`) is one per owner instead of FTS5's one per file. FTS5 counts words over
-//! the whole file, so a search would cost time in proportion to all tenants' memories and one
-//! tenant's words would move another's ranking; and it knows no Chinese words. How words are
-//! found and weighed is `lyceum_memory::lexical`, the same for every store; here words that
+//! The index of words (`postings`) is one per owner instead of FTS5's one per file. FTS5 counts
+//! words over the whole file, so a search would cost time in proportion to all tenants' memories
+//! and one tenant's words would move another's ranking; and it knows no Chinese words. How words
+//! are found and weighed is `lyceum_memory::lexical`, the same for every store; here words that
 //! many of an owner's memories hold decide only where a query has no others.
 
 use std::collections::BTreeSet;

@@ -4,8 +4,8 @@
 //!
 //! [`KeyRing`] seals bytes at a [`place`]. [`Masters`] makes and opens the [`Wrapped`] keys of a
 //! tenant; [`TenantKeys`] is what they open to. [`Texts`] are how the rows of a store keep what
-//! belongs to a tenant, clear or sealed; [`OpenedKeys`] makes them; [`places`] are where they stand. [`Rotation`] says which keys a
-//! change of keys makes, wraps anew and destroys.
+//! belongs to a tenant, clear or sealed; [`OpenedKeys`] makes them; [`places`] are where they
+//! stand. [`Rotation`] says which keys a change of keys makes, wraps anew and destroys.
 //!
 //! Invariant: no key is ever shown or left in freed memory by this crate's own types.
 //! Deliberately absent: where keys are kept, and any decision when to change them.

@@ -97,8 +97,8 @@ impl Programs {
         built("lyceum-sim")
     }
 
-    /// `docker compose`: the one that is there, else one without Docker, unpacked from its Debian package: reading a file needs
-    /// no engine.
+    /// `docker compose`: the one that is there, else one without Docker, unpacked from its Debian
+    /// package: reading a file needs no engine.
     pub(super) fn compose(&self) -> Result<Command> {
         let mut own = Command::new("docker");
         own.arg("compose");

@@ -1,9 +1,9 @@
 //! Learns the weights of the offline student from labelled explanations and writes them to
 //! `src/offline/data/student.bin`. `cargo xtask train feynman` starts it.
 //!
-//! The heads, and the linear functions of the encoder's numbers, learn from all sets. What they say of an author whom they have not read teaches
-//! the mixes, the gate and the judge and sets the threshold, and is what is printed: that is what a text
-//! by a stranger can expect. Deterministic.
+//! The heads, and the linear functions of the encoder's numbers, learn from all sets. What they say
+//! of an author whom they have not read teaches the mixes, the gate and the judge and sets the
+//! threshold, and is what is printed: that is what a text by a stranger can expect. Deterministic.
 
 #![expect(clippy::print_stdout, reason = "the figures are its output")]
 

@@ -1,7 +1,8 @@
 //! Threads that are removed, or all that they were.
 //!
 //! Invariant: a thread is removed in one write, with its runs, what they tell and what they owe, and
-//! only as it was read; the entry of its time to live goes last. Deliberately absent: when its time has come.
+//! only as it was read; the entry of its time to live goes last. Deliberately absent: when its time
+//! has come.
 
 use lyceum_core::{Record, RecordWrite, TenantId};
 use lyceum_graph::Claim;

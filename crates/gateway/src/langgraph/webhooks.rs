@@ -2,8 +2,9 @@
 //!
 //! Invariant: that something is owed, and what, is written with the end of the run, and stays until
 //! the address took it, refused it for good, was tried [`TRIES`] times, or could not be read for
-//! [`UNREADABLE_FOR`]: a receiver may get the same twice, after a crash. Of several processes one at a time sends the same. Deliberately absent: how
-//! something is sent, and which addresses may be reached, which is the [`WebhookSender`]'s.
+//! [`UNREADABLE_FOR`]: a receiver may get the same twice, after a crash. Of several processes one
+//! at a time sends the same. Deliberately absent: how something is sent, and which addresses may be
+//! reached, which is the [`WebhookSender`]'s.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

@@ -4,8 +4,9 @@
 //! A file is `LYST`, the version of the features, the fingerprint of what it was learnt from,
 //! the number of heads, then of each head its
 //! bits, bias, scale and one byte a weight; then lists of floats, each with its length: for each
-//! language and head a linear function and a mix, the gate, the judge; and the threshold. All numbers are little-endian. Invariant: a file of another
-//! version of the features is no model. Deliberately absent: learning.
+//! language and head a linear function and a mix, the gate, the judge; and the threshold. All
+//! numbers are little-endian. Invariant: a file of another version of the features is no model.
+//! Deliberately absent: learning.
 
 use super::features::VERSION;
 
